@@ -1,0 +1,52 @@
+"""Errors for people: a stable code, one message, one hint.
+
+Three kinds, one for each exit code that a failed command can give. ``code`` is what scripts may rely on; messages and
+hints may change.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError"]
+
+
+class MlviewsError(Exception):
+    """Base of every error that mlviews raises on purpose.
+
+    Args:
+        code: stable, kebab-case name of what went wrong, such as ``lock-stale``.
+        message: what happened, to what; may hold several lines.
+        hint: what to do next; empty only where there is nothing to do.
+        faults: where one file holds several faults, a line for each; ``message`` is then their heading.
+    """
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, code: str, message: str, hint: str = "", *, faults: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.faults = faults
+
+    def __str__(self) -> str:
+        return "\n".join([self.message, *(f"  {fault}" for fault in self.faults)])
+
+
+class RefusedError(MlviewsError):
+    """The answer is no: a stale lock, an unsolvable view, a failed check."""
+
+    exit_code = 1
+
+
+class BadInputError(MlviewsError):
+    """What a person wrote cannot be used: wrong usage, recipe, site file or lock."""
+
+    exit_code = 2
+
+
+class FailedError(MlviewsError):
+    """It could not be done: network, disk, a missing tool."""
+
+    exit_code = 3

@@ -1,0 +1,43 @@
+"""What long work reports to whoever watches it.
+
+Stages take a `Progress` and never print. The command line gives them rich's bars; a library caller and the tests may
+give `silent`, the default.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+__all__ = ["Advance", "Progress", "silent"]
+
+
+class Advance(Protocol):
+    """Moves one bar forward; may be called from any thread."""
+
+    def __call__(self, step: int = 1, *, total: int | None = None, note: str = "") -> None:
+        """Add ``step`` units; set the bar's ``total`` and the ``note`` beside it where given."""
+
+
+class Progress(Protocol):
+    """Opens a bar for one piece of work; ``unit`` is ``"items"`` or ``"bytes"``."""
+
+    def __call__(
+        self, label: str, *, total: int | None = None, unit: str = "items"
+    ) -> AbstractContextManager[Advance]:
+        """Open the bar; it closes when the context ends."""
+
+
+@contextmanager
+def silent(label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
+    """Report nothing."""
+    del label, total, unit
+
+    def advance(step: int = 1, *, total: int | None = None, note: str = "") -> None:
+        del step, total, note
+
+    yield advance
