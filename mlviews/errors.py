@@ -19,16 +19,20 @@ class MlviewsError(Exception):
         message: what happened, to what; may hold several lines.
         hint: what to do next; empty only where there is nothing to do.
         faults: where one file holds several faults, a line for each; ``message`` is then their heading.
+        detail: what only a closer look needs; shown with ``-v``.
     """
 
     exit_code: ClassVar[int] = 3
 
-    def __init__(self, code: str, message: str, hint: str = "", *, faults: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, faults: tuple[str, ...] = (), detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
         self.hint = hint
         self.faults = faults
+        self.detail = detail
 
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  {fault}" for fault in self.faults)])

@@ -26,9 +26,7 @@ class Advance(Protocol):
 class Progress(Protocol):
     """Opens a bar for one piece of work; ``unit`` is ``"items"`` or ``"bytes"``."""
 
-    def __call__(
-        self, label: str, *, total: int | None = None, unit: str = "items"
-    ) -> AbstractContextManager[Advance]:
+    def __call__(self, label: str, *, total: int | None = None, unit: str = "items") -> AbstractContextManager[Advance]:
         """Open the bar; it closes when the context ends."""
 
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 __all__ = ["Activation", "Release", "ReleasePackage"]
+
+# Lmod 8.6 and environment-modules 5.2 run what follows a newline in a variable's value as a command: no release holds
+# control characters.
+Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Folder = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:]+$")]
 
 
 class _Frozen(BaseModel):
@@ -16,14 +23,14 @@ class _Frozen(BaseModel):
 class Activation(_Frozen):
     """What loading a view changes in the environment, captured once when it is built.
 
-    ``prepend`` holds folders put before the value of PATH-like variables, first folder first; ``set`` variables with one
-    value; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are final strings:
-    nothing in them is expanded.
+    ``prepend`` holds folders put before the value of PATH-like variables, first folder first; ``set`` variables with
+    one value; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are final
+    strings: nothing in them is expanded.
     """
 
-    prepend: dict[str, tuple[str, ...]]
-    set: dict[str, str]
-    unset: tuple[str, ...]
+    prepend: dict[Variable, tuple[Folder, ...]]
+    set: dict[Variable, Text]
+    unset: tuple[Variable, ...]
 
 
 class ReleasePackage(_Frozen):
@@ -42,14 +49,14 @@ class Release(_Frozen):
     """
 
     mlviews: str
-    view: str
-    release: str
-    platform: str
-    summary: str
-    module: str
+    view: Text
+    release: Text
+    platform: Text
+    summary: Text
+    module: Text
     site: str
-    prefix: str
-    lock_digest: str
+    prefix: Folder
+    lock_digest: Text
     created: datetime
     glibc: str | None = None
     cuda: str | None = None

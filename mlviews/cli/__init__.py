@@ -1,0 +1,32 @@
+"""The command line: one verb a file."""
+
+from __future__ import annotations
+
+import click
+
+from mlviews import __version__
+from mlviews.cli.app import shared_options
+from mlviews.cli.diff import diff
+from mlviews.cli.list import list_views
+from mlviews.cli.lock import lock
+from mlviews.cli.new import new
+from mlviews.cli.show import show
+
+__all__ = ["cli"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@shared_options(environment=True)
+@click.version_option(__version__, prog_name="mlviews")
+def cli() -> None:
+    r"""Small, locked, GPU-ready machine-learning environments from short recipes.
+
+    \b
+    mlviews list                          what there is
+    mlviews build plotting                solve, install, check, make it the default
+    mlviews run plotting -- python        use it
+    """
+
+
+for command in (list_views, show, new, lock, diff):
+    cli.add_command(command)

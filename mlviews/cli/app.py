@@ -1,0 +1,211 @@
+"""What every verb shares: the options, the site and recipes they lead to, and how results and errors come out."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic import BaseModel
+    from rich.console import Console
+
+    from mlviews.catalogue import Catalogue
+    from mlviews.errors import MlviewsError
+    from mlviews.progress import Progress
+    from mlviews.site import Site
+
+__all__ = ["App", "Outcome", "Show", "complete_view", "verb"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_PIPED_WIDTH = 200
+
+
+class Show(Protocol):
+    """Writes a result for people."""
+
+    def __call__(self, console: Console, /) -> None:
+        """Write it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb gives back.
+
+    Attributes:
+        data: the result; with ``--json`` it is the envelope's ``data``.
+        show: writes the same for people.
+        exit_code: 0, or 1 where the answer is no.
+        errors: what went wrong with parts of the work that did not stop the rest.
+    """
+
+    data: BaseModel
+    show: Show
+    exit_code: int = 0
+    errors: tuple[MlviewsError, ...] = ()
+
+
+@dataclass
+class App:
+    """The options of one call, before or after the verb; the later one wins."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+    @property
+    def json(self) -> bool:
+        """Whether the result is wanted as JSON."""
+        return bool(self.options.get("json"))
+
+    @property
+    def verbosity(self) -> int:
+        """-1 quiet, 0 usual, 1 details, 2 tracebacks."""
+        return -1 if self.options.get("quiet") else int(self.options.get("verbose", 0))
+
+    @functools.cached_property
+    def site(self) -> Site:
+        """The site that ``--site`` names, with the other options put in."""
+        from mlviews.site import open_site
+
+        return open_site(
+            self.options.get("site") or "local",
+            root=self._path("root"),
+            lockfiles=self._path("lockfiles"),
+            mirrors=_mirrors(self.options.get("mirror", ())),
+        )
+
+    @functools.cached_property
+    def catalogue(self) -> Catalogue:
+        """The recipes."""
+        from mlviews.catalogue import open_catalogue
+
+        return open_catalogue(self.recipes)
+
+    @property
+    def recipes(self) -> Path:
+        """The folder of recipes: ``--recipes``, else ``./recipes``, else those that travel with mlviews."""
+        return self._path("recipes") or _recipes_folder()
+
+    def _path(self, option: str) -> Path | None:
+        value = self.options.get(option)
+        return Path(value).expanduser().absolute() if value else None
+
+    def console(self, *, stderr: bool = False) -> Console:
+        """Return a console on stdout, for results, or on stderr, for everything else."""
+        from rich.console import Console
+
+        console = Console(
+            stderr=stderr, highlight=False, soft_wrap=False, no_color=self.options.get("no_color") or None
+        )
+        if not console.is_terminal and "COLUMNS" not in os.environ:
+            console.width = _PIPED_WIDTH  # a file or a pipe has no edge to fold at
+        return console
+
+    @property
+    def progress(self) -> Progress:
+        """Bars on stderr; nothing when quiet."""
+        from mlviews.progress import silent
+
+        if self.verbosity < 0:
+            return silent
+        from mlviews.cli.bars import Bars
+
+        return Bars(self.console(stderr=True))
+
+
+def _recipes_folder() -> Path:
+    from mlviews.resources import folder
+
+    own = Path("recipes").absolute()
+    return own if own.is_dir() else folder("recipes")
+
+
+def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:
+    mirrors = {}
+    for pair in pairs:
+        channel, separator, location = pair.rpartition("=") if pair.count("=") > 1 else pair.partition("=")
+        if not (channel and separator and location):
+            raise click.BadParameter(f"{pair!r} is not CHANNEL=LOCATION", param_hint="--mirror")
+        mirrors[channel] = location
+    return mirrors
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep an option that was given; one that was not must not undo the same option before the verb."""
+    if value not in (None, False, (), 0):
+        options = context.ensure_object(App).options
+        name = parameter.name or ""
+        options[name] = (*options.get(name, ()), *value) if isinstance(value, tuple) else value
+    return value
+
+
+def shared_options(*, environment: bool) -> Callable[[_F], _F]:
+    """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
+
+    def option(*names: str, **settings: Any) -> Callable[[_F], _F]:
+        variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if environment else None
+        return click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
+
+    options = [
+        option("--site", metavar="NAME", help="Site profile.  [default: local]"),
+        option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
+        option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
+        option("--lockfiles", metavar="DIR", help="Folder of lock files."),
+        option("--mirror", metavar="CHANNEL=LOCATION", multiple=True, help="Read a channel from a folder or URL."),
+        option("--json", is_flag=True, help="Print the result as one JSON envelope."),
+        option("--verbose", "-v", count=True, help="More detail; twice: tracebacks."),
+        option("--quiet", "-q", is_flag=True, help="No progress."),
+        option("--no-color", is_flag=True, help="No colours."),
+    ]
+
+    def decorate(function: _F) -> _F:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]], click.Command]:
+    """Make a function that takes the `App` and its own arguments into a command."""
+
+    def decorate(function: Callable[..., Outcome | None]) -> click.Command:
+        @click.command(name, **settings)
+        @shared_options(environment=False)
+        @click.pass_context
+        @functools.wraps(function)
+        def command(context: click.Context, /, **arguments: Any) -> int:
+            app = context.ensure_object(App)
+            app.command = context.command_path.removeprefix("mlviews ")
+            outcome = function(app, **arguments)
+            if outcome is None:
+                return 0
+            from mlviews.cli.output import write_outcome
+
+            write_outcome(app, outcome)
+            return outcome.exit_code
+
+        made: click.Command = command
+        return made
+
+    return decorate
+
+
+def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a view's name in the shell, from the file names alone."""
+    del context, parameter
+    folder = Path(os.environ["MLVIEWS_RECIPES"]) if "MLVIEWS_RECIPES" in os.environ else _recipes_folder()
+    return sorted(path.stem for path in folder.glob(f"{incomplete}*.yaml"))
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout as it is, and at once: a reader that has gone must be noticed here."""
+    sys.stdout.write(text)
+    sys.stdout.flush()

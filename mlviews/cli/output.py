@@ -1,0 +1,83 @@
+"""How results and errors leave the program: text for people, one envelope for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from mlviews.cli.app import write_stdout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mlviews.cli.app import App, Outcome
+    from mlviews.errors import MlviewsError
+
+__all__ = ["write_errors", "write_outcome"]
+
+ENVELOPE_VERSION = 1
+
+
+def write_outcome(app: App, outcome: Outcome) -> None:
+    """Print a verb's result to stdout; errors of parts of the work go to stderr, or into the envelope."""
+    if app.json:
+        status = "ok" if outcome.exit_code == 0 else "failed"
+        _envelope(app, status, outcome.data.model_dump(mode="json", by_alias=True), outcome.errors)
+        return
+    console = app.console()
+    outcome.show(console)
+    sys.stdout.flush()
+    _people(app, outcome.errors)
+
+
+def write_errors(app: App, errors: Sequence[MlviewsError]) -> None:
+    """Print the errors that ended a verb."""
+    if app.json:
+        _envelope(app, "failed", None, errors)
+    else:
+        _people(app, errors)
+
+
+def _envelope(app: App, status: str, data: Any, errors: Sequence[MlviewsError]) -> None:
+    envelope = {
+        "mlviews": ENVELOPE_VERSION,
+        "command": app.command,
+        "status": status,
+        "data": data,
+        "errors": [entry for error in errors for entry in _entries(error)],
+    }
+    write_stdout(json.dumps(envelope, indent=2, ensure_ascii=False) + "\n")
+
+
+def _entries(error: MlviewsError) -> list[dict[str, str]]:
+    messages = [f"{error.message}: {fault}" for fault in error.faults] or [error.message]
+    return [{"code": error.code, "message": message, "hint": error.hint} for message in messages]
+
+
+def _people(app: App, errors: Sequence[MlviewsError]) -> None:
+    if not errors:
+        return
+    console = app.console(stderr=True)
+    for error in errors:
+        _one(console, error, app.verbosity)
+
+
+def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
+    def line(text: str, label: str = "", style: str = "") -> None:
+        # Messages quote files that anyone may have written: no markup, no folding, no emoji codes.
+        console.print(label, style=style, end="", markup=False)
+        console.print(text, markup=False, emoji=False, soft_wrap=True)
+
+    line(error.message, "error: ", "bold red")
+    for fault in error.faults:
+        line(f"  {fault}")
+    if error.hint:
+        line(error.hint, "hint: ", "bold cyan")
+    if error.detail and verbosity > 0:
+        line(error.detail)
+    if verbosity > 1:
+        line("".join(traceback.format_exception(error)))

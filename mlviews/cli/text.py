@@ -1,0 +1,69 @@
+"""Figures and changes as people read them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from mlviews.diff import Change
+    from mlviews.results import PackageChange
+
+__all__ = ["change_table", "package_changes", "size"]
+
+_STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
+_KILO = 1000
+
+
+def size(count: int, *, sign: bool = False) -> str:
+    """Write a number of bytes with a decimal unit, as package channels do: ``1.4 GB``."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if abs(value) < _KILO:
+            break
+        value, unit = value / _KILO, larger
+    return f"{value:{'+' if sign else ''}.{0 if unit == 'B' else 1}f} {unit}"
+
+
+def package_changes(changes: Sequence[Change]) -> list[PackageChange]:
+    """Return changes as results hold them; a version comes with its build only where just the build changed."""
+    from mlviews.results import PackageChange
+
+    return [
+        PackageChange(
+            kind=change.kind,
+            name=change.name,
+            platform=change.platform,
+            before=_label(change.kind, change.before),
+            after=_label(change.kind, change.after),
+            bytes=change.bytes,
+        )
+        for change in changes
+    ]
+
+
+def _label(kind: str, package: object) -> str | None:
+    from mlviews.lock import LockedPackage
+
+    if not isinstance(package, LockedPackage):
+        return None
+    return f"{package.version} {package.build}" if kind == "rebuilt" else package.version
+
+
+def change_table(changes: Sequence[PackageChange]) -> Table:
+    """Return changes as a table."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Change", "Package", "Platform", "Before", "After"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Size", justify="right", no_wrap=True)
+    for change in changes:
+        table.add_row(
+            f"[{_STYLES[change.kind]}]{change.kind}[/]", change.name, change.platform,
+            change.before or "-", change.after or "-", size(change.bytes, sign=True),
+        )  # fmt: skip
+    return table

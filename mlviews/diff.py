@@ -1,0 +1,63 @@
+"""Lock against lock: what was added, removed, moved up or down or rebuilt, and what it weighs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rattler import Version
+
+if TYPE_CHECKING:
+    from mlviews.lock import Lock, LockedPackage
+
+__all__ = ["Change", "Kind", "compare"]
+
+Kind = Literal["added", "removed", "up", "down", "rebuilt"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One package that differs on one platform; ``before`` or ``after`` is None where it is not there."""
+
+    kind: Kind
+    platform: str
+    before: LockedPackage | None
+    after: LockedPackage | None
+
+    @property
+    def name(self) -> str:
+        """The package's name."""
+        package = self.after or self.before
+        assert package
+        return package.name
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes of archive it adds; negative where it takes away."""
+        return (self.after.size if self.after else 0) - (self.before.size if self.before else 0)
+
+
+def compare(before: Lock, after: Lock) -> tuple[Change, ...]:
+    """Return every difference, by platform and name."""
+    old = {(package.platform, package.name): package for package in before.packages}
+    new = {(package.platform, package.name): package for package in after.packages}
+    return tuple(
+        Change(_kind(old.get(key), new.get(key)), key[0], old.get(key), new.get(key))
+        for key in sorted({*old, *new})
+        if _identity(old.get(key)) != _identity(new.get(key))
+    )
+
+
+def _identity(package: LockedPackage | None) -> tuple[str, str] | None:
+    return (package.url, package.sha256) if package else None
+
+
+def _kind(before: LockedPackage | None, after: LockedPackage | None) -> Kind:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    old, new = Version(before.version), Version(after.version)
+    if old == new:
+        return "rebuilt"
+    return "up" if old < new else "down"

@@ -1,0 +1,64 @@
+"""Writing files so that a reader sees the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from mlviews.errors import FailedError
+
+__all__ = ["make_folder", "write_atomically"]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``: to a file beside it, flushed to the disk, then renamed.
+
+    Raises:
+        FailedError: the disk is full, or the folder is read-only; what was there before is whole.
+    """
+    make_folder(path.parent)
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise FailedError(
+            "write-failed",
+            f"{path} cannot be written: {error.strerror}",
+            "Check the free space, the quota and the permissions of its folder; nothing was changed.",
+        ) from error
+    finally:
+        with suppress(OSError):
+            Path(temporary).unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it.
+
+    Raises:
+        FailedError: that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FailedError(
+            "write-failed", f"the folder {path} cannot be made: {error.strerror}", "Check its path and permissions."
+        ) from error
+
+
+def _sync_folder(path: Path) -> None:
+    """A rename is on the disk only when its folder is."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some network file systems refuse to sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

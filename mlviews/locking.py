@@ -1,0 +1,160 @@
+"""From views to lock files: read what was locked, solve side by side, write what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
+
+from mlviews.diff import compare
+from mlviews.errors import BadInputError, MlviewsError
+from mlviews.files import write_atomically
+from mlviews.lock import Lock, find_lock, lock_path, read_lock
+from mlviews.lockstate import lock_state
+from mlviews.loop import run
+from mlviews.progress import silent
+from mlviews.recipe import nearest
+from mlviews.solve import solve
+from mlviews.sources import open_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from rattler import RepoDataRecord
+
+    from mlviews.compose import ViewSpec
+    from mlviews.diff import Change
+    from mlviews.progress import Advance, Progress
+    from mlviews.site import Site
+    from mlviews.solve import Solution
+    from mlviews.sources import Sources
+
+__all__ = ["Locked", "Wishes", "check_lock", "lock_views"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a re-lock may change: nothing that fits, the named packages, or everything.
+
+    Attributes:
+        upgrade: choose everything anew.
+        packages: choose these anew, keep the rest wherever that is possible.
+        as_of: leave out what was built later than this (UTC).
+    """
+
+    upgrade: bool = False
+    packages: frozenset[str] = frozenset()
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What became of one view: its lock and how it differs from the one before, or the error."""
+
+    view: str
+    path: Path
+    status: Literal["new", "updated", "unchanged", "failed"]
+    lock: Lock | None = None
+    changes: tuple[Change, ...] = ()
+    error: MlviewsError | None = None
+
+
+def check_lock(spec: ViewSpec, site: Site) -> Locked:
+    """Tell whether a view's lock answers its recipe; nothing is written."""
+    found = lock_state(spec, site)
+    path = found.path or lock_path(site.lockfiles, spec.name)
+    if found.error:
+        return Locked(spec.name, path, "failed", error=found.error)
+    return Locked(spec.name, path, "unchanged", found.lock)
+
+
+def lock_views(
+    specs: Sequence[ViewSpec], site: Site, wishes: Wishes, *, progress: Progress = silent
+) -> tuple[Locked, ...]:
+    """Lock views side by side and write each lock that changed; one view's failure does not stop the others.
+
+    Raises:
+        FailedError: a channel's folder cannot be read.
+        BadInputError: a mirror is given for a channel that is not used, or no view has a package to be upgraded.
+        KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
+    """
+    befores = [_before(spec, site) for spec in specs]
+    _refuse_unknown_upgrades(befores, wishes.packages)
+    platforms = dict.fromkeys(platform for spec in specs for platform in spec.platforms)
+    sources = open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache)
+
+    async def lock_all(advance: Advance) -> list[Locked]:
+        async def one(spec: ViewSpec, before: _Before) -> Locked:
+            try:
+                return await _lock_one(spec, before, site, wishes, sources)
+            except MlviewsError as error:
+                return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
+            finally:
+                advance(note=spec.name)
+
+        return await asyncio.gather(*(one(spec, before) for spec, before in zip(specs, befores, strict=True)))
+
+    with ThreadPoolExecutor(1) as background, progress("Solving", total=len(specs)) as advance:
+        # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
+        background.submit(import_module, "mlviews.lockwriter")
+        return tuple(run(lock_all(advance)))
+
+
+async def _lock_one(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources) -> Locked:
+    solutions: list[Solution] = []
+    for platform in spec.platforms:
+        kept = [] if wishes.upgrade else await _kept(before.lock, platform, wishes.packages, sources)
+        solutions.append(await solve(spec, platform, sources, locked=kept, as_of=wishes.as_of))
+    from mlviews.lockwriter import lock_of, lock_text  # noqa: PLC0415  (half a second: see lock_views)
+
+    path = lock_path(site.lockfiles, spec.name)
+    lock = lock_of(spec, site.channels, solutions)
+    if before.lock and before.path == path and before.lock.digest == lock.digest:
+        return Locked(spec.name, path, "unchanged", before.lock)
+    write_atomically(path, lock_text(lock, spec))
+    if before.lock is None:
+        return Locked(spec.name, path, "new", lock)
+    return Locked(spec.name, path, "updated", lock, compare(before.lock, lock))
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    path: Path | None
+    lock: Lock | None
+
+
+def _before(spec: ViewSpec, site: Site) -> _Before:
+    path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
+    if path is None:
+        return _Before(None, None)
+    try:
+        return _Before(path, read_lock(path))
+    except BadInputError:
+        # Locking is how a broken lock is mended: it has nothing to keep.
+        return _Before(path, None)
+
+
+def _refuse_unknown_upgrades(befores: Iterable[_Before], packages: Collection[str]) -> None:
+    locked = {package.name for before in befores if before.lock for package in before.lock.packages}
+    for name in sorted(packages):
+        if name not in locked:
+            raise BadInputError(
+                "package-not-locked",
+                f"no package {name!r} is locked{nearest(name, locked)}",
+                "Take the name from the lock, or upgrade all with --upgrade.",
+            )
+
+
+async def _kept(
+    before: Lock | None, platform: str, upgraded: Collection[str], sources: Sources
+) -> list[RepoDataRecord]:
+    """Return the channel's records of what was locked: only they hold all that the solver needs."""
+    if before is None:
+        return []
+    urls = {package.url for package in before.on(platform) if package.name not in upgraded}
+    names = [package.name for package in before.on(platform) if package.name not in upgraded]
+    return [record for record in await sources.records(platform, names) if record.url in urls]

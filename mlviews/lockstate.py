@@ -1,0 +1,56 @@
+"""Whether a view's lock is there, and answers what the recipe asks for now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from mlviews.errors import MlviewsError, RefusedError
+from mlviews.lock import Lock, changes, find_lock, lock_path, read_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.compose import ViewSpec
+    from mlviews.site import Site
+
+__all__ = ["LockState", "lock_state"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockState:
+    """A view's lock as it stands.
+
+    Attributes:
+        changes: what the recipe changed since, where the lock is stale.
+        error: why the lock cannot be installed from, unless it is current.
+    """
+
+    state: Literal["current", "stale", "none", "invalid"]
+    path: Path | None = None
+    lock: Lock | None = None
+    changes: tuple[str, ...] = ()
+    error: MlviewsError | None = None
+
+
+def lock_state(spec: ViewSpec, site: Site) -> LockState:
+    """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
+    path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
+    if path is None:
+        wanted = lock_path(site.lockfiles, spec.name)
+        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {spec.name}` makes it.")
+        return LockState("none", error=missing)
+    try:
+        lock = read_lock(path)
+    except MlviewsError as error:
+        return LockState("invalid", path, error=error)
+    found = changes(lock, spec.inputs(site.channels))
+    if not found:
+        return LockState("current", path, lock)
+    stale = RefusedError(
+        "lock-stale",
+        f"{path} is stale: the recipe has changed since",
+        f"`mlviews lock {spec.name}` makes it anew.",
+        faults=found,
+    )
+    return LockState("stale", path, lock, found, stale)

@@ -1,0 +1,64 @@
+"""What a recipe may ask for: conda match specs without their traps, and exact pins of wheels."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.requirements import InvalidRequirement, Requirement
+from rattler import MatchSpec
+from rattler.exceptions import InvalidMatchSpecError
+
+__all__ = ["check_match_spec", "check_wheel_pin", "spec_name"]
+
+_BARE_VERSION = re.compile(r"^(?P<name>[^\s=<>!~\[]+)\s+(?P<version>\d[\w.!+]*)(\s+(?P<build>\S+))?$")
+_NAME = re.compile(r"^[a-z0-9_][a-z0-9_.-]*$")
+
+
+def check_match_spec(text: str) -> str:
+    """Return ``text`` if it is a match spec that a recipe may hold.
+
+    Source: conda's `MatchSpec` and CEP 29.
+
+    Raises:
+        ValueError: it does not parse, means something else than people expect, or asks for more than a package.
+    """
+    if bare := _BARE_VERSION.match(text):
+        name, version, build = bare["name"], bare["version"], bare["build"]
+        tail = f" {build}" if build else ""
+        raise ValueError(
+            f"means exactly {version}; write '{name} {version}.*{tail}' for any {version} release, "
+            f"or '{name} =={version}{tail}' for that one"
+        )
+    try:
+        spec = MatchSpec(text)
+    except (InvalidMatchSpecError, ValueError) as error:
+        raise ValueError(f"is no match spec: {' '.join(str(error).split())}") from None
+    name = spec_name(text)
+    if not _NAME.match(name) or (spec.build and " " in spec.build):
+        raise ValueError("must be one package name in lower case, then at most a version and a build")
+    if name.startswith("__"):
+        raise ValueError("is a virtual package: those are stated under `hardware`")
+    if spec.channel or spec.subdir or spec.file_name or spec.md5 or spec.sha256 or "://" in text:
+        raise ValueError("names a channel or a file; a recipe names packages, the site its channels")
+    return text
+
+
+def spec_name(text: str) -> str:
+    """Return the package name of a spec that `check_match_spec` accepted."""
+    return re.split(r"[\s=<>!~\[]", text, maxsplit=1)[0]
+
+
+def check_wheel_pin(text: str) -> str:
+    """Return ``text`` if it pins one wheel exactly, as in ``name==1.2``.
+
+    Raises:
+        ValueError: it is no PEP 508 requirement, or leaves the version open, or names a URL or a marker.
+    """
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement as error:
+        raise ValueError(f"is no requirement: {error}") from None
+    pins = [s for s in wanted.specifier if s.operator == "==" and not s.version.endswith("*")]
+    if wanted.url or wanted.marker or len(wanted.specifier) != 1 or len(pins) != 1:
+        raise ValueError(f"must pin one version exactly, as in '{wanted.name}==1.2.3'")
+    return text

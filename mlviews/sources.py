@@ -1,0 +1,208 @@
+"""Conda channels, opened for solving: a folder of repodata, a server, or a mirror that stands for one.
+
+Records always carry the channel's own URLs, wherever they were read: a lock made against a mirror is everybody's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from rattler import Channel, Gateway, SparseRepoData
+from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError
+from rattler.networking import Client
+from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.repo_data.gateway import SourceConfig
+
+from mlviews.errors import BadInputError, FailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rattler import RepoDataRecord
+
+__all__ = ["Sources", "channel_folder", "channel_url", "open_sources"]
+
+NOARCH = "noarch"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Opened channels, read once and shared by every solve.
+
+    Attributes:
+        channels: as the site names them.
+        gateway: fetches what is not in a folder.
+    """
+
+    channels: tuple[str, ...]
+    gateway: Gateway
+    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel]
+
+    def on(self, platform: str) -> list[Channel | SparseRepoData]:
+        """Return what rattler solves from for one platform, first channel first."""
+        found: list[Channel | SparseRepoData] = []
+        for source in self._opened.values():
+            if isinstance(source, Channel):
+                found.append(source)
+            else:
+                found.extend(source[subdir] for subdir in (platform, NOARCH))
+        return found
+
+    async def records(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
+        """Return every record of the named packages for one platform, noarch ones too.
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        wanted = list(names)
+        found: list[RepoDataRecord] = []
+        with self.reading():
+            for source in self.on(platform):
+                if isinstance(source, SparseRepoData):
+                    found.extend(record for name in wanted for record in source.load_records(name))
+                else:
+                    fetched = await self.gateway.query([source], [platform, NOARCH], wanted, recursive=False)  # type: ignore[list-item]
+                    found.extend(record for group in fetched for record in group)
+        return found
+
+    async def names(self, platform: str) -> frozenset[str]:
+        """Return the names of all packages that there are for one platform.
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        found: set[str] = set()
+        with self.reading():
+            for source in self.on(platform):
+                if isinstance(source, SparseRepoData):
+                    found.update(source.package_names())
+                else:
+                    fetched = await self.gateway.names([source], [platform, NOARCH])  # type: ignore[list-item]
+                    found.update(name.normalized for name in fetched)
+        return frozenset(found)
+
+    def reading(self) -> _Reading:
+        """Turn what goes wrong while channels are read into errors for people."""
+        return _Reading(self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    channels: tuple[str, ...]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (GatewayError, FetchRepoDataError, OSError)):
+            raise _unreadable(self.channels, error) from error
+
+
+def _unreadable(channels: Sequence[str], error: BaseException) -> FailedError:
+    text = str(error)
+    broken = "sparse repodata" in text or "parse" in text
+    named = [channel for channel in channels if channel_url(channel).rstrip("/") in text] or list(channels)
+    which = ", ".join(named)
+    if broken:
+        return FailedError(
+            "repodata-invalid",
+            f"the repodata of channel {which} is broken: {text}",
+            "Fetch it again; a mirror must hold whole repodata.json files.",
+        )
+    return FailedError(
+        "channel-unreachable",
+        f"channel {which} cannot be reached: {text}",
+        f"Use a mirror with --mirror {named[0]}=FOLDER_OR_URL, or try mlviews without conda by --site pypi.",
+    )
+
+
+def channel_url(channel: str) -> str:
+    """Return the base URL of a channel that is given by name, URL or folder.
+
+    Raises:
+        BadInputError: it is none of these.
+    """
+    try:
+        return Channel(channel).base_url
+    except (InvalidChannelError, ValueError) as error:
+        raise BadInputError(
+            "channel-invalid", f"{channel!r} is no channel: {error}", "Give a name or a URL."
+        ) from error
+
+
+def channel_folder(location: str) -> Path | None:
+    """Return the folder that a channel or mirror lies in, or None if it lies on a server."""
+    if location.startswith("file://"):
+        return Path(unquote(urlsplit(location).path))
+    path = Path(location).expanduser()
+    return path.absolute() if path.is_absolute() or location.startswith((".", "~")) or path.is_dir() else None
+
+
+def open_sources(
+    channels: Sequence[str], platforms: Iterable[str], *, mirrors: Mapping[str, str], cache: Path
+) -> Sources:
+    """Open channels for solving; servers are asked only when a solve needs them.
+
+    Args:
+        channels: names, URLs or folders, first priority first.
+        platforms: the conda subdirs to be solved; ``noarch`` is always opened.
+        mirrors: channel -> folder or URL that it is read from.
+        cache: folder for fetched repodata.
+
+    Raises:
+        FailedError: a folder lacks a repodata.json, or it cannot be parsed.
+        BadInputError: a mirror names a channel that is not used, or a channel is no channel.
+    """
+    if unknown := [name for name in mirrors if name not in channels]:
+        raise BadInputError(
+            "mirror-unknown",
+            f"a mirror is given for {unknown[0]!r}, which is none of the site's channels",
+            f"The site's channels are: {', '.join(channels) or 'none'}.",
+        )
+    subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
+    opened: dict[str, Mapping[str, SparseRepoData] | Channel] = {}
+    servers: dict[str, list[str]] = {}
+    for name in channels:
+        location = mirrors.get(name, name)
+        url = channel_url(name)
+        channel = Channel(name)
+        if name not in mirrors and not url.startswith("file://"):
+            opened[name] = channel
+        elif (folder := channel_folder(location)) is not None:
+            opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
+        else:
+            opened[name] = channel
+            servers[url.rstrip("/")] = [location.rstrip("/")]
+    # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
+    mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
+    gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
+    return Sources(tuple(channels), gateway, opened)
+
+
+def http_client(servers: Mapping[str, Sequence[str]]) -> Client:
+    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror URLs)."""
+    if not servers:
+        return Client.default_client()
+    mirrors = MirrorMiddleware({url: list(locations) for url, locations in servers.items()})
+    return Client([mirrors, RetryMiddleware(), AuthenticationMiddleware()])
+
+
+def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:
+    path = folder / subdir / "repodata.json"
+    if not path.is_file():
+        raise FailedError(
+            "channel-unreachable",
+            f"channel {name} cannot be read: there is no {path}",
+            f"Name another folder or URL with --mirror {name}=LOCATION, or try --site pypi.",
+        )
+    try:
+        return SparseRepoData(channel, subdir, path)
+    except OSError as error:
+        raise FailedError(
+            "repodata-invalid",
+            f"channel {name}: {path} is no repodata: {error}",
+            "Fetch it again; a mirror must hold whole repodata.json files.",
+        ) from error

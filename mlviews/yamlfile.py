@@ -1,0 +1,142 @@
+"""YAML that people write: plain data only, and every value remembers its line.
+
+Tags, anchors and aliases are refused: they buy nothing in a recipe, and they are how YAML runs code or grows without
+bound. A key given twice is refused too; YAML's own readers keep the last one and say nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mlviews.errors import BadInputError, FailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from pathlib import Path
+
+__all__ = ["Document", "KeyPath", "key_text", "read"]
+
+KeyPath = tuple["str | int", ...]
+
+_MAX_BYTES = 1 << 20
+_MAX_DEPTH = 32
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        path: the file.
+        data: dicts, lists, strings, numbers, booleans and None.
+        lines: 1-based line of every key and list item, by its path from the top.
+    """
+
+    path: Path
+    data: Any
+    lines: dict[KeyPath, int]
+
+    def where(self, path: KeyPath = ()) -> str:
+        """Return ``file:line: key`` for ``path``, or for the nearest key above it that the file has."""
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = self.lines.get(known, 1)
+        return f"{self.path}:{line}: {key_text(path)}" if path else f"{self.path}:{line}"
+
+
+def key_text(path: KeyPath) -> str:
+    """Write a key's path as people do: ``hardware.gpus[2]``."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def read(path: Path) -> Document:
+    """Read one YAML file.
+
+    Raises:
+        BadInputError: it is no YAML, no mapping, too large or too deep, or holds tags, anchors, aliases or a key twice.
+        FailedError: it cannot be opened.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise FailedError(
+            "file-unreadable", f"{path}: {error.strerror}", "Check the path and its permissions."
+        ) from error
+    if len(raw) > _MAX_BYTES:
+        raise _bad(path, 1, f"larger than {_MAX_BYTES} bytes")
+    try:
+        text = raw.decode()
+        _refuse_unsafe(path, text)
+        node = yaml.compose(text, Loader=_Loader)
+    except UnicodeDecodeError as error:
+        raise _bad(path, 1, f"not UTF-8 at byte {error.start}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _bad(path, line, error.problem or "not YAML") from error
+    except yaml.YAMLError as error:
+        raise _bad(path, 1, " ".join(str(error).split())) from error
+    if not isinstance(node, yaml.MappingNode):
+        raise _bad(path, 1, "expected keys and values")
+    lines: dict[KeyPath, int] = {}
+    return Document(path, _plain(path, node, (), lines), lines)
+
+
+def _bad(path: Path, line: int, problem: str) -> BadInputError:
+    return BadInputError("yaml-invalid", f"{path}:{line}: {problem}", "Recipes, layers and sites are plain YAML.")
+
+
+def _refuse_unsafe(path: Path, text: str) -> None:
+    """Walk the events, which is iterative, before anything recursive touches the text."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise _bad(path, line, "anchors and aliases (& and *) are not allowed")
+        if tag := getattr(event, "tag", None):
+            raise _bad(path, line, f"the tag {tag!r} is not allowed")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise _bad(path, line, f"nested deeper than {_MAX_DEPTH} levels")
+
+
+def _plain(path: Path, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> Any:
+    lines.setdefault(at, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(path, item, (*at, index), lines) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value in node.value:
+            key = _key(path, key_node)
+            child = (*at, key)
+            line = key_node.start_mark.line + 1
+            if key in mapping:
+                raise _bad(path, line, f"the key {key!r} stands twice (first on line {lines[child]})")
+            lines[child] = line
+            mapping[key] = _plain(path, value, child, lines)
+        return mapping
+    return _scalar(path, node)
+
+
+def _key(path: Path, node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    raise _bad(path, node.start_mark.line + 1, "a key must be one word")
+
+
+def _scalar(path: Path, node: yaml.Node) -> Hashable:
+    try:
+        value: Hashable = yaml.constructor.SafeConstructor().construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise _bad(path, node.start_mark.line + 1, f"{node.value!r} is no value: {error}") from error
+    return value
