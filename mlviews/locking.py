@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from mlviews.compose import Origin, Request
 from mlviews.diff import compare
 from mlviews.errors import BadInputError, MlviewsError
 from mlviews.files import write_atomically
@@ -16,6 +17,7 @@ from mlviews.lockstate import lock_state
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.recipe import nearest
+from mlviews.sitespec import SiteSpec, for_site
 from mlviews.solve import solve
 from mlviews.sources import open_sources
 
@@ -65,7 +67,10 @@ class Locked:
 
 def check_lock(spec: ViewSpec, site: Site) -> Locked:
     """Tell whether a view's lock answers its recipe; nothing is written."""
-    found = lock_state(spec, site)
+    try:
+        found = lock_state(for_site(spec, site), site)
+    except MlviewsError as error:
+        return _failed(spec, site, error)
     path = found.path or lock_path(site.lockfiles, spec.name)
     if found.error:
         return Locked(spec.name, path, "failed", error=found.error)
@@ -82,29 +87,57 @@ def lock_views(
         BadInputError: a mirror is given for a channel that is not used, or no view has a package to be upgraded.
         KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
     """
-    befores = [_before(spec, site) for spec in specs]
-    _refuse_unknown_upgrades(befores, wishes.packages)
-    platforms = dict.fromkeys(platform for spec in specs for platform in spec.platforms)
+    befores = {spec.name: _before(spec, site) for spec in specs}
+    _refuse_unknown_upgrades(befores.values(), wishes.packages)
+    prepared = [_prepare(spec, site, progress) for spec in specs]
+    views = [view for view in prepared if isinstance(view, SiteSpec)]
+    platforms = dict.fromkeys(platform for view in views for platform in view.spec.platforms)
+    if not views:
+        return tuple(view for view in prepared if isinstance(view, Locked))
     sources = open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache)
 
     async def lock_all(advance: Advance) -> list[Locked]:
-        async def one(spec: ViewSpec, before: _Before) -> Locked:
+        async def one(view: SiteSpec | Locked) -> Locked:
+            if isinstance(view, Locked):
+                return view
             try:
-                return await _lock_one(spec, before, site, wishes, sources)
+                return await _lock_one(view, befores[view.spec.name], site, wishes, sources)
             except MlviewsError as error:
-                return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
+                return _failed(view.spec, site, error)
             finally:
-                advance(note=spec.name)
+                advance(note=view.spec.name)
 
-        return await asyncio.gather(*(one(spec, before) for spec, before in zip(specs, befores, strict=True)))
+        return await asyncio.gather(*(one(view) for view in prepared))
 
-    with ThreadPoolExecutor(1) as background, progress("Solving", total=len(specs)) as advance:
+    with ThreadPoolExecutor(1) as background, progress("Solving", total=len(views)) as advance:
         # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
         background.submit(import_module, "mlviews.lockwriter")
         return tuple(run(lock_all(advance)))
 
 
-async def _lock_one(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources) -> Locked:
+def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
+    return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
+
+
+def _prepare(spec: ViewSpec, site: Site, progress: Progress) -> SiteSpec | Locked:
+    """Return the view as the site solves it; a site of wheels first makes the channel that it is solved from."""
+    try:
+        view = for_site(spec, site)
+        if site.packages == "conda":
+            return view
+        from mlviews.channel import make_channel  # noqa: PLC0415  (only such sites need it)
+
+        texts = [request.text for request in view.spec.dependencies]
+        made = make_channel(texts, pins=site.pins, cache=site.cache, progress=progress)
+        chosen = Origin(f"site {site.name}", "what pip resolved")
+        pinned = tuple(Request(text, (chosen,)) for text in made.constraints)
+        return replace(view, spec=replace(view.spec, constraints=(*view.spec.constraints, *pinned)))
+    except MlviewsError as error:
+        return _failed(spec, site, error)
+
+
+async def _lock_one(view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources) -> Locked:
+    spec = view.spec
     solutions: list[Solution] = []
     for platform in spec.platforms:
         kept = [] if wishes.upgrade else await _kept(before.lock, platform, wishes.packages, sources)
@@ -112,7 +145,7 @@ async def _lock_one(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes,
     from mlviews.lockwriter import lock_of, lock_text  # noqa: PLC0415  (half a second: see lock_views)
 
     path = lock_path(site.lockfiles, spec.name)
-    lock = lock_of(spec, site.channels, solutions)
+    lock = lock_of(view, solutions)
     if before.lock and before.path == path and before.lock.digest == lock.digest:
         return Locked(spec.name, path, "unchanged", before.lock)
     write_atomically(path, lock_text(lock, spec))

@@ -11,8 +11,8 @@ from mlviews.lock import Lock, changes, find_lock, lock_path, read_lock
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.compose import ViewSpec
     from mlviews.site import Site
+    from mlviews.sitespec import SiteSpec
 
 __all__ = ["LockState", "lock_state"]
 
@@ -33,8 +33,9 @@ class LockState:
     error: MlviewsError | None = None
 
 
-def lock_state(spec: ViewSpec, site: Site) -> LockState:
+def lock_state(view: SiteSpec, site: Site) -> LockState:
     """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
+    spec = view.spec
     path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
     if path is None:
         wanted = lock_path(site.lockfiles, spec.name)
@@ -44,7 +45,7 @@ def lock_state(spec: ViewSpec, site: Site) -> LockState:
         lock = read_lock(path)
     except MlviewsError as error:
         return LockState("invalid", path, error=error)
-    found = changes(lock, spec.inputs(site.channels))
+    found = changes(lock, view.inputs)
     if not found:
         return LockState("current", path, lock)
     stale = RefusedError(

@@ -22,11 +22,12 @@ from mlviews.errors import FailedError
 from mlviews.lock import Lock, LockedPackage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from rattler import RepoDataRecord
 
     from mlviews.compose import ViewSpec
+    from mlviews.sitespec import SiteSpec
     from mlviews.solve import Solution
 
 __all__ = ["lock_of", "lock_text"]
@@ -38,7 +39,7 @@ _HEADER = """\
 """
 
 
-def lock_of(spec: ViewSpec, channels: Sequence[str], solutions: Iterable[Solution]) -> Lock:
+def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     """Gather the solutions of a view, one for each platform, into a lock.
 
     Raises:
@@ -50,7 +51,7 @@ def lock_of(spec: ViewSpec, channels: Sequence[str], solutions: Iterable[Solutio
         for record in solution.records
     )
     solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
-    return Lock(spec.name, spec.inputs(channels), solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
+    return Lock(view.spec.name, view.inputs, solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
 
 
 def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:

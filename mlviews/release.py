@@ -25,11 +25,11 @@ class Activation(_Frozen):
 
     ``prepend`` holds folders put before the value of PATH-like variables, first folder first; ``set`` variables with
     one value; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are final
-    strings: nothing in them is expanded.
+    strings: nothing in them is expanded. None is empty: Lmod 8.6 stops in the middle of unloading at an empty value.
     """
 
     prepend: dict[Variable, tuple[Folder, ...]]
-    set: dict[Variable, Text]
+    set: dict[Variable, Annotated[Text, StringConstraints(min_length=1)]]
     unset: tuple[Variable, ...]
 
 
@@ -62,7 +62,7 @@ class Release(_Frozen):
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
-    gaps: dict[str, str] = {}
-    absent: dict[str, str] = {}
+    gaps: dict[Text, Text] = {}
+    absent: dict[Text, Text] = {}
     packages: tuple[ReleasePackage, ...] = ()
     activation: Activation

@@ -58,6 +58,7 @@ class Site:
         prefix: the same place as files name it; differs from ``root`` where one builds for ``/cvmfs/...``.
         lockfiles: where locks are written, and read first.
         shipped_lockfiles: where a lock is read when ``lockfiles`` has none; None where that would be wrong.
+        channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
     """
 
@@ -132,7 +133,7 @@ def open_site(
         root=own_root,
         prefix=prefix,
         packages=given.packages,
-        channels=tuple(given.channels),
+        channels=((own_root / "cache" / "channel").as_uri(),) if given.packages == "wheels" else tuple(given.channels),
         mirrors={**given.mirrors, **mirrors},
         promote=given.promote,
         lockfiles=where.absolute(),

@@ -33,8 +33,9 @@ def list_views(app: App) -> Outcome:
 def _line(spec: ViewSpec, site: Site) -> ViewLine:
     from mlviews.lockstate import lock_state
     from mlviews.results import ViewLine
+    from mlviews.sitespec import for_site
 
-    found = lock_state(spec, site)
+    found = lock_state(for_site(spec, site), site)
     return ViewLine(
         name=spec.name,
         module=spec.module,

@@ -1,0 +1,264 @@
+"""Lock -> prefix: every archive checked against the lock, fetched, linked, and the records put right."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rattler import BuildString, PackageRecord, RepoDataRecord, Subdir
+from rattler import install as rattler_install
+from rattler.exceptions import InstallerError, LinkError, TransactionError
+from rattler.install import InstallerReporter
+from rattler.package_cache import PackageCache, ValidationMode
+
+from mlviews.errors import FailedError
+from mlviews.loop import run
+from mlviews.progress import silent
+from mlviews.sources import channel_folder, channel_url, http_client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlviews.lock import LockedPackage
+    from mlviews.progress import Progress
+
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install"]
+
+PREFIX_LENGTH = 255
+"""Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
+
+_UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
+_TICK_SECONDS = 0.1
+_CHUNK = 1 << 20
+
+
+def check_prefix(prefix: Path) -> None:
+    """Refuse a prefix that the scripts of conda packages would not survive.
+
+    Raises:
+        FailedError: it is too long, or holds a character that a shebang or a shell reads as something else.
+    """
+    text = str(prefix)
+    hint = "Choose another folder with --root."
+    if len(text.encode()) > PREFIX_LENGTH:
+        raise FailedError(
+            "prefix-too-long", f"{text} is {len(text.encode())} bytes long; conda packages bear {PREFIX_LENGTH}", hint
+        )
+    if bad := sorted(
+        {character for character in text if character in _UNSAFE_IN_PREFIX or not character.isprintable()}
+    ):
+        raise FailedError(
+            "prefix-unsafe",
+            f"{text!r} holds {' '.join(map(repr, bad))}, which the scripts of packages cannot bear in their path",
+            hint,
+        )
+
+
+def install(
+    packages: Sequence[LockedPackage],
+    prefix: Path,
+    *,
+    platform: str,
+    baked: Path,
+    cache: Path,
+    mirrors: Mapping[str, str],
+    progress: Progress = silent,
+) -> None:
+    """Install locked packages into an empty or partly installed prefix.
+
+    Args:
+        packages: what the lock holds for the platform.
+        prefix: where the files go.
+        platform: the conda subdir.
+        baked: the prefix that is written into the files; the same, except where one builds for another place.
+        cache: folder of unpacked packages, shared between prefixes by hard links.
+        mirrors: channel -> folder or URL to fetch from.
+        progress: told about checking, downloading and linking.
+
+    Raises:
+        FailedError: an archive is missing or its bytes are not the lock's, the network or the disk failed, or the
+            prefix is one that packages cannot bear.
+        KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
+    """
+    check_prefix(baked)
+    located = [_locate(package, mirrors) for package in packages]
+    _check_archives([item for item in located if item.archive], progress)
+    records = [_record(item) for item in located]
+    total = sum(package.size for package in packages)
+    with (
+        progress("Downloading", total=total, unit="bytes") as loaded,
+        progress("Linking", total=len(packages)) as linked,
+    ):
+        watcher = _Watcher()  # type: ignore[abstract]  # its methods do nothing unless overridden
+
+        async def work() -> None:
+            ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
+            try:
+                await rattler_install(
+                    records,
+                    prefix,
+                    platform=Subdir(platform),
+                    client=http_client(_servers(mirrors)),
+                    package_cache=PackageCache.new_layered([cache / "pkgs"], validation_mode=ValidationMode.full()),
+                    alternative_target_prefix=None if baked == prefix else baked,
+                    execute_link_scripts=False,
+                    reporter=watcher,
+                )
+            finally:
+                ticker.cancel()
+
+        try:
+            run(work())
+        except (InstallerError, LinkError, TransactionError, OSError) as error:
+            raise _failure(str(error)) from error
+    _finish(prefix, {package.archive: package for package in packages})
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A package and, where it lies in a folder, its archive."""
+
+    package: LockedPackage
+    archive: Path | None
+
+
+def _locate(package: LockedPackage, mirrors: Mapping[str, str]) -> _Located:
+    for channel, location in mirrors.items():
+        folder = channel_folder(location)
+        if folder and package.url.startswith(channel_url(channel)):
+            return _Located(package, folder / package.subdir / package.archive)
+    return _Located(package, channel_folder(package.url) if package.url.startswith("file://") else None)
+
+
+def _servers(mirrors: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        channel_url(channel).rstrip("/"): [location.rstrip("/")]
+        for channel, location in mirrors.items()
+        if channel_folder(location) is None
+    }
+
+
+def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
+    """Hash archives that lie in folders: rattler checks only what comes over the network."""
+    if not located:
+        return
+    with progress("Checking", total=len(located)) as checked, ThreadPoolExecutor() as pool:
+        for item, found in zip(located, pool.map(_sha256, located), strict=True):
+            if found != item.package.sha256:
+                pool.shutdown(cancel_futures=True)
+                raise _mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
+            checked()
+
+
+def _sha256(item: _Located) -> str:
+    assert item.archive
+    digest = hashlib.sha256()
+    try:
+        with item.archive.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise FailedError(
+            "archive-missing",
+            f"{item.archive} cannot be read: {error.strerror}",
+            "Complete the mirror, or leave it out.",
+        ) from error
+    return digest.hexdigest()
+
+
+def _mismatch(text: str) -> FailedError:
+    return FailedError(
+        "hash-mismatch",
+        text,
+        "The archive was changed or cut; fetch it anew. If it stays so, the channel is not to be trusted.",
+    )
+
+
+def _record(item: _Located) -> RepoDataRecord:
+    package = item.package
+    record = PackageRecord(
+        package.name,
+        package.version,
+        BuildString(package.build),
+        0,
+        package.subdir,
+        depends=[f"{name} {version}".strip() for name, version in package.dependencies.items()],
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5),
+        size=package.size or None,
+    )
+    url = item.archive.as_uri() if item.archive else package.url
+    return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
+
+
+class _Watcher(InstallerReporter):
+    """Counts what rattler reports from its own threads; only `_tick` shows it."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[int, int] = {}
+        self.linked = 0
+        self._next = 0
+
+    def on_download_start(self, cache_entry: int) -> int:
+        del cache_entry
+        self._next += 1
+        return self._next
+
+    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+        del total
+        self.bytes[download_idx] = progress
+
+    def on_link_complete(self, index: int) -> None:
+        del index
+        self.linked += 1
+
+
+async def _tick(watcher: _Watcher, loaded: Any, linked: Any) -> None:
+    shown_bytes = shown_links = 0
+    while True:
+        await asyncio.sleep(_TICK_SECONDS)
+        now = sum(watcher.bytes.copy().values())
+        loaded(now - shown_bytes)
+        linked(watcher.linked - shown_links)
+        shown_bytes, shown_links = now, watcher.linked
+
+
+def _failure(text: str) -> FailedError:
+    known = " ".join(text.split())
+    if "hash mismatch" in text:
+        return _mismatch(known)
+    if "No space left" in text or "Disk quota" in text:
+        return FailedError("disk-full", known, "Make room, or choose another folder with --root.")
+    if "HTTP status" in text or "error sending request" in text or "error decoding response" in text:
+        return FailedError("download-failed", known, "Check the network, or name a mirror with --mirror.")
+    return FailedError("install-failed", known, "Run the same command again; what was fetched is kept.")
+
+
+def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
+    """Complete conda's records of what is installed, from what each package says of itself.
+
+    A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
+    """
+    (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_complete_record, sorted((prefix / "conda-meta").glob("*.json")), repeat(packages)))
+
+
+def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
+    record = json.loads(path.read_bytes())
+    package = packages[record["fn"]]
+    unpacked = Path(record.pop("extracted_package_dir"))
+    record.get("link", {}).pop("source", None)
+    with suppress(OSError, ValueError):
+        index = json.loads((unpacked / "info" / "index.json").read_bytes())
+        record |= {key: value for key, value in index.items() if key not in {"name", "version", "build", "subdir"}}
+    record["url"] = package.url
+    record["channel"] = package.url.rsplit("/", 2)[0]
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
