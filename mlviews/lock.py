@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import re
 from dataclasses import dataclass
@@ -15,10 +16,25 @@ from mlviews.compose import inputs_digest
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["LOCK_SUFFIX", "Lock", "LockedPackage", "changes", "find_lock", "lock_path", "parse_lock", "read_lock"]
+    from rattler import RepoDataRecord
+
+    from mlviews.sitespec import SiteSpec
+    from mlviews.solve import Solution
+
+__all__ = [
+    "LOCK_SUFFIX",
+    "Lock",
+    "LockedPackage",
+    "changes",
+    "find_lock",
+    "lock_of",
+    "lock_path",
+    "parse_lock",
+    "read_lock",
+]
 
 LOCK_SUFFIX = ".conda-lock.yml"
 
@@ -140,6 +156,42 @@ class _File(_Strict):
     version: Literal[1]
     metadata: _Metadata
     package: list[_Package]
+
+
+def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
+    """Gather the solutions of a view, one for each platform, into a lock.
+
+    Raises:
+        FailedError: a record lacks a hash that the lock format asks for.
+    """
+    packages = tuple(
+        _locked(record, solution.platform)
+        for solution in sorted(solutions, key=lambda solution: solution.platform)
+        for record in solution.records
+    )
+    solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
+    return Lock(view.spec.name, view.inputs, solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
+
+
+def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:
+    if record.md5 is None or record.sha256 is None:
+        raise FailedError(
+            "hash-missing",
+            f"channel {record.channel} gives no md5 and sha256 for {record.file_name}",
+            "A lock needs both: index the channel again with a current tool.",
+        )
+    return LockedPackage(
+        name=record.name.normalized,
+        version=str(record.version),
+        build=str(record.build),
+        platform=platform,
+        url=record.url,
+        md5=record.md5.hex(),
+        sha256=record.sha256.hex(),
+        size=record.size or 0,
+        # As conda-lock does: package and version range; the format has no place for builds.
+        dependencies={parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())},
+    )
 
 
 def lock_path(folder: Path, view: str) -> Path:

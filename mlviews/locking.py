@@ -12,7 +12,7 @@ from mlviews.compose import Origin, Request
 from mlviews.diff import compare
 from mlviews.errors import BadInputError, MlviewsError
 from mlviews.files import write_atomically
-from mlviews.lock import Lock, find_lock, lock_path, read_lock
+from mlviews.lock import Lock, find_lock, lock_of, lock_path, read_lock
 from mlviews.lockstate import lock_state
 from mlviews.loop import run
 from mlviews.progress import silent
@@ -110,8 +110,9 @@ def lock_views(
         return await asyncio.gather(*(one(view) for view in prepared))
 
     with ThreadPoolExecutor(1) as background, progress("Solving", total=len(views)) as advance:
-        # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
-        background.submit(import_module, "mlviews.lockwriter")
+        if any(before.lock is None for before in befores.values()):
+            # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
+            background.submit(import_module, "mlviews.lockwriter")
         return tuple(run(lock_all(advance)))
 
 
@@ -142,12 +143,12 @@ async def _lock_one(view: SiteSpec, before: _Before, site: Site, wishes: Wishes,
     for platform in spec.platforms:
         kept = [] if wishes.upgrade else await _kept(before.lock, platform, wishes.packages, sources)
         solutions.append(await solve(spec, platform, sources, locked=kept, as_of=wishes.as_of))
-    from mlviews.lockwriter import lock_of, lock_text  # noqa: PLC0415  (half a second: see lock_views)
-
     path = lock_path(site.lockfiles, spec.name)
     lock = lock_of(view, solutions)
     if before.lock and before.path == path and before.lock.digest == lock.digest:
         return Locked(spec.name, path, "unchanged", before.lock)
+    from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second: see lock_views)
+
     write_atomically(path, lock_text(lock, spec))
     if before.lock is None:
         return Locked(spec.name, path, "new", lock)

@@ -1,11 +1,10 @@
-"""Records -> lock file, through conda-lock's own models, so that conda-lock, micromamba and pixi read it.
+"""Lock -> lock file, through conda-lock's own models, so that conda-lock, micromamba and pixi read it.
 
 Importing conda-lock takes half a second: only locking does.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import tempfile
 from pathlib import Path
@@ -18,61 +17,17 @@ from conda_lock.models.lock_spec import LockSpecification
 from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
 from conda_lock.virtual_package import virtual_package_repo_from_specification
 
-from mlviews.errors import FailedError
-from mlviews.lock import Lock, LockedPackage
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from rattler import RepoDataRecord
-
     from mlviews.compose import ViewSpec
-    from mlviews.sitespec import SiteSpec
-    from mlviews.solve import Solution
+    from mlviews.lock import Lock
 
-__all__ = ["lock_of", "lock_text"]
+__all__ = ["lock_text"]
 
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _HEADER = """\
 # Made by mlviews from the recipe {view}: do not edit, change the recipe and run `mlviews lock {view}`.
 # Other tools read it too, for example: conda-lock install -n {view} {view}.conda-lock.yml
 """
-
-
-def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
-    """Gather the solutions of a view, one for each platform, into a lock.
-
-    Raises:
-        FailedError: a record lacks a hash that the lock format asks for.
-    """
-    packages = tuple(
-        _locked(record, solution.platform)
-        for solution in sorted(solutions, key=lambda solution: solution.platform)
-        for record in solution.records
-    )
-    solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
-    return Lock(view.spec.name, view.inputs, solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
-
-
-def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:
-    if record.md5 is None or record.sha256 is None:
-        raise FailedError(
-            "hash-missing",
-            f"channel {record.channel} gives no md5 and sha256 for {record.file_name}",
-            "A lock needs both: index the channel again with a current tool.",
-        )
-    return LockedPackage(
-        name=record.name.normalized,
-        version=str(record.version),
-        build=str(record.build),
-        platform=platform,
-        url=record.url,
-        md5=record.md5.hex(),
-        sha256=record.sha256.hex(),
-        size=record.size or 0,
-        # As conda-lock does: package and version range; the format has no place for builds.
-        dependencies={parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())},
-    )
 
 
 def lock_text(lock: Lock, spec: ViewSpec) -> str:

@@ -14,6 +14,7 @@ from rattler.exceptions import SolverError
 
 from mlviews.compose import Origin, Request
 from mlviews.conflict import smallest_conflict
+from mlviews.cuda import is_cuda_build
 from mlviews.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.sources import Sources
 
-__all__ = ["Problem", "Solution", "is_cuda_build", "solve"]
+__all__ = ["Problem", "Solution", "solve"]
 
-_CUDA_PACKAGES = frozenset({"__cuda", "cuda-version", "cudatoolkit"})
-_CUDA_BUILD = re.compile(r"(^|_)cuda(\d|_|$)")
 _CUDA_PATTERN = re.compile(r' ?\[build="\^\([^"]*\)\$"\]')
 _TREE_LINES = 40
 
@@ -109,13 +108,6 @@ async def solve(
     return Solution(platform, tuple(sorted(records, key=lambda record: record.name.normalized)))
 
 
-def is_cuda_build(record: RepoDataRecord) -> bool:
-    """Tell whether a package is built for CUDA, by what it depends on or by conda-forge's build strings."""
-    if _CUDA_BUILD.search(str(record.build)) or record.name.normalized in _CUDA_PACKAGES:
-        return True
-    return any(dependency.split(maxsplit=1)[0] in _CUDA_PACKAGES for dependency in record.depends)
-
-
 def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
     """Return constraints that no CUDA build can meet: conda-forge ties each to one of these two."""
     why = Origin("rule", f"{spec.name} states no hardware.cuda, so it holds no CUDA build")
@@ -132,13 +124,10 @@ async def _cuda_constraints(
         for record in records
         if not is_cuda_build(record) and not any(fnmatchcase(record.name.normalized, name) for name in exempt)
     ]
-    builds: dict[str, set[str]] = {}
-    for record in await sources.records(platform, plain):
-        if is_cuda_build(record):
-            builds.setdefault(record.name.normalized, set()).add(re.escape(str(record.build)))
     why = Origin("rule", f"{spec.name} states hardware.cuda, and cpu-only does not name the package")
+    builds = await sources.cuda_builds(platform, plain)
     return tuple(
-        Request(f'{name}[build="^({"|".join(sorted(found))})$"]', (why,)) for name, found in sorted(builds.items())
+        Request(f'{name}[build="^({"|".join(map(re.escape, found))})$"]', (why,)) for name, found in builds.items()
     )
 
 

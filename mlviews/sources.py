@@ -5,7 +5,7 @@ Records always carry the channel's own URLs, wherever they were read: a lock mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -16,6 +16,7 @@ from rattler.networking import Client
 from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
 from rattler.repo_data.gateway import SourceConfig
 
+from mlviews.cuda import is_cuda_build
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Sources:
     channels: tuple[str, ...]
     gateway: Gateway
     _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel]
+    _records: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
+    _cuda: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def on(self, platform: str) -> list[Channel | SparseRepoData]:
         """Return what rattler solves from for one platform, first channel first."""
@@ -57,16 +60,36 @@ class Sources:
         Raises:
             FailedError: a channel cannot be read.
         """
-        wanted = list(names)
-        found: list[RepoDataRecord] = []
+        wanted = list(dict.fromkeys(names))
+        await self._load(platform, [name for name in wanted if (platform, name) not in self._records])
+        return [record for name in wanted for record in self._records[platform, name]]
+
+    async def cuda_builds(self, platform: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Return the build strings of all CUDA builds of the named packages; packages without any are left out.
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        wanted = sorted(set(names))
+        await self.records(platform, wanted)
+        for name in wanted:
+            if (platform, name) not in self._cuda:
+                found = {str(item.build) for item in self._records[platform, name] if is_cuda_build(item)}
+                self._cuda[platform, name] = tuple(sorted(found))
+        return {name: builds for name in wanted if (builds := self._cuda[platform, name])}
+
+    async def _load(self, platform: str, names: Sequence[str]) -> None:
+        found: dict[str, list[RepoDataRecord]] = {name: [] for name in names}
         with self.reading():
-            for source in self.on(platform):
+            for source in self.on(platform) if names else ():
                 if isinstance(source, SparseRepoData):
-                    found.extend(record for name in wanted for record in source.load_records(name))
+                    for name in names:
+                        found[name] += source.load_records(name)
                 else:
-                    fetched = await self.gateway.query([source], [platform, NOARCH], wanted, recursive=False)  # type: ignore[list-item]
-                    found.extend(record for group in fetched for record in group)
-        return found
+                    fetched = await self.gateway.query([source], [platform, NOARCH], names, recursive=False)  # type: ignore[list-item]
+                    for record in (record for group in fetched for record in group):
+                        found[record.name.normalized].append(record)
+        self._records.update({(platform, name): records for name, records in found.items()})
 
     async def names(self, platform: str) -> frozenset[str]:
         """Return the names of all packages that there are for one platform.
