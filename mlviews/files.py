@@ -12,7 +12,7 @@ from mlviews.errors import FailedError
 __all__ = ["make_folder", "write_atomically"]
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
     """Write ``text`` to ``path``: to a file beside it, flushed to the disk, then renamed.
 
     Raises:
@@ -26,7 +26,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(0o755 if executable else 0o644)
         Path(temporary).replace(path)
         _sync_folder(path.parent)
     except OSError as error:

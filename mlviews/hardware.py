@@ -6,9 +6,19 @@ from the recipe's figures, never from the machine that happens to solve it: that
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-__all__ = ["ARCHSPECS", "GPUS", "LINUX_VERSION", "PLATFORMS", "Gpu", "VirtualPackage", "virtual_packages"]
+__all__ = [
+    "ARCHSPECS",
+    "GPUS",
+    "LINUX_VERSION",
+    "PLATFORMS",
+    "Gpu",
+    "VirtualPackage",
+    "host_platform",
+    "virtual_packages",
+]
 
 LINUX_VERSION = "5.14"  # el9's kernel; conda asks for a value of __linux, and no package of the catalogue a newer one
 
@@ -91,3 +101,9 @@ def virtual_packages(
     if cuda is not None:
         packages.append(VirtualPackage("__cuda", cuda))
     return tuple(packages)
+
+
+def host_platform() -> str:
+    """Return this host's conda subdir, whether views are made for it or not."""
+    machine = os.uname().machine
+    return next((subdir for subdir, name in PLATFORMS.items() if name == machine), f"linux-{machine}")

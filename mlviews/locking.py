@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Locked", "Wishes", "check_lock", "lock_views"]
 
+_WRITER = "mlviews.lockwriter"
+
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
@@ -101,7 +103,7 @@ def lock_views(
             if isinstance(view, Locked):
                 return view
             try:
-                return await _lock_one(view, befores[view.spec.name], site, wishes, sources)
+                return await _lock_one(view, befores[view.spec.name], site, wishes, sources, background)
             except MlviewsError as error:
                 return _failed(view.spec, site, error)
             finally:
@@ -112,7 +114,7 @@ def lock_views(
     with ThreadPoolExecutor(1) as background, progress("Solving", total=len(views)) as advance:
         if any(before.lock is None for before in befores.values()):
             # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
-            background.submit(import_module, "mlviews.lockwriter")
+            background.submit(import_module, _WRITER)
         return tuple(run(lock_all(advance)))
 
 
@@ -137,7 +139,9 @@ def _prepare(spec: ViewSpec, site: Site, progress: Progress) -> SiteSpec | Locke
         return _failed(spec, site, error)
 
 
-async def _lock_one(view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources) -> Locked:
+async def _lock_one(
+    view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources, background: ThreadPoolExecutor
+) -> Locked:
     spec = view.spec
     solutions: list[Solution] = []
     for platform in spec.platforms:
@@ -147,9 +151,9 @@ async def _lock_one(view: SiteSpec, before: _Before, site: Site, wishes: Wishes,
     lock = lock_of(view, solutions)
     if before.lock and before.path == path and before.lock.digest == lock.digest:
         return Locked(spec.name, path, "unchanged", before.lock)
-    from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second: see lock_views)
-
-    write_atomically(path, lock_text(lock, spec))
+    # In the thread that began it: two threads that import one module hide each other's errors.
+    writer = await asyncio.get_running_loop().run_in_executor(background, import_module, _WRITER)
+    write_atomically(path, writer.lock_text(lock, spec))
     if before.lock is None:
         return Locked(spec.name, path, "new", lock)
     return Locked(spec.name, path, "updated", lock, compare(before.lock, lock))

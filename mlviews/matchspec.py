@@ -10,7 +10,7 @@ from rattler.exceptions import InvalidMatchSpecError
 
 __all__ = ["check_match_spec", "check_wheel_pin", "spec_name"]
 
-_BARE_VERSION = re.compile(r"^(?P<name>[^\s=<>!~\[]+)\s+(?P<version>\d[\w.!+]*)(\s+(?P<build>\S+))?$")
+_EXACT = re.compile(r"==([^,|()\s]+)")
 _NAME = re.compile(r"^[a-z0-9_][a-z0-9_.-]*$")
 
 
@@ -22,25 +22,33 @@ def check_match_spec(text: str) -> str:
     Raises:
         ValueError: it does not parse, means something else than people expect, or asks for more than a package.
     """
-    if bare := _BARE_VERSION.match(text):
-        name, version, build = bare["name"], bare["version"], bare["build"]
-        tail = f" {build}" if build else ""
-        raise ValueError(
-            f"means exactly {version}; write '{name} {version}.*{tail}' for any {version} release, "
-            f"or '{name} =={version}{tail}' for that one"
-        )
     try:
         spec = MatchSpec(text)
     except (InvalidMatchSpecError, ValueError) as error:
         raise ValueError(f"is no match spec: {' '.join(str(error).split())}") from None
     name = spec_name(text)
-    if not _NAME.match(name) or (spec.build and " " in spec.build):
-        raise ValueError("must be one package name in lower case, then at most a version and a build")
+    if spec.channel or "://" in text:
+        raise ValueError("names a channel or a file; a recipe names packages, the site its channels")
+    if not _NAME.match(name) or "[" in text or not text.isascii() or (spec.build and " " in spec.build):
+        raise ValueError("must be one package name in lower case, then at most a version and a build, no brackets")
     if name.startswith("__"):
         raise ValueError("is a virtual package: those are stated under `hardware`")
-    if spec.channel or spec.subdir or spec.file_name or spec.md5 or spec.sha256 or "://" in text:
-        raise ValueError("names a channel or a file; a recipe names packages, the site its channels")
+    _refuse_bare_versions(text, str(spec.version or ""), spec.build)
     return text
+
+
+def _refuse_bare_versions(text: str, understood: str, build: str | None) -> None:
+    """Refuse a version that conda reads as an exact one although no ``==`` says so."""
+    exact = _EXACT.findall(understood)
+    bare = next((version for version in exact if not re.search(rf"==\s*{re.escape(version)}(?![\w.])", text)), None)
+    if bare is None:
+        return
+    whole = understood == f"=={bare}"
+    before, after = (f"{spec_name(text)} ", f" {build}" if build else "") if whole else ("", "")
+    raise ValueError(
+        f"means exactly {bare}; write '{before}{bare}.*{after}' for any {bare} release, "
+        f"or '{before}=={bare}{after}' for that one"
+    )
 
 
 def spec_name(text: str) -> str:

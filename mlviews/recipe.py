@@ -6,6 +6,7 @@ import re
 import reprlib
 import unicodedata
 from dataclasses import dataclass
+from datetime import date
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
@@ -183,8 +184,9 @@ def parse_model(document: Document, kind: type[_ModelT]) -> _ModelT:
 
 
 def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> str:
-    # A union reports each branch it tried; no branch name is a key that people wrote.
-    path = tuple(part for part in detail["loc"] if not (isinstance(part, str) and "[" in part))
+    path = detail["loc"]
+    if detail["type"] != "extra_forbidden" and path[-1:] == ("[key]",):
+        path = path[:-1]  # so pydantic says that the key, not its value, is at fault
     where = document.where(path)
     if detail["type"] == "extra_forbidden":
         known = _known_keys(kind, path[:-1])
@@ -194,8 +196,8 @@ def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> s
     value = reprlib.repr(detail["input"])
     if detail["type"] == "value_error":
         return f"{where}: {value} {detail['ctx']['error']}"
-    if detail["type"] == "string_type" and isinstance(detail["input"], (int, float)):
-        return f"{where}: {value} is a number to YAML; write it in quotes"
+    if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, date)):
+        return f"{where}: {value} is no text to YAML; write it in quotes"
     return f"{where}: {detail['msg'].replace('Input should', 'should')}, not {value}"
 
 

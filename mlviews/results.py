@@ -10,7 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "DiffResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange", "ShowResult", "ViewLine",
+    "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
+    "ReleasesResult", "ShowResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid"]
@@ -134,3 +135,72 @@ class DiffResult(_Result):
     after: str
     bytes: int = Field(description="Bytes of archives added in all; negative where taken away.")
     changes: list[PackageChange]
+
+
+class CheckLine(_Result):
+    """What one check found."""
+
+    name: str
+    status: Literal["pass", "fail", "skip", "error"]
+    reason: str
+    seconds: float
+
+
+class BuildResult(_Result):
+    """``mlviews build VIEW``."""
+
+    view: str
+    release: str
+    platform: str
+    status: Literal["new", "unchanged"]
+    default: bool = Field(description="Whether a plain `module load` gives this release.")
+    folder: str
+    module: str
+    lock: str = Field(description="The lock's digest.")
+    packages: int
+    gaps: dict[str, str]
+    absent: dict[str, str]
+    checks: list[CheckLine]
+
+
+class ReleaseLine(_Result):
+    """One release in ``mlviews releases``."""
+
+    release: str
+    default: bool
+    platforms: list[str]
+    created: str
+    lock: str
+    packages: int
+    bytes: int = Field(description="Bytes that its files take; files shared with others count in full.")
+
+
+class ReleasesResult(_Result):
+    """``mlviews releases VIEW``."""
+
+    view: str
+    releases: list[ReleaseLine]
+
+
+class Finding(_Result):
+    """One thing that ``mlviews doctor`` looked at."""
+
+    name: str
+    status: Literal["ok", "note", "problem"]
+    found: str
+    advice: str = ""
+
+
+class Fit(_Result):
+    """Whether a view runs on this host."""
+
+    view: str
+    runs: bool
+    why: str
+
+
+class DoctorResult(_Result):
+    """``mlviews doctor``."""
+
+    findings: list[Finding]
+    views: list[Fit]

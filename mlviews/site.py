@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -14,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlviews.errors import BadInputError
 from mlviews.recipe import Text, ViewName, nearest, parse_model
 from mlviews.resources import folder
+from mlviews.sitefile import SHIPPED_SITES, expand, site_path, user_sites
 from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 __all__ = ["Site", "SiteFile", "open_site", "site_names"]
-
-_SHIPPED = Path(__file__).resolve().parent / "sites"
 
 
 class SiteFile(BaseModel):
@@ -80,14 +77,9 @@ class Site:
         return self.root / "cache"
 
 
-def _user_folder() -> Path:
-    config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(config).expanduser() / "mlviews" / "sites"
-
-
 def site_names() -> tuple[str, ...]:
     """Return the names of all sites, shipped and the user's own."""
-    return tuple(sorted({path.stem for base in (_SHIPPED, _user_folder()) for path in base.glob("*.yaml")}))
+    return tuple(sorted({path.stem for base in (SHIPPED_SITES, user_sites()) for path in base.glob("*.yaml")}))
 
 
 def open_site(
@@ -108,12 +100,12 @@ def open_site(
     Raises:
         BadInputError: there is no such site, or its file is faulty.
     """
-    path = next((p for base in (_user_folder(), _SHIPPED) if (p := base / f"{name}.yaml").is_file()), None)
+    path = site_path(name)
     if path is None:
         raise BadInputError(
             "site-unknown",
             f"there is no site {name!r}{nearest(name, site_names())}",
-            f"Known are {', '.join(site_names())}; your own go into {_user_folder()}.",
+            f"Known are {', '.join(site_names())}; your own go into {user_sites()}.",
         )
     document = read(path)
     given = parse_model(document, SiteFile)
@@ -123,9 +115,9 @@ def open_site(
             f"{document.where(('name',))}: is {given.name!r}, but the file is {path.name}",
             "Make them one.",
         )
-    own_root = (root or _path(given.root)).expanduser().absolute()
-    prefix = own_root if root or given.prefix is None else _path(given.prefix)
-    where = lockfiles or _path((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
+    own_root = (root or expand(given.root)).expanduser().absolute()
+    prefix = own_root if root or given.prefix is None else expand(given.prefix)
+    where = lockfiles or expand((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
     alone = lockfiles is not None or given.packages == "wheels"
     return Site(
@@ -141,10 +133,3 @@ def open_site(
         pins=given.pins,
         absent=given.absent,
     )
-
-
-def _path(text: str) -> Path:
-    if "{user}" in text or "{initial}" in text:
-        user = getpass.getuser()
-        text = text.replace("{user}", user).replace("{initial}", user[:1])
-    return Path(text).expanduser()

@@ -6,10 +6,14 @@ import click
 
 from mlviews import __version__
 from mlviews.cli.app import shared_options
+from mlviews.cli.build import build
 from mlviews.cli.diff import diff
+from mlviews.cli.doctor import doctor
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
+from mlviews.cli.releases import releases
+from mlviews.cli.run import run
 from mlviews.cli.show import show
 
 __all__ = ["cli"]
@@ -28,5 +32,5 @@ def cli() -> None:
     """
 
 
-for command in (list_views, show, new, lock, diff):
+for command in (list_views, show, new, doctor, lock, diff, build, run, releases):
     cli.add_command(command)

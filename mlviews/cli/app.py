@@ -81,6 +81,13 @@ class App:
             mirrors=_mirrors(self.options.get("mirror", ())),
         )
 
+    @property
+    def root(self) -> Path:
+        """The site's root, without checking the whole site: the rest of it is not needed to run something."""
+        from mlviews.sitefile import quick_root
+
+        return self._path("root") or quick_root(self.options.get("site") or "local") or self.site.root
+
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The recipes."""

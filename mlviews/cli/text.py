@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from mlviews.diff import Change
     from mlviews.results import PackageChange
 
-__all__ = ["change_table", "package_changes", "size"]
+__all__ = ["STATUS_STYLES", "change_table", "package_changes", "size"]
 
 _STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
+STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
 _KILO = 1000
 
 

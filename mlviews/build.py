@@ -1,0 +1,199 @@
+"""From a recipe to a release: lock, install, capture, render, check, record, promote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+import mlviews
+from mlviews.activation import capture
+from mlviews.errors import RefusedError
+from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.files import write_atomically
+from mlviews.hardware import host_platform
+from mlviews.install import check_prefix, install
+from mlviews.locking import Wishes, lock_views
+from mlviews.locksource import RELEASE_LOCK
+from mlviews.lockstate import lock_state
+from mlviews.progress import silent
+from mlviews.release import Release, ReleasePackage
+from mlviews.render.setup_script import render_launch, render_setup
+from mlviews.sitespec import for_site
+from mlviews.smoke.first import Check, first_checks
+from mlviews.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.compose import ViewSpec
+    from mlviews.lock import Lock
+    from mlviews.progress import Progress
+    from mlviews.site import Site
+    from mlviews.sitespec import SiteSpec
+
+__all__ = ["Built", "build"]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A release that is there now.
+
+    Attributes:
+        status: ``new``, or ``unchanged`` where the same lock was installed already.
+        default: whether ``module load`` gives this release.
+        checks: what the first checks found; empty where nothing was built.
+    """
+
+    view: str
+    status: Literal["new", "unchanged"]
+    folder: Path
+    release: Release
+    default: bool
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One build: a view at a site, for the platform of this host."""
+
+    asked: ViewSpec
+    view: SiteSpec
+    site: Site
+    store: Store
+    platform: str
+    progress: Progress
+
+
+def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
+    """Build a view at a site; without a lock, make one first. The same lock again is no work.
+
+    Raises:
+        RefusedError: the lock is stale, the view cannot be solved or is not for this host, or a first check failed.
+        FailedError: network, disk, or a package that cannot be installed.
+        KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
+    """
+    view = for_site(spec, site)
+    job = _Job(spec, view, site, Store(site.root, site.prefix), _host_platform(view), progress)
+
+    def waiting(holder: str) -> None:
+        with progress(f"Waiting: {spec.name} is being built by {holder}"):
+            pass
+
+    with job.store.view_lock(spec.name, waiting=waiting):
+        path, lock = _lock(job)
+        entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
+        if entry and job.platform in entry.platforms:
+            folder = job.store.platform_folder(spec.name, entry.name, job.platform)
+            default = job.store.default(spec.name) == entry.name
+            return Built(spec.name, "unchanged", folder, entry.platforms[job.platform], default)
+        name = entry.name if entry else job.store.new_release_name(spec.name, datetime.now(timezone.utc))
+        return _build(job, lock, path, name)
+
+
+def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
+    view = job.asked.name
+    prefix = job.store.platform_folder(view, name, job.platform)
+    _install(job, lock, prefix)
+    write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
+    release = _release(job, lock, name, prefix)
+    write_atomically(prefix / "setup.sh", render_setup(release))
+    write_atomically(prefix / "launch", render_launch(release), executable=True)
+    checks = first_checks(prefix, release.requested, progress=job.progress)
+    _refuse_failed(view, checks)
+    job.store.record(release)
+    return Built(view, "new", prefix, release, _publish(job, name), checks)
+
+
+def _host_platform(view: SiteSpec) -> str:
+    here = host_platform()
+    if here not in view.spec.platforms:
+        raise RefusedError(
+            "platform-missing",
+            f"view {view.spec.name} is for {', '.join(view.spec.platforms)}; this host is {here}",
+            "Build it on such a host: scripts of its packages must run where it is built.",
+        )
+    return here
+
+
+def _lock(job: _Job) -> tuple[Path, Lock]:
+    state = lock_state(job.view, job.site)
+    if state.state == "none":
+        made = lock_views([job.asked], job.site, Wishes(), progress=job.progress)[0]
+        if made.error:
+            raise made.error
+        state = lock_state(job.view, job.site)
+    if state.error:
+        raise state.error
+    assert state.path
+    assert state.lock
+    return state.path, state.lock
+
+
+def _install(job: _Job, lock: Lock, prefix: Path) -> None:
+    packages = lock.on(job.platform)
+    baked = job.store.baked(prefix)
+    check_prefix(baked)
+    if job.site.packages == "wheels":
+        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+
+        restore_archives(packages, cache=job.site.cache, progress=job.progress)
+    job.store.clear(prefix)
+    install(
+        packages,
+        prefix,
+        platform=job.platform,
+        baked=baked,
+        cache=job.site.cache,
+        mirrors=job.site.mirrors,
+        progress=job.progress,
+    )
+
+
+def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
+    spec, baked = job.view.spec, job.store.baked(prefix)
+    return Release(
+        mlviews=mlviews.__version__,
+        view=spec.name,
+        release=name,
+        platform=job.platform,
+        summary=spec.summary,
+        module=spec.module,
+        site=job.site.name,
+        prefix=str(baked),
+        lock_digest=lock.digest,
+        created=datetime.now(timezone.utc).replace(microsecond=0),
+        glibc=spec.hardware.glibc,
+        cuda=spec.hardware.cuda,
+        gpus=spec.hardware.gpus,
+        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
+        gaps={reason.package: reason.why for reason in spec.gaps},
+        absent=dict(job.view.absent),
+        packages=tuple(
+            ReleasePackage(name=package.name, version=package.version, build=package.build)
+            for package in lock.on(job.platform)
+        ),
+        activation=capture(prefix, baked=baked),
+    )
+
+
+def _refuse_failed(view: str, checks: tuple[Check, ...]) -> None:
+    failed = [check for check in checks if check.status in {"fail", "error"}]
+    if failed:
+        raise RefusedError(
+            "check-failed",
+            f"the new release of {view} failed its first checks and was not recorded",
+            "Fix the recipe and lock again; the default is what it was.",
+            faults=tuple(f"{check.name}: {check.reason}" for check in failed),
+        )
+
+
+def _publish(job: _Job, name: str) -> bool:
+    """Write what the release is loaded by, then make it the default where the site says so."""
+    view, store = job.asked.name, job.store
+    entry = next(entry for entry in store.releases(view) if entry.name == name)
+    write_release_faces(store, view, entry)
+    if job.site.promote == "on-build":
+        store.promote(view, name)
+        write_default_faces(store, view, entry)
+    return store.default(view) == name

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_view, verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlviews.build import Built
+    from mlviews.results import BuildResult
+
+__all__ = ["build"]
+
+
+@verb("build")
+@click.argument("view", shell_complete=complete_view)
+def build(app: App, view: str) -> Outcome:
+    """Build a view: lock if there is none, install, check, and make it the default."""
+    from mlviews.build import build as build_view
+
+    spec = app.catalogue.view(view)
+    built = build_view(spec, app.site, progress=app.progress)
+    result = _result(built)
+    return Outcome(result, lambda console: _write(console, result, app))
+
+
+def _result(built: Built) -> BuildResult:
+    from mlviews.results import BuildResult, CheckLine
+
+    release = built.release
+    return BuildResult(
+        view=built.view,
+        release=release.release,
+        platform=release.platform,
+        status=built.status,
+        default=built.default,
+        folder=str(built.folder),
+        module=release.module,
+        lock=release.lock_digest,
+        packages=len(release.packages),
+        gaps=release.gaps,
+        absent=release.absent,
+        checks=[
+            CheckLine(name=check.name, status=check.status, reason=check.reason, seconds=check.seconds)
+            for check in built.checks
+        ],
+    )
+
+
+def _write(console: Console, result: BuildResult, app: App) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mlviews.cli.text import STATUS_STYLES
+
+    name = f"{result.view}/{result.release}"
+    if result.status == "unchanged":
+        console.print(f"{name} is there already, from the same lock: nothing to do", markup=False)
+    else:
+        console.print(f"[bold green]built[/] {name}: {result.packages} packages for {result.platform}")
+    checks = Table(box=None, show_header=False, pad_edge=False)
+    for check in result.checks:
+        style = STATUS_STYLES[check.status]
+        checks.add_row(f"[{style}]{check.status}[/]", check.name, f"{check.seconds:.1f} s", escape(check.reason))
+    if result.checks:
+        console.print(checks)
+    for package, why in {**result.absent, **result.gaps}.items():
+        console.print(f"[yellow]lacks[/] {escape(package)}: {escape(why)}")
+    if not result.default:
+        console.print("It is not the default; a plain load gives another release.", style="yellow")
+    _next(console, result, app)
+
+
+def _next(console: Console, result: BuildResult, app: App) -> None:
+    version = "" if result.default else f"/{result.release}"
+    # What brought the user here brings them there again.
+    given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
+    options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
+    console.print("\nNext, one of:", style="bold")
+    lines = [
+        f"source {shlex.quote(f'{result.folder}/setup.sh')}",
+        f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {result.module}{version}",
+        f"{_program()} run {result.view}{version}{options} -- python",
+    ]
+    for line in lines:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return what starts this mlviews in a new shell: its name if that is on PATH, else its path."""
+    program = Path(sys.argv[0])
+    found = shutil.which(program.name)
+    return program.name if found and Path(found).samefile(program) else shlex.quote(str(program.absolute()))

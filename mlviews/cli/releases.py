@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_view, verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlviews.results import ReleasesResult
+    from mlviews.store import ReleaseEntry, Store
+
+__all__ = ["releases"]
+
+
+@verb("releases")
+@click.argument("view", shell_complete=complete_view)
+def releases(app: App, view: str) -> Outcome:
+    """List a view's releases, the default one marked."""
+    from mlviews.results import ReleaseLine, ReleasesResult
+    from mlviews.store import Store
+
+    store = Store(app.site.root, app.site.prefix)
+    default = store.default(view)
+    lines = [
+        ReleaseLine(
+            release=entry.name,
+            default=entry.name == default,
+            platforms=sorted(entry.platforms),
+            created=max(release.created for release in entry.platforms.values()).isoformat(),
+            lock=entry.lock_digest,
+            packages=max(len(release.packages) for release in entry.platforms.values()),
+            bytes=_bytes(store, view, entry),
+        )
+        for entry in store.releases(view)
+    ]
+    result = ReleasesResult(view=view, releases=lines)
+    return Outcome(result, lambda console: _write(console, result))
+
+
+def _bytes(store: Store, view: str, entry: ReleaseEntry) -> int:
+    folders = [store.platform_folder(view, entry.name, platform) for platform in entry.platforms]
+    return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*") if not path.is_dir())
+
+
+def _write(console: Console, result: ReleasesResult) -> None:
+    from rich.table import Table
+
+    from mlviews.cli.text import size
+
+    if not result.releases:
+        console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("Release", "Default", "Platforms", "Created (UTC)", "Lock"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Packages", justify="right")
+    table.add_column("Size", justify="right")
+    for line in result.releases:
+        mark = "[green]default[/]" if line.default else ""
+        created = line.created[:16].replace("T", " ")
+        table.add_row(
+            line.release, mark, " ".join(line.platforms), created, line.lock[:12], str(line.packages), size(line.bytes)
+        )
+    console.print(table)

@@ -1,0 +1,192 @@
+"""What this host offers a view: C library, processor, GPU and driver, module system, container tools, space."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import MlviewsError
+from mlviews.hardware import ARCHSPECS, host_platform
+from mlviews.results import Finding, Fit
+from mlviews.sitespec import host_glibc
+
+if TYPE_CHECKING:
+    from mlviews.catalogue import Catalogue
+    from mlviews.compose import ViewSpec
+    from mlviews.site import Site
+
+__all__ = ["Host", "examine", "fits"]
+
+_VIEW_BYTES = 15_000_000_000  # the largest GPU view of the catalogue, unpacked, with room for its archives
+
+# What a level adds to the one before it: x86-64 psABI, table 3.1, in the names of /proc/cpuinfo.
+_X86_LEVELS = {
+    "x86_64_v2": {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"},
+    "x86_64_v3": {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"},
+    "x86_64_v4": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What was found.
+
+    Attributes:
+        glibc: version, or empty.
+        cuda: newest CUDA that the driver supports, or empty where there is no driver.
+        archspec: micro-architecture level.
+        findings: the same and more, for people.
+    """
+
+    platform: str
+    glibc: str
+    cuda: str
+    archspec: str
+    findings: tuple[Finding, ...]
+
+
+def examine(site: Site) -> Host:
+    """Look at this host; runs ``nvidia-smi`` where there is one, and changes nothing."""
+    platform, glibc, level = host_platform(), host_glibc(), _archspec()
+    driver, cuda = _driver()
+    findings = (
+        Finding(name="platform", status="ok" if platform in ARCHSPECS else "problem", found=f"{platform}, {level}"),
+        Finding(name="glibc", status="ok", found=glibc)
+        if glibc
+        else Finding(name="glibc", status="problem", found="none", advice="Views need a Linux with glibc, not musl."),
+        _gpu(driver, cuda),
+        _modules(),
+        _containers(),
+        _space(site.root),
+    )
+    return Host(platform, glibc, cuda, level, findings)
+
+
+def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
+    """Tell for each view of the catalogue whether it runs on this host, and if not, why."""
+    found = []
+    for name in catalogue.names:
+        try:
+            why = _misfit(catalogue.view(name), host)
+        except MlviewsError as error:
+            why = error.message
+        found.append(Fit(view=name, runs=not why, why=why))
+    return found
+
+
+def _misfit(spec: ViewSpec, host: Host) -> str:
+    hardware = spec.hardware
+    if host.platform not in spec.platforms:
+        return f"it is for {', '.join(spec.platforms)}"
+    if _figures(host.glibc) < _figures(hardware.glibc):
+        return f"it needs glibc {hardware.glibc}, here is {host.glibc or 'none'}"
+    levels = ARCHSPECS[host.platform]
+    if hardware.archspec in levels and levels.index(host.archspec) < levels.index(hardware.archspec):
+        return f"it needs a processor of level {hardware.archspec}, here is {host.archspec}"
+    if hardware.cuda and not host.cuda:
+        return "it needs an NVIDIA GPU with its driver, here is none"
+    if hardware.cuda and _figures(host.cuda) < _figures(hardware.cuda):
+        return f"it needs a driver for CUDA {hardware.cuda}, here it supports {host.cuda}"
+    return ""
+
+
+def _figures(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _archspec() -> str:
+    levels = ARCHSPECS.get(host_platform(), ("unknown",))
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    flags = set(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+    level = levels[0]
+    for name in levels[1:]:
+        if not _X86_LEVELS[name] <= flags:
+            break
+        level = name
+    return level
+
+
+def _driver() -> tuple[str, str]:
+    """Return the GPUs with their driver's version, and the newest CUDA that the driver supports."""
+    try:
+        smi = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
+            capture_output=True, text=True, check=False, timeout=20,
+        )  # fmt: skip
+        driver = "; ".join(smi.stdout.split("\n")).strip("; ") if smi.returncode == 0 else ""
+    except (OSError, subprocess.TimeoutExpired):
+        driver = ""
+    try:
+        version = ctypes.c_int()
+        if ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version)) == 0:
+            return driver, f"{version.value // 1000}.{version.value % 1000 // 10}"
+    except (OSError, AttributeError):
+        pass
+    return driver, ""
+
+
+def _gpu(driver: str, cuda: str) -> Finding:
+    if cuda:
+        return Finding(name="GPU", status="ok", found=f"{driver or 'driver without nvidia-smi'}; CUDA {cuda}")
+    device = any(Path("/dev").glob("nvidia[0-9]*"))
+    advice = (
+        "There is a device but no libcuda.so.1: ask for the driver, or in a container for --nv (Apptainer)."
+        if device
+        else "CPU views run; GPU views can be locked and built here, not used."
+    )
+    return Finding(name="GPU", status="problem" if device else "note", found=driver or "none", advice=advice)
+
+
+def _modules() -> Finding:
+    if "LMOD_CMD" in os.environ:
+        return Finding(name="modules", status="ok", found=f"Lmod {os.environ.get('LMOD_VERSION', '')}".strip())
+    if "MODULESHOME" in os.environ:
+        return Finding(name="modules", status="ok", found=f"environment-modules in {os.environ['MODULESHOME']}")
+    return Finding(
+        name="modules", status="note", found="none in this shell",
+        advice="Use setup.sh or `mlviews run`; a login shell (bash -l) may have them.",
+    )  # fmt: skip
+
+
+def _containers() -> Finding:
+    found = [name for name in ("apptainer", "podman", "buildah", "docker") if shutil.which(name)]
+    return Finding(
+        name="containers",
+        status="ok" if found else "note",
+        found=", ".join(found) or "none",
+        advice="" if found else "Only needed to build or run images.",
+    )
+
+
+def _space(root: Path) -> Finding:
+    there = root
+    while not there.exists():
+        there = there.parent
+    free = min(shutil.disk_usage(there).free, _quota(there))
+    status = f"{free / 1e9:.1f} GB free for {root}"
+    if not os.access(there, os.W_OK):
+        return Finding(name="space", status="problem", found=f"{there} is not writable", advice="Choose --root DIR.")
+    if free < _VIEW_BYTES:
+        advice = f"A GPU view takes up to {_VIEW_BYTES / 1e9:.0f} GB while it is built; choose --root DIR."
+        return Finding(name="space", status="note", found=status, advice=advice)
+    return Finding(name="space", status="ok", found=status)
+
+
+def _quota(folder: Path) -> int:
+    """Return the bytes that the user's quota leaves on AFS, or a very large number where nothing says so."""
+    unlimited = 1 << 62
+    if not str(folder).startswith("/afs/") or not shutil.which("fs"):
+        return unlimited
+    listed = subprocess.run(["fs", "listquota", str(folder)], capture_output=True, text=True, check=False, timeout=20)
+    words = listed.stdout.splitlines()[-1].split() if listed.returncode == 0 and listed.stdout else []
+    if len(words) > 2 and words[1].isdecimal() and words[2].isdecimal():  # noqa: PLR2004  (volume, quota, used: in kB)
+        return (int(words[1]) - int(words[2])) * 1024
+    return unlimited

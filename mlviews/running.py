@@ -1,0 +1,53 @@
+"""Finding a release's ``launch``, and nothing else: a program's start should not wait for more."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mlviews.errors import RefusedError
+from mlviews.hardware import host_platform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["launcher"]
+
+
+def launcher(root: Path, view: str, release: str | None) -> Path:
+    """Return the ``launch`` of a view's release for this host.
+
+    Args:
+        root: the site's root.
+        view: the view.
+        release: its release; the default one where None.
+
+    Raises:
+        RefusedError: there is no such release, or it is not for this host's platform.
+    """
+    folder = root / "envs" / view
+    if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
+        raise RefusedError("release-missing", f"{view}/{release} is no release", "Write VIEW or VIEW/RELEASE.")
+    try:
+        # The link is followed once: a promotion in the middle of the start must not mix two releases.
+        chosen = release or (folder / "default").readlink().name
+    except OSError:
+        raise RefusedError(
+            "release-missing",
+            f"there is no default release of {view} under {root}",
+            f"`mlviews build {view}` makes one.",
+        ) from None
+    launch = folder / chosen / host_platform() / "launch"
+    if not (launch.parent / "release.json").is_file():
+        there = (
+            [path.name for path in (folder / chosen).iterdir() if path.is_dir()] if (folder / chosen).is_dir() else []
+        )
+        raise RefusedError(
+            "release-missing",
+            f"there is no release {chosen} of {view} for {host_platform()} under {root}"
+            + (f"; it is there for {', '.join(sorted(there))}" if there else ""),
+            f"`mlviews releases {view}` lists what there is.",
+        )
+    if not os.access(launch, os.X_OK):
+        raise RefusedError("release-broken", f"{launch} cannot be run", f"Build it again: `mlviews build {view}`.")
+    return launch
