@@ -117,12 +117,12 @@ def _host_platform(view: SiteSpec) -> str:
 
 
 def _lock(job: _Job) -> tuple[Path, Lock]:
-    state = lock_state(job.view, job.site)
+    state = lock_state(job.asked, job.site)
     if state.state == "none":
         made = lock_views([job.asked], job.site, Wishes(), progress=job.progress)[0]
         if made.error:
             raise made.error
-        state = lock_state(job.view, job.site)
+        state = lock_state(job.asked, job.site)
     if state.error:
         raise state.error
     assert state.path
@@ -137,7 +137,8 @@ def _install(job: _Job, lock: Lock, prefix: Path) -> None:
     if job.site.packages == "wheels":
         from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
 
-        restore_archives(packages, cache=job.site.cache, progress=job.progress)
+        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
+        restore_archives(archives, cache=job.site.cache, progress=job.progress)
     job.store.clear(prefix)
     install(
         packages,

@@ -58,7 +58,7 @@ class Catalogue:
         for name in self.names:
             try:
                 views.append(self.view(name))
-            except BadInputError as error:
+            except MlviewsError as error:
                 faults.extend(error.faults or (error.message,))
         if faults:
             raise BadInputError(

@@ -132,7 +132,7 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
         summary=own.summary,
         module=own.module,
         layers=tuple(part.source for part in parts.parts[:-1]),
-        platforms=tuple(own.platforms),
+        platforms=tuple(dict.fromkeys(own.platforms)),
         hardware=hardware,
         dependencies=parts.requests("dependencies"),
         constraints=parts.requests("constraints"),
@@ -198,11 +198,12 @@ class _Collector:
         gpus = tuple(dict.fromkeys(gpu for part in self.parts for gpu in part.model.hardware.gpus))
         glibc = self._scalar("glibc")
         if glibc is None:
-            self.faults.append(f"no layer of {view!r} and not the recipe itself says hardware.glibc, such as '2.34'")
+            where = self.parts[-1].origin("hardware").where
+            self.faults.append(f"{where}: neither {view!r} nor a layer of it says hardware.glibc, such as '2.34'")
         cuda = self._scalar("cuda")
         if gpus and cuda is None:
-            where = next(p.origin("hardware", "gpus") for p in self.parts if p.model.hardware.gpus)
-            self.faults.append(f"{where.where}: names GPUs, but nothing says hardware.cuda")
+            where = next(p.origin("hardware", "gpus").where for p in self.parts if p.model.hardware.gpus)
+            self.faults.append(f"{where}: names GPUs, but nothing says hardware.cuda")
         return ViewHardware(glibc=glibc or "", cuda=cuda, archspec=self._scalar("archspec"), gpus=gpus)
 
     def _scalar(self, key: str) -> str | None:

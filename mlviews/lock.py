@@ -162,7 +162,7 @@ def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     """Gather the solutions of a view, one for each platform, into a lock.
 
     Raises:
-        FailedError: a record lacks a hash that the lock format asks for.
+        FailedError: a record lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
     packages = tuple(
         _locked(record, solution.platform)
@@ -180,7 +180,7 @@ def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:
             f"channel {record.channel} gives no md5 and sha256 for {record.file_name}",
             "A lock needs both: index the channel again with a current tool.",
         )
-    return LockedPackage(
+    package = LockedPackage(
         name=record.name.normalized,
         version=str(record.version),
         build=str(record.build),
@@ -192,6 +192,14 @@ def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:
         # As conda-lock does: package and version range; the format has no place for builds.
         dependencies={parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())},
     )
+    label = f"{package.name}-{package.version}-{package.build}"
+    if package.archive not in {f"{label}.conda", f"{label}.tar.bz2"}:
+        raise FailedError(
+            "repodata-invalid",
+            f"channel {record.channel} says that {package.archive} is {label}",
+            "Index the channel again: a package's archive bears its name, version and build.",
+        )
+    return package
 
 
 def lock_path(folder: Path, view: str) -> Path:

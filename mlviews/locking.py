@@ -69,10 +69,7 @@ class Locked:
 
 def check_lock(spec: ViewSpec, site: Site) -> Locked:
     """Tell whether a view's lock answers its recipe; nothing is written."""
-    try:
-        found = lock_state(for_site(spec, site), site)
-    except MlviewsError as error:
-        return _failed(spec, site, error)
+    found = lock_state(spec, site)
     path = found.path or lock_path(site.lockfiles, spec.name)
     if found.error:
         return Locked(spec.name, path, "failed", error=found.error)
@@ -103,7 +100,7 @@ def lock_views(
             if isinstance(view, Locked):
                 return view
             try:
-                return await _lock_one(view, befores[view.spec.name], site, wishes, sources, background)
+                return await _lock_one(view, befores[view.spec.name], site, wishes, sources, background=background)
             except MlviewsError as error:
                 return _failed(view.spec, site, error)
             finally:
@@ -140,7 +137,7 @@ def _prepare(spec: ViewSpec, site: Site, progress: Progress) -> SiteSpec | Locke
 
 
 async def _lock_one(
-    view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources, background: ThreadPoolExecutor
+    view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources, *, background: ThreadPoolExecutor
 ) -> Locked:
     spec = view.spec
     solutions: list[Solution] = []

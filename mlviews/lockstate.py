@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.lock import Lock, changes, find_lock, lock_path, read_lock
+from mlviews.sitespec import for_site
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlviews.compose import ViewSpec
     from mlviews.site import Site
-    from mlviews.sitespec import SiteSpec
 
 __all__ = ["LockState", "lock_state"]
 
@@ -22,20 +23,24 @@ class LockState:
     """A view's lock as it stands.
 
     Attributes:
+        state: ``unavailable`` where the site cannot have the view at all.
         changes: what the recipe changed since, where the lock is stale.
         error: why the lock cannot be installed from, unless it is current.
     """
 
-    state: Literal["current", "stale", "none", "invalid"]
+    state: Literal["current", "stale", "none", "invalid", "unavailable"]
     path: Path | None = None
     lock: Lock | None = None
     changes: tuple[str, ...] = ()
     error: MlviewsError | None = None
 
 
-def lock_state(view: SiteSpec, site: Site) -> LockState:
+def lock_state(spec: ViewSpec, site: Site) -> LockState:
     """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
-    spec = view.spec
+    try:
+        view = for_site(spec, site)
+    except MlviewsError as error:
+        return LockState("unavailable", error=error)
     path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
     if path is None:
         wanted = lock_path(site.lockfiles, spec.name)

@@ -10,7 +10,9 @@ from rattler.exceptions import InvalidMatchSpecError
 
 __all__ = ["check_match_spec", "check_wheel_pin", "spec_name"]
 
-_EXACT = re.compile(r"==([^,|()\s]+)")
+_EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
+_GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")
+_STAR = re.compile(r"(~=|[<>]=?)\s*[^,|<>=\s]*\*(?=[,|=\s]|$)")
 _NAME = re.compile(r"^[a-z0-9_][a-z0-9_.-]*$")
 
 
@@ -33,18 +35,21 @@ def check_match_spec(text: str) -> str:
         raise ValueError("must be one package name in lower case, then at most a version and a build, no brackets")
     if name.startswith("__"):
         raise ValueError("is a virtual package: those are stated under `hardware`")
+    if _STAR.search(text):
+        raise ValueError("compares with '.*', which solvers read in different ways; leave '.*' out after <, > and ~=")
+    if _GAP.search(text):
+        raise ValueError("has a space inside its version, which conda takes for the build; leave it out")
     _refuse_bare_versions(text, str(spec.version or ""), spec.build)
     return text
 
 
 def _refuse_bare_versions(text: str, understood: str, build: str | None) -> None:
     """Refuse a version that conda reads as an exact one although no ``==`` says so."""
-    exact = _EXACT.findall(understood)
-    bare = next((version for version in exact if not re.search(rf"==\s*{re.escape(version)}(?![\w.])", text)), None)
-    if bare is None:
+    exact, said = _EXACT.findall(understood), _EXACT.findall(text)
+    if len(exact) <= len(said):
         return
-    whole = understood == f"=={bare}"
-    before, after = (f"{spec_name(text)} ", f" {build}" if build else "") if whole else ("", "")
+    bare = next((version for version in exact if version not in said), exact[0])
+    before, after = (f"{spec_name(text)} ", f" {build}" if build else "") if understood == f"=={bare}" else ("", "")
     raise ValueError(
         f"means exactly {bare}; write '{before}{bare}.*{after}' for any {bare} release, "
         f"or '{before}=={bare}{after}' for that one"

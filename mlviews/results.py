@@ -14,7 +14,7 @@ __all__ = [
     "ReleasesResult", "ShowResult", "ViewLine",
 ]  # fmt: skip
 
-LockState = Literal["current", "stale", "none", "invalid"]
+LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 
 
 class _Result(BaseModel):

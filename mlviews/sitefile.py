@@ -11,6 +11,8 @@ from pathlib import Path
 
 import yaml
 
+from mlviews.errors import BadInputError
+
 __all__ = ["SHIPPED_SITES", "expand", "quick_root", "site_path", "user_sites"]
 
 SHIPPED_SITES = Path(__file__).resolve().parent / "sites"
@@ -24,18 +26,26 @@ def user_sites() -> Path:
 
 
 def site_path(name: str) -> Path | None:
-    """Return a site's file, the user's own before the shipped one; None if there is none, or no such name can be."""
-    if not name or "/" in name or name.startswith("."):
-        return None
-    return next((p for base in (user_sites(), SHIPPED_SITES) if (p := base / f"{name}.yaml").is_file()), None)
+    """Return a site's file, the user's own before the shipped one; None if there is none."""
+    # Names are compared, never made into paths: they come from the command line.
+    return next((p for base in (user_sites(), SHIPPED_SITES) for p in base.glob("*.yaml") if p.stem == name), None)
 
 
 def expand(text: str) -> Path:
-    """Return a path of a site file with ``~``, ``{user}`` and ``{initial}`` filled in."""
-    if "{user}" in text or "{initial}" in text:
-        user = getpass.getuser()
-        text = text.replace("{user}", user).replace("{initial}", user[:1])
-    return Path(text).expanduser()
+    """Return a path of a site file with ``~``, ``{user}`` and ``{initial}`` filled in.
+
+    Raises:
+        BadInputError: the user has no name or no home folder here, as in some containers.
+    """
+    try:
+        if "{user}" in text or "{initial}" in text:
+            user = getpass.getuser()
+            text = text.replace("{user}", user).replace("{initial}", user[:1])
+        return Path(text).expanduser()
+    except (KeyError, OSError, ImportError, RuntimeError) as error:
+        raise BadInputError(
+            "user-unknown", f"{text}: the user has no name or no home folder here", "Name the folder with --root."
+        ) from error
 
 
 def quick_root(name: str) -> Path | None:

@@ -96,7 +96,7 @@ async def solve(
     records = await _solve_or_blame(problem, sources)
     if cuda:
         # Choosing a CUDA build can bring in further packages that have CUDA builds too.
-        while more := await _cuda_constraints(spec, records, platform, sources):
+        while more := await _cuda_constraints(spec, records, problem, sources):
             problem = replace(problem, constraints=(*problem.constraints, *more))
             records = await _solve_or_blame(problem, sources)
     elif found := [record.name.normalized for record in records if is_cuda_build(record)]:
@@ -115,7 +115,7 @@ def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
 
 
 async def _cuda_constraints(
-    spec: ViewSpec, records: Sequence[RepoDataRecord], platform: str, sources: Sources
+    spec: ViewSpec, records: Sequence[RepoDataRecord], problem: Problem, sources: Sources
 ) -> tuple[Request, ...]:
     """Return a constraint for each package that locked a CPU build although there are CUDA builds of it."""
     exempt = [reason.package for reason in spec.cpu_only]
@@ -125,7 +125,7 @@ async def _cuda_constraints(
         if not is_cuda_build(record) and not any(fnmatchcase(record.name.normalized, name) for name in exempt)
     ]
     why = Origin("rule", f"{spec.name} states hardware.cuda, and cpu-only does not name the package")
-    builds = await sources.cuda_builds(platform, plain)
+    builds = await sources.cuda_builds(problem.platform, plain, as_of=problem.as_of)
     return tuple(
         Request(f'{name}[build="^({"|".join(map(re.escape, found))})$"]', (why,)) for name, found in builds.items()
     )
@@ -171,7 +171,7 @@ async def _refuse_unknown_names(problem: Problem, sources: Sources) -> None:
         faults.append(f"{request.text!r}, asked for by {_askers(request)}{hint}")
     raise RefusedError(
         "package-unknown",
-        f"view {problem.view} on {problem.platform}: {', '.join(sources.channels)} has no such package",
+        f"view {problem.view} on {problem.platform}: {', '.join(sources.places)} has no such package",
         "Correct the name, or take the package out and name it under `gaps` with the reason.",
         faults=tuple(faults),
     )
@@ -209,8 +209,9 @@ def _refusal(problem: Problem, smallest: Sequence[Request], tree: str) -> Refuse
         if request not in smallest and re.search(rf"(?<![\w.-]){re.escape(request.name)}(?![\w.-])", tree)
     ]
     hardware = ", ".join(f"{package.name[2:]} {_figure(package)}" for package in problem.hardware[2:])
+    day = f", as of {problem.as_of:%Y-%m-%d}" if problem.as_of else ""
     lines = [
-        f"view {problem.view} cannot be solved for {problem.platform} with {hardware}",
+        f"view {problem.view} cannot be solved for {problem.platform} with {hardware}{day}",
         "",
         *_explain(smallest),
         "",

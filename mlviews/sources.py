@@ -21,12 +21,14 @@ from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from rattler import RepoDataRecord
 
 __all__ = ["Sources", "channel_folder", "channel_url", "open_sources"]
 
 NOARCH = "noarch"
+_FETCH_AGAIN = "Fetch it again; a mirror must hold whole repodata.json files."
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,15 @@ class Sources:
     """Opened channels, read once and shared by every solve.
 
     Attributes:
-        channels: as the site names them.
+        places: channel, as the site names it -> where it is read from.
         gateway: fetches what is not in a folder.
     """
 
-    channels: tuple[str, ...]
+    places: Mapping[str, str]
     gateway: Gateway
     _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel]
     _records: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
-    _cuda: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
 
     def on(self, platform: str) -> list[Channel | SparseRepoData]:
         """Return what rattler solves from for one platform, first channel first."""
@@ -64,8 +66,15 @@ class Sources:
         await self._load(platform, [name for name in wanted if (platform, name) not in self._records])
         return [record for name in wanted for record in self._records[platform, name]]
 
-    async def cuda_builds(self, platform: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    async def cuda_builds(
+        self, platform: str, names: Iterable[str], *, as_of: datetime | None = None
+    ) -> dict[str, tuple[str, ...]]:
         """Return the build strings of all CUDA builds of the named packages; packages without any are left out.
+
+        Args:
+            platform: the conda subdir.
+            names: the packages.
+            as_of: leave out what was built later than this (UTC).
 
         Raises:
             FailedError: a channel cannot be read.
@@ -74,9 +83,11 @@ class Sources:
         await self.records(platform, wanted)
         for name in wanted:
             if (platform, name) not in self._cuda:
-                found = {str(item.build) for item in self._records[platform, name] if is_cuda_build(item)}
-                self._cuda[platform, name] = tuple(sorted(found))
-        return {name: builds for name in wanted if (builds := self._cuda[platform, name])}
+                self._cuda[platform, name] = [item for item in self._records[platform, name] if is_cuda_build(item)]
+        found = {
+            name: {str(item.build) for item in self._cuda[platform, name] if not _newer(item, as_of)} for name in wanted
+        }
+        return {name: tuple(sorted(builds)) for name, builds in found.items() if builds}
 
     async def _load(self, platform: str, names: Sequence[str]) -> None:
         found: dict[str, list[RepoDataRecord]] = {name: [] for name in names}
@@ -92,48 +103,63 @@ class Sources:
         self._records.update({(platform, name): records for name, records in found.items()})
 
     async def names(self, platform: str) -> frozenset[str]:
-        """Return the names of all packages that there are for one platform.
+        """Return the names of all packages that there are for one platform, noarch ones too.
 
         Raises:
-            FailedError: a channel cannot be read.
+            FailedError: a channel cannot be read, or none has a package made for the platform.
         """
+        own, shared = await self._names(platform), await self._names(NOARCH)
+        if not own:
+            # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
+            raise FailedError(
+                "repodata-invalid",
+                f"{', '.join(self.places)}: the repodata for {platform} holds no package at all",
+                _FETCH_AGAIN,
+            )
+        return own | shared
+
+    async def _names(self, subdir: str) -> frozenset[str]:
         found: set[str] = set()
         with self.reading():
-            for source in self.on(platform):
-                if isinstance(source, SparseRepoData):
-                    found.update(source.package_names())
-                else:
-                    fetched = await self.gateway.names([source], [platform, NOARCH])  # type: ignore[list-item]
+            for source in self._opened.values():
+                if isinstance(source, Channel):
+                    fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
+                else:
+                    found.update(source[subdir].package_names())
         return frozenset(found)
 
     def reading(self) -> _Reading:
         """Turn what goes wrong while channels are read into errors for people."""
-        return _Reading(self.channels)
+        return _Reading(self.places)
+
+
+def _newer(record: RepoDataRecord, as_of: datetime | None) -> bool:
+    return as_of is not None and record.timestamp is not None and record.timestamp > as_of
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    channels: tuple[str, ...]
+    places: Mapping[str, str]
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (GatewayError, FetchRepoDataError, OSError)):
-            raise _unreadable(self.channels, error) from error
+            raise _unreadable(self.places, error) from error
 
 
-def _unreadable(channels: Sequence[str], error: BaseException) -> FailedError:
+def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
     text = str(error)
     broken = "sparse repodata" in text or "parse" in text
-    named = [channel for channel in channels if channel_url(channel).rstrip("/") in text] or list(channels)
+    named = [channel for channel, place in places.items() if place.rstrip("/") in text] or list(places)
     which = ", ".join(named)
     if broken:
         return FailedError(
             "repodata-invalid",
             f"the repodata of channel {which} is broken: {text}",
-            "Fetch it again; a mirror must hold whole repodata.json files.",
+            _FETCH_AGAIN,
         )
     return FailedError(
         "channel-unreachable",
@@ -202,7 +228,8 @@ def open_sources(
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
     gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
-    return Sources(tuple(channels), gateway, opened)
+    places = {name: mirrors.get(name, channel_url(name)) for name in channels}
+    return Sources(places, gateway, opened)
 
 
 def http_client(servers: Mapping[str, Sequence[str]]) -> Client:
@@ -227,5 +254,5 @@ def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> Spar
         raise FailedError(
             "repodata-invalid",
             f"channel {name}: {path} is no repodata: {error}",
-            "Fetch it again; a mirror must hold whole repodata.json files.",
+            _FETCH_AGAIN,
         ) from error

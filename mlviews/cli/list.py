@@ -33,9 +33,8 @@ def list_views(app: App) -> Outcome:
 def _line(spec: ViewSpec, site: Site) -> ViewLine:
     from mlviews.lockstate import lock_state
     from mlviews.results import ViewLine
-    from mlviews.sitespec import for_site
 
-    found = lock_state(for_site(spec, site), site)
+    found = lock_state(spec, site)
     return ViewLine(
         name=spec.name,
         module=spec.module,
@@ -51,7 +50,7 @@ def _table(console: Console, lines: list[ViewLine]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    styles = {"current": "green", "stale": "yellow", "invalid": "red", "none": "dim"}
+    styles = {"current": "green", "stale": "yellow", "invalid": "red", "none": "dim", "unavailable": "dim"}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("View", "Module", "CUDA", "Platforms", "Lock"):
         table.add_column(heading, no_wrap=True)

@@ -23,10 +23,9 @@ def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
     from mlviews.lockstate import lock_state
     from mlviews.results import ShownHardware, ShownLock, ShowResult
-    from mlviews.sitespec import for_site
 
     spec = app.catalogue.view(view)
-    found = lock_state(for_site(spec, app.site), app.site)
+    found = lock_state(spec, app.site)
     packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
     result = ShowResult(
         name=spec.name,

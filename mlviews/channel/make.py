@@ -1,0 +1,177 @@
+"""Makes the channel for one view: resolve, download, convert, index."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from mlviews.channel.archive import write_conda
+from mlviews.channel.elf import glibc_key
+from mlviews.channel.host_python import open_host_python
+from mlviews.channel.index import update_index
+from mlviews.channel.pip import resolve
+from mlviews.channel.plan import plan_alias, plan_extra, plan_python_abi, requirements_for
+from mlviews.channel.requirements import pin_requirements, requests_of
+from mlviews.channel.target import host_target
+from mlviews.channel.wheels import collect, convert
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import make_folder
+from mlviews.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from packaging.utils import NormalizedName
+
+    from mlviews.channel.pip import Found
+    from mlviews.channel.plan import Plan
+    from mlviews.channel.requirements import Request
+    from mlviews.channel.target import Target
+    from mlviews.channel.wheels import Converted
+    from mlviews.progress import Progress
+
+__all__ = ["WheelChannel", "make_channel"]
+
+_CUDA_PROJECTS = ("nvidia-", "cuda-", "cupy-")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelChannel:
+    """A conda channel of wheels and the host's CPython, and what a solve on it has to be given.
+
+    Attributes:
+        folder: root of the channel; it serves every view and only grows.
+        constraints: match specs ``name ==version build``: exactly what was resolved for this view.
+        python: the host's Python, such as ``3.11.7``.
+        glibc: the newest glibc that any of the packages needs, such as ``2.36``.
+    """
+
+    folder: Path
+    constraints: tuple[str, ...]
+    python: str
+    glibc: str
+
+
+def make_channel(
+    specs: Iterable[str], *, pins: Mapping[str, str], cache: Path, progress: Progress = silent
+) -> WheelChannel:
+    """Make the channel that a view with these specs can be solved and installed from.
+
+    Several processes may do so in one cache at once.
+
+    Args:
+        specs: the view's conda match specs. The host's Python stands for what they say about ``python``.
+        pins: conda name to the one version to use, asked for or not.
+        cache: folder of the channel and the wheels; it may be deleted.
+        progress: told of each step.
+
+    Raises:
+        BadInputError: ``bad-spec``.
+        RefusedError: ``unsolvable``, ``no-wheel``, ``cuda-wheels``.
+        FailedError: ``network``, ``disk``, ``bad-wheel``, ``host-python``, ``no-pip``.
+    """
+    target = host_target()
+    requests = requests_of(specs)
+    folder = cache / "channel"
+    make_folder(folder)
+    found = _resolve(requests, pins, progress)
+    converted = convert(collect(found, cache / "wheels", progress), folder, target, progress)
+    plans = [item.plan for item in converted]
+    plans += write_empty(folder, [plan_python_abi(target), *_further(requests, converted, target)])
+    plans.append(write_host_python(folder, target))
+    _refuse_clashes(plans)
+    with progress("Indexing"):
+        update_index(folder, [plan.archive for plan in plans])
+    return WheelChannel(
+        folder=folder,
+        constraints=tuple(sorted(plan.spec for plan in plans)),
+        python=target.python,
+        glibc=max((plan.glibc for plan in plans), key=glibc_key),
+    )
+
+
+def _resolve(requests: Sequence[Request], pins: Mapping[str, str], progress: Progress) -> tuple[Found, ...]:
+    with progress("Resolving") as advance:
+        try:
+            found = resolve([request.requirement for request in requests], pin_requirements(pins), advance)
+        except RefusedError as error:
+            named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", error.message)]
+            asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
+            raise RefusedError(error.code, error.message + asked, error.hint) from error
+    _refuse_cuda(found)
+    return found
+
+
+def write_host_python(folder: Path, target: Target) -> Plan:
+    """Write the host's Python into the channel unless it is there."""
+    with open_host_python(target) as python:
+        if not (folder / python.plan.archive).exists():
+            python.write(folder)
+        return python.plan
+
+
+def write_empty(folder: Path, plans: Iterable[Plan]) -> list[Plan]:
+    """Write the packages without files that are not there yet."""
+    planned = list(plans)
+    for plan in planned:
+        if not (folder / plan.archive).exists():
+            write_conda(folder, index=plan.index)
+    return planned
+
+
+def _further(requests: Sequence[Request], converted: Sequence[Converted], target: Target) -> Iterable[Plan]:
+    """Return packages without files: the extras that something asks for, and other names that the view uses."""
+    projects = {item.wheel.name: item for item in converted}
+    extras = {
+        (name, extra): plan_extra(projects[name].wheel, target, extra)
+        for name, extra in _extras(requests, projects, target)
+    }
+    yield from extras.values()
+    for request in requests:
+        name = canonicalize_name(request.requirement.name)
+        provider = projects[name].plan
+        if request.name != provider.index["name"]:
+            extra = next((canonicalize_name(extra) for extra in request.requirement.extras), None)
+            yield plan_alias(request.name, provider, extras[name, extra] if extra else None, target)
+
+
+def _extras(
+    requests: Sequence[Request], projects: Mapping[NormalizedName, Converted], target: Target
+) -> set[tuple[NormalizedName, NormalizedName]]:
+    lines = [request.requirement for request in requests]
+    for item in projects.values():
+        lines += requirements_for(item.wheel, target)
+    seen: set[tuple[NormalizedName, NormalizedName]] = set()
+    while lines:
+        line = lines.pop()
+        name = canonicalize_name(line.name)
+        for extra in {canonicalize_name(extra) for extra in line.extras}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                lines += requirements_for(projects[name].wheel, target, extra)
+    return seen
+
+
+def _refuse_cuda(found: Iterable[Found]) -> None:
+    if cuda := [wheel for wheel in found if wheel.name.startswith(_CUDA_PROJECTS)]:
+        raise RefusedError(
+            "cuda-wheels",
+            f"the wheels that pip chose bring CUDA along: {', '.join(wheel.name for wheel in cuda)}",
+            "Views made of wheels are for the CPU. Pin the package that asks for these to a version of which pip finds "
+            "a CPU build, for instance through `find-links` or `extra-index-url` in pip's configuration.",
+        )
+
+
+def _refuse_clashes(plans: Iterable[Plan]) -> None:
+    seen: dict[str, Plan] = {}
+    for plan in plans:
+        if seen.setdefault(plan.index["name"], plan).spec != plan.spec:
+            raise FailedError(
+                "name-clash",
+                f"two wheels would both be the conda package {plan.index['name']}",
+                "Leave one of them out of the recipe.",
+            )

@@ -1,0 +1,164 @@
+"""Runs pip, which alone resolves and alone talks to package indexes.
+
+So the machine's own pip configuration holds: its indexes, credentials, certificates and proxies. Nothing is ever built:
+only wheels count. The report is pip's installation report, version 1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+from packaging.utils import canonicalize_name
+
+from mlviews.errors import FailedError, RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+
+    from mlviews.progress import Advance
+
+__all__ = ["Found", "fetch", "resolve"]
+
+_NETWORK = re.compile(
+    r"connection broken by|Could not fetch URL|ConnectionError|ReadTimeout|HTTP error [45]\d\d|ProxyError|SSLError"
+    r"|IncompleteRead|Network is unreachable|Name or service not known|Temporary failure in name resolution"
+)
+_DISK = re.compile(r"No space left on device|Read-only file system|Disk quota exceeded")
+_CHATTER = re.compile(
+    r"\s*(Collecting|Processing|Downloading|Using cached|Looking in|Would install|Saved|Link requires|File was already"
+    r"|INFO: pip is|WARNING: (Location|Cache entry|The directory)|\[notice\]|━|\r|$)"
+)
+_KEPT_LINES = 60
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A wheel that pip chose, and where it lies."""
+
+    name: NormalizedName
+    version: str
+    url: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """The wheel's own name."""
+        return unquote(urlsplit(self.url).path.rpartition("/")[2])
+
+
+def resolve(
+    requirements: Sequence[Requirement],
+    constraints: Iterable[Requirement],
+    advance: Advance,
+    *,
+    dependencies: bool = True,
+) -> tuple[Found, ...]:
+    """Let pip choose one wheel for each project that ``requirements`` need.
+
+    Args:
+        requirements: what is asked for.
+        constraints: limits on any project, asked for or not.
+        advance: told what pip looks at.
+        dependencies: also choose what the chosen ones need.
+
+    Raises:
+        RefusedError: ``unsolvable``, in pip's own words.
+        FailedError: ``network``, ``disk`` or ``no-pip``.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
+        folder = Path(scratch)
+        _write_lines(folder / "constraints.txt", constraints)
+        _write_lines(folder / "requirements.txt", requirements)
+        _run(
+            [
+                *("install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--report", "report.json"),
+                *("--requirement", "requirements.txt", "--constraint", "constraints.txt"),
+                *([] if dependencies else ["--no-deps"]),
+            ],
+            folder,
+            advance,
+        )
+        report = json.loads((folder / "report.json").read_bytes())
+    return tuple(sorted(map(_found, report["install"]), key=lambda found: found.name))
+
+
+def fetch(wheels: Sequence[Found], folder: Path, advance: Advance) -> None:
+    """Let pip download ``wheels`` into ``folder``, each checked against its sha256.
+
+    Raises:
+        FailedError: ``network`` or ``disk``.
+    """
+    if wheels:
+        lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
+        _write_lines(folder / "requirements.txt", lines)
+        options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", "."]
+        _run(["download", *options, "--requirement", "requirements.txt"], folder, advance)
+        (folder / "requirements.txt").unlink()
+
+
+def _found(item: dict[str, Any]) -> Found:
+    archive = item["download_info"].get("archive_info", {})
+    found = Found(
+        name=canonicalize_name(item["metadata"]["name"]),
+        version=item["metadata"]["version"],
+        url=item["download_info"]["url"],
+        sha256=archive.get("hashes", {}).get("sha256", ""),
+    )
+    if not found.sha256:
+        raise FailedError("no-hash", f"The index gives no sha256 for {found.file_name}.", "Use an index that does.")
+    return found
+
+
+def _write_lines(file: Path, lines: Iterable[object]) -> None:
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _run(arguments: Sequence[str], folder: Path, advance: Advance) -> None:
+    # In a folder of our own: `-m` looks there first, and a file pip.py of the user's would be run.
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    lines: deque[str] = deque(maxlen=_KEPT_LINES)
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                word, _, rest = line.strip().partition(" ")
+                if word in {"Collecting", "Processing"} and rest:
+                    advance(note=Path(rest.split()[0]).name.rstrip("@"))
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        _fail("\n".join(line for line in lines if not _CHATTER.match(line)), arguments[0])
+
+
+def _fail(words: str, verb: str) -> NoReturn:
+    if "No module named pip" in words:
+        raise FailedError(
+            "no-pip", f"{sys.executable} has no pip, which finds and downloads wheels.", "Run `python -m ensurepip`."
+        )
+    if _DISK.search(words):
+        raise FailedError("disk", f"pip could not write:\n{words}", "Free some space, or point TMPDIR elsewhere.")
+    if _NETWORK.search(words):
+        raise FailedError("network", f"pip could not reach a package index:\n{words}", "See `pip config debug`.")
+    if verb == "download":
+        raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
+    raise RefusedError(
+        "unsolvable",
+        f"pip finds no set of wheels for this:\n{words}",
+        "Loosen what the recipe asks for, or change `pins` and `absent` in the site's file.",
+    )

@@ -1,0 +1,196 @@
+"""Plans conda packages: what a wheel becomes, as a pure value, before anything is written.
+
+Three kinds of wheel, three kinds of package:
+    any Python, any platform   ``noarch: python`` in ``noarch/``; the installer writes its scripts
+    any Python, one platform   ``noarch: python`` in the platform's folder, as CEP 20 has it for abi3; with ``__glibc``
+    one Python, one platform   an ordinary package with ``python_abi`` and ``__glibc``, and scripts of its own
+A plan depends on the wheel's bytes, the target and nothing else. So one archive serves every view, and one that was
+lost can be made again from the same wheel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from mlviews.channel.elf import glibc_key, glibc_needed, tag_glibc
+from mlviews.channel.names import conda_name, extra_name
+from mlviews.channel.requirements import conda_depends, conda_python, conda_version
+from mlviews.channel.wheel import BadWheelError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from packaging.requirements import Requirement
+    from packaging.tags import Tag
+
+    from mlviews.channel.target import Target
+    from mlviews.channel.wheel import Wheel
+
+__all__ = ["Plan", "plan_alias", "plan_extra", "plan_package", "plan_python_abi", "plan_wheel", "requirements_for"]
+
+_LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
+# A change of what is written for the same wheel changes this number, and with it every build string.
+_FORMAT = 1
+_PYTHON_VARIABLES = {"python_version", "python_full_version", "implementation_version"}
+_SYSTEM_VARIABLES = {"sys_platform", "platform_system", "os_name"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A package before it is written: its ``info/index.json``, and the glibc that it needs, ``""`` for none."""
+
+    index: Mapping[str, Any]
+    glibc: str = ""
+
+    @property
+    def spec(self) -> str:
+        """The match spec that only this package meets."""
+        return f"{self.index['name']} =={self.index['version']} {self.index['build']}"
+
+    @property
+    def archive(self) -> str:
+        """The archive's path in the channel."""
+        return f"{self.index['subdir']}/{self.index['name']}-{self.index['version']}-{self.index['build']}.conda"
+
+    @property
+    def is_any_python(self) -> bool:
+        """Whether the installer has to fit it to the prefix's Python."""
+        return self.index.get("noarch") == "python"
+
+
+def requirements_for(wheel: Wheel, target: Target, extra: str = "") -> tuple[Requirement, ...]:
+    """Return what the wheel needs on the target: without extras, or what one extra adds to that."""
+    base = tuple(line for line in wheel.requires if _holds(line, target, ""))
+    return (
+        base
+        if not extra
+        else tuple(line for line in wheel.requires if line not in base and _holds(line, target, extra))
+    )
+
+
+def plan_wheel(wheel: Wheel, target: Target) -> Plan:
+    """Plan the package of one wheel.
+
+    Raises:
+        BadWheelError: the wheel is for another Python or platform.
+    """
+    tags = sorted(wheel.tags & target.tags, key=str)
+    if not tags:
+        raise BadWheelError(f"it is not for CPython {target.python} on {target.subdir}")
+    glibc = _wheel_glibc(wheel, tags)
+    any_python = any(_is_any_python(tag) for tag in tags)
+    depends = {conda_python(wheel.requires_python), *_depends(wheel, target), *_python_pins(wheel, target, tags)}
+    if glibc:
+        depends.add(f"__glibc >={glibc}")
+    elif _mentions(wheel, _SYSTEM_VARIABLES):
+        depends.add("__linux")
+    bound = glibc or not any_python or _mentions(wheel, {"platform_machine"})
+    return plan_package(
+        {
+            "name": conda_name(wheel.name),
+            "version": conda_version(wheel.version),
+            "subdir": target.subdir if bound else "noarch",
+            "depends": sorted(depends),
+            "license": _license(wheel),
+            "purls": [f"pkg:pypi/{wheel.name}@{quote(str(wheel.version), safe='')}"],
+        }
+        | ({"noarch": "python"} if any_python else {}),
+        build=_build_prefix(wheel) + ("py" if any_python else f"py{target.minor.replace('.', '')}"),
+        content=wheel.sha256,
+        glibc=glibc,
+    )
+
+
+def plan_extra(wheel: Wheel, target: Target, extra: str) -> Plan:
+    """Plan the package that stands for ``wheel[extra]``: it has no files, only what the extra needs."""
+    index = {
+        "name": extra_name(wheel.name, extra),
+        "version": conda_version(wheel.version),
+        "depends": sorted(
+            {
+                f"{conda_name(wheel.name)} =={conda_version(wheel.version)}",
+                f"python {target.minor}.*",
+                *_depends(wheel, target, extra),
+            }
+        ),
+    }
+    return _plan_empty(index, target)
+
+
+def plan_alias(name: str, provider: Plan, extra: Plan | None, target: Target) -> Plan:
+    """Plan a package ``name`` without files, another name of ``provider`` or of one of its extras."""
+    version = provider.index["version"]
+    depends = [f"{plan.index['name']} =={version}" for plan in (provider, extra) if plan is not None]
+    return _plan_empty({"name": name, "version": version, "depends": depends}, target)
+
+
+def plan_python_abi(target: Target) -> Plan:
+    """Plan ``python_abi``, which keeps packages for one Python away from any other."""
+    constrains = [f"python {target.minor}.* *_{'cpython' if not target.abi.endswith('t') else target.abi}"]
+    index = {"name": "python_abi", "version": target.minor, "constrains": constrains, "depends": []}
+    return _plan_empty(index, target, suffix=f"_{target.abi}")
+
+
+def _plan_empty(index: Mapping[str, Any], target: Target, suffix: str = "_0") -> Plan:
+    return plan_package({"subdir": target.subdir, **index}, build="", content="", suffix=suffix)
+
+
+def plan_package(index: Mapping[str, Any], *, build: str, content: str, glibc: str = "", suffix: str = "_0") -> Plan:
+    """Complete an index: the build string tells apart whatever differs in ``index`` or in ``content``, a digest."""
+    text = json.dumps([_FORMAT, content, index], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Plan(index={**index, "build": f"{build}h{digest}{suffix}", "build_number": 0}, glibc=glibc)
+
+
+def _holds(requirement: Requirement, target: Target, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({**target.markers, "extra": extra})
+
+
+def _depends(wheel: Wheel, target: Target, extra: str = "") -> Iterator[str]:
+    return (spec for line in requirements_for(wheel, target, extra) for spec in conda_depends(line))
+
+
+def _is_any_python(tag: Tag) -> bool:
+    return tag.abi == "abi3" or not tag.interpreter.startswith("cp")
+
+
+def _python_pins(wheel: Wheel, target: Target, tags: Sequence[Tag]) -> set[str]:
+    if not any(map(_is_any_python, tags)):
+        return {f"python {target.minor}.*", f"python_abi {target.minor}.* *_{target.abi}"}
+    if _mentions(wheel, _PYTHON_VARIABLES) or any("/headers/" in entry.path for entry in wheel.entries):
+        return {f"python {target.minor}.*"}
+    return {f"python >={tag.interpreter[2]}.{tag.interpreter[3:]}" for tag in tags if tag.abi == "abi3"}
+
+
+def _mentions(wheel: Wheel, variables: Collection[str]) -> bool:
+    # Lines about extras do not count: they go into packages of their own, which are for one target anyway.
+    markers = [re.sub(r"'[^']*'|\"[^\"]*\"", "", str(line.marker)) for line in wheel.requires if line.marker]
+    words = {word for marker in markers if "extra" not in marker for word in marker.split()}
+    return bool(words & set(variables))
+
+
+def _wheel_glibc(wheel: Wheel, tags: Sequence[Tag]) -> str:
+    platforms = {tag.platform for tag in tags}
+    if "any" in platforms:
+        return ""
+    promised = [glibc for glibc in map(tag_glibc, platforms) if glibc]
+    if promised:
+        return min(promised, key=glibc_key)
+    # A bare `linux_x86_64` promises nothing, so look.
+    libraries = [entry for entry in wheel.entries if ".so" in entry.path]
+    return glibc_needed(io.BytesIO(wheel.open(entry).read()) for entry in libraries)
+
+
+def _build_prefix(wheel: Wheel) -> str:
+    return f"{re.sub('[^a-z0-9]', '_', wheel.version.local)}_" if wheel.version.local else ""
+
+
+def _license(wheel: Wheel) -> str:
+    text = wheel.metadata.get("license_expression") or wheel.metadata.get("license") or ""
+    return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""

@@ -1,0 +1,123 @@
+"""Translates match specs into pip's requirements, and wheels' requirements into conda's depends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+from rattler import MatchSpec
+
+from mlviews.channel.names import conda_name, extra_name, project_of, provider_of
+from mlviews.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Request", "conda_depends", "conda_python", "conda_version", "pin_requirements", "requests_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One match spec: the conda package that it names, and the requirement that finds it with pip."""
+
+    spec: str
+    name: str
+    requirement: Requirement
+
+
+def requests_of(specs: Iterable[str]) -> tuple[Request, ...]:
+    """Translate match specs; ``python`` and virtual packages are left out, the host decides about them.
+
+    Raises:
+        BadInputError: ``bad-spec``: a spec that does not parse or names no single package.
+        RefusedError: ``no-wheel``.
+    """
+    parsed = [(spec, _parse(spec)) for spec in dict.fromkeys(specs)]
+    return tuple(
+        Request(spec=spec, name=name, requirement=_requirement(name, version))
+        for spec, (name, version) in parsed
+        if name != "python" and not name.startswith("__")
+    )
+
+
+def pin_requirements(pins: Mapping[str, str]) -> tuple[Requirement, ...]:
+    """Return the pip constraints that hold each pinned conda package at its version."""
+    return tuple(Requirement(f"{project_of(name)[0]}=={version}") for name, version in sorted(pins.items()))
+
+
+def conda_depends(requirement: Requirement) -> list[str]:
+    """Translate one requirement of a wheel, whose marker holds; each extra is a package of its own.
+
+    The result takes every version that PEP 440 takes. It may take more: pip has chosen, conda only has to agree.
+    """
+    version = _conda_constraint(requirement.specifier)
+    names = [
+        conda_name(requirement.name),
+        *(extra_name(requirement.name, extra) for extra in sorted(requirement.extras)),
+    ]
+    return [f"{name} {version}".rstrip() for name in names]
+
+
+def conda_python(specifiers: SpecifierSet) -> str:
+    """Translate a wheel's Requires-Python."""
+    return f"python {_conda_constraint(specifiers)}".rstrip()
+
+
+def conda_version(version: Version) -> str:
+    """Return the version of the conda package; a local version (``+cpu``) goes into the build string instead."""
+    return version.public
+
+
+def _parse(spec: str) -> tuple[str, str]:
+    try:
+        match = MatchSpec(spec)
+    except Exception as error:  # rattler raises several kinds, all of them about the text
+        raise BadInputError(
+            "bad-spec", f"{spec!r} is not a match spec: {error}", "Write it as `name >=version`."
+        ) from error
+    name = match.name.as_package_name() if match.name is not None else None
+    if name is None:
+        raise BadInputError("bad-spec", f"{spec!r} does not name one package.", "Write the package's name in full.")
+    return name.normalized, str(match.version or "")
+
+
+def _requirement(name: str, version: str) -> Requirement:
+    project, extra = provider_of(name)
+    return Requirement(f"{project}[{extra}]{_specifiers(version)}")
+
+
+def _specifiers(version: str) -> str:
+    # `|` and brackets have no counterpart. Asking pip for less is safe: the solve on the channel checks the whole spec.
+    if version in {"", "*"} or set(version) & set("|()"):
+        return ""
+    return ",".join(filter(None, map(_specifier, version.split(","))))
+
+
+def _specifier(clause: str) -> str:
+    try:
+        specifier = Specifier(clause if clause[0] in "<>=!~" else f"=={clause}")
+        if specifier.operator != "<":
+            return str(specifier)
+        limit = Version(specifier.version)
+    except (InvalidSpecifier, InvalidVersion):
+        return ""  # a version that only conda can read, such as 9e
+    # conda's idiom `<2.0a0` is PEP 440's `<2.0`; written out, it would make pip take pre-releases.
+    return f"<{limit.base_version}" if limit.is_prerelease else str(specifier)
+
+
+def _conda_constraint(specifiers: SpecifierSet) -> str:
+    return ",".join(sorted(clause for specifier in specifiers for clause in _conda_clauses(specifier)))
+
+
+def _conda_clauses(specifier: Specifier) -> list[str]:
+    operator, version = specifier.operator, specifier.version.partition("+")[0]
+    if operator == "===":
+        return [f"=={version}"]
+    if operator == "~=":
+        return [f">={version}", f"{version.rpartition('.')[0]}.*"]
+    if operator == "==" and version.endswith(".*"):
+        return [version]
+    return [f"{operator}{version}"]

@@ -1,0 +1,129 @@
+"""Makes lost archives of the wheel channel again, and proves that they are what a lock says."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+
+from mlviews.channel.index import file_sha256, update_index
+from mlviews.channel.make import write_empty, write_host_python
+from mlviews.channel.names import EXTRA, project_of
+from mlviews.channel.pip import resolve
+from mlviews.channel.plan import plan_alias, plan_extra, plan_python_abi
+from mlviews.channel.target import host_target
+from mlviews.channel.wheels import cached, collect, convert
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import make_folder
+from mlviews.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from packaging.utils import NormalizedName
+
+    from mlviews.channel.plan import Plan
+    from mlviews.channel.target import Target
+    from mlviews.channel.wheels import Converted
+    from mlviews.progress import Advance, Progress
+
+__all__ = ["restore_archives"]
+
+
+def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:
+    """See to it that the channel holds every archive of a lock, byte for byte.
+
+    Those that are missing or damaged are made again of the same wheels, from the cache or the index, and of the host's
+    Python. Nothing is changed unless all of them come out as the lock says.
+
+    Args:
+        archives: path in the channel (``noarch/hist-2.12.1-pyh1a2b3c4d_0.conda``) to sha256.
+        cache: the folder that `make_channel` was given.
+        progress: told of each step.
+
+    Raises:
+        FailedError: ``archive-lost``: one cannot be made again; ``network``, ``disk``, ``bad-wheel``, ``host-python``.
+    """
+    folder = cache / "channel"
+    make_folder(folder)
+    with progress("Checking", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
+        there = list(pool.map(lambda archive: _is_there(folder, archive, archives[archive], advance), archives))
+    lost = {archive for archive, intact in zip(archives, there, strict=True) if not intact}
+    if not lost:
+        return
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".restore-") as scratch:
+        _remake(lost, Path(scratch), cache, progress)
+        for archive in sorted(lost):
+            _prove(Path(scratch) / archive, archives[archive])
+        for archive in lost:
+            make_folder((folder / archive).parent)
+            (Path(scratch) / archive).replace(folder / archive)
+    update_index(folder, archives, changed=lost)
+
+
+def _is_there(folder: Path, archive: str, sha256: str, advance: Advance) -> bool:
+    advance()
+    return (folder / archive).is_file() and file_sha256(folder / archive) == sha256
+
+
+def _prove(path: Path, sha256: str) -> None:
+    if path.is_file() and file_sha256(path) == sha256:
+        return
+    why = (
+        "comes out with other bytes"
+        if path.is_file()
+        else "has no source any more: a wheel, the host's Python or mlviews changed"
+    )
+    raise FailedError(
+        "archive-lost",
+        f"{path.name} cannot be made again as the lock has it; it {why}",
+        "Lock the view anew: `mlviews lock --upgrade VIEW`.",
+    )
+
+
+def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progress) -> None:
+    target = host_target()
+    names = {archive: archive.rpartition("/")[2].rsplit("-", 2)[:2] for archive in lost}
+    if any(name == "python" for name, _ in names.values()):
+        write_host_python(scratch, target)
+    write_empty(scratch, [plan_python_abi(target)])
+    for source in (_from_cache, _from_index):
+        missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
+        projects = {_project(name): version for name, version in missing if name not in {"python", "python_abi"}}
+        converted = convert(source(projects, cache, target, progress), scratch, target, progress, wanted=lost)
+        plans = [plan for name, _ in missing for plan in _empty(name, converted, target)]
+        write_empty(scratch, [plan for plan in plans if plan.archive in lost])
+
+
+def _from_cache(projects: Mapping[NormalizedName, str], cache: Path, target: Target, _: Progress) -> Sequence[Path]:
+    return cached(cache / "wheels", projects, target)
+
+
+def _from_index(projects: Mapping[NormalizedName, str], cache: Path, _: Target, progress: Progress) -> Sequence[Path]:
+    if not projects:
+        return ()
+    requirements = [Requirement(f"{name}=={version}") for name, version in projects.items()]
+    with progress("Resolving") as advance, suppress(RefusedError):
+        return collect(resolve(requirements, (), advance, dependencies=False), cache / "wheels", progress)
+    return ()  # the index has it no longer, which `_prove` tells
+
+
+def _empty(name: str, converted: Sequence[Converted], target: Target) -> Iterator[Plan]:
+    """Plan a package without files, an extra or another name, of every wheel that it may have been made of."""
+    base, _, extra = name.partition(EXTRA)
+    project, through = project_of(base)
+    for item in (item for item in converted if item.wheel.name == project):
+        wanted = extra or through
+        plan = plan_extra(item.wheel, target, wanted) if wanted else None
+        if extra and plan:
+            yield plan
+        elif name != item.plan.index["name"]:
+            yield plan_alias(name, item.plan, plan, target)
+
+
+def _project(name: str) -> NormalizedName:
+    return project_of(name.partition(EXTRA)[0])[0]

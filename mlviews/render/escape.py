@@ -1,0 +1,110 @@
+"""Templates that cannot put out a value that was not quoted for their language.
+
+A template holds layout. Each value passes a filter: the one named after the template's language gives a literal of that
+language, quotes included, ``words`` several of them with spaces between, ``variable`` and ``variables`` bare names of
+environment variables. Anything else that reaches the output raises.
+"""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from mlviews import resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["render"]
+
+
+class _Literal(str):
+    """Text that is a literal of the template's language; any change to it gives a plain `str` again."""
+
+    __slots__ = ()
+
+
+def _lua(text: str) -> str:
+    """Quote for Lua 5.1 and later: https://www.lua.org/manual/5.1/manual.html#2.1."""
+    return '"' + "".join(_LUA.get(character, character) for character in text) + '"'
+
+
+def _tcl(text: str) -> str:
+    """Quote for Tcl 8.5 and later, rules 4 and 7 to 9: https://www.tcl-lang.org/man/tcl8.6/TclCmd/Tcl.htm."""
+    return '"' + "".join(_TCL.get(character, character) for character in text) + '"'
+
+
+# A control character as three octal (Tcl) or decimal (Lua) digits, so that no digit after it is taken for a fourth.
+_CONTROLS = [*range(0x20), 0x7F]
+_LUA = {chr(code): f"\\{code:03d}" for code in _CONTROLS} | {"\n": "\\n", "\\": "\\\\", '"': '\\"'}
+_TCL = {chr(code): f"\\{code:03o}" for code in _CONTROLS} | {"\n": "\\n"} | {mark: f"\\{mark}" for mark in '\\"$[]{}'}
+
+_LANGUAGES: dict[str, Callable[[str], str]] = {"lua": _lua, "tcl": _tcl, "sh": shlex.quote}
+
+
+def render(template: str, language: str, values: dict[str, Any]) -> str:
+    """Return ``templates/<template>.j2`` filled with ``values``.
+
+    Args:
+        template: the file's name without ``.j2``.
+        language: ``lua``, ``tcl`` or ``sh``: what the file is written in, and the name of the filter for its values.
+        values: what the template names; one that it names in vain is an error.
+
+    Raises:
+        TypeError: the template puts out a value that passed no filter, or one that is no text.
+        ValueError: the name of a variable is none; `mlviews.release.Activation` holds no such name.
+        jinja2.UndefinedError: the template names a value that ``values`` does not hold.
+    """
+    return _environment(language).get_template(f"{template}.j2").render(values)
+
+
+@cache
+def _environment(language: str) -> jinja2.Environment:
+    quote = _LANGUAGES[language]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("templates")),
+        autoescape=False,  # noqa: S701  (HTML's rules are of no use here: _only_literals lets nothing else through)
+        undefined=jinja2.StrictUndefined,
+        finalize=_only_literals,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters[language] = lambda value: _Literal(quote(_text(value)))
+    environment.filters["words"] = lambda values: _Literal(" ".join(quote(_text(value)) for value in values))
+    environment.filters["variable"] = _variable
+    environment.filters["variables"] = _variables
+    return environment
+
+
+def _variable(name: object) -> _Literal:
+    text = _text(name)
+    if not (text.isascii() and text.isidentifier()):
+        raise ValueError(f"{text!r} cannot be a variable's name")
+    return _Literal(text)
+
+
+def _variables(names: Iterable[object]) -> _Literal:
+    return _Literal(" ".join(map(_variable, names)))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and not isinstance(value, _Literal):
+        return value
+    _refuse_undefined(value)
+    raise TypeError(f"only plain text can be quoted, and only once: {value!r}")
+
+
+def _only_literals(value: object) -> _Literal:
+    if isinstance(value, _Literal):
+        return value
+    _refuse_undefined(value)
+    raise TypeError(f"a template put out {value!r} without quoting it")
+
+
+def _refuse_undefined(value: object) -> None:
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # StrictUndefined raises, and says what is missing

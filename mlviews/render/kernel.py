@@ -1,0 +1,68 @@
+"""Jupyter kernelspecs.
+
+See https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError
+
+if TYPE_CHECKING:
+    from mlviews.release import Release
+
+__all__ = ["name", "render"]
+
+
+def name(release: Release, *, versioned: bool = True) -> str:
+    """Return the name of the kernelspec's folder, which notebooks store.
+
+    Args:
+        release: what the kernel runs.
+        versioned: whether a notebook keeps to this release, or follows the view's default.
+
+    Raises:
+        FailedError: ``kernel-name``: Jupyter knows no such name.
+    """
+    text = f"{release.view}-{release.release}" if versioned else release.view
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise FailedError(
+            "kernel-name", f"No kernel can be named {text!r}.", "Use letters, digits, dots, dashes and underscores."
+        )
+    return text
+
+
+def render(release: Release, *, versioned: bool = True) -> str:
+    """Return ``kernel.json``; arguments as for `name`.
+
+    The kernel starts through the release's ``launch``: a session may carry a PYTHONHOME that a bare ``python`` does not
+    survive, and servers put their own interpreter where the first word is ``python``. The kernel that follows the
+    default reaches ``launch`` through the view's ``default`` link; the rest of it tells what the default was.
+
+    Raises:
+        FailedError: ``kernel-path``: Jupyter would replace a part of the path.
+    """
+    prefix = PurePosixPath(release.prefix)  # envs/<view>/<release>/<platform>
+    folder = prefix if versioned else prefix.parents[1] / "default" / prefix.name
+    launch = str(folder / "launch")
+    if re.search(r"\{\w+\}", launch):
+        raise FailedError("kernel-path", f"Jupyter would replace the braces in {launch}.", "Use a root without braces.")
+    specification = {
+        "argv": [launch, "python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": f"{release.view} {release.release}" if versioned else release.view,
+        "language": "python",
+        "metadata": {
+            "debugger": True,
+            "mlviews": {
+                "view": release.view,
+                "release": release.release,
+                "summary": release.summary,
+                "lock": release.lock_digest,
+            },
+        },
+    }
+    return json.dumps(specification, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,292 @@
+"""What all tests share: a conda channel of the project's own, folders of recipes, and the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Packages = Mapping[str, Mapping[str, list[str]]]
+
+# The machines are shared: a slow example is no failure. What a fixture gives is never changed by an example.
+settings.register_profile(
+    "mlviews", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("mlviews")
+
+HERE = Path(__file__).resolve().parent
+SUBDIRS = ("linux-64", "linux-aarch64", "noarch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")
+    # conda-lock warns of itself when it is imported.
+    config.addinivalue_line("filterwarnings", r"ignore:conda_lock\._vendor:PendingDeprecationWarning")
+    config.addinivalue_line("filterwarnings", r"ignore::DeprecationWarning:conda_lock\.")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return HERE.parent
+
+
+def missing(what: str) -> None:
+    """Skip a test for which the machine lacks something; in CI that is a failure."""
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+
+# A conda channel
+
+
+@pytest.fixture(scope="session")
+def channel_packages() -> Packages:
+    """The packages of the test channel: subdir -> "name version build [@ day]" -> what it depends on."""
+    return yaml.safe_load((HERE / "data/channel.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def make_channel() -> Callable[..., Path]:
+    """Return a function that writes a channel of metadata without archives, as a mirror of conda-forge."""
+    return _write_channel
+
+
+@pytest.fixture(scope="session")
+def channel(channel_packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a channel that holds metadata alone: for solving."""
+    return _write_channel(tmp_path_factory.mktemp("channel"), channel_packages)
+
+
+@pytest.fixture(scope="session")
+def archive_channel(channel_packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same channel with its archives: for installing."""
+    return _write_channel(tmp_path_factory.mktemp("archive-channel"), channel_packages, _write_archive)
+
+
+@pytest.fixture(scope="session")
+def slice_folder() -> Path:
+    """A slice of conda-forge's real metadata, where there is one; it is too large to be part of the project."""
+    folder = Path(os.environ.get("MLVIEWS_SLICE") or HERE.parent.parent / "shared" / "conda-forge-slice")
+    if not folder.is_dir():
+        pytest.skip("there is no slice of conda-forge's metadata: set MLVIEWS_SLICE")
+    return folder
+
+
+def _write_channel(
+    folder: Path, packages: Packages, archive: Callable[[Path, dict[str, Any]], dict[str, Any]] | None = None
+) -> Path:
+    for subdir in SUBDIRS:
+        index = {}
+        for line, depends in packages.get(subdir, {}).items():
+            record = _record(subdir, line, depends)
+            record |= archive(folder, record) if archive else _made_up(record)
+            index[f"{record['name']}-{record['version']}-{record['build']}.conda"] = record
+        repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": index, "repodata_version": 1}
+        (folder / subdir).mkdir(parents=True, exist_ok=True)
+        (folder / subdir / "repodata.json").write_text(json.dumps(repodata))
+    return folder
+
+
+def _record(subdir: str, line: str, depends: list[str]) -> dict[str, Any]:
+    label, _, day = line.partition(" @ ")
+    name, version, build = label.split()
+    built = datetime.fromisoformat(day or "2025-01-01").replace(tzinfo=timezone.utc)
+    record = {
+        "name": name,
+        "version": version,
+        "build": build,
+        "build_number": int(re.findall(r"(?:^|_)(\d+)(?=_|$)", build)[-1]),
+        "depends": [spec for spec in depends if not spec.startswith("!")],
+        "constrains": [spec[1:] for spec in depends if spec.startswith("!")],
+        "license": "BSD-3-Clause",
+        "subdir": subdir,
+        "timestamp": int(built.timestamp() * 1000),
+    }
+    if subdir == "noarch":
+        record["noarch"] = "python" if any(spec.split()[0] == "python" for spec in depends) else "generic"
+    return record
+
+
+def _made_up(record: dict[str, Any]) -> dict[str, Any]:
+    content = json.dumps(record).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return {"md5": hashlib.md5(content).hexdigest(), "sha256": sha256, "size": 1000 + int(sha256[:4], 16)}
+
+
+def _write_archive(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
+    from mlviews.channel.archive import File, write_conda
+
+    content = f"{record['name']} {record['version']} {record['build']}\n".encode()
+    members = [File(path=f"share/packages/{record['name']}", source=content)]
+    if record.get("noarch") == "python":
+        module = record["name"].replace("-", "_")
+        members.append(
+            File(path=f"site-packages/{module}/__init__.py", source=f"__version__ = {record['version']!r}\n".encode())
+        )
+    if record["name"] == "python":
+        # Not Python, but where installers look for one: the archives are for tests of what is put where.
+        minor = ".".join(record["version"].split(".")[:2])
+        script = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode()
+        members.append(File(path=f"bin/python{minor}", source=script, executable=True))
+    archive = write_conda(folder, index=record, members=members).read_bytes()
+    return {
+        "md5": hashlib.md5(archive).hexdigest(),
+        "sha256": hashlib.sha256(archive).hexdigest(),
+        "size": len(archive),
+    }
+
+
+# Recipes
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """A folder of recipes; keys that a test does not give have plain values."""
+
+    folder: Path
+
+    def recipe(self, name: str, /, *dependencies: str, **keys: Any) -> Path:
+        """Write a recipe; ``cpu_only`` stands for the key ``cpu-only``, None leaves a key out."""
+        plain = {
+            "schema": 1,
+            "name": name,
+            "summary": f"About {name}",
+            "module": f"atlasml/{name}",
+            "platforms": ["linux-64"],
+            "hardware": {"glibc": "2.34"},
+            "dependencies": list(dependencies),
+        }
+        return self.text(f"{name}.yaml", _dump({**plain, **keys}))
+
+    def layer(self, name: str, /, *dependencies: str, **keys: Any) -> Path:
+        """Write a layer."""
+        return self.text(f"layers/{name}.yaml", _dump({"schema": 1, "dependencies": list(dependencies), **keys}))
+
+    def text(self, name: str, text: str | bytes) -> Path:
+        """Write any file."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+
+def _dump(keys: dict[str, Any]) -> str:
+    given = {key.replace("_", "-"): value for key, value in keys.items() if value is not None}
+    return yaml.safe_dump(given, sort_keys=False)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Recipes:
+    return Recipes(tmp_path / "recipes")
+
+
+# The command line
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one call gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The envelope, which must be all that is on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def data(self) -> Any:
+        return self.json["data"]
+
+    @property
+    def codes(self) -> list[str]:
+        """The codes of the envelope's errors."""
+        return [error["code"] for error in self.json["errors"]]
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Calls ``mlviews`` with folders of its own, in this process or in one of its own."""
+
+    recipes: Recipes
+    lockfiles: Path
+    root: Path
+    _capture: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: str | Path) -> Result:
+        from mlviews.__main__ import run
+
+        self._capture.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = self._capture.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    def process(self, *arguments: str | Path, **options: Any) -> Result:
+        """Call it in a process of its own."""
+        done = subprocess.run(
+            self.command(*arguments), check=False, capture_output=True, text=True, timeout=120, **options
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    @staticmethod
+    def command(*arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "mlviews", *map(str, arguments)]
+
+    def site(self, name: str, **keys: Any) -> None:
+        """Write a site of the user's own."""
+        folder = Path(os.environ["XDG_CONFIG_HOME"]) / "mlviews/sites"
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = {"schema": 1, "name": name, "summary": f"About {name}", "root": str(self.root)}
+        (folder / f"{name}.yaml").write_text(_dump({**plain, **keys}))
+
+    def lock(self, view: str) -> Path:
+        """Return where a view's lock lies."""
+        return self.lockfiles / f"{view}.conda-lock.yml"
+
+
+@pytest.fixture
+def cli(
+    recipes: Recipes,
+    channel: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Cli:
+    """The command line, on the test channel; nothing of the user's own is read."""
+    for name in [name for name in os.environ if name.startswith("MLVIEWS_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Cli(recipes, tmp_path / "lockfiles", tmp_path / "root", capsys)
+    made.recipes.folder.mkdir(exist_ok=True)
+    for name, value in {
+        "HOME": home,
+        "XDG_CONFIG_HOME": home / ".config",
+        "MLVIEWS_RECIPES": made.recipes.folder,
+        "MLVIEWS_LOCKFILES": made.lockfiles,
+        "MLVIEWS_ROOT": made.root,
+        "MLVIEWS_MIRROR": f"conda-forge={channel}",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.chdir(tmp_path)
+    return made

@@ -1,0 +1,172 @@
+"""What the tests of rendered files share: releases to render, and the real programs that read them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pytest
+
+from mlviews.release import Activation, Release, ReleasePackage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+_SHELLS_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
+_MODULE_SYSTEMS_OWN = re.compile(
+    r"LMOD_.*|__LMOD_.*|_ModuleTable.*|MODULE(SHOME|PATH|S_CMD).*|LOADEDMODULES|_LMFILES_|__MODULES_.*|BASH_FUNC_.*|FPATH"
+)
+
+# Each string means something to one of the readers: Lua, Tcl, shells, Jinja, Lmod, printf.
+_HOSTILE = (
+    "plain",
+    """She said "it's ]] ]==] [[ done" """.strip(),
+    "$(touch pwned) `touch pwned` ${HOME} $HOME $0 ;touch pwned; |touch pwned& > pwned",
+    "[exec touch pwned] {a} } { [ ] # \\",
+    "\\ \\\\ \\n \\x41 \\u0041 \\101 %s %d %% {{ x }} {% raw %} {# c #} <% %>",
+    "  two  spaces, a tab's \u00a0, d\u00e9j\u00e0 vu, \u2192 \u2028 \U0001f600 \U0001d6d1 \u202e",
+    "~ * ? !! !x ^a^b -n --help @ = : , . /",
+    "-- ]] os.execute('touch pwned') --[[",
+)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> tuple[str, ...]:
+    """Return strings without control characters that each reader has to give back as they are."""
+    return _HOSTILE
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """Return a function that finds a program; where it is missing the test is skipped, in CI it fails."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program, path=f"{_SYSTEM_PATH}:{os.environ.get('PATH', '')}")
+        if found is None:
+            _missing(program)
+        return found
+
+    return find
+
+
+def _missing(what: str) -> NoReturn:
+    message = f"{what} is missing: run .ci/system-packages"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def lmod() -> Callable[[str], str]:
+    """Return a function that gives the line which makes ``module`` mean Lmod in a shell."""
+
+    def start(shell: str) -> str:
+        for folder in ("/usr/share/lmod/lmod/init", os.environ.get("LMOD_PKG", "/nowhere") + "/init"):
+            if Path(folder, shell).exists():
+                return f". {folder}/{shell}"
+        _missing("Lmod")
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def environment_modules(require: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a function that gives the line which makes ``module`` mean environment-modules in a shell."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("MLVIEWS_TEST_MODULES") or cache / "mlviews-tests/environment-modules"
+    found = [*Path(folder).glob("usr/lib/*/modulecmd.tcl"), *Path("/usr/lib").glob("*/modulecmd.tcl")]
+
+    def start(shell: str) -> str:
+        if not found:
+            _missing("environment-modules")
+        return f'eval "$({shlex.join([require("tclsh"), str(found[0])])} {shell} autoinit)"'
+
+    return start
+
+
+@pytest.fixture
+def make_release(tmp_path: Path) -> Callable[..., Release]:
+    """Return a function that makes a release whose prefix holds a ``bin/python`` which says where it lies."""
+
+    def make(
+        *,
+        view: str = "plotting",
+        release: str = "2026.11.23",
+        platform: str = "linux-64",
+        root: Path = tmp_path,
+        variables: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> Release:
+        prefix = root / "envs" / view / release / platform
+        python = prefix / "bin/python"
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
+        python.chmod(0o755)
+        activation = Activation(
+            prepend={"PATH": (f"{prefix}/bin", f"{prefix}/more/bin"), "XDG_DATA_DIRS": (f"{prefix}/share",)},
+            set={"CONDA_PREFIX": str(prefix), "PYTHONNOUSERSITE": "1", **(variables or {})},
+            unset=("PYTHONPATH", "PYTHONHOME"),
+        )
+        values: dict[str, Any] = {
+            "mlviews": "0.1.0",
+            "view": view,
+            "release": release,
+            "platform": platform,
+            "summary": "Plots and histograms",
+            "module": f"atlasml/{view}",
+            "site": "local",
+            "prefix": str(prefix),
+            "lock_digest": "sha256:0123456789abcdef",
+            "created": datetime(2026, 11, 23, 12, tzinfo=timezone.utc),
+            "requested": ("pytorch-gpu", "uproot"),
+            "packages": (
+                ReleasePackage(name="pytorch-gpu", version="2.6.0", build="cuda_0"),
+                ReleasePackage(name="uproot", version="5.6", build="py_0"),
+                ReleasePackage(name="numpy", version="2.1", build="py_0"),
+            ),
+            "activation": activation,
+        }
+        return Release(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def run_steps(tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
+    """Return a function that runs steps in one shell and gives the exported variables after each."""
+
+    def run(shell: Sequence[str], steps: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, str]]:
+        folder = tmp_path / "session"
+        folder.mkdir(exist_ok=True)
+        dumps = [folder / f"environment-{number}" for number in range(len(steps))]
+        script = folder / "script"
+        lines = [f"{step}\n/usr/bin/env -0 > '{dump}'" for step, dump in zip(steps, dumps, strict=True)]
+        script.write_text("\n".join([*lines, ""]))
+        done = subprocess.run(
+            [*shell, str(script)],
+            check=False,
+            env=dict(environment),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert sorted(path.name for path in folder.iterdir()) == sorted([*(dump.name for dump in dumps), "script"])
+        return [_parse(dump) for dump in dumps]
+
+    return run
+
+
+def _parse(dump: Path) -> dict[str, str]:
+    pairs = (entry.partition("=") for entry in dump.read_text(errors="surrogateescape").split("\0") if entry)
+    return {
+        name: value for name, _, value in pairs if name not in _SHELLS_OWN and not _MODULE_SYSTEMS_OWN.fullmatch(name)
+    }

@@ -1,0 +1,123 @@
+"""A folder of recipes: what they must not share, and that one faulty file does not hide the others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlviews.catalogue import open_catalogue
+from mlviews.errors import BadInputError, FailedError, MlviewsError
+
+if TYPE_CHECKING:
+    from conftest import Recipes
+
+
+def clash(recipes: Recipes, name: str) -> str:
+    with pytest.raises(BadInputError) as caught:
+        open_catalogue(recipes.folder).view(name)
+    assert caught.value.code == "recipe-clash"
+    return str(caught.value)
+
+
+def test_views_by_name(recipes: Recipes) -> None:
+    recipes.recipe("one")
+    recipes.recipe("two")
+    recipes.layer("base")
+    recipes.text(".hidden.yaml", "not: a recipe")
+    recipes.text("notes.txt", "not a recipe")
+    catalogue = open_catalogue(recipes.folder)
+    assert catalogue.names == ("one", "two")
+    assert catalogue.view("one").name == "one"
+    assert [spec.name for spec in catalogue.views()] == ["one", "two"]
+
+
+def test_an_unknown_view_is_answered_with_the_nearest(recipes: Recipes) -> None:
+    recipes.recipe("tagging-gpu")
+    with pytest.raises(BadInputError) as caught:
+        open_catalogue(recipes.folder).view("taging-gpu")
+    assert caught.value.code == "view-unknown"
+    assert "did you mean 'tagging-gpu'?" in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", ".", "a\x00b", "x" * 300])
+def test_a_name_that_is_no_name_finds_nothing(recipes: Recipes, name: str) -> None:
+    recipes.recipe("one")
+    with pytest.raises(BadInputError, match="there is no view"):
+        open_catalogue(recipes.folder).view(name)
+
+
+def test_one_faulty_file_does_not_stop_the_others(recipes: Recipes) -> None:
+    recipes.recipe("good")
+    recipes.recipe("bad", "python 3.11")
+    recipes.text("worse.yaml", b"\xff")
+    recipes.recipe("layerless", layers=["gone"])
+    catalogue = open_catalogue(recipes.folder)
+    assert catalogue.names == ("bad", "good", "layerless", "worse")
+    assert catalogue.view("good").name == "good"
+    with pytest.raises(BadInputError) as caught:
+        catalogue.views()
+    assert caught.value.code == "catalogue-invalid"
+    text = str(caught.value)
+    for words in ("bad.yaml:", "python 3.11.*", "worse.yaml:1", "no layer 'gone'"):
+        assert words in text
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(recipes: Recipes) -> None:
+    recipes.recipe("good")
+    (recipes.folder / "loop.yaml").symlink_to("loop.yaml")
+    (recipes.folder / "folder.yaml").mkdir()
+    catalogue = open_catalogue(recipes.folder)
+    assert catalogue.view("good").name == "good"
+    for name in ("loop", "folder"):
+        with pytest.raises(MlviewsError) as caught:
+            catalogue.view(name)
+        assert caught.value.code == "file-unreadable"
+    with pytest.raises(MlviewsError) as caught:
+        catalogue.views()
+    assert "loop.yaml" in str(caught.value)
+    assert "folder.yaml" in str(caught.value)
+
+
+def test_two_recipes_of_one_name(recipes: Recipes) -> None:
+    recipes.recipe("one")
+    path = recipes.recipe("two", module="atlasml/two")
+    path.write_text(path.read_text().replace("name: two", "name: one"))
+    assert "'one' is also the name in" in clash(recipes, "two")
+    assert "two.yaml:2: name" in clash(recipes, "one")
+
+
+def test_a_name_must_be_the_files(recipes: Recipes) -> None:
+    recipes.recipe("one").rename(recipes.folder / "other.yaml")
+    assert "is 'one', but the file is other.yaml" in clash(recipes, "other")
+
+
+def test_two_recipes_of_one_module(recipes: Recipes) -> None:
+    one = recipes.recipe("one", module="atlasml/tracking")
+    two = recipes.recipe("two", module="atlasml/tracking")
+    recipes.recipe("three")
+    assert f"{two}:4: module: 'atlasml/tracking' is also the module in {one}:4: module" in clash(recipes, "two")
+    assert str(two) in clash(recipes, "one")
+    assert open_catalogue(recipes.folder).view("three").name == "three"
+
+
+def test_a_module_inside_another(recipes: Recipes) -> None:
+    recipes.recipe("one", module="atlasml/tracking")
+    recipes.recipe("two", module="atlasml/tracking/cuda")
+    recipes.recipe("three", module="atlasml/tracking-cpu")
+    for name in ("one", "two"):
+        assert "'atlasml/tracking' would be the folder that holds 'atlasml/tracking/cuda'" in clash(recipes, name)
+    assert open_catalogue(recipes.folder).view("three").module == "atlasml/tracking-cpu"
+
+
+def test_a_folder_that_is_not_there(recipes: Recipes) -> None:
+    with pytest.raises(FailedError) as caught:
+        open_catalogue(recipes.folder)
+    assert caught.value.code == "recipes-unreadable"
+    assert "--recipes" in caught.value.hint
+
+
+def test_a_folder_that_is_a_file(recipes: Recipes) -> None:
+    path = recipes.recipe("one")
+    with pytest.raises(FailedError, match="Not a directory"):
+        open_catalogue(path)

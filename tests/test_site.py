@@ -1,0 +1,141 @@
+"""Sites: shipped ones, the user's own, and what options change."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+
+import pytest
+
+from mlviews.errors import BadInputError
+from mlviews.site import open_site, site_names
+
+
+@pytest.fixture
+def sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own folder of sites, in an empty home."""
+    home = tmp_path / "home"
+    folder = home / ".config/mlviews/sites"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def write(folder: Path, text: str, name: str = "ours") -> None:
+    (folder / f"{name}.yaml").write_text(f"schema: 1\nname: {name}\nsummary: Ours\n{text}")
+
+
+@pytest.mark.usefixtures("sites")
+def test_every_shipped_site_opens(tmp_path: Path) -> None:
+    assert set(site_names()) >= {"local", "pypi", "cvmfs", "lxplus", "swan"}
+    for name in site_names():
+        site = open_site(name)
+        assert site.name == name
+        assert site.root.is_absolute()
+        assert site.cache == site.root / "cache"
+    local = open_site("local")
+    assert local.root == local.prefix == tmp_path / "home/.local/share/mlviews"
+    assert local.channels == ("conda-forge",)
+    assert local.lockfiles == tmp_path / "lockfiles"
+    assert local.shipped_lockfiles is not None
+    wheels = open_site("pypi")
+    assert wheels.lockfiles == wheels.root / "lockfiles"
+    assert wheels.shipped_lockfiles is None
+    assert wheels.channels == (f"file://{wheels.cache}/channel",)
+    assert open_site("cvmfs").prefix == Path("/cvmfs/atlasml.cern.ch")
+    user = getpass.getuser()
+    assert open_site("lxplus").root == Path(f"/afs/cern.ch/work/{user[0]}/{user}/mlviews")
+
+
+def test_a_users_own_site(sites: Path) -> None:
+    write(sites, "root: ~/views\nchannels: [https://example.org/ours, conda-forge]\nmirrors: {conda-forge: /mirror}\n")
+    assert "ours" in site_names()
+    site = open_site("ours", mirrors={"https://example.org/ours": "/other"})
+    assert site.root == Path.home() / "views"
+    assert site.channels == ("https://example.org/ours", "conda-forge")
+    assert site.mirrors == {"conda-forge": "/mirror", "https://example.org/ours": "/other"}
+    assert open_site("ours", mirrors={"conda-forge": "/mine"}).mirrors == {"conda-forge": "/mine"}
+
+
+def test_a_users_own_site_goes_before_the_shipped_one(sites: Path) -> None:
+    write(sites, "root: /mine\n", "local")
+    assert open_site("local").root == Path("/mine")
+
+
+def test_the_configuration_folder_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "config/mlviews/sites"
+    folder.mkdir(parents=True)
+    write(folder, "root: /x\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert open_site("ours").root == Path("/x")
+
+
+def test_placeholders_and_options(sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "jdoe")
+    write(sites, 'root: /eos/{initial}/{user}\nprefix: /cvmfs/{user}\nlockfiles: "{root}/locks"\n')
+    site = open_site("ours")
+    assert (site.root, site.prefix) == (Path("/eos/j/jdoe"), Path("/cvmfs/jdoe"))
+    assert site.lockfiles == Path("/eos/j/jdoe/locks")
+    moved = open_site("ours", root=Path("here"))
+    assert moved.root == moved.prefix == tmp_path / "here", "--root stands for the prefix too"
+    assert moved.lockfiles == tmp_path / "here/locks"
+    own = open_site("ours", lockfiles=Path("~/locks").expanduser())
+    assert own.lockfiles == Path.home() / "locks"
+    assert own.shipped_lockfiles is None, "one's own folder of locks stands alone"
+
+
+@pytest.mark.usefixtures("sites")
+@pytest.mark.parametrize("name", ["lokal", "../local", "/etc/passwd", "", "x" * 300, "a\x00b"])
+def test_an_unknown_site(name: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        open_site(name)
+    assert caught.value.code == "site-unknown"
+    assert "local, lxplus" in caught.value.hint
+
+
+def test_the_nearest_site_is_named(sites: Path) -> None:
+    with pytest.raises(BadInputError, match="did you mean 'local'"):
+        open_site("lokal")
+
+
+def test_a_site_must_be_named_as_its_file(sites: Path) -> None:
+    write(sites, "root: /x\n")
+    (sites / "ours.yaml").rename(sites / "theirs.yaml")
+    with pytest.raises(BadInputError) as caught:
+        open_site("theirs")
+    assert caught.value.code == "site-invalid"
+    assert "is 'ours', but the file is theirs.yaml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rot: /x\n", "did you mean 'root'?"),
+        ("root: /x\npackages: pip\n", "'conda' or 'wheels'"),
+        ("root: /x\nchannels: conda-forge\n", "valid list"),
+        ("root: /x\npromote: yes\n", "promote"),
+        ("root: 7\n", "write it in quotes"),
+        ('root: /x\nmirrors: {"a\\tb": /y}\n', "control character U+0009"),
+        ('root: "/x\\ny"\n', "control character U+000A"),
+        ("root: /x\npins: {pytorch: 2.13}\n", "pins.pytorch: 2.13 is no text to YAML"),
+    ],
+)
+def test_faults_of_a_site_file(sites: Path, text: str, words: str) -> None:
+    write(sites, text)
+    with pytest.raises(BadInputError) as caught:
+        open_site("ours")
+    assert caught.value.code == "file-invalid"
+    assert words in str(caught.value)
+    assert f"{sites}/ours.yaml:" in str(caught.value)
+
+
+def test_a_user_without_a_name(sites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    write(sites, "root: /eos/{user}\n")
+    with pytest.raises(BadInputError, match="has no name or no home folder"):
+        open_site("ours")
