@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from mlviews.sitespec import SiteSpec
 
 __all__ = ["Built", "build"]
+
+# CEP 22: conda and mamba then refuse to change the environment, and say this.
+_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
     _install(job, lock, prefix)
+    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
     write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
     release = _release(job, lock, name, prefix)
     write_atomically(prefix / "setup.sh", render_setup(release))

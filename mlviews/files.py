@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mlviews.errors import FailedError
 
-__all__ = ["make_folder", "write_atomically"]
+__all__ = ["make_folder", "swap_link", "write_atomically"]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -51,6 +51,25 @@ def make_folder(path: Path) -> None:
     except OSError as error:
         raise FailedError(
             "write-failed", f"the folder {path} cannot be made: {error.strerror}", "Check its path and permissions."
+        ) from error
+
+
+def swap_link(link: Path, target: str) -> None:
+    """Make ``link`` point to ``target`` in one step; a reader sees the old target or the new one.
+
+    Raises:
+        FailedError: that is not possible; the link is what it was.
+    """
+    make_folder(link.parent)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(link)
+        _sync_folder(link.parent)
+    except OSError as error:
+        raise FailedError(
+            "write-failed", f"{link} cannot be changed: {error.strerror}", "Check the permissions of its folder."
         ) from error
 
 

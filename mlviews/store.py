@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder, write_atomically
+from mlviews.files import make_folder, swap_link, write_atomically
 from mlviews.release import Release
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Store:
                 f"release {release} of {view} lacks {', '.join(missing)}, which the default has",
                 f"Build it there too: `mlviews build {view}`.",
             )
-        _swap_link(self.view_folder(view) / "default", release)
+        swap_link(self.view_folder(view) / "default", release)
 
     @contextmanager
     def view_lock(self, view: str, *, waiting: Callable[[str], None]) -> Iterator[None]:
@@ -185,19 +185,3 @@ def _folders(path: Path) -> list[Path]:
 def _order(name: str) -> tuple[tuple[int, str], ...]:
     """Order releases by their figures: ``.10`` comes after ``.9``."""
     return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("."))
-
-
-def _swap_link(link: Path, target: str) -> None:
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    try:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        temporary.replace(link)
-        descriptor = os.open(link.parent, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):
-            os.fsync(descriptor)
-        os.close(descriptor)
-    except OSError as error:
-        raise FailedError(
-            "write-failed", f"{link} cannot be changed: {error.strerror}", "Check the permissions of its folder."
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from mlviews.channel.archive import write_conda
 from mlviews.channel.elf import glibc_key
 from mlviews.channel.host_python import open_host_python
 from mlviews.channel.index import update_index
+from mlviews.channel.names import EXTRA
 from mlviews.channel.pip import resolve
 from mlviews.channel.plan import plan_alias, plan_extra, plan_python_abi, requirements_for
-from mlviews.channel.requirements import pin_requirements, requests_of
+from mlviews.channel.requirements import limits_of, requests_of
 from mlviews.channel.target import host_target
 from mlviews.channel.wheels import collect, convert
 from mlviews.errors import FailedError, RefusedError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from mlviews.channel.pip import Found
@@ -57,7 +60,13 @@ class WheelChannel:
 
 
 def make_channel(
-    specs: Iterable[str], *, pins: Mapping[str, str], cache: Path, progress: Progress = silent
+    specs: Iterable[str],
+    *,
+    pins: Mapping[str, str],
+    cache: Path,
+    constraints: Iterable[str] = (),
+    keep: Mapping[str, str] | None = None,
+    progress: Progress = silent,
 ) -> WheelChannel:
     """Make the channel that a view with these specs can be solved and installed from.
 
@@ -67,6 +76,9 @@ def make_channel(
         specs: the view's conda match specs. The host's Python stands for what they say about ``python``.
         pins: conda name to the one version to use, asked for or not.
         cache: folder of the channel and the wheels; it may be deleted.
+        constraints: match specs that limit packages which others pull in.
+        keep: conda name to the version to keep, as an older lock has it. pip knows no preferences, so either all of them
+            stay or, where that cannot be, none has to.
         progress: told of each step.
 
     Raises:
@@ -78,7 +90,10 @@ def make_channel(
     requests = requests_of(specs)
     folder = cache / "channel"
     make_folder(folder)
-    found = _resolve(requests, pins, progress)
+    limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
+    kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
+    found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
+    _refuse_cuda(found)
     converted = convert(collect(found, cache / "wheels", progress), folder, target, progress)
     plans = [item.plan for item in converted]
     plans += write_empty(folder, [plan_python_abi(target), *_further(requests, converted, target)])
@@ -94,15 +109,20 @@ def make_channel(
     )
 
 
-def _resolve(requests: Sequence[Request], pins: Mapping[str, str], progress: Progress) -> tuple[Found, ...]:
+def _resolve(
+    requests: Sequence[Request], limits: Sequence[Requirement], kept: Sequence[Requirement], progress: Progress
+) -> tuple[Found, ...]:
+    wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
+        if kept:
+            with suppress(RefusedError):
+                return resolve(wanted, (*limits, *kept), advance)
         try:
-            found = resolve([request.requirement for request in requests], pin_requirements(pins), advance)
+            found = resolve(wanted, limits, advance)
         except RefusedError as error:
             named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", error.message)]
             asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
             raise RefusedError(error.code, error.message + asked, error.hint) from error
-    _refuse_cuda(found)
     return found
 
 

@@ -14,9 +14,9 @@ from mlviews.channel.names import conda_name, extra_name, project_of, provider_o
 from mlviews.errors import BadInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-__all__ = ["Request", "conda_depends", "conda_python", "conda_version", "pin_requirements", "requests_of"]
+__all__ = ["Request", "conda_depends", "conda_python", "conda_version", "limits_of", "requests_of"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +39,20 @@ def requests_of(specs: Iterable[str]) -> tuple[Request, ...]:
     return tuple(
         Request(spec=spec, name=name, requirement=_requirement(name, version))
         for spec, (name, version) in parsed
-        if name != "python" and not name.startswith("__")
+        if not _is_host(name)
     )
 
 
-def pin_requirements(pins: Mapping[str, str]) -> tuple[Requirement, ...]:
-    """Return the pip constraints that hold each pinned conda package at its version."""
-    return tuple(Requirement(f"{project_of(name)[0]}=={version}") for name, version in sorted(pins.items()))
+def limits_of(specs: Iterable[str]) -> tuple[Requirement, ...]:
+    """Translate match specs that limit packages without asking for them; those without a wheel do no harm.
+
+    Raises:
+        BadInputError: ``bad-spec``.
+    """
+    parsed = map(_parse, dict.fromkeys(specs))
+    return tuple(
+        Requirement(f"{project_of(name)[0]}{_specifiers(version)}") for name, version in parsed if not _is_host(name)
+    )
 
 
 def conda_depends(requirement: Requirement) -> list[str]:
@@ -69,6 +76,10 @@ def conda_python(specifiers: SpecifierSet) -> str:
 def conda_version(version: Version) -> str:
     """Return the version of the conda package; a local version (``+cpu``) goes into the build string instead."""
     return version.public
+
+
+def _is_host(name: str) -> bool:
+    return name in {"python", "python_abi"} or name.startswith("__")
 
 
 def _parse(spec: str) -> tuple[str, str]:
