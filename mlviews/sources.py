@@ -163,8 +163,9 @@ def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
         )
     return FailedError(
         "channel-unreachable",
-        f"channel {which} cannot be reached: {text}",
+        f"channel {which} cannot be reached: {text.rpartition('Caused by: ')[2]}",
         f"Use a mirror with --mirror {named[0]}=FOLDER_OR_URL, or try mlviews without conda by --site pypi.",
+        detail=text,
     )
 
 
