@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
-
-import click
-
-from mlviews.cli import cli
-from mlviews.cli.app import App
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlviews.cli.app import App
     from mlviews.errors import MlviewsError
 
 __all__ = ["main", "run"]
@@ -22,31 +19,70 @@ INTERRUPTED = 130
 
 
 def main() -> NoReturn:
-    """Run the command line and end the process."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line and end the process; a SIGTERM, as batch systems send it, is an interrupt too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
+    if code == INTERRUPTED:
+        os._exit(code)  # a solver or an import that goes on in another thread would hold the process
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one call and return its exit code: 0 done, 1 the answer is no, 2 wrong usage, 3 not done, 130 interrupted."""
-    app = App()
-    app.options["json"] = "--json" in arguments  # usage errors come before options are read
     try:
-        code = cli.main(list(arguments), prog_name="mlviews", standalone_mode=False, obj=app)
+        return _run(arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+def _run(arguments: Sequence[str]) -> int:
+    # Here, so that Ctrl-C is seen while they are imported.
+    import click  # noqa: PLC0415
+
+    from mlviews.cli import cli  # noqa: PLC0415
+    from mlviews.cli.app import App  # noqa: PLC0415
+
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    app = App()
+    app.options["json"] = "--json" in own  # usage errors come before options are read
+    try:
+        code = cli.main(list(arguments) or ["--help"], prog_name="mlviews", standalone_mode=False, obj=app)
     except click.exceptions.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\ninterrupted\n")
-        return INTERRUPTED
+        return _interrupted(app)
     except BrokenPipeError:
-        # Whoever read stdout has gone; without this, Python complains again when it closes the stream.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()  # whoever read it has gone
         return 0
     except Exception as error:  # noqa: BLE001  (the last place: everything becomes a message)
+        if _from_interrupt(error):
+            return _interrupted(app)
+        if isinstance(error, click.UsageError) and error.ctx:
+            app.command = error.ctx.command_path.partition(" ")[2]
         return _report(app, _for_people(error))
     return code if isinstance(code, int) else 0
 
 
+def _give_up_stdout() -> None:
+    """Without this, Python complains once more when it closes the stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _from_interrupt(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C is behind an error: up to 3.11, Python wraps what comes while it makes a class."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _for_people(error: Exception) -> MlviewsError:
+    import click  # noqa: PLC0415
+
     from mlviews.errors import BadInputError, FailedError, MlviewsError  # noqa: PLC0415
 
     if isinstance(error, MlviewsError):
@@ -54,6 +90,8 @@ def _for_people(error: Exception) -> MlviewsError:
     if isinstance(error, click.ClickException):
         where = getattr(getattr(error, "ctx", None), "command_path", "mlviews")
         known: MlviewsError = BadInputError("usage", error.format_message(), f"`{where} --help` shows the usage.")
+    elif isinstance(error, OSError):
+        known = FailedError("system-error", str(error), "Check the disk and its quota; -vv shows where it happened.")
     else:
         known = FailedError(
             "internal-error",
@@ -66,9 +104,25 @@ def _for_people(error: Exception) -> MlviewsError:
 
 def _report(app: App, error: MlviewsError) -> int:
     from mlviews.cli.output import write_errors  # noqa: PLC0415
+    from mlviews.errors import FailedError  # noqa: PLC0415
 
-    write_errors(app, [error])
+    try:
+        write_errors(app, [error])
+    except OSError as failure:  # stdout itself: then its reader gets no envelope, but people a message
+        _give_up_stdout()
+        sys.stderr.write(f"error: {failure}\n")
+        return FailedError.exit_code
     return error.exit_code
+
+
+def _interrupted(app: App) -> int:
+    from mlviews.cli.output import write_errors  # noqa: PLC0415
+    from mlviews.errors import FailedError  # noqa: PLC0415
+
+    sys.stderr.write("interrupted\n")  # click has ended the line of the terminal's ^C
+    if app.json:
+        write_errors(app, [FailedError("interrupted", "interrupted by a signal", "Run the same command again.")])
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
@@ -21,7 +22,8 @@ from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
 from mlviews.render.setup_script import render_launch, render_setup
 from mlviews.sitespec import for_site
-from mlviews.smoke.first import Check, first_checks
+from mlviews.smoke.prove import first_checks
+from mlviews.smoke.records import write_record
 from mlviews.store import Store
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from mlviews.compose import ViewSpec
     from mlviews.lock import Lock
     from mlviews.progress import Progress
+    from mlviews.results import CheckLine
     from mlviews.site import Site
     from mlviews.sitespec import SiteSpec
 
@@ -54,7 +57,7 @@ class Built:
     folder: Path
     release: Release
     default: bool
-    checks: tuple[Check, ...] = ()
+    checks: tuple[CheckLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +83,26 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     view = for_site(spec, site)
     job = _Job(spec, view, site, Store(site.root, site.prefix), _host_platform(view), progress)
 
+    # Before any work: by the time of the install a lock would have been made.
+    check_prefix(job.store.baked(job.store.platform_folder(spec.name, _new_name(job), job.platform)))
+
     def waiting(holder: str) -> None:
         with progress(f"Waiting: {spec.name} is being built by {holder}"):
             pass
 
     with job.store.view_lock(spec.name, waiting=waiting):
+        _finish_publishing(job)
         path, lock = _lock(job)
         entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
         if entry and job.platform in entry.platforms:
             folder = job.store.platform_folder(spec.name, entry.name, job.platform)
             default = job.store.default(spec.name) == entry.name
             return Built(spec.name, "unchanged", folder, entry.platforms[job.platform], default)
-        name = entry.name if entry else job.store.new_release_name(spec.name, datetime.now(timezone.utc))
-        return _build(job, lock, path, name)
+        return _build(job, lock, path, entry.name if entry else _new_name(job))
+
+
+def _new_name(job: _Job) -> str:
+    return job.store.new_release_name(job.asked.name, datetime.now(timezone.utc))
 
 
 def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
@@ -104,9 +114,11 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     release = _release(job, lock, name, prefix)
     write_atomically(prefix / "setup.sh", render_setup(release))
     write_atomically(prefix / "launch", render_launch(release), executable=True)
-    checks = first_checks(prefix, release.requested, progress=job.progress)
+    checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
+    job.store.mark_unpublished(view, name)
     job.store.record(release)
+    write_record(job.store.root, release, checks, level="quick")
     return Built(view, "new", prefix, release, _publish(job, name), checks)
 
 
@@ -137,8 +149,6 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
 
 def _install(job: _Job, lock: Lock, prefix: Path) -> None:
     packages = lock.on(job.platform)
-    baked = job.store.baked(prefix)
-    check_prefix(baked)
     if job.site.packages == "wheels":
         from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
 
@@ -149,7 +159,7 @@ def _install(job: _Job, lock: Lock, prefix: Path) -> None:
         packages,
         prefix,
         platform=job.platform,
-        baked=baked,
+        baked=job.store.baked(prefix),
         cache=job.site.cache,
         mirrors=job.site.mirrors,
         progress=job.progress,
@@ -183,7 +193,7 @@ def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
     )
 
 
-def _refuse_failed(view: str, checks: tuple[Check, ...]) -> None:
+def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
     failed = [check for check in checks if check.status in {"fail", "error"}]
     if failed:
         raise RefusedError(
@@ -194,6 +204,17 @@ def _refuse_failed(view: str, checks: tuple[Check, ...]) -> None:
         )
 
 
+def _finish_publishing(job: _Job) -> None:
+    """Do what a build that was interrupted after its release was recorded had still to do."""
+    view, store = job.asked.name, job.store
+    name = store.unpublished(view)
+    if name and any(entry.name == name for entry in store.releases(view)):
+        with suppress(RefusedError):  # it was refused as the default then, and said so
+            _publish(job, name)
+    if name:
+        store.mark_unpublished(view, None)
+
+
 def _publish(job: _Job, name: str) -> bool:
     """Write what the release is loaded by, then make it the default where the site says so."""
     view, store = job.asked.name, job.store
@@ -202,4 +223,5 @@ def _publish(job: _Job, name: str) -> bool:
     if job.site.promote == "on-build":
         store.promote(view, name)
         write_default_faces(store, view, entry)
+    store.mark_unpublished(view, None)
     return store.default(view) == name

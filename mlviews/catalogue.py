@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlviews.compose import ViewSpec
     from mlviews.recipe import Parsed
 
-__all__ = ["Catalogue", "open_catalogue"]
+__all__ = ["Catalogue", "modules_clash", "open_catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
                 found.append(
                     f"{document.where(('module',))}: {mine.module!r} is also the module in {there.where(('module',))}"
                 )
-            elif _inside(mine.module, theirs.module):
+            elif modules_clash(mine.module, theirs.module):
                 outer, inner = sorted((mine.module, theirs.module), key=len)
                 found.append(
                     f"{document.where(('module',))}: {outer!r} would be the folder that holds {inner!r} "
@@ -132,5 +132,6 @@ def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
     return {stem: found for stem, found in faults.items() if found}
 
 
-def _inside(one: str, other: str) -> bool:
-    return one.startswith(other + "/") or other.startswith(one + "/")
+def modules_clash(one: str, other: str) -> bool:
+    """Tell whether two modules are one, or one would be the folder that holds the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

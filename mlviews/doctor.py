@@ -74,7 +74,7 @@ def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
         try:
             why = _misfit(catalogue.view(name), host)
         except MlviewsError as error:
-            why = error.message
+            why = ": ".join([error.message, *error.faults[:1]])
         found.append(Fit(view=name, runs=not why, why=why))
     return found
 

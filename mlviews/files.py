@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from mlviews.errors import FailedError
 
-__all__ = ["make_folder", "swap_link", "write_atomically"]
+__all__ = ["make_folder", "swap_link", "write_atomically", "write_failure"]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -30,11 +31,7 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
         Path(temporary).replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise FailedError(
-            "write-failed",
-            f"{path} cannot be written: {error.strerror}",
-            "Check the free space, the quota and the permissions of its folder; nothing was changed.",
-        ) from error
+        raise write_failure(f"{path} cannot be written", error) from error
     finally:
         with suppress(OSError):
             Path(temporary).unlink()
@@ -49,9 +46,15 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FailedError(
-            "write-failed", f"the folder {path} cannot be made: {error.strerror}", "Check its path and permissions."
-        ) from error
+        raise write_failure(f"the folder {path} cannot be made", error) from error
+
+
+def write_failure(what: str, error: OSError) -> FailedError:
+    """Return the error for people: a full disk needs something else than a folder that is not one's own."""
+    message = f"{what}: {error.strerror}"
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return FailedError("disk-full", message, "Make room, or choose another folder with --root.")
+    return FailedError("write-failed", message, "Check its path and permissions, or choose another folder with --root.")
 
 
 def swap_link(link: Path, target: str) -> None:
@@ -68,9 +71,7 @@ def swap_link(link: Path, target: str) -> None:
         temporary.replace(link)
         _sync_folder(link.parent)
     except OSError as error:
-        raise FailedError(
-            "write-failed", f"{link} cannot be changed: {error.strerror}", "Check the permissions of its folder."
-        ) from error
+        raise write_failure(f"{link} cannot be changed", error) from error
 
 
 def _sync_folder(path: Path) -> None:

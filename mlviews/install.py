@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import repeat
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Event
+from typing import TYPE_CHECKING
 
+from pydantic_core import from_json, to_json
 from rattler import BuildString, PackageRecord, RepoDataRecord, Subdir
 from rattler import install as rattler_install
 from rattler.exceptions import InstallerError, LinkError, TransactionError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlviews.lock import LockedPackage
-    from mlviews.progress import Progress
+    from mlviews.progress import Advance, Progress
 
 __all__ = ["PREFIX_LENGTH", "check_prefix", "install"]
 
@@ -35,6 +36,11 @@ PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
 
 _UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
+# What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
+_OF_THE_PACKAGE = (
+    *("arch", "build_number", "constrains", "depends", "features", "license", "license_family", "noarch", "platform"),
+    *("provides_features", "purls", "python_site_packages_path", "timestamp", "track_features"),
+)
 _TICK_SECONDS = 0.1
 _CHUNK = 1 << 20
 
@@ -92,11 +98,12 @@ def install(
     _check_archives([item for item in located if item.archive], progress)
     records = [_record(item) for item in located]
     total = sum(package.size for package in packages)
+    label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     with (
-        progress("Downloading", total=total, unit="bytes") as loaded,
+        progress(label, total=total, unit="bytes") as loaded,
         progress("Linking", total=len(packages)) as linked,
     ):
-        watcher = _Watcher()  # type: ignore[abstract]  # its methods do nothing unless overridden
+        watcher = _Watcher({package.name: package.size for package in packages})  # type: ignore[abstract]  # its methods do nothing unless overridden
 
         async def work() -> None:
             ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
@@ -113,12 +120,13 @@ def install(
                 )
             finally:
                 ticker.cancel()
+                watcher.show(loaded, linked)
 
         try:
             run(work())
+            _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise _failure(str(error)) from error
-    _finish(prefix, {package.archive: package for package in packages})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +157,23 @@ def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
     """Hash archives that lie in folders: rattler checks only what comes over the network."""
     if not located:
         return
+    over = Event()
     with progress("Checking", total=len(located)) as checked, ThreadPoolExecutor() as pool:
-        for item, found in zip(located, pool.map(_sha256, located), strict=True):
-            if found != item.package.sha256:
-                pool.shutdown(cancel_futures=True)
-                raise _mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
-            checked()
+        try:
+            for item, found in zip(located, pool.map(partial(_sha256, over=over), located), strict=True):
+                if found != item.package.sha256:
+                    raise _mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
+                checked()
+        finally:
+            over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
 
 
-def _sha256(item: _Located) -> str:
+def _sha256(item: _Located, *, over: Event) -> str:
     assert item.archive
     digest = hashlib.sha256()
     try:
         with item.archive.open("rb") as file:
-            while chunk := file.read(_CHUNK):
+            while not over.is_set() and (chunk := file.read(_CHUNK)):
                 digest.update(chunk)
     except OSError as error:
         raise FailedError(
@@ -199,35 +210,50 @@ def _record(item: _Located) -> RepoDataRecord:
 
 
 class _Watcher(InstallerReporter):
-    """Counts what rattler reports from its own threads; only `_tick` shows it."""
+    """Counts what rattler reports from its own threads, which must not wait for a terminal."""
 
-    def __init__(self) -> None:
-        self.bytes: dict[int, int] = {}
+    def __init__(self, sizes: Mapping[str, int]) -> None:
         self.linked = 0
-        self._next = 0
+        self._sizes = sizes
+        self._names: dict[int, str] = {}
+        self._numbers = count()
+        self._there: dict[str, int] = {}
+        self._coming: dict[int, int] = {}
+        self._shown = (0, 0)
 
-    def on_download_start(self, cache_entry: int) -> int:
-        del cache_entry
-        self._next += 1
-        return self._next
+    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+        del operation
+        number = next(self._numbers)
+        self._names[number] = package_name
+        return number
 
     def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
-        del total
-        self.bytes[download_idx] = progress
+        del download_idx  # py-rattler 0.28 gives 0 to every download: their sizes tell them apart
+        if total:
+            self._coming[total] = progress
+
+    def on_populate_cache_complete(self, cache_entry: int) -> None:
+        name = self._names[cache_entry]
+        self._there[name] = self._sizes.get(name, 0)
+        self._coming.pop(self._there[name], None)
 
     def on_link_complete(self, index: int) -> None:
         del index
         self.linked += 1
 
+    def show(self, loaded: Advance, linked: Advance) -> None:
+        """Move the bars on to where the work is."""
+        here = sum(self._there.copy().values()) + sum(self._coming.copy().values())
+        now = (here, self.linked)
+        loaded(now[0] - self._shown[0])
+        linked(now[1] - self._shown[1])
+        self._shown = now
 
-async def _tick(watcher: _Watcher, loaded: Any, linked: Any) -> None:
-    shown_bytes = shown_links = 0
+
+async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
     while True:
         await asyncio.sleep(_TICK_SECONDS)
-        now = sum(watcher.bytes.copy().values())
-        loaded(now - shown_bytes)
-        linked(watcher.linked - shown_links)
-        shown_bytes, shown_links = now, watcher.linked
+        watcher.show(loaded, linked)
 
 
 def _failure(text: str) -> FailedError:
@@ -247,18 +273,19 @@ def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
     A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
     """
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(_complete_record, sorted((prefix / "conda-meta").glob("*.json")), repeat(packages)))
+    for path in (prefix / "conda-meta").glob("*.json"):
+        _complete_record(path, packages)
 
 
 def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
-    record = json.loads(path.read_bytes())
+    record = from_json(path.read_bytes())
+    unpacked = record.pop("extracted_package_dir", None)
+    if unpacked is None:
+        return  # an earlier install has done it
     package = packages[record["fn"]]
-    unpacked = Path(record.pop("extracted_package_dir"))
     record.get("link", {}).pop("source", None)
-    with suppress(OSError, ValueError):
-        index = json.loads((unpacked / "info" / "index.json").read_bytes())
-        record |= {key: value for key, value in index.items() if key not in {"name", "version", "build", "subdir"}}
+    index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
+    record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(to_json(record, indent=2) + b"\n")

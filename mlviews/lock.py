@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlviews.compose import inputs_digest
 from mlviews.errors import BadInputError, FailedError
+from mlviews.yamlfile import unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +40,9 @@ __all__ = [
 LOCK_SUFFIX = ".conda-lock.yml"
 
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_ARCHIVE = re.compile(r"(?P<name>[^/\s]+)-(?P<version>[^-/\s]+)-(?P<build>[^-/\s]+?)(\.conda|\.tar\.bz2)")
+# CEP 26
+_VERSION = r"[A-Za-z0-9_.!+~]+"
+_ARCHIVE = re.compile(rf"(?P<name>[^/\s]+)-(?P<version>{_VERSION})-(?P<build>[A-Za-z0-9_.+]+?)(\.conda|\.tar\.bz2)")
 _MAX_BYTES = 64 << 20
 
 
@@ -125,7 +128,7 @@ class _Hash(_Strict):
 
 class _Package(_Strict):
     name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.-]*$")
-    version: str = Field(pattern=r"^[^\s/]+$")
+    version: str = Field(pattern=f"^{_VERSION}$")
     manager: Literal["conda"]
     platform: str
     dependencies: dict[str, str]
@@ -235,6 +238,8 @@ def parse_lock(raw: bytes, source: str) -> Lock:
     if len(raw) > _MAX_BYTES:
         raise _unusable(source, f"larger than {_MAX_BYTES} bytes")
     try:
+        if found := unsafe(raw):
+            raise _unusable(source, "line {}: {}".format(*found))
         file = _File.model_validate(yaml.load(raw, Loader=_Loader))  # noqa: S506  (a safe loader)
         inputs = json.loads(file.metadata.custom_metadata.inputs)
         lock = _lock(file, inputs)

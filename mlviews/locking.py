@@ -108,11 +108,15 @@ def lock_views(
 
         return await asyncio.gather(*(one(view) for view in prepared))
 
-    with ThreadPoolExecutor(1) as background, progress("Solving", total=len(views)) as advance:
-        if any(before.lock is None for before in befores.values()):
-            # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
-            background.submit(import_module, _WRITER)
-        return tuple(run(lock_all(advance)))
+    background = ThreadPoolExecutor(1)
+    if any(before.lock is None for before in befores.values()):
+        # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
+        background.submit(import_module, _WRITER)
+    try:
+        with progress("Solving", total=len(views)) as advance:
+            return tuple(run(lock_all(advance)))
+    finally:
+        background.shutdown(wait=False)  # an interrupt does not wait for an import
 
 
 def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
@@ -190,6 +194,5 @@ async def _kept(
     """Return the channel's records of what was locked: only they hold all that the solver needs."""
     if before is None:
         return []
-    urls = {package.url for package in before.on(platform) if package.name not in upgraded}
-    names = [package.name for package in before.on(platform) if package.name not in upgraded]
-    return [record for record in await sources.records(platform, names) if record.url in urls]
+    urls = {package.name: package.url for package in before.on(platform) if package.name not in upgraded}
+    return [record for record in await sources.records(platform, urls) if record.url == urls[record.name.normalized]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from dataclasses import dataclass
@@ -67,9 +68,9 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
         BadInputError: it is none of these, or no lock of mlviews.
         RefusedError: there is no such release.
     """
-    path = Path(name).expanduser()
-    if path.is_file():
-        return NamedLock(name, read_lock(path))
+    path = os.path.expanduser(name)  # noqa: PTH111  (here and below: what cannot be a path is no file, not an error)
+    if os.path.isfile(path):  # noqa: PTH113
+        return NamedLock(name, read_lock(Path(path)))
     if name == "default":
         return default_release_lock(view, site)
     if _RELEASE.fullmatch(name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.errors import MlviewsError, RefusedError
+from mlviews.errors import BadInputError, MlviewsError, RefusedError
 from mlviews.lock import Lock, changes, find_lock, lock_path, read_lock
 from mlviews.sitespec import for_site
 
@@ -50,6 +50,11 @@ def lock_state(spec: ViewSpec, site: Site) -> LockState:
         lock = read_lock(path)
     except MlviewsError as error:
         return LockState("invalid", path, error=error)
+    if lock.view != spec.name:
+        other = BadInputError(
+            "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {spec.name}` makes its own."
+        )
+        return LockState("invalid", path, error=other)
     found = changes(lock, view.inputs)
     if not found:
         return LockState("current", path, lock)

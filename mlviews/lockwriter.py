@@ -17,6 +17,8 @@ from conda_lock.models.lock_spec import LockSpecification
 from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
 from conda_lock.virtual_package import virtual_package_repo_from_specification
 
+from mlviews.errors import FailedError
+
 if TYPE_CHECKING:
     from mlviews.compose import ViewSpec
     from mlviews.lock import Lock
@@ -31,7 +33,19 @@ _HEADER = """\
 
 
 def lock_text(lock: Lock, spec: ViewSpec) -> str:
-    """Return the lock file's text; the same lock always gives the same bytes."""
+    """Return the lock file's text; the same lock always gives the same bytes.
+
+    Raises:
+        FailedError: there is no room for temporary files, by way of which conda-lock computes its hash.
+    """
+    try:
+        content_hash = _content_hash(lock, spec)
+    except OSError as error:
+        raise FailedError(
+            "write-failed",
+            f"a temporary file cannot be written: {error.strerror}",
+            "Make room, or name another folder for temporary files in TMPDIR.",
+        ) from error
     content = Lockfile(
         package=[
             LockedDependency(
@@ -47,7 +61,7 @@ def lock_text(lock: Lock, spec: ViewSpec) -> str:
             for package in lock.packages
         ],
         metadata=LockMeta(
-            content_hash=_content_hash(lock, spec),
+            content_hash=content_hash,
             channels=lock.inputs["channels"],
             platforms=list(lock.platforms),
             sources=[f"../recipes/{lock.view}.yaml"],

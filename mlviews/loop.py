@@ -41,10 +41,10 @@ async def _supervised(work: Coroutine[Any, Any, _T]) -> _T:
         interrupted = True
         task.cancel()
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # Signal handlers belong to the main thread; a library caller in another one handles signals itself.
     with suppress(ValueError, RuntimeError):
-        for number in signals:
+        for number in before:
             loop.add_signal_handler(number, interrupt)
     try:
         return await task
@@ -53,6 +53,7 @@ async def _supervised(work: Coroutine[Any, Any, _T]) -> _T:
             raise KeyboardInterrupt from None
         raise
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            if loop.remove_signal_handler(number):  # which leaves Python's own, not the caller's
+                signal.signal(number, handler)
         await asyncio.sleep(_SETTLE_SECONDS)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
+from mlviews.catalogue import modules_clash, open_catalogue
 from mlviews.errors import BadInputError
 from mlviews.files import make_folder, write_atomically
 from mlviews.recipe import ViewName
@@ -22,7 +23,7 @@ _TEXT = """\
 schema: 1
 name: {name}
 summary: What {name} is for, in one sentence
-module: atlasml/{name}            # what `module load` takes
+module: {module}            # what `module load` takes
 {layers}platforms: [linux-64]
 hardware:
   glibc: "2.34"                   # el9; older hosts need a lower figure
@@ -41,7 +42,7 @@ def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
     """Write ``<folder>/<name>.yaml`` and return its path.
 
     Raises:
-        BadInputError: the name is no view's name, or the file exists.
+        BadInputError: the name is no view's name, the file exists, or another view has the module.
         FailedError: it cannot be written.
     """
     try:
@@ -53,12 +54,21 @@ def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
     if path.exists():
         raise BadInputError("recipe-exists", f"{path} is there already", "Take another name, or edit that file.")
     make_folder(folder)
+    module = f"atlasml/{name}"
+    for other in open_catalogue(folder).recipes.values():
+        if modules_clash(module, other.model.module):
+            raise BadInputError(
+                "recipe-clash",
+                f"the module {module!r} would clash with {other.model.module!r} in {other.document.where(('module',))}",
+                "Take another name.",
+            )
     layers = [layer for layer in _LAYERS if (folder / "layers" / f"{layer}.yaml").is_file()]
     packages = ["python >=3.11", "pytorch-gpu" if gpu else "numpy", *([] if layers else ["ipykernel"])]
     write_atomically(
         path,
         _TEXT.format(
             name=name,
+            module=module,
             layers=f"layers: [{', '.join(layers)}]              # from layers/: shared parts\n" if layers else "",
             gpu=_GPU if gpu else "",
             dependencies="".join(f"  - {package}\n" for package in packages),

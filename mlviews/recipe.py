@@ -85,15 +85,32 @@ def nearest(word: str, known: Any) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
-Text = Annotated[str, Field(max_length=2000), AfterValidator(_text)]
-ViewName = Annotated[Text, AfterValidator(_name)]
-_Module = Annotated[Text, AfterValidator(_module)]
-_Version = Annotated[Text, AfterValidator(_version)]
-_Spec = Annotated[Text, AfterValidator(check_match_spec)]
-_WheelPin = Annotated[Text, AfterValidator(check_wheel_pin)]
-_Platform = Annotated[Text, _one_of(tuple(PLATFORMS))]
-_Archspec = Annotated[Text, _one_of(tuple(level for levels in ARCHSPECS.values() for level in levels))]
-_GpuName = Annotated[Text, _one_of(tuple(GPUS))]
+def _schema(**keys: Any) -> Any:
+    """Tell editors, by way of the JSON Schema, what the validator beside it checks."""
+    return Field(json_schema_extra=keys)
+
+
+_LEVELS = tuple(level for levels in ARCHSPECS.values() for level in levels)
+_NO_CONTROLS = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*"
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_text), _schema(pattern=rf"^(?!\s*$){_NO_CONTROLS}$")]
+ViewName = Annotated[
+    Text, AfterValidator(_name), _schema(pattern=f"^(?!{_RESERVED}$){_NAME.pattern}$", maxLength=_NAME_LENGTH)
+]
+_Module = Annotated[
+    Text,
+    AfterValidator(_module),
+    _schema(
+        pattern=f"^(?!(.*/)?{_RESERVED}(/|$)){_MODULE_PART.pattern}(/{_MODULE_PART.pattern})*$",
+        maxLength=_MODULE_LENGTH,
+    ),
+]
+_Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
+_Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
+_WheelPin = Annotated[Text, AfterValidator(check_wheel_pin), _schema(pattern=r"^[^=<>!~;@]+==[^=<>!~;@*]+$")]
+_Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
+_Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
+_GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
 
 
 class _Strict(BaseModel):
@@ -112,8 +129,8 @@ class Hardware(_Strict):
 class Remark(_Strict):
     """A package, and why it is treated as it is."""
 
-    package: Text
-    why: Text
+    package: Text = Field(description="The package's name; under `cpu-only`, `*` stands for any letters.")
+    why: Text = Field(description="The reason, for people.")
 
 
 class Layer(_Strict):

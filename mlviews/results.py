@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "ReleasesResult", "ShowResult", "ViewLine",
+    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -144,6 +144,26 @@ class CheckLine(_Result):
     status: Literal["pass", "fail", "skip", "error"]
     reason: str
     seconds: float
+    device: str = Field(
+        "", description="What did the work: `cpu`, or the GPU's name; empty where nothing was computed."
+    )
+    driver: str = Field("", description="Version of NVIDIA's driver, where there is one.")
+    versions: dict[str, str] = {}
+    figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
+
+
+class SmokeResult(_Result):
+    """``mlviews smoke``; view, release and lock are null for an interpreter of no view."""
+
+    view: str | None
+    release: str | None
+    lock: str | None = Field(description="The lock's digest.")
+    python: str | None = Field(description="The interpreter, where one was named.")
+    level: Literal["quick", "full"]
+    proved: bool = Field(description="Whether any check passed or failed.")
+    record: str | None = Field(description="The record that was kept.")
+    full_only: list[str] = Field(alias="full-only", description="Checks that only `--level full` runs.")
+    checks: list[CheckLine]
 
 
 class BuildResult(_Result):

@@ -20,7 +20,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     Args:
         root: the site's root.
         view: the view.
-        release: its release; the default one where None.
+        release: its release; the default one where None or ``default``.
 
     Raises:
         RefusedError: there is no such release, or it is not for this host's platform.
@@ -30,7 +30,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
         raise RefusedError("release-missing", f"{view}/{release} is no release", "Write VIEW or VIEW/RELEASE.")
     try:
         # The link is followed once: a promotion in the middle of the start must not mix two releases.
-        chosen = release or (folder / "default").readlink().name
+        chosen = (folder / "default").readlink().name if release in {None, "default"} else release
     except OSError:
         raise RefusedError(
             "release-missing",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder, swap_link, write_atomically
+from mlviews.errors import BadInputError, RefusedError
+from mlviews.files import make_folder, swap_link, write_atomically, write_failure
 from mlviews.release import Release
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ReleaseEntry", "Store"]
 
 RECORD = "release.json"
+UNPUBLISHED = ".unpublished"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,13 @@ class Store:
     prefix: Path
 
     def view_folder(self, view: str) -> Path:
-        """Return ``envs/<view>``."""
+        """Return ``envs/<view>``.
+
+        Raises:
+            BadInputError: the name would lead elsewhere.
+        """
+        if view in {"", ".", ".."} or "/" in view:
+            raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` names them.")
         return self.root / "envs" / view
 
     def platform_folder(self, view: str, release: str, platform: str) -> Path:
@@ -105,11 +112,7 @@ class Store:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise FailedError(
-                "write-failed",
-                f"{folder} holds an unfinished release and cannot be deleted: {error.strerror}",
-                "Check its permissions.",
-            ) from error
+            raise write_failure(f"{folder} holds an unfinished release and cannot be deleted", error) from error
 
     def record(self, release: Release) -> None:
         """Write ``release.json``: from here on the release exists.
@@ -119,6 +122,25 @@ class Store:
         """
         folder = self.platform_folder(release.view, release.release, release.platform)
         write_atomically(folder / RECORD, release.model_dump_json(indent=2) + "\n")
+
+    def unpublished(self, view: str) -> str | None:
+        """Return the release that is recorded, or about to be, and whose faces and default may not be written yet."""
+        try:
+            return (self.view_folder(view) / UNPUBLISHED).read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def mark_unpublished(self, view: str, release: str | None) -> None:
+        """Note which release is yet to be published; None: all are.
+
+        Raises:
+            FailedError: it cannot be written.
+        """
+        path = self.view_folder(view) / UNPUBLISHED
+        if release is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_atomically(path, release)
 
     def promote(self, view: str, release: str) -> None:
         """Make a release the default, in one step that no reader sees half done.
@@ -158,9 +180,7 @@ class Store:
         try:
             file = (folder / ".lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise FailedError(
-                "write-failed", f"{folder} cannot be written: {error.strerror}", "Choose another folder with --root."
-            ) from error
+            raise write_failure(f"{folder} cannot be written", error) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

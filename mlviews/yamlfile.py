@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from pathlib import Path
 
-__all__ = ["Document", "KeyPath", "key_text", "read"]
+__all__ = ["Document", "KeyPath", "key_text", "read", "unsafe"]
 
 KeyPath = tuple["str | int", ...]
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
+_STEPS = {
+    yaml.SequenceStartEvent: 1, yaml.MappingStartEvent: 1, yaml.SequenceEndEvent: -1, yaml.MappingEndEvent: -1,
+}  # fmt: skip
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -74,7 +77,8 @@ def read(path: Path) -> Document:
         raise _bad(path, 1, f"larger than {_MAX_BYTES} bytes")
     try:
         text = raw.decode()
-        _refuse_unsafe(path, text)
+        if found := unsafe(text):
+            raise _bad(path, *found)
         node = yaml.compose(text, Loader=_Loader)
     except UnicodeDecodeError as error:
         raise _bad(path, 1, f"not UTF-8 at byte {error.start}") from error
@@ -93,21 +97,27 @@ def _bad(path: Path, line: int, problem: str) -> BadInputError:
     return BadInputError("yaml-invalid", f"{path}:{line}: {problem}", "Recipes, layers and sites are plain YAML.")
 
 
-def _refuse_unsafe(path: Path, text: str) -> None:
-    """Walk the events, which is iterative, before anything recursive touches the text."""
+def unsafe(text: str | bytes) -> tuple[int, str] | None:
+    """Return the line and the problem of the first thing that plain YAML must not hold, or None.
+
+    It walks the events, which is iterative: libyaml crashes on a deep nest, and a few aliases can stand for gigabytes.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _bad(path, line, "anchors and aliases (& and *) are not allowed")
-        if tag := getattr(event, "tag", None):
-            raise _bad(path, line, f"the tag {tag!r} is not allowed")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        if depth > _MAX_DEPTH:
-            raise _bad(path, line, f"nested deeper than {_MAX_DEPTH} levels")
+            problem = "anchors and aliases (& and *) are not allowed"
+        elif tag := getattr(event, "tag", None):
+            problem = f"the tag {tag!r} is not allowed"
+        elif depth > _MAX_DEPTH:
+            problem = f"nested deeper than {_MAX_DEPTH} levels"
+        else:
+            depth += _STEPS.get(type(event), 0)
+            continue
+        return event.start_mark.line + 1 if event.start_mark else 1, problem
+    return None
 
 
 def _plain(path: Path, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> Any:

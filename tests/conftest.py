@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import HealthCheck, settings
@@ -54,7 +56,7 @@ def missing(what: str) -> None:
 
 @pytest.fixture(scope="session")
 def channel_packages() -> Packages:
-    """The packages of the test channel: subdir -> "name version build [@ day]" -> what it depends on."""
+    """The packages of the test channel: subdir -> "name version build [@ time]" -> what it depends on."""
     return yaml.safe_load((HERE / "data/channel.yaml").read_text())
 
 
@@ -101,9 +103,9 @@ def _write_channel(
 
 
 def _record(subdir: str, line: str, depends: list[str]) -> dict[str, Any]:
-    label, _, day = line.partition(" @ ")
+    label, _, built_at = line.partition(" @ ")
     name, version, build = label.split()
-    built = datetime.fromisoformat(day or "2025-01-01").replace(tzinfo=timezone.utc)
+    built = datetime.fromisoformat(built_at or "2025-01-01").replace(tzinfo=timezone.utc)
     record = {
         "name": name,
         "version": version,
@@ -206,8 +208,13 @@ class Result:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The envelope, which must be all that is on stdout."""
-        return json.loads(self.out)
+        """The envelope, which must be all that is on stdout, and what the shipped schemas say."""
+        envelope = json.loads(self.out)
+        _validator("envelope").validate(envelope)
+        assert (envelope["status"] == "ok") == (self.code == 0)
+        if envelope["data"] is not None:
+            _validator(f"result-{envelope['command'].replace(' ', '')}").validate(envelope["data"])
+        return envelope
 
     @property
     def data(self) -> Any:
@@ -217,6 +224,12 @@ class Result:
     def codes(self) -> list[str]:
         """The codes of the envelope's errors."""
         return [error["code"] for error in self.json["errors"]]
+
+
+@functools.cache
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    path = HERE.parent / f"mlviews/schemas/{name}.schema.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text()))
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,8 @@ def test_the_stated_cuda_limits_what_is_locked(builds: Callable[..., dict[str, s
 def test_a_package_that_has_cuda_builds_locks_one(builds: Callable[..., dict[str, str]]) -> None:
     found = builds("onnxruntime", "numpy", hardware=GPU)
     assert found["onnxruntime"] == "1.22.0 py312_200_cuda"
-    assert found["gpublas"] == "3.0 cuda12_0", "the choice of one brings the next under the rule"
+    assert found["gpublas"] == "3.0 cuda12_0"
+    assert found["gpufft"] == "3.0 cuda12_0", "the choice of one brings in the next, which is under the rule too"
     assert found["numpy"] == "2.1.0 py312_0", "what has no CUDA build is not touched"
 
 
@@ -159,9 +160,7 @@ def test_the_rule_is_blamed_and_the_way_out_named(builds: Callable[..., dict[str
     assert caught.value.hint.startswith("Name onnxruntime under cpu-only")
 
 
-def test_a_conflict_is_blamed_on_the_layers_that_asked(
-    builds: Callable[..., dict[str, str]], recipes: Recipes
-) -> None:
+def test_a_conflict_is_blamed_on_the_layers_that_asked(builds: Callable[..., dict[str, str]], recipes: Recipes) -> None:
     one = recipes.layer("one", "python", "outer")
     two = recipes.layer("two", "numpy", "right")
     text = refused(builds, "uproot", layers=["one", "two"])
@@ -192,9 +191,7 @@ def test_one_request_that_cannot_be_met(builds: Callable[..., dict[str, str]]) -
     assert "This request cannot be met, whatever else the view holds:\n  numpy >=99  <-  recipe x" in text
 
 
-def test_all_unknown_packages_are_named_with_who_asked(
-    builds: Callable[..., dict[str, str]], recipes: Recipes
-) -> None:
+def test_all_unknown_packages_are_named_with_who_asked(builds: Callable[..., dict[str, str]], recipes: Recipes) -> None:
     recipes.layer("one", "nmupy", "zzzzzz")
     text = refused(builds, "python", "upro0t", layers=["one"], code="package-unknown")
     assert "'nmupy', asked for by layer one" in text

@@ -132,9 +132,9 @@ def test_a_channel_that_is_a_folder(cli: Cli, channel: Path, monkeypatch: pytest
 )
 @pytest.mark.parametrize("over", ["folder", "http"])
 def test_broken_repodata(
-    cli: Cli, channel: Path, serve: Callable[[Path], Server], tmp_path: Path, broken: str | None, over: str
+    cli: Cli, channel: Path, serve: Callable[[Path], Server], *, broken: str | None, over: str
 ) -> None:
-    mirror = shutil.copytree(channel, tmp_path / "mirror")
+    mirror = shutil.copytree(channel, cli.root / "mirror")
     path = mirror / "linux-64/repodata.json"
     path.write_text(path.read_text()[:3000] if broken is None else broken)
     (mirror / "noarch/repodata.json").write_text('{"packages": {}, "packages.conda": {}}')

@@ -32,7 +32,7 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _ZSTD_LEVEL = 1
 _CHUNK = 1 << 20
 _LONGEST_NAME = 255  # bytes; Linux's limit for one step of a path
-_ZIP64_FROM = (1 << 31) - (1 << 20)
+_ZIP64_FROM = 1 << 30  # bytes; with room for what tar and zstd add before zip's own limit of 2 GiB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,21 +110,26 @@ def write_conda(
             info["link.json"] = {"noarch": noarch, "package_metadata_version": 1}
         with _tar_in(archive, f"info-{stem}.tar.zst", 0) as tar:
             for name, value in sorted(info.items()):
-                text = json.dumps(value, indent=1, sort_keys=True).encode()
+                text = json.dumps(value, sort_keys=True).encode()
                 _add(tar, File(path=f"info/{name}", source=text))
     return path
 
 
 def read_index(path: Path) -> dict[str, Any]:
-    """Read ``info/index.json`` of a ``.conda`` archive."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"info-{path.stem}.tar.zst") as packed:
-        stream = zstandard.ZstdDecompressor().stream_reader(packed)
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for info in tar:
-                if info.name == "info/index.json" and (file := tar.extractfile(info)):
-                    index: dict[str, Any] = json.load(file)
-                    return index
-    raise ValueError(f"{path} holds no info/index.json")
+    """Read ``info/index.json`` of a ``.conda`` archive.
+
+    Raises:
+        ValueError: the archive is cut or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = archive.read(f"info-{path.stem}.tar.zst")
+        content = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            index: dict[str, Any] = json.loads(tar.extractfile("info/index.json").read())  # type: ignore[union-attr]
+            return index
+    except (zipfile.BadZipFile, KeyError, zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{path} is damaged") from error
 
 
 def _check_paths(members: Sequence[Member]) -> None:

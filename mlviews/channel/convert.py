@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 from mlviews.channel.archive import File, write_conda
-from mlviews.channel.wheel import BadWheelError, check_script_name
+from mlviews.channel.dist_info import BadWheelError, check_script_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

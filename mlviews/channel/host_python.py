@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HostPython", "open_host_python"]
 
+_HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."
 _LEFT_OUT_FOLDERS = {
     "__pycache__", "dist-packages", "idlelib", "idle_test", "site-packages", "test", "tests", "tkinter", "turtledemo",
 }  # fmt: skip
@@ -123,16 +124,13 @@ def _digest(members: Mapping[str, Member]) -> str:
 def _standard_library(base: Path) -> Iterator[tuple[str, Path]]:
     library = Path(sysconfig.get_path("stdlib"))
     if not (library / "os.py").is_file() or not library.is_relative_to(base):
-        raise FailedError("host-python", f"No standard library of Python lies at {library}.", _HINT)
+        raise FailedError("host-python", f"no standard library of Python lies at {library}", _HINT)
     for folder, folders, names in os.walk(library):
         folders[:] = sorted(set(folders) - _LEFT_OUT_FOLDERS)
         for name in names:
             file = Path(folder, name)
             if not _LEFT_OUT_FILES.fullmatch(name) and file.is_file():
                 yield str(file.relative_to(base)), file
-
-
-_HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."
 
 
 def _headers() -> Iterator[tuple[str, Path]]:
@@ -150,7 +148,7 @@ def _program(base: Path, target: Target) -> Path:
     for candidate in (base / "bin" / f"{name}{sys.abiflags}", base / "bin" / name):
         if candidate.is_file():
             return candidate.resolve()
-    raise FailedError("host-python", f"No program {name} lies in {base / 'bin'}.", _HINT)
+    raise FailedError("host-python", f"no program {name} lies in {base / 'bin'}", _HINT)
 
 
 def _links(target: Target) -> list[Link]:
@@ -210,7 +208,7 @@ def _relocated(content: bytes, base: str) -> bytes:
     """Put the placeholder where a file that remembers the build names Python's own folders."""
     # A relocatable build remembers the prefix that it was made with, not the one that it was unpacked to.
     built = re.search(rb"^prefix\s*=\s*(/\S+)$|['\"]prefix['\"]: ['\"](/[^'\"]+)", content, re.MULTILINE)
-    for prefix in {base, (built[1] or built[2]).decode() if built else base}:
+    for prefix in sorted({base, (built[1] or built[2]).decode() if built else base}, key=len, reverse=True):
         # Of what starts with /usr, only Python's own folders move.
         own = (
             rb"/(lib|include)/([\w-]+/)?python\d|/(bin|include|lib)['\"\s]|['\"\s]"

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlviews.channel.archive import read_index
+from mlviews.errors import FailedError
 from mlviews.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
@@ -72,14 +73,20 @@ def _update(folder: Path, names: Collection[str], changed: Collection[str]) -> N
 def _records(file: Path) -> dict[str, Any] | None:
     """Return what the index holds, or None if there is none or it was cut: all of it can be read from the archives."""
     try:
-        records: dict[str, Any] = json.loads(file.read_bytes())["packages.conda"]
+        return dict(json.loads(file.read_bytes())["packages.conda"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    return records
 
 
 def _record(path: Path) -> dict[str, Any]:
-    return {**read_index(path), **_hashes(path, "md5"), "size": path.stat().st_size}
+    try:
+        index = read_index(path)
+    except ValueError as error:  # the machine went down before the disk had it all
+        path.unlink()
+        raise FailedError(
+            "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made anew."
+        ) from error
+    return {**index, **_hashes(path, "md5"), "size": path.stat().st_size}
 
 
 def _hashes(path: Path, *more: str) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+import shutil
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,11 +22,10 @@ from mlviews.channel.requirements import limits_of, requests_of
 from mlviews.channel.target import host_target
 from mlviews.channel.wheels import collect, convert
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from packaging.requirements import Requirement
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WheelChannel", "make_channel"]
 
-_CUDA_PROJECTS = ("nvidia-", "cuda-", "cupy-")
+_DEBRIS_AGE = 24 * 3600  # seconds; nothing runs that long
+_CUDA_PROJECTS = re.compile(r"(nvidia|cuda|cupy)-(?!ml-py$).*")  # nvidia-ml-py only asks the driver, if there is one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,23 +79,50 @@ def make_channel(
         pins: conda name to the one version to use, asked for or not.
         cache: folder of the channel and the wheels; it may be deleted.
         constraints: match specs that limit packages which others pull in.
-        keep: conda name to the version to keep, as an older lock has it. pip knows no preferences, so either all of them
+        keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
             stay or, where that cannot be, none has to.
         progress: told of each step.
 
     Raises:
         BadInputError: ``bad-spec``.
         RefusedError: ``unsolvable``, ``no-wheel``, ``cuda-wheels``.
-        FailedError: ``network``, ``disk``, ``bad-wheel``, ``host-python``, ``no-pip``.
+        FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed``, ``bad-wheel``, ``name-clash``,
+            ``host-python``, ``no-pip``.
     """
-    target = host_target()
     requests = requests_of(specs)
-    folder = cache / "channel"
-    make_folder(folder)
     limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
     kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
-    found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
-    _refuse_cuda(found)
+    with open_cache(cache) as folder:
+        found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
+        return _make(requests, found, cache, folder, progress)
+
+
+@contextmanager
+def open_cache(cache: Path) -> Iterator[Path]:
+    """Give the channel's folder in ``cache``; what killed processes left behind is removed.
+
+    Raises:
+        FailedError: ``write-failed``, also for every `OSError` inside.
+    """
+    try:
+        folder = cache / "channel"
+        folder.mkdir(parents=True, exist_ok=True)
+        for debris in (*cache.glob(".restore-*"), *cache.glob("wheels/.new-*"), *folder.glob("*/.*.conda.*")):
+            if time.time() - debris.stat().st_mtime > _DEBRIS_AGE:
+                shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
+        yield folder
+    except OSError as error:
+        raise FailedError(
+            "write-failed",
+            f"the channel in {cache} cannot be written: {error}",
+            "Check the free space, the quota and the permissions of that folder; what is done is kept.",
+        ) from error
+
+
+def _make(
+    requests: Sequence[Request], found: Sequence[Found], cache: Path, folder: Path, progress: Progress
+) -> WheelChannel:
+    target = host_target()
     converted = convert(collect(found, cache / "wheels", progress), folder, target, progress)
     plans = [item.plan for item in converted]
     plans += write_empty(folder, [plan_python_abi(target), *_further(requests, converted, target)])
@@ -114,16 +143,17 @@ def _resolve(
 ) -> tuple[Found, ...]:
     wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
-        if kept:
-            with suppress(RefusedError):
-                return resolve(wanted, (*limits, *kept), advance)
-        try:
-            found = resolve(wanted, limits, advance)
-        except RefusedError as error:
-            named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", error.message)]
-            asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
-            raise RefusedError(error.code, error.message + asked, error.hint) from error
-    return found
+        for constraints in [(*limits, *kept), limits] if kept else [limits]:
+            try:
+                found = resolve(wanted, constraints, advance)
+            except RefusedError as error:
+                refusal = error
+            else:
+                _refuse_cuda(found)
+                return found
+    named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
+    asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
+    raise RefusedError(refusal.code, refusal.message + asked, refusal.hint)
 
 
 def write_host_python(folder: Path, target: Target) -> Plan:
@@ -143,8 +173,8 @@ def write_empty(folder: Path, plans: Iterable[Plan]) -> list[Plan]:
     return planned
 
 
-def _further(requests: Sequence[Request], converted: Sequence[Converted], target: Target) -> Iterable[Plan]:
-    """Return packages without files: the extras that something asks for, and other names that the view uses."""
+def _further(requests: Sequence[Request], converted: Sequence[Converted], target: Target) -> Iterator[Plan]:
+    """Plan packages without files: the extras that something asks for, and other names that the view uses."""
     projects = {item.wheel.name: item for item in converted}
     extras = {
         (name, extra): plan_extra(projects[name].wheel, target, extra)
@@ -177,7 +207,7 @@ def _extras(
 
 
 def _refuse_cuda(found: Iterable[Found]) -> None:
-    if cuda := [wheel for wheel in found if wheel.name.startswith(_CUDA_PROJECTS)]:
+    if cuda := [wheel for wheel in found if _CUDA_PROJECTS.fullmatch(wheel.name)]:
         raise RefusedError(
             "cuda-wheels",
             f"the wheels that pip chose bring CUDA along: {', '.join(wheel.name for wheel in cuda)}",

@@ -7,6 +7,7 @@ only wheels count. The report is pip's installation report, version 1.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -55,7 +56,7 @@ class Found:
     @property
     def file_name(self) -> str:
         """The wheel's own name."""
-        return unquote(urlsplit(self.url).path.rpartition("/")[2])
+        return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
 def resolve(
@@ -75,7 +76,7 @@ def resolve(
 
     Raises:
         RefusedError: ``unsolvable``, in pip's own words.
-        FailedError: ``network``, ``disk`` or ``no-pip``.
+        FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed`` or ``no-pip``.
     """
     with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
         folder = Path(scratch)
@@ -98,7 +99,7 @@ def fetch(wheels: Sequence[Found], folder: Path, advance: Advance) -> None:
     """Let pip download ``wheels`` into ``folder``, each checked against its sha256.
 
     Raises:
-        FailedError: ``network`` or ``disk``.
+        FailedError: ``network``, ``hash-mismatch`` or ``write-failed``.
     """
     if wheels:
         lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
@@ -109,15 +110,15 @@ def fetch(wheels: Sequence[Found], folder: Path, advance: Advance) -> None:
 
 
 def _found(item: dict[str, Any]) -> Found:
-    archive = item["download_info"].get("archive_info", {})
+    info = item["download_info"]
     found = Found(
-        name=canonicalize_name(item["metadata"]["name"]),
+        name=canonicalize_name(item["metadata"]["name"], validate=True),
         version=item["metadata"]["version"],
-        url=item["download_info"]["url"],
-        sha256=archive.get("hashes", {}).get("sha256", ""),
+        url=info["url"],
+        sha256=info.get("archive_info", {}).get("hashes", {}).get("sha256", ""),
     )
-    if not found.sha256:
-        raise FailedError("no-hash", f"The index gives no sha256 for {found.file_name}.", "Use an index that does.")
+    if not re.fullmatch(r"[0-9a-f]{64}", found.sha256):
+        raise FailedError("no-hash", f"the index gives no sha256 for {found.file_name}", "Use an index that does.")
     return found
 
 
@@ -130,7 +131,14 @@ def _run(arguments: Sequence[str], folder: Path, advance: Advance) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     with subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        cwd=folder,
+        env={**os.environ, "PIP_USER": "0"},  # a user's default that makes no sense here
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
     ) as process:
         assert process.stdout is not None
         try:
@@ -149,12 +157,22 @@ def _run(arguments: Sequence[str], folder: Path, advance: Advance) -> None:
 def _fail(words: str, verb: str) -> NoReturn:
     if "No module named pip" in words:
         raise FailedError(
-            "no-pip", f"{sys.executable} has no pip, which finds and downloads wheels.", "Run `python -m ensurepip`."
+            "no-pip",
+            f"{sys.executable} has no pip, which finds and downloads wheels",
+            "Install mlviews anew, with its dependencies.",
         )
     if _DISK.search(words):
-        raise FailedError("disk", f"pip could not write:\n{words}", "Free some space, or point TMPDIR elsewhere.")
+        raise FailedError("write-failed", f"pip could not write:\n{words}", "Make room, or point TMPDIR elsewhere.")
+    if "DO NOT MATCH THE HASHES" in words:
+        raise FailedError(
+            "hash-mismatch", f"pip was given other bytes than the index promises:\n{words}", "Tell who runs the index."
+        )
     if _NETWORK.search(words):
-        raise FailedError("network", f"pip could not reach a package index:\n{words}", "See `pip config debug`.")
+        raise FailedError(
+            "network",
+            f"pip could not reach a package index:\n{words}",
+            "Check the network; `pip config debug` shows which indexes and proxies it uses.",
+        )
     if verb == "download":
         raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
     raise RefusedError(

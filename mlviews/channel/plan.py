@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from packaging.utils import canonicalize_name
+
+from mlviews.channel.dist_info import BadWheelError
 from mlviews.channel.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.channel.names import conda_name, extra_name
 from mlviews.channel.requirements import conda_depends, conda_python, conda_version
-from mlviews.channel.wheel import BadWheelError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -67,11 +69,11 @@ class Plan:
 def requirements_for(wheel: Wheel, target: Target, extra: str = "") -> tuple[Requirement, ...]:
     """Return what the wheel needs on the target: without extras, or what one extra adds to that."""
     base = tuple(line for line in wheel.requires if _holds(line, target, ""))
-    return (
-        base
-        if not extra
-        else tuple(line for line in wheel.requires if line not in base and _holds(line, target, extra))
-    )
+    if not extra:
+        return base
+    if extra not in {str(canonicalize_name(name)) for name in wheel.metadata.get("provides_extra", ())}:
+        return ()  # as pip has it
+    return tuple(line for line in wheel.requires if line not in base and _holds(line, target, extra))
 
 
 def plan_wheel(wheel: Wheel, target: Target) -> Plan:

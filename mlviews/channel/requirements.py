@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, Specifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 from rattler import MatchSpec
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = ["Request", "conda_depends", "conda_python", "conda_version", "limits_of", "requests_of"]
+
+_PLAIN = re.compile(r"(\d+!)?\d+(\.\d+)*(\.\*)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +53,12 @@ def limits_of(specs: Iterable[str]) -> tuple[Requirement, ...]:
     Raises:
         BadInputError: ``bad-spec``.
     """
-    parsed = map(_parse, dict.fromkeys(specs))
-    return tuple(
-        Requirement(f"{project_of(name)[0]}{_specifiers(version)}") for name, version in parsed if not _is_host(name)
-    )
+    limits = []
+    for name, version in map(_parse, dict.fromkeys(specs)):
+        if not _is_host(name):
+            with suppress(InvalidRequirement):  # `_openmp_mutex` and the like are no projects
+                limits.append(Requirement(f"{project_of(name)[0]}{_specifiers(version)}"))
+    return tuple(limits)
 
 
 def conda_depends(requirement: Requirement) -> list[str]:
@@ -91,13 +97,16 @@ def _parse(spec: str) -> tuple[str, str]:
         ) from error
     name = match.name.as_package_name() if match.name is not None else None
     if name is None:
-        raise BadInputError("bad-spec", f"{spec!r} does not name one package.", "Write the package's name in full.")
+        raise BadInputError("bad-spec", f"{spec!r} does not name one package", "Write the package's name in full.")
     return name.normalized, str(match.version or "")
 
 
 def _requirement(name: str, version: str) -> Requirement:
     project, extra = provider_of(name)
-    return Requirement(f"{project}[{extra}]{_specifiers(version)}")
+    try:
+        return Requirement(f"{project}[{extra}]{_specifiers(version)}")
+    except InvalidRequirement as error:  # conda's names may begin or end in more ways
+        raise BadInputError("bad-spec", f"no wheel can be called {name!r}", "Name a package of an index.") from error
 
 
 def _specifiers(version: str) -> str:
@@ -125,6 +134,8 @@ def _conda_constraint(specifiers: SpecifierSet) -> str:
 
 def _conda_clauses(specifier: Specifier) -> list[str]:
     operator, version = specifier.operator, specifier.version.partition("+")[0]
+    if not _PLAIN.fullmatch(version):
+        return []  # the two disagree about the order of 1a1 and 1.0a1, and of post- and development releases
     if operator == "===":
         return [f"=={version}"]
     if operator == "~=":

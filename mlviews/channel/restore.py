@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -10,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 
+from mlviews.channel.archive import is_safe_path
 from mlviews.channel.index import file_sha256, update_index
-from mlviews.channel.make import write_empty, write_host_python
+from mlviews.channel.make import open_cache, write_empty, write_host_python
 from mlviews.channel.names import EXTRA, project_of
 from mlviews.channel.pip import resolve
 from mlviews.channel.plan import plan_alias, plan_extra, plan_python_abi
 from mlviews.channel.target import host_target
 from mlviews.channel.wheels import cached, collect, convert
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
     from mlviews.channel.plan import Plan
     from mlviews.channel.target import Target
     from mlviews.channel.wheels import Converted
-    from mlviews.progress import Advance, Progress
+    from mlviews.progress import Progress
 
 __all__ = ["restore_archives"]
+
+_ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
+_HINT = "Lock the view anew: `mlviews lock VIEW`."
 
 
 def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:
@@ -46,43 +50,45 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
         progress: told of each step.
 
     Raises:
-        FailedError: ``archive-lost``: one cannot be made again; ``network``, ``disk``, ``bad-wheel``, ``host-python``.
+        FailedError: ``archive-lost``: one cannot be made again; and as `make_channel`.
     """
-    folder = cache / "channel"
-    make_folder(folder)
-    with progress("Checking", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
-        there = list(pool.map(lambda archive: _is_there(folder, archive, archives[archive], advance), archives))
-    lost = {archive for archive, intact in zip(archives, there, strict=True) if not intact}
-    if not lost:
-        return
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".restore-") as scratch:
-        _remake(lost, Path(scratch), cache, progress)
-        for archive in sorted(lost):
-            _prove(Path(scratch) / archive, archives[archive])
-        for archive in lost:
-            make_folder((folder / archive).parent)
-            (Path(scratch) / archive).replace(folder / archive)
-    update_index(folder, archives, changed=lost)
+    for archive in archives:
+        if not _ARCHIVE.fullmatch(archive) or not is_safe_path(archive):  # a lock is what somebody wrote
+            raise FailedError("archive-lost", f"{archive!r} was not made of a wheel", _HINT)
+    with open_cache(cache) as folder:
+        lost = _lost(folder, archives, progress)
+        if not lost:
+            return
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".restore-") as scratch:
+            _remake(lost, Path(scratch), cache, progress)
+            for archive in sorted(lost):
+                _prove(Path(scratch) / archive, archives[archive])
+            for archive in lost:
+                (folder / archive).parent.mkdir(exist_ok=True)
+                (Path(scratch) / archive).replace(folder / archive)
+        update_index(folder, archives, changed=lost)
 
 
-def _is_there(folder: Path, archive: str, sha256: str, advance: Advance) -> bool:
-    advance()
-    return (folder / archive).is_file() and file_sha256(folder / archive) == sha256
+def _lost(folder: Path, archives: Mapping[str, str], progress: Progress) -> set[str]:
+    def check(archive: str) -> bool:
+        advance()
+        return _is_intact(folder / archive, archives[archive])
+
+    with progress("Checking the channel", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
+        intact = list(pool.map(check, archives))
+    return {archive for archive, there in zip(archives, intact, strict=True) if not there}
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def _prove(path: Path, sha256: str) -> None:
-    if path.is_file() and file_sha256(path) == sha256:
+    if _is_intact(path, sha256):
         return
-    why = (
-        "comes out with other bytes"
-        if path.is_file()
-        else "has no source any more: a wheel, the host's Python or mlviews changed"
-    )
-    raise FailedError(
-        "archive-lost",
-        f"{path.name} cannot be made again as the lock has it; it {why}",
-        "Lock the view anew: `mlviews lock --upgrade VIEW`.",
-    )
+    gone = "has no source any more: a wheel, the host's Python or mlviews changed"
+    why = "comes out with other bytes" if path.is_file() else gone
+    raise FailedError("archive-lost", f"{path.name} cannot be made again as the lock has it; it {why}", _HINT)
 
 
 def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progress) -> None:
@@ -94,6 +100,8 @@ def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progres
     for source in (_from_cache, _from_index):
         missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
         projects = {_project(name): version for name, version in missing if name not in {"python", "python_abi"}}
+        if not projects:
+            return
         converted = convert(source(projects, cache, target, progress), scratch, target, progress, wanted=lost)
         plans = [plan for name, _ in missing for plan in _empty(name, converted, target)]
         write_empty(scratch, [plan for plan in plans if plan.archive in lost])
@@ -104,8 +112,6 @@ def _from_cache(projects: Mapping[NormalizedName, str], cache: Path, target: Tar
 
 
 def _from_index(projects: Mapping[NormalizedName, str], cache: Path, _: Target, progress: Progress) -> Sequence[Path]:
-    if not projects:
-        return ()
     requirements = [Requirement(f"{name}=={version}") for name, version in projects.items()]
     with progress("Resolving") as advance, suppress(RefusedError):
         return collect(resolve(requirements, (), advance, dependencies=False), cache / "wheels", progress)

@@ -59,14 +59,14 @@ def host_target() -> Target:
     if sys.implementation.name != "cpython" or sys.platform != "linux" or machine not in _SUBDIRS:
         raise FailedError(
             "host-python",
-            f"Views can be made of wheels only with CPython on Linux, x86_64 or aarch64; this is {kind}.",
+            f"views can be made of wheels only with CPython on Linux, x86_64 or aarch64; this is {kind}",
             "Use a site with a conda channel, such as --site local.",
         )
     tags = list(sys_tags())
     if not any("manylinux" in tag.platform for tag in tags):
         raise FailedError(
             "host-python",
-            f"Views can be made of wheels only on a host with glibc; {kind} has another C library.",
+            f"views can be made of wheels only on a host with glibc; {kind} has another C library",
             "Use a site with a conda channel, such as --site local.",
         )
     environment = {key: str(value) for key, value in default_environment().items()}

@@ -1,32 +1,36 @@
 """Reads one wheel, and trusts nothing in it.
 
 A wheel comes from an index and is hostile until checked: whatever is wrong with it is one `FailedError`, ``bad-wheel``,
-that names the file. Sources: PEP 427 (binary distribution format), core metadata, the entry points specification.
+that names the file. Source: PEP 427, the binary distribution format.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import csv
 import hashlib
 import io
-import re
+import lzma
 import stat
 import zipfile
-from configparser import ConfigParser
-from configparser import Error as ConfigError
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from packaging.metadata import parse_email
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mlviews.channel.archive import is_safe_path
+from mlviews.channel.dist_info import (
+    BadWheelError,
+    check_format,
+    read_metadata,
+    read_record,
+    read_requirements,
+    read_requires_python,
+    read_scripts,
+)
 from mlviews.errors import FailedError
 
 if TYPE_CHECKING:
@@ -34,24 +38,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from packaging.metadata import RawMetadata
+    from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.tags import Tag
     from packaging.utils import NormalizedName
 
-__all__ = ["BadWheelError", "Entry", "Wheel", "check_script_name", "open_wheel"]
+__all__ = ["Entry", "Wheel", "open_wheel"]
 
 _MAX_UNPACKED = 32 << 30  # bytes
 _MAX_RATIO = 200  # unpacked to packed; deflate cannot do more than 1032, real wheels stay below 30
 _RATIO_COUNTS_FROM = 256 << 20  # bytes; less than that hurts nobody
 _MAX_READ = 16 << 20  # bytes of a file that is read whole
 _HASHES = {"sha256", "sha384", "sha512"}  # PEP 427: sha256 or better
+# What zipfile and its decompressors raise for damaged or unknown content.
+_UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 _UNSIGNED = {"RECORD", "RECORD.jws", "RECORD.p7s"}
-_SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
-_INTERPRETER = re.compile(r"python[0-9.]*\Z")
-_REFERENCE = re.compile(r"([\w.]+)\s*:\s*([\w.]+)\s*(?:\[[\w\s,.-]*\])?\Z")
-
-
-class BadWheelError(ValueError):
-    """Why a wheel cannot be used; `open_wheel` adds the file's name and makes a `FailedError` of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,10 @@ class Wheel:
 
     def open(self, entry: Entry) -> io.BufferedIOBase:
         """Open a file; reading to its end raises `BadWheelError` if it is not what RECORD promises."""
-        return _CheckedReader(entry, self.archive.open(entry.path), self.watch)
+        try:
+            return _CheckedReader(entry, self.archive.open(entry.path), self.watch)
+        except _UNPACKING as error:
+            raise BadWheelError(f"{entry.path} cannot be unpacked ({error})") from error
 
 
 @contextmanager
@@ -104,10 +108,10 @@ def open_wheel(path: Path, sha256: str, watch: Callable[[], None] = lambda: None
     try:
         with _zip_of(path) as archive:
             yield _read(path, sha256, archive, watch)
-    except (BadWheelError, zipfile.BadZipFile) as error:
+    except BadWheelError as error:
         raise FailedError(
             "bad-wheel",
-            f"{path.name} cannot be used: {error}.",
+            f"{path.name} cannot be used: {error}",
             "Nothing of it was installed. Tell the project or the index that it comes from, or choose another version.",
         ) from error
 
@@ -115,7 +119,7 @@ def open_wheel(path: Path, sha256: str, watch: Callable[[], None] = lambda: None
 def _zip_of(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except ValueError as error:  # offsets that lie
+    except _UNPACKING as error:
         raise BadWheelError(f"it is no zip archive ({error})") from error
 
 
@@ -124,24 +128,21 @@ class _CheckedReader(io.BufferedIOBase):
         self._entry, self._source, self._watch = entry, source, watch
         self._sum = hashlib.new(entry.algorithm)
         self._left = entry.size
-        self._check()
 
     def read(self, size: int | None = -1) -> bytes:
         self._watch()
+        wanted = self._left if size is None or size < 0 else min(size, self._left)
         try:
-            data = self._source.read(-1 if size is None else size)
-        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
+            data = self._source.read(wanted)
+        except _UNPACKING as error:
             raise BadWheelError(f"{self._entry.path} cannot be unpacked ({error})") from error
         self._sum.update(data)
         self._left -= len(data)
-        if size and not data and self._left:
+        if len(data) < wanted:
             raise BadWheelError(f"{self._entry.path} is shorter than it says")
-        self._check()
-        return data
-
-    def _check(self) -> None:
         if not self._left and self._sum.digest() != self._entry.digest:
             raise BadWheelError(f"{self._entry.path} does not match its hash in RECORD")
+        return data
 
     def close(self) -> None:
         self._source.close()
@@ -155,8 +156,8 @@ def _read(path: Path, sha256: str, archive: zipfile.ZipFile, watch: Callable[[],
         raise BadWheelError(f"its file name is not a wheel's ({error})") from error
     members = _check_members(archive, path.stat().st_size)
     dist_info = _find_dist_info(members, name, version)
-    metadata = _metadata(_text(archive, members, f"{dist_info}/METADATA"), name, version)
-    _check_format(_text(archive, members, f"{dist_info}/WHEEL"))
+    metadata = read_metadata(_text(archive, members, f"{dist_info}/METADATA"), name, version)
+    check_format(_text(archive, members, f"{dist_info}/WHEEL"))
     entry_points = f"{dist_info}/entry_points.txt"
     return Wheel(
         path=path,
@@ -166,9 +167,9 @@ def _read(path: Path, sha256: str, archive: zipfile.ZipFile, watch: Callable[[],
         tags=tags,
         dist_info=dist_info,
         metadata=metadata,
-        requires=_requirements(metadata),
-        requires_python=_requires_python(metadata),
-        scripts=_scripts(_text(archive, members, entry_points)) if entry_points in members else {},
+        requires=read_requirements(metadata),
+        requires_python=read_requires_python(metadata),
+        scripts=read_scripts(_text(archive, members, entry_points)) if entry_points in members else {},
         entries=_entries(members, dist_info, _text(archive, members, f"{dist_info}/RECORD")),
         archive=archive,
         watch=watch,
@@ -185,8 +186,6 @@ def _check_members(archive: zipfile.ZipFile, packed: int) -> dict[str, zipfile.Z
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise BadWheelError(f"{name} is a link or a special file")
-        if info.flag_bits & 0x1:
-            raise BadWheelError(f"{name} is encrypted")
         parents = name.split("/")[:-1]
         folders.update("/".join(parents[: depth + 1]) for depth in range(len(parents)))
         if info.is_dir():
@@ -212,6 +211,8 @@ def _text(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name
         return archive.read(name).decode()
     except UnicodeDecodeError as error:
         raise BadWheelError(f"{name} is not UTF-8") from error
+    except _UNPACKING as error:
+        raise BadWheelError(f"{name} cannot be unpacked ({error})") from error
 
 
 def _find_dist_info(members: Mapping[str, zipfile.ZipInfo], name: NormalizedName, version: Version) -> str:
@@ -229,77 +230,8 @@ def _find_dist_info(members: Mapping[str, zipfile.ZipInfo], name: NormalizedName
     return folder
 
 
-def _check_format(text: str) -> None:
-    version = next(
-        (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Wheel-Version:")), ""
-    )
-    if version.split(".")[0] != "1":
-        raise BadWheelError(f"Wheel-Version is {version!r}, not 1.x")
-
-
-def _metadata(text: str, name: NormalizedName, version: Version) -> RawMetadata:
-    raw, _ = parse_email(text)
-    try:
-        right = canonicalize_name(raw["name"], validate=True) == name and Version(raw["version"]) == version
-    except (KeyError, InvalidName, InvalidVersion) as error:
-        raise BadWheelError(f"METADATA gives no valid Name and Version ({error})") from error
-    if not right:
-        raise BadWheelError(f"METADATA is of {raw['name']} {raw['version']}")
-    return raw
-
-
-def _requirements(metadata: RawMetadata) -> tuple[Requirement, ...]:
-    try:
-        return tuple(Requirement(line) for line in metadata.get("requires_dist", []))
-    except InvalidRequirement as error:
-        raise BadWheelError(
-            f"METADATA holds a Requires-Dist that does not parse: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _requires_python(metadata: RawMetadata) -> SpecifierSet:
-    try:
-        return SpecifierSet(metadata.get("requires_python", ""))
-    except InvalidSpecifier as error:
-        raise BadWheelError(f"METADATA holds a Requires-Python that does not parse: {error}") from error
-
-
-def _scripts(text: str) -> dict[str, str]:
-    parser = ConfigParser(delimiters=("=",), interpolation=None, strict=True, default_section="")
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names are case-sensitive
-    try:
-        parser.read_string(text)
-        lines = [
-            item
-            for group in ("console_scripts", "gui_scripts")
-            if parser.has_section(group)
-            for item in parser.items(group)
-        ]
-    except ConfigError as error:
-        raise BadWheelError(f"entry_points.txt does not parse: {str(error).splitlines()[0]}") from error
-    return {check_script_name(name): _reference(name, value) for name, value in lines}
-
-
-def check_script_name(name: str) -> str:
-    """Return ``name`` if a file of that name may go into ``bin``."""
-    if not _SCRIPT_NAME.match(name) or _INTERPRETER.match(name):
-        raise BadWheelError(f"it would install a program called {name!r}")
-    return name
-
-
-def _reference(name: str, value: str) -> str:
-    # The two halves are pasted into a generated script: anything but dotted identifiers would be code.
-    match = _REFERENCE.match(value)
-    if not match or not all(part.isidentifier() for half in match.groups() for part in half.split(".")):
-        raise BadWheelError(f"the entry point {name!r} is not module:attribute but {value!r}")
-    return f"{match[1]}:{match[2]}"
-
-
 def _entries(members: Mapping[str, zipfile.ZipInfo], dist_info: str, record: str) -> tuple[Entry, ...]:
-    try:
-        hashes = {row[0]: row[1] for row in csv.reader(io.StringIO(record), strict=True) if row}
-    except (csv.Error, IndexError) as error:
-        raise BadWheelError(f"RECORD does not parse ({error})") from error
+    hashes = read_record(record)
     unsigned = {f"{dist_info}/{name}" for name in _UNSIGNED}
     if missing := sorted(hashes.keys() - members.keys() - unsigned):
         raise BadWheelError(f"RECORD lists {missing[0]}, which is missing")
@@ -314,5 +246,7 @@ def _entry(info: zipfile.ZipInfo, promised: str) -> Entry:
         expected = base64.urlsafe_b64decode(digest + "=" * (-len(digest) % 4))
     except (ValueError, binascii.Error) as error:
         raise BadWheelError(f"RECORD gives no sha256 or better for {info.filename}") from error
+    if not info.file_size and expected != hashlib.new(algorithm).digest():
+        raise BadWheelError(f"{info.filename} does not match its hash in RECORD")  # there is nothing to read later
     executable = bool(info.external_attr >> 16 & 0o111)
     return Entry(path=info.filename, size=info.file_size, executable=executable, algorithm=algorithm, digest=expected)

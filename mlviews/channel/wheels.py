@@ -6,11 +6,12 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlviews.channel.convert import write_wheel
 from mlviews.channel.index import file_sha256
@@ -49,7 +50,7 @@ def collect(found: Sequence[Found], folder: Path, progress: Progress) -> list[Pa
     """Return the files of the wheels; those that ``folder`` does not hold yet are downloaded.
 
     Raises:
-        FailedError: ``network``, ``disk``.
+        FailedError: ``network``, ``write-failed``.
     """
     make_folder(folder)
     paths = {wheel: folder / wheel.sha256 / wheel.file_name for wheel in found}
@@ -70,12 +71,13 @@ def collect(found: Sequence[Found], folder: Path, progress: Progress) -> list[Pa
 
 def cached(folder: Path, projects: Mapping[NormalizedName, str], target: Target) -> list[Path]:
     """Return the intact wheels in ``folder`` of these projects at these versions, local ones too, for the target."""
-    return [
-        path
-        for path in sorted(folder.glob("*/*.whl"))
-        for name, version, _, tags in [parse_wheel_filename(path.name)]
-        if projects.get(name) == version.public and tags & target.tags and _is_intact(path)
-    ]
+    found = []
+    for path in sorted(folder.glob("*/*.whl")):
+        with suppress(InvalidWheelFilename):
+            name, version, _, tags = parse_wheel_filename(path.name)
+            if projects.get(name) == version.public and tags & target.tags and _is_intact(path):
+                found.append(path)
+    return found
 
 
 def convert(

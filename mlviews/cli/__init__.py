@@ -15,6 +15,7 @@ from mlviews.cli.new import new
 from mlviews.cli.releases import releases
 from mlviews.cli.run import run
 from mlviews.cli.show import show
+from mlviews.cli.smoke import smoke
 
 __all__ = ["cli"]
 
@@ -23,14 +24,14 @@ __all__ = ["cli"]
 @shared_options(environment=True)
 @click.version_option(__version__, prog_name="mlviews")
 def cli() -> None:
-    r"""Small, locked, GPU-ready machine-learning environments from short recipes.
+    """Small, locked, GPU-ready machine-learning environments from short recipes.
 
     \b
     mlviews list                          what there is
     mlviews build plotting                solve, install, check, make it the default
     mlviews run plotting -- python        use it
-    """
+    """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, releases):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases):
     cli.add_command(command)

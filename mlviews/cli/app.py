@@ -78,7 +78,7 @@ class App:
             self.options.get("site") or "local",
             root=self._path("root"),
             lockfiles=self._path("lockfiles"),
-            mirrors=_mirrors(self.options.get("mirror", ())),
+            mirrors=_mirrors((*os.environ.get("MLVIEWS_MIRROR", "").split(), *self.options.get("mirror", ()))),
         )
 
     @property
@@ -102,15 +102,16 @@ class App:
 
     def _path(self, option: str) -> Path | None:
         value = self.options.get(option)
-        return Path(value).expanduser().absolute() if value else None
+        try:
+            return Path(value).expanduser().absolute() if value else None
+        except RuntimeError as error:
+            raise click.BadParameter(f"{value}: {error}", param_hint=f"--{option}") from error
 
     def console(self, *, stderr: bool = False) -> Console:
         """Return a console on stdout, for results, or on stderr, for everything else."""
-        from rich.console import Console
+        from mlviews.cli.console import SafeConsole
 
-        console = Console(
-            stderr=stderr, highlight=False, soft_wrap=False, no_color=self.options.get("no_color") or None
-        )
+        console = SafeConsole(stderr=stderr, no_color=self.options.get("no_color") or None)
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = _PIPED_WIDTH  # a file or a pipe has no edge to fold at
         return console
@@ -137,8 +138,8 @@ def _recipes_folder() -> Path:
 def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:
     mirrors = {}
     for pair in pairs:
-        channel, separator, location = pair.rpartition("=") if pair.count("=") > 1 else pair.partition("=")
-        if not (channel and separator and location):
+        channel, _, location = pair.partition("=")
+        if not (channel and location):
             raise click.BadParameter(f"{pair!r} is not CHANNEL=LOCATION", param_hint="--mirror")
         mirrors[channel] = location
     return mirrors
@@ -157,7 +158,9 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
 
     def option(*names: str, **settings: Any) -> Callable[[_F], _F]:
-        variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if environment else None
+        # Options that add up add to the environment's, wherever they stand: `App.site` joins them.
+        alone = environment and not settings.get("multiple")
+        variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if alone else None
         return click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
 
     options = [
@@ -207,12 +210,15 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]]
 
 def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete a view's name in the shell, from the file names alone."""
-    del context, parameter
-    folder = Path(os.environ["MLVIEWS_RECIPES"]) if "MLVIEWS_RECIPES" in os.environ else _recipes_folder()
-    return sorted(path.stem for path in folder.glob(f"{incomplete}*.yaml"))
+    del parameter
+    folder = context.ensure_object(App).recipes
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
 
 
 def write_stdout(text: str) -> None:
     """Write to stdout as it is, and at once: a reader that has gone must be noticed here."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise BrokenPipeError from None  # without its number, by which click knows it and ends the process

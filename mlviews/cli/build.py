@@ -32,7 +32,7 @@ def build(app: App, view: str) -> Outcome:
 
 
 def _result(built: Built) -> BuildResult:
-    from mlviews.results import BuildResult, CheckLine
+    from mlviews.results import BuildResult
 
     release = built.release
     return BuildResult(
@@ -47,10 +47,7 @@ def _result(built: Built) -> BuildResult:
         packages=len(release.packages),
         gaps=release.gaps,
         absent=release.absent,
-        checks=[
-            CheckLine(name=check.name, status=check.status, reason=check.reason, seconds=check.seconds)
-            for check in built.checks
-        ],
+        checks=list(built.checks),
     )
 
 
@@ -94,7 +91,13 @@ def _next(console: Console, result: BuildResult, app: App) -> None:
 
 
 def _program() -> str:
-    """Return what starts this mlviews in a new shell: its name if that is on PATH, else its path."""
-    program = Path(sys.argv[0])
-    found = shutil.which(program.name)
-    return program.name if found and Path(found).samefile(program) else shlex.quote(str(program.absolute()))
+    """Return what starts this mlviews in a new shell: its name where that will be on PATH, else its path."""
+    program = Path(sys.argv[0]).absolute()
+    if program.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m mlviews"
+    found = Path(shutil.which(program.name) or "/nowhere").absolute()
+    # A virtual environment's folder is on PATH only until this shell ends.
+    passing = sys.prefix != sys.base_prefix and found.parent == Path(sys.prefix) / "bin"
+    if not passing and found.exists() and program.exists() and found.samefile(program):
+        return program.name
+    return shlex.quote(str(program))

@@ -42,7 +42,7 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 def _write(console: Console, result: DiffResult) -> None:
     from mlviews.cli.text import change_table, size
 
-    console.print(f"{result.before} -> {result.after}", style="dim", markup=False)
+    console.print(f"{result.before} -> {result.after}", style="dim", markup=False, soft_wrap=True)
     if not result.changes:
         console.print("no difference")
         return

@@ -17,17 +17,18 @@ __all__ = ["list_views"]
 @verb("list")
 def list_views(app: App) -> Outcome:
     """List all views: module, platforms, hardware, and the state of each lock."""
-    from mlviews.errors import BadInputError
+    from mlviews.errors import MlviewsError
     from mlviews.results import ListResult
 
     lines, errors = [], []
     for name in app.catalogue.names:
         try:
             lines.append(_line(app.catalogue.view(name), app.site))
-        except BadInputError as error:
+        except MlviewsError as error:
             errors.append(error)
     result = ListResult(recipes=str(app.catalogue.folder), views=lines)
-    return Outcome(result, lambda console: _table(console, lines), 2 if errors else 0, tuple(errors))
+    code = max((error.exit_code for error in errors), default=0)
+    return Outcome(result, lambda console: _table(console, lines), code, tuple(errors))
 
 
 def _line(spec: ViewSpec, site: Site) -> ViewLine:

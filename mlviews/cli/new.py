@@ -27,6 +27,7 @@ def new(app: App, view: str, *, gpu: bool) -> Outcome:
     path = write_new_recipe(view, own, gpu=gpu)
 
     def write(console: Console) -> None:
-        console.print(f"{path}\nNext: edit it, then `mlviews lock {view}` and `mlviews build {view}`.", markup=False)
+        then = f"Next: edit it, then `mlviews lock {view}` and `mlviews build {view}`."
+        console.print(f"{path}\n{then}", markup=False, soft_wrap=True)
 
     return Outcome(NewResult(view=view, path=str(path)), write)

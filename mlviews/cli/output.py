@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ def write_outcome(app: App, outcome: Outcome) -> None:
         return
     console = app.console()
     outcome.show(console)
-    sys.stdout.flush()
+    write_stdout("")
     _people(app, outcome.errors)
 
 
@@ -50,7 +49,7 @@ def _envelope(app: App, status: str, data: Any, errors: Sequence[MlviewsError]) 
         "data": data,
         "errors": [entry for error in errors for entry in _entries(error)],
     }
-    write_stdout(json.dumps(envelope, indent=2, ensure_ascii=False) + "\n")
+    write_stdout(json.dumps(envelope, indent=2) + "\n")
 
 
 def _entries(error: MlviewsError) -> list[dict[str, str]]:
@@ -68,9 +67,9 @@ def _people(app: App, errors: Sequence[MlviewsError]) -> None:
 
 def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
     def line(text: str, label: str = "", style: str = "") -> None:
-        # Messages quote files that anyone may have written: no markup, no folding, no emoji codes.
+        # Messages quote files that anyone may have written: no markup, no folding.
         console.print(label, style=style, end="", markup=False)
-        console.print(text, markup=False, emoji=False, soft_wrap=True)
+        console.print(text, markup=False, soft_wrap=True)
 
     line(error.message, "error: ", "bold red")
     for fault in error.faults:

@@ -85,7 +85,7 @@ def _write(console: Console, view: ShowResult) -> None:
     facts.add_row("hardware", _hardware(view))
     for platform, count in view.lock.packages.items():
         facts.add_row(f"lock {platform}", f"{count} packages, {size(view.lock.bytes[platform])} to fetch")
-    facts.add_row("lock", f"{view.lock.state}{f', {view.lock.path}' if view.lock.path else ''}")
+    facts.add_row("lock", f"{view.lock.state}{f', {escape(view.lock.path)}' if view.lock.path else ''}")
     facts.add_row("smoke", ", ".join(view.smoke) or "none")
     console.print(facts)
     for change in view.lock.changes:

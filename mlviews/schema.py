@@ -1,0 +1,67 @@
+"""JSON Schemas of what people write and of what ``--json`` prints; they travel with mlviews, in ``mlviews/schemas/``.
+
+``python -m mlviews.schema`` writes them anew. An editor checks a recipe against ``recipe.schema.json`` as it is typed.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mlviews import results
+from mlviews.files import write_atomically
+from mlviews.recipe import Layer, Recipe
+from mlviews.site import SiteFile
+
+__all__ = ["SCHEMAS", "Envelope", "Problem", "schemas"]
+
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Problem(BaseModel):
+    """One error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", description="What scripts may rely on.")
+    message: str = Field(description="What happened, for people; it may change.")
+    hint: str = Field(description="What to do next, for people; empty where there is nothing to do.")
+
+
+class Envelope(BaseModel):
+    """All that ``--json`` prints on stdout."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mlviews: Literal[1] = Field(description="Version of this envelope.")
+    command: str = Field(description="The verb; empty if the call names none.")
+    status: Literal["ok", "failed"] = Field(description="ok goes with exit code 0.")
+    data: dict[str, Any] | None = Field(description="The verb's result, see result-VERB.schema.json; null if none.")
+    errors: list[Problem]
+
+
+def schemas() -> dict[str, str]:
+    """Return the text of every schema by its file name."""
+    written: dict[str, type[BaseModel]] = {"recipe": Recipe, "layer": Layer, "site": SiteFile}
+    printed: dict[str, type[BaseModel]] = {"envelope": Envelope} | {
+        f"result-{name.removesuffix('Result').lower()}": getattr(results, name)
+        for name in results.__all__
+        if name.endswith("Result")
+    }
+    models = {
+        **{name: model.model_json_schema(mode="validation") for name, model in written.items()},
+        **{name: model.model_json_schema(mode="serialization") for name, model in printed.items()},
+    }
+    return {
+        f"{name}.schema.json": json.dumps({"$schema": _DIALECT, **schema}, indent=2) + "\n"
+        for name, schema in models.items()
+    }
+
+
+if __name__ == "__main__":
+    for file, text in schemas().items():
+        write_atomically(SCHEMAS / file, text)

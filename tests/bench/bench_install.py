@@ -1,0 +1,228 @@
+"""How long installing takes beside bare `rattler.install`, a build with nothing to do, and what `run` adds.
+
+    python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3]
+
+Makes a channel of that size, installs it from a folder and from a server of its own, with a cold and a warm cache, and
+prints medians side by side. Both sides check the cache in full (`ValidationMode.full`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import Process, SimpleQueue
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rattler import BuildString, Client, PackageRecord, RepoDataRecord
+from rattler import install as rattler_install
+from rattler.package_cache import PackageCache, ValidationMode
+
+from mlviews.channel.archive import File, write_conda
+from mlviews.install import install
+from mlviews.lock import LockedPackage
+from mlviews.loop import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PLATFORM = "linux-64"
+HOLDER = "/opt/placehold" + "_placehold" * 24
+CHANNEL = "https://conda.anaconda.org/conda-forge"
+
+
+@dataclass(frozen=True)
+class Size:
+    packages: int
+    files: int
+    megabytes: int
+
+
+def make_channel(folder: Path, size: Size) -> list[LockedPackage]:
+    """Write archives whose files are as compressible as programs are: about three to one."""
+    draw = random.Random(1)
+    words = [draw.randbytes(12) for _ in range(500)]
+
+    def text(length: int) -> bytes:
+        return b"".join(draw.choices(words, k=length // 12))
+
+    each = size.megabytes * 1_000_000 // size.files
+    locked = []
+    for number in range(size.packages):
+        name = f"package{number}"
+        count = size.files // size.packages
+        files = [
+            File(path=f"lib/{name}/{n // 100}/{n}.dat", source=draw.randbytes(each // 5) + text(each * 4 // 5))
+            for n in range(count)
+        ]
+        scripts = [
+            File(
+                path=f"bin/{name}-{n}", source=f"#!{HOLDER}/bin/python\n".encode(), executable=True, placeholder=HOLDER
+            )
+            for n in range(3)
+        ]
+        index = {"name": name, "version": "1.0", "build": "h0_0", "build_number": 0, "depends": [], "subdir": PLATFORM}
+        content = write_conda(folder, index=index, members=[*files, *scripts]).read_bytes()
+        locked.append(
+            LockedPackage(
+                name=name,
+                version="1.0",
+                build="h0_0",
+                platform=PLATFORM,
+                url=f"{CHANNEL}/{PLATFORM}/{name}-1.0-h0_0.conda",
+                md5=hashlib.md5(content).hexdigest(),
+                sha256=hashlib.sha256(content).hexdigest(),
+                size=len(content),
+                dependencies={},
+            )
+        )
+    return locked
+
+
+def bare(packages: Sequence[LockedPackage], prefix: Path, *, cache: Path, place: str) -> None:
+    """Install with rattler alone, as its documentation shows it, with the cache checked in full."""
+    base = Path(place).as_uri() if place.startswith("/") else place
+    records = []
+    for package in packages:
+        record = PackageRecord(
+            package.name, package.version, BuildString(package.build), 0, PLATFORM,
+            sha256=bytes.fromhex(package.sha256), md5=bytes.fromhex(package.md5), size=package.size,
+        )  # fmt: skip
+        records.append(RepoDataRecord(record, package.archive, f"{base}/{PLATFORM}/{package.archive}", base))
+
+    async def work() -> None:
+        await rattler_install(
+            records, prefix, client=Client.default_client(), show_progress=False, execute_link_scripts=False,
+            package_cache=PackageCache.new_layered([cache / "pkgs"], validation_mode=ValidationMode.full()),
+        )  # fmt: skip
+        await asyncio.sleep(0.02)
+
+    asyncio.run(work())
+
+
+def ours(packages: Sequence[LockedPackage], prefix: Path, *, cache: Path, place: str) -> None:
+    """Install as `mlviews build` does."""
+    install(packages, prefix, platform=PLATFORM, baked=prefix, cache=cache, mirrors={"conda-forge": place})
+
+
+def _timed(work: Callable[[], None], answer: SimpleQueue[float]) -> None:
+    began = time.perf_counter()
+    work()
+    answer.put(time.perf_counter() - began)
+    os._exit(0)
+
+
+def timed(work: Callable[[], None]) -> float:
+    """Run in a process of its own, so that neither side finds the other's threads and connections."""
+    os.sync()
+    answer: SimpleQueue[float] = SimpleQueue()
+    process = Process(target=_timed, args=(work, answer))
+    process.start()
+    seconds = answer.get()
+    process.join()
+    return seconds
+
+
+def compare(packages: Sequence[LockedPackage], place: str, scratch: Path, rounds: int) -> None:
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for number in range(rounds):
+        sides = [("bare", bare), ("mlviews", ours)]
+        for side, function in sides if number % 2 == 0 else reversed(sides):
+            cache = scratch / f"cache-{side}"
+            for state in ("cold", "warm"):
+                prefix = scratch / "prefix"
+                took = timed(partial(function, packages, prefix, cache=cache, place=place))
+                seconds.setdefault((side, state), []).append(took)
+                shutil.rmtree(prefix)
+            shutil.rmtree(cache)
+    for state in ("cold", "warm"):
+        rattler, mlviews = (statistics.median(seconds[side, state]) for side in ("bare", "mlviews"))
+        kind = "http" if place.startswith("http") else "folder"
+        print(f"install, {kind}, {state}: bare {rattler:.2f} s, mlviews {mlviews:.2f} s, ratio {mlviews / rattler:.2f}")
+
+
+def serve(folder: Path, answer: SimpleQueue[int]) -> None:
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        answer.put(server.server_port)
+        server.serve_forever()
+
+
+def whole_processes(scratch: Path, rounds: int) -> None:
+    """Time `mlviews build` with nothing to do, and what `mlviews run` adds to the program that it runs."""
+    channel, recipes = scratch / "small", scratch / "recipes"
+    recipes.mkdir()
+    (recipes / "demo.yaml").write_text(
+        textwrap.dedent("""\
+            schema: 1
+            name: demo
+            summary: One small package
+            module: bench/demo
+            platforms: [linux-64]
+            hardware: {glibc: "2.17"}
+            dependencies: [small]
+            """)
+    )
+    from rattler.index import index_fs
+
+    index = {"name": "small", "version": "1.0", "build": "h0_0", "build_number": 0, "depends": [], "subdir": PLATFORM}
+    shim = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
+    write_conda(channel, index=index, members=[File(path="bin/python", source=shim, executable=True)])
+    (channel / "noarch").mkdir()
+    run(index_fs(channel, write_zst=False, write_shards=False))
+    options = ["--root", str(scratch / "root"), "--recipes", str(recipes), "--lockfiles", str(scratch / "locks")]
+    mlviews = [sys.executable, "-m", "mlviews", *options, "--mirror", f"conda-forge={channel}"]
+    subprocess.run([*mlviews, "-q", "build", "demo"], check=True, capture_output=True)
+
+    def median(command: Sequence[str]) -> float:
+        found = []
+        for _ in range(rounds * 5):
+            began = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            found.append(time.perf_counter() - began)
+        return statistics.median(found)
+
+    print(f"build, the same lock again: {median([*mlviews, 'build', 'demo']):.2f} s")
+    without, with_run = median(["/bin/true"]), median([*mlviews, "run", "demo", "--", "/bin/true"])
+    print(f"run: {with_run:.3f} s for a program that takes {without:.3f} s alone, adds {with_run - without:.3f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("packages", 80), ("files", 20_000), ("megabytes", 300), ("rounds", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--scratch", type=Path, help="folder for it all, on the disk to be measured")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.scratch) as name:
+        scratch = Path(name)
+        packages = make_channel(scratch / "channel", Size(given.packages, given.files, given.megabytes))
+        total = sum(package.size for package in packages) / 1e6
+        print(f"{len(packages)} packages, {given.files} files, {given.megabytes} MB, {total:.0f} MB of archives")
+        compare(packages, str(scratch / "channel"), scratch, given.rounds)
+        port: SimpleQueue[int] = SimpleQueue()
+        server = Process(target=serve, args=(scratch / "channel", port), daemon=True)
+        server.start()
+        compare(packages, f"http://127.0.0.1:{port.get()}", scratch, given.rounds)
+        server.terminate()
+        server.join()
+        whole_processes(scratch, given.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Time ``mlviews lock`` as a whole process, side by side with ``conda-lock lock`` where there is a conda for it.
+
+    python tests/bench/bench_lock.py --slice FOLDER [--conda PATH] [--repeats 7]
+
+FOLDER holds ``linux-64/repodata.json`` and its like, as a mirror of conda-forge does. Without ``--conda`` the peer is
+not run, and no figure is written for it. Both tools get the same specs, virtual packages and channel; each time is wall
+time from the start of the process to its end, each figure the median after one run that does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from mlviews.catalogue import open_catalogue
+from mlviews.compose import compose
+from mlviews.lock import read_lock
+from mlviews.recipe import Recipe, parse
+from mlviews.resources import folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mlviews.compose import ViewSpec
+
+ONE = """\
+schema: 1
+name: one
+summary: A GPU view of 246 packages
+module: bench/one
+platforms: [linux-64]
+hardware: {glibc: "2.34", cuda: "12.9", archspec: x86_64_v3}
+dependencies: [python=3.11, pytorch-gpu, lightning, scikit-learn, matplotlib, uproot, awkward, onnx, ipykernel]
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run of the benchmark: where things lie, and how often each command is run."""
+
+    slice: Path
+    work: Path
+    repeats: int
+    conda: Path | None
+
+    def median(self, label: str, command: Sequence[str | Path], before: Callable[[], object] = lambda: None) -> float:
+        """Return the median of the wall times in seconds and print it with its extremes."""
+        times = []
+        for _ in range(self.repeats + 1):
+            before()
+            began = time.perf_counter()
+            done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
+            times.append(time.perf_counter() - began)
+            if done.returncode != 0:
+                sys.exit(f"{label}: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+        counted = sorted(times[1:])
+        median = statistics.median(counted)
+        print(f"  {label:<58} {median:7.3f} s   ({counted[0]:.3f} to {counted[-1]:.3f})", flush=True)
+        return median
+
+    def mlviews(self, *arguments: str | Path, recipes: Path) -> list[str | Path]:
+        options = ["--recipes", recipes, "--lockfiles", self.locks, "--root", self.work / "root"]
+        return [sys.executable, "-m", "mlviews", *arguments, *options, "--mirror", f"conda-forge={self.slice}"]
+
+    @property
+    def locks(self) -> Path:
+        return self.work / "locks"
+
+    def forget(self) -> None:
+        shutil.rmtree(self.locks, ignore_errors=True)
+
+
+def peer(bench: Bench, spec: ViewSpec) -> list[str | Path]:
+    """Return conda-lock's command for a view; what its source files cannot say (constraints) is left out."""
+    source = bench.work / f"{spec.name}.environment.yml"
+    virtual = bench.work / f"{spec.name}.virtual-packages.yml"
+    source.write_text(
+        yaml.safe_dump(
+            {
+                "channels": [bench.slice.as_uri()],
+                "dependencies": [request.text for request in spec.dependencies],
+                "platforms": list(spec.platforms),
+            }
+        )
+    )
+    stated = {
+        subdir: {
+            "packages": {
+                package.name: f"{package.version} {package.build}" if package.build != "0" else package.version
+                for package in spec.hardware.virtual_packages(subdir)
+            }
+        }
+        for subdir in spec.platforms
+    }
+    virtual.write_text(yaml.safe_dump({"subdirs": stated}))
+    lockfile = bench.work / f"{spec.name}.peer.yml"
+    lockfile.unlink(missing_ok=True)
+    program = "import sys; from conda_lock import main; sys.argv[0] = 'conda-lock'; main()"
+    return [
+        sys.executable, "-c", program, "lock", "--conda", str(bench.conda), "--no-mamba", "-k", "lock",
+        "-f", source, "--virtual-package-spec", virtual, "--lockfile", lockfile,
+    ]  # fmt: skip
+
+
+def all_views(bench: Bench, views: Iterable[ViewSpec]) -> float:
+    return sum(bench.median(f"conda-lock lock, {spec.name}", peer(bench, spec)) for spec in views)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slice", type=Path, default=os.environ.get("MLVIEWS_SLICE"), help="folder of repodata")
+    parser.add_argument("--conda", type=Path, help="the conda that conda-lock calls; without it the peer is not run")
+    parser.add_argument("--repeats", type=int, default=7, help="runs that count (default: 7)")
+    given = parser.parse_args()
+    if given.slice is None:
+        parser.error("name the folder of repodata with --slice or in MLVIEWS_SLICE")
+    with tempfile.TemporaryDirectory() as work:
+        run(Bench(Path(given.slice).resolve(), Path(work), given.repeats, given.conda))
+
+
+def run(bench: Bench) -> None:
+    recipes = bench.work / "recipes"
+    recipes.mkdir()
+    (recipes / "one.yaml").write_text(ONE)
+    one = compose(parse(recipes / "one.yaml", Recipe), recipes / "layers")
+    views = open_catalogue(folder("recipes")).views()
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores; median of {bench.repeats} after 1 (min to max)")
+
+    bench.median("mlviews --help", [sys.executable, "-m", "mlviews", "--help"])
+    single = bench.median("mlviews lock, one GPU view", bench.mlviews("lock", "one", recipes=recipes), bench.forget)
+    bench.median("mlviews lock, again, nothing changed", bench.mlviews("lock", "one", recipes=recipes))
+    bench.median("mlviews lock --check", bench.mlviews("lock", "one", "--check", recipes=recipes))
+    print(f"  ({len(read_lock(bench.locks / 'one.conda-lock.yml').packages)} packages)")
+    every = bench.mlviews("lock", "--all", recipes=folder("recipes"))
+    together = bench.median(f"mlviews lock --all, {len(views)} views", every, bench.forget)
+    bench.median("mlviews lock --all, again, nothing changed", every)
+
+    if bench.conda is None:
+        print("peer not run: no --conda PATH was given")
+        return
+    theirs = bench.median("conda-lock lock, one GPU view", peer(bench, one))
+    print(f"one view: mlviews is {theirs / single:.1f} times as fast")
+    print(f"{len(views)} views: mlviews is {all_views(bench, views) / together:.1f} times as fast as one after another")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Roots that cannot be written to, or not far enough: real file systems in a mount namespace of their own."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(builder: Any) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """A function that runs a command where the root is a small tmpfs that nobody else sees."""
+    builder.root.mkdir()
+    mount = f"mount -t tmpfs -o size=600k tmpfs '{builder.root}'"
+    if not shutil.which("unshare") or not shutil.which("nsenter"):
+        pytest.skip("unshare or nsenter is missing: no file system of one's own")
+    held = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", f"{mount} && echo ready && exec cat"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        if held.stdout.readline() != "ready\n":
+            pytest.skip("mounting needs root and CAP_SYS_ADMIN")
+
+        def run(*command: str) -> subprocess.CompletedProcess[str]:
+            enter = ["nsenter", "--mount", f"--target={held.pid}", f"--wd={builder.recipes.folder.parent}"]
+            return subprocess.run([*enter, *command], capture_output=True, text=True, check=False, timeout=120)
+
+        yield run
+    finally:
+        with suppress(BrokenPipeError):
+            held.communicate()
+
+
+@pytest.fixture
+def mlviews(place: Any) -> Callable[..., dict[str, Any]]:
+    def run(*arguments: str) -> dict[str, Any]:
+        done = place(sys.executable, "-m", "mlviews", *arguments, "--json")
+        assert "Traceback" not in done.stderr
+        return {"code": done.returncode, **json.loads(done.stdout)}
+
+    return run
+
+
+def test_a_full_disk_leaves_the_store_as_it_was_and_the_next_build_works(builder, shelf, place, mlviews):
+    noise = random.Random(1).randbytes(600_000)
+    shelf.add("bulk", files={f"share/bulk/{n}": noise[n * 1000 : (n + 1) * 1000] for n in range(600)})
+    builder.recipes.recipe("demo", "python", "greet")
+    builder("lock", "demo")
+    first = mlviews("build", "demo")
+    assert first["code"] == 0, first["errors"]
+    builder.recipes.recipe("demo", "python", "greet", "bulk")
+    builder("lock", "demo")
+
+    # Full at one moment after another: while unpacking, while linking, while the release's own files are written.
+    full = 0
+    for kilobytes in range(600, 12_000, 1500):
+        assert place("mount", "-o", f"remount,size={kilobytes}k", str(builder.root)).returncode == 0
+        built = mlviews("build", "demo")
+        if built["code"] == 0:
+            break
+        full += 1
+        assert (built["code"], [error["code"] for error in built["errors"]]) == (3, ["disk-full"]), built
+        listed = mlviews("releases", "demo")["data"]["releases"]
+        assert [(line["release"], line["default"]) for line in listed] == [(first["data"]["release"], True)]
+
+    assert full >= 2
+    assert (built["data"]["status"], built["data"]["default"]) == ("new", True)
+
+
+def test_a_read_only_root_is_refused_but_what_is_there_runs(builder, place, mlviews):
+    builder.recipes.recipe("demo", "python", "greet")
+    builder("lock", "demo")
+    place("mount", "-o", "remount,size=50m", str(builder.root))
+    assert mlviews("build", "demo")["code"] == 0
+    place("mount", "-o", "remount,ro", str(builder.root))
+    builder.recipes.recipe("demo", "python", "plain")
+    builder("lock", "demo")
+
+    refused = mlviews("build", "demo")
+
+    assert (refused["code"], [error["code"] for error in refused["errors"]]) == (3, ["write-failed"])
+    assert "Read-only file system" in refused["errors"][0]["message"]
+    assert "--root" in refused["errors"][0]["hint"]
+    assert len(mlviews("releases", "demo")["data"]["releases"]) == 1
+    ran = place(sys.executable, "-m", "mlviews", "run", "demo", "--", "greet")
+    assert ran.stdout.startswith("hello from")
+    space = next(finding for finding in mlviews("doctor")["data"]["findings"] if finding["name"] == "space")
+    assert space["status"] == "problem"
+
+
+def test_a_root_that_is_a_file_is_refused(builder):
+    builder.recipes.recipe("demo", "plain")
+    builder("lock", "demo")
+    builder.root.write_text("")
+
+    refused = builder("build", "demo", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["write-failed"])
+
+
+@pytest.mark.parametrize("name", ["mes vues", "thèse 物理", "a(b)&c"])
+def test_a_root_with_spaces_and_letters_of_any_language_works_to_the_end(builder, tmp_path: Path, name):
+    builder.recipes.recipe("demo", "python", "greet")
+    root = tmp_path / name
+
+    built = builder("build", "demo", "--root", root)
+
+    assert built.code == 0, built.err
+    lines = [line.strip() for line in built.out[built.out.index("Next") :].splitlines()[1:]]
+    assert len(lines) == 3
+    for line in (f"{lines[0]} && greet", f"{sys.executable} -m mlviews run demo --root '{root}' -- greet"):
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.stdout.startswith(f"hello from {root}/envs/demo/"), done.stderr
+
+
+@pytest.mark.parametrize("name", ['"', "'", "$HOME", "\\", "a\nb", "a:b", "x" * 250])
+def test_a_root_that_packages_cannot_bear_is_refused_before_any_work(builder, tmp_path: Path, name):
+    builder.recipes.recipe("demo", "python", "greet")
+    root = tmp_path / name
+
+    refused = builder("build", "demo", "--root", root, "--json")
+
+    assert refused.code == 3
+    assert refused.codes[0] in {"prefix-unsafe", "prefix-too-long"}
+    assert "--root" in refused.json["errors"][0]["hint"]
+    assert not root.exists()
+    assert not builder.lock("demo").exists()

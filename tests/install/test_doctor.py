@@ -1,0 +1,128 @@
+"""`mlviews doctor`: what it finds on this host, and why a view does not fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from dataclasses import replace
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import jsonschema
+import pytest
+
+from mlviews.doctor import Host, examine, fits
+from mlviews.site import open_site
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host("linux-64", "2.34", "12.6", "x86_64_v3", ())
+
+
+@pytest.fixture
+def why(cli, host):
+    """Return a function that writes a view and tells why it does not run on a host; empty if it does."""
+    from mlviews.catalogue import open_catalogue
+
+    def why(host: Host = host, **keys: object) -> str:
+        cli.recipes.recipe("demo", "plain", **keys)
+        (fit,) = fits(open_catalogue(cli.recipes.folder), host)
+        assert fit.runs == (not fit.why)
+        return fit.why
+
+    return why
+
+
+def gpu(glibc: str = "2.28", cuda: str = "12.4") -> dict[str, object]:
+    return {"hardware": {"glibc": glibc, "cuda": cuda, "gpus": ["T4"]}}
+
+
+def test_a_view_that_fits_runs(why):
+    assert why() == ""
+    assert why(**gpu()) == ""
+
+
+def test_each_reason_against_a_view_is_said_with_both_sides(why, host):
+    assert why(platforms=["linux-aarch64"]) == "it is for linux-aarch64"
+    assert why(hardware={"glibc": "2.35"}) == "it needs glibc 2.35, here is 2.34"
+    assert why(hardware={"glibc": "2.9"}) == ""  # 9 comes before 34
+    assert "level x86_64_v4, here is x86_64_v3" in why(hardware={"glibc": "2.28", "archspec": "x86_64_v4"})
+    assert why(**gpu(cuda="12.9")) == "it needs a driver for CUDA 12.9, here it supports 12.6"
+    assert why(replace(host, cuda=""), **gpu()) == "it needs an NVIDIA GPU with its driver, here is none"
+    assert why(replace(host, glibc="")) == "it needs glibc 2.34, here is none"
+
+
+def test_a_faulty_recipe_is_no_end_of_the_list(cli, host):
+    from mlviews.catalogue import open_catalogue
+
+    cli.recipes.recipe("good", "plain")
+    cli.recipes.recipe("faulty", "plain", layers=["no-such-layer"])
+
+    found = {fit.view: fit for fit in fits(open_catalogue(cli.recipes.folder), host)}
+
+    assert found["good"].runs
+    assert "no-such-layer" in found["faulty"].why
+
+
+def test_this_host_is_what_other_tools_say_it_is(tmp_path: Path):
+    found = examine(open_site("local", root=tmp_path / "not" / "there"))
+
+    assert found.glibc == platform.libc_ver()[1]
+    by_name = {finding.name: finding for finding in found.findings}
+    assert list(by_name) == ["platform", "glibc", "GPU", "modules", "containers", "space"]
+    free = shutil.disk_usage(tmp_path).free / 1e9
+    assert abs(float(by_name["space"].found.split()[0]) - free) < 5
+    assert not (tmp_path / "not").exists()
+
+
+def test_a_shell_with_modules_is_recognised(tmp_path, monkeypatch):
+    for name in ("LMOD_CMD", "LMOD_VERSION", "MODULESHOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def modules() -> tuple[str, str]:
+        found = examine(open_site("local", root=tmp_path)).findings
+        return next((finding.status, finding.found) for finding in found if finding.name == "modules")
+
+    assert modules()[0] == "note"
+    monkeypatch.setenv("MODULESHOME", "/usr/share/modules")
+    assert modules() == ("ok", "environment-modules in /usr/share/modules")
+    monkeypatch.setenv("LMOD_CMD", "/usr/share/lmod/lmod/libexec/lmod")
+    monkeypatch.setenv("LMOD_VERSION", "8.6.19")
+    assert modules() == ("ok", "Lmod 8.6.19")
+
+
+def test_a_smi_that_hangs_on_nothing_or_fails_is_no_gpu(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    found = next(f for f in examine(open_site("local", root=tmp_path)).findings if f.name == "GPU")
+
+    assert "failed" not in found.found
+
+
+def test_the_json_is_what_its_schema_says(cli):
+    cli.recipes.recipe("demo", "plain")
+
+    done = cli("doctor", "--json")
+
+    problems = any(finding["status"] == "problem" for finding in done.data["findings"])
+    assert done.code == int(problems)
+    schemas = resources.files("mlviews") / "schemas"
+    jsonschema.validate(done.json, json.loads((schemas / "envelope.schema.json").read_text()))
+    jsonschema.validate(done.data, json.loads((schemas / "result-doctor.schema.json").read_text()))
+
+
+def test_people_get_two_tables(cli):
+    cli.recipes.recipe("demo", "plain")
+
+    out = cli("doctor").out
+
+    assert "glibc" in out
+    assert "runs" in out.splitlines()[-1]

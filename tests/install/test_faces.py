@@ -1,0 +1,133 @@
+"""What people load a view by, after a whole build: in the real Lmod, and as Jupyter finds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.release import Release
+from mlviews.store import Store
+
+HOSTILE = (
+    """She's "it" ]] ]=] $(touch pwned) `touch pwned` ${HOME} $HOME \\ \\n {{ 7*7 }} {% raw %} [exec touch pwned] %s"""
+)
+
+
+@pytest.fixture
+def module(tmp_path: Path):
+    """Return a function that runs a line after Lmod was started in an empty environment."""
+    init = Path("/usr/share/lmod/lmod/init/bash")
+    if not init.exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("Lmod is missing: run .ci/system-packages")
+    folder = tmp_path / "shell"
+    folder.mkdir()
+
+    def run(line: str) -> str:
+        script = f". {init}; {line}"
+        done = subprocess.run(
+            ["env", "-i", f"HOME={folder}", "PATH=/usr/bin:/bin", "bash", "-c", script],
+            capture_output=True, text=True, check=False, cwd=folder,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert list(folder.iterdir()) == []  # nothing was run
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def demo(builder: Any) -> Any:
+    builder.recipes.recipe("demo", "python", "greet", summary=HOSTILE, gaps=[{"package": "root", "why": HOSTILE}])
+    assert builder("build", "demo").code == 0
+    return builder
+
+
+def use(demo: Any) -> str:
+    return f"module use {shlex.quote(str(demo.root / 'modulefiles'))}"
+
+
+def test_a_plain_load_gives_the_default_and_unloads_without_a_trace(demo, module):
+    said = module(f"{use(demo)}; env | sort > /dev/null; module load atlasml/demo && greet; echo $MLVIEWS_RELEASE")
+
+    (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
+    assert said.splitlines() == [f"hello from {demo.root}/envs/demo/{release}/linux-64", release]
+    gone = module(
+        f"{use(demo)}; module load atlasml/demo; module unload atlasml/demo; echo $PATH; command -v greet || true"
+    )
+    assert str(demo.root) not in gone
+
+
+def test_the_default_is_followed_when_it_is_promoted_and_nothing_else_changes(demo, module):
+    first = demo("releases", "demo", "--json").data["releases"][0]["release"]
+    demo.recipes.recipe("demo", "python", "greet", "plain")
+    demo("lock", "demo")
+    second = demo("build", "demo", "--json").data["release"]
+    ask = f"{use(demo)}; module load atlasml/demo; echo $MLVIEWS_RELEASE"
+    assert module(ask).strip() == second
+
+    Store(demo.root, demo.root).promote("demo", first)
+
+    assert module(ask).strip() == first
+    assert module(f"{use(demo)}; module load atlasml/demo/{second}; echo $MLVIEWS_RELEASE").strip() == second
+
+
+def test_every_reader_gives_a_hostile_summary_back_and_nothing_runs(demo, module):
+    release = demo("releases", "demo", "--json").data["releases"][0]["release"]
+    folder = demo.root / "envs/demo" / release / "linux-64"
+    recorded = Release.model_validate_json((folder / "release.json").read_bytes())
+    assert (recorded.summary, recorded.gaps) == (HOSTILE, {"root": HOSTILE})
+    assert HOSTILE in module(f"{use(demo)}; module --terse whatis atlasml/demo 2>&1")
+    kernel = json.loads((demo.root / "kernels/demo/kernel.json").read_text())
+    assert HOSTILE in json.dumps(kernel, ensure_ascii=False) or HOSTILE in _strings(kernel)
+    sourced = subprocess.run(
+        ["sh", "-c", f". {shlex.quote(str(folder / 'setup.sh'))} && greet"],
+        capture_output=True, text=True, check=True, cwd=demo.root,
+    )  # fmt: skip
+    assert sourced.stderr == ""
+    assert demo("show", "demo", "--json").data["summary"] == HOSTILE
+    assert not list(demo.root.rglob("pwned"))
+    assert not list(demo.recipes.folder.parent.rglob("pwned"))
+
+
+def _strings(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(map(_strings, value.values()))
+    return "\n".join(map(_strings, value)) if isinstance(value, list) else str(value)
+
+
+def test_jupyter_finds_a_kernel_that_starts_in_the_view(demo, monkeypatch):
+    kernel = json.loads((demo.root / "kernels/demo/kernel.json").read_text())
+    assert kernel["language"] == "python"
+    launch, *rest = kernel["argv"]
+    assert rest[:3] == ["python", "-m", "ipykernel_launcher"]
+    done = subprocess.run([launch, "greet"], capture_output=True, text=True, check=True, env={"PYTHONHOME": "/nowhere"})
+    assert done.stdout.startswith(f"hello from {demo.root}/envs/demo/")
+    client = pytest.importorskip("jupyter_client.kernelspec", reason="jupyter_client is not installed")
+    monkeypatch.setenv("JUPYTER_PATH", str(demo.root))
+    found = client.KernelSpecManager().get_kernel_spec("demo")
+    assert found.argv == kernel["argv"]
+
+
+def test_lost_faces_are_made_again_from_the_releases_alone(demo):
+    store = Store(demo.root, demo.root)
+    (entry,) = store.releases("demo")
+
+    def faces() -> dict[str, str]:
+        made = [path for top in ("modulefiles", "kernels") for path in (demo.root / top).rglob("*") if path.is_file()]
+        return {str(path): path.read_text() for path in made}
+
+    before = faces()
+    for path in before:
+        Path(path).unlink()
+    write_release_faces(store, "demo", entry)
+    write_default_faces(store, "demo", entry)
+
+    assert faces() == before
+    assert len(before) == 4

@@ -1,0 +1,121 @@
+"""`mlviews run`: which release, in which environment, with which status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from mlviews.errors import RefusedError
+from mlviews.running import launcher
+
+
+@pytest.fixture
+def demo(builder: Any) -> Any:
+    builder.recipes.recipe("demo", "python", "greet")
+    assert builder("build", "demo").code == 0
+    return builder
+
+
+def test_the_default_or_a_named_release_runs(demo):
+    (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
+
+    for view in ("demo", "demo/default", f"demo/{release}"):
+        done = demo.process("run", view, "--", "greet")
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"hello from {demo.root}/envs/demo/{release}/")
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 130, 255])
+def test_the_programs_status_is_passed_on(demo, status):
+    assert demo.process("run", "demo", "--", "python", "-c", f"raise SystemExit({status})").code == status
+
+
+def test_a_program_that_dies_of_a_signal_does_so_for_the_caller(demo):
+    done = demo.process("run", "demo", "--", "python", "-c", "import os; os.kill(os.getpid(), 9)")
+
+    assert done.code == -signal.SIGKILL
+
+
+def test_sigterm_is_the_programs_own_again(demo):
+    # mlviews looks at SIGTERM itself; a program that it starts must not inherit that.
+    code = "import signal; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
+
+    assert demo.process("run", "demo", "--", "python", "-c", code).out == "True\n"
+
+
+def test_a_missing_program_is_said_by_its_shell_and_gives_127(demo):
+    done = demo.process("run", "demo", "--", "no-such-program")
+
+    assert done.code == 127
+    assert "no-such-program" in done.err
+
+
+def test_the_environment_holds_nothing_of_another_python(demo, monkeypatch):
+    for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "CONDA_DEFAULT_ENV"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("KEPT", "the user's own")
+    # mlviews itself would not start with a PYTHONHOME that leads nowhere: its launcher is what scrubs.
+    launch = launcher(demo.root, "demo", None)
+    code = "import json, os; print(json.dumps(dict(os.environ)))"
+    found = json.loads(subprocess.run([launch, "python", "-c", code], capture_output=True, check=True).stdout)
+
+    assert not {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "CONDA_DEFAULT_ENV"} & set(found)
+    assert found["KEPT"] == "the user's own"
+    assert (found["CONDA_PREFIX"], found["MLVIEWS_VIEW"]) == (str(launch.parent), "demo")
+    assert "default" not in found["PATH"].split(":")[0]
+
+
+def test_options_after_the_dashes_are_the_programs(demo):
+    code = "import sys; print(sys.argv[1:])"
+    done = demo.process("run", "demo", "--", "python", "-c", code, "--json", "--root", "/x", "-v")
+
+    assert done.out == "['--json', '--root', '/x', '-v']\n"
+    # The program's own --json is no wish for mlviews' errors in JSON.
+    failed = demo("run", "other", "--", "x", "--json")
+    assert (failed.code, failed.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [*("../demo", "demo/..", "demo/../demo", ".", "..", "demo/", "", "/", "/etc", "demo/x/y", "demo/.")],
+)
+def test_names_that_are_no_views_lead_nowhere(demo, view):
+    name, _, release = view.partition("/")
+    if view == "demo/":
+        assert launcher(demo.root, "demo", None)
+        return
+    with pytest.raises(RefusedError) as caught:
+        launcher(demo.root, name, release or None)
+    assert caught.value.code == "release-missing"
+
+
+@pytest.mark.parametrize("view", ["other", "demo/2020.01.01"])
+def test_a_release_that_is_not_there_is_refused_with_what_to_do(demo, view):
+    refused = demo("run", view, "--json", "--", "true")
+
+    assert (refused.code, refused.codes, refused.json["command"]) == (1, ["release-missing"], "run")
+    assert "mlviews" in refused.json["errors"][0]["hint"]
+
+
+def test_debris_is_no_release(demo):
+    launch = launcher(demo.root, "demo", None)
+    (launch.parent / "release.json").unlink()
+
+    with pytest.raises(RefusedError):
+        launcher(demo.root, "demo", None)
+
+
+def test_a_launch_that_cannot_be_run_is_named(demo):
+    launch = launcher(demo.root, "demo", None)
+    launch.chmod(0o644)
+    if os.access(launch, os.X_OK):
+        pytest.skip("this user may run anything")
+
+    with pytest.raises(RefusedError, match="launch") as caught:
+        launcher(demo.root, "demo", None)
+    assert caught.value.code == "release-broken"
