@@ -1,0 +1,131 @@
+"""What the PyTorch checks share: the devices there are, and proof of where work was done."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from _protocol import WrongError, visible_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from _protocol import Check
+
+UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
+"""Unit roundoff: the largest relative error of rounding a number to the type (TF32 keeps 10 bits, as float16 does)."""
+
+
+class Bench:
+    """A device to work on, and what is needed to prove work done there.
+
+    Attributes:
+        check: the run of the check.
+        torch: PyTorch.
+        numpy: numpy.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, check: Check, torch: Any, numpy: Any, device: str) -> None:
+        self.check = check
+        self.torch = torch
+        self.numpy = numpy
+        self.device = device
+
+    def put(self, array: Any, dtype: Any = None) -> Any:
+        """Return a numpy array as a tensor on the device."""
+        return self.torch.from_numpy(array).to(self.device, dtype)
+
+    def do(self, what: str, work: Callable[[], Any]) -> Any:
+        """Do work and prove that the device did it; returns its result.
+
+        On a GPU three witnesses must agree: every tensor of the result lies there, the profiler saw kernels that took
+        time on it, and its allocator gave out memory. Copies to and from the GPU are no kernels.
+
+        Raises:
+            WrongError: any of them says otherwise.
+        """
+        what = f"{self.device} {what}"
+        if self.device == "cpu":
+            result = work()
+            _lies_on(result, "cpu", what)
+            return result
+        torch = self.torch
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_stats().get("allocation.all.allocated", 0)
+        profiler = importlib.import_module("torch.profiler")
+        activities = [profiler.ProfilerActivity.CPU, profiler.ProfilerActivity.CUDA]
+        with profiler.profile(activities=activities) as profile:
+            result = work()
+            torch.cuda.synchronize()
+        _lies_on(result, "cuda", what)
+        kernels, microseconds = _kernels(torch, profile)
+        if not kernels or not microseconds > 0:
+            raise WrongError(f"{what}: the profiler saw no kernel on the GPU")
+        if torch.cuda.memory_stats().get("allocation.all.allocated", 0) <= before:
+            raise WrongError(f"{what}: the GPU's allocator gave out no memory")
+        self.check.figures[f"{what}: kernels"] = len(kernels)
+        self.check.figures[f"{what}: GPU microseconds"] = round(microseconds, 1)
+        major, minor = torch.cuda.get_device_capability()
+        self.check.device = f"{torch.cuda.get_device_name()} (sm_{major}{minor})"
+        return result
+
+    def within(self, what: str, got: Any, want: Any, bound: Any) -> None:
+        """Compare a tensor with a float64 reference; see `Check.within`."""
+        self.check.within(f"{self.device} {what}", numbers(got), want, bound)
+
+    def exact(self, what: str, got: Any, want: Any) -> None:
+        """Compare a tensor with a reference where arithmetic leaves no rounding."""
+        self.check.exact(f"{self.device} {what}", got.detach().cpu().numpy(), want)
+
+
+def load(check: Check) -> Any:
+    """Import PyTorch, with the randomness that a check has under control."""
+    torch = check.need("torch")
+    if torch.version.cuda:
+        check.versions["cuda"] = torch.version.cuda
+    torch.manual_seed(4)
+    check.device = "cpu"
+    return torch
+
+
+def benches(check: Check) -> list[Bench]:
+    """Return the CPU and, where there is one, the GPU.
+
+    Raises:
+        WrongError: this PyTorch is built for CUDA, the driver offers a GPU, and PyTorch does not take it.
+    """
+    torch, numpy = load(check), check.need("numpy")
+    if torch.version.cuda and visible_gpus() and not torch.cuda.is_available():
+        raise WrongError(
+            f"PyTorch is built for CUDA {torch.version.cuda} and the driver offers a GPU, "
+            "and torch.cuda.is_available() is false: is the driver too old for it?"
+        )
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return [Bench(check, torch, numpy, device) for device in devices]
+
+
+def on_devices(found: list[Bench]) -> str:
+    """Return where work was done, for people."""
+    return "on " + " and ".join(bench.device.replace("cuda", "the GPU").replace("cpu", "the CPU") for bench in found)
+
+
+def _lies_on(result: Any, device: str, what: str) -> None:
+    for tensor in result if isinstance(result, (tuple, list)) else [result]:
+        where = getattr(getattr(tensor, "device", None), "type", None)
+        if where is not None and where != device:
+            raise WrongError(f"{what}: the result lies on {where}, not on {device}")
+
+
+def _kernels(torch: Any, profile: Any) -> tuple[list[str], float]:
+    on_gpu = [
+        event
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
+    ]
+    return [event.name for event in on_gpu], sum(event.time_range.elapsed_us() for event in on_gpu)
+
+
+def numbers(tensor: Any) -> Any:
+    """Return a tensor as a float64 numpy array."""
+    return tensor.detach().to("cpu").double().numpy()

@@ -1,0 +1,81 @@
+"""Message passing over 100,000 nodes and a million edges: scattered and segmented sums are exact, gradients too.
+
+Features are small whole numbers, so that float32 sums have no rounding in any order, and each result must be exactly
+numpy's (``bincount`` in float64). Where PyG is installed its own aggregation does the same work.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import _torch_work as work
+from _protocol import Check, run
+
+NODES, EDGES, FEATURES = 100_000, 1_000_000, 4
+
+
+def main(check: Check) -> str:
+    found = work.benches(check)
+    ways = ["index_add", "scatter_reduce", "segment_reduce", "sparse product"]
+    if check.has("torch_geometric"):
+        ways.append("PyG")
+    for bench in found:
+        _on(bench, ways)
+    check.figures.update(nodes=NODES, edges=EDGES)
+    return f"{', '.join(ways)}, maxima and gradients are exact {work.on_devices(found)}"
+
+
+def _on(bench: work.Bench, ways: list[str]) -> None:
+    torch, numpy = bench.torch, bench.numpy
+    generator = numpy.random.default_rng(4)
+    nodes = generator.integers(-8, 9, (NODES, FEATURES)).astype("float32")
+    source, target = generator.integers(0, NODES, (2, EDGES))
+    target = numpy.sort(target)
+    messages = nodes[source]
+    want = numpy.stack([numpy.bincount(target, messages[:, f], NODES) for f in range(FEATURES)], axis=1)
+    largest = numpy.full((NODES, FEATURES), -numpy.inf)
+    starts = numpy.flatnonzero(numpy.diff(target, prepend=-1))
+    largest[target[starts]] = numpy.maximum.reduceat(messages, starts, axis=0)
+    x, edges = bench.put(nodes), bench.put(numpy.stack([source, target]))
+    for way in ways:
+        bench.exact(way, bench.do(way, lambda: _sum(torch, way, x, edges)), want)  # noqa: B023
+    bench.exact("largest", bench.do("largest", lambda: _largest(torch, x, edges)), largest)
+    # The gradient of half the squared sums passes the sums back along the edges.
+    gradient = bench.do("gradient", lambda: _gradient(torch, x, edges))
+    bench.exact("gradient", gradient[:, 0], numpy.bincount(source, want[target, 0], NODES))
+
+
+def _sum(torch: Any, way: str, x: Any, edges: Any) -> Any:
+    source, target = edges
+    if way == "index_add":
+        return torch.zeros_like(x).index_add_(0, target, x[source])
+    if way == "scatter_reduce":
+        places = target[:, None].expand(-1, FEATURES)
+        return torch.zeros_like(x).scatter_reduce_(0, places, x[source], reduce="sum")
+    if way == "segment_reduce":
+        counts = torch.bincount(target, minlength=NODES)
+        return torch.segment_reduce(x[source], "sum", lengths=counts, axis=0, initial=0.0)
+    if way == "PyG":
+        scatter = importlib.import_module("torch_geometric.utils").scatter
+        return scatter(x[source], target, dim=0, dim_size=NODES, reduce="sum")
+    ones = torch.ones(EDGES, device=x.device)
+    return torch.sparse.mm(torch.sparse_coo_tensor(edges.flip(0), ones, (NODES, NODES), check_invariants=False), x)
+
+
+def _largest(torch: Any, x: Any, edges: Any) -> Any:
+    source, target = edges
+    places = target[:, None].expand(-1, FEATURES)
+    empty = torch.full_like(x, -torch.inf)
+    return empty.scatter_reduce_(0, places, x[source], reduce="amax", include_self=True)
+
+
+def _gradient(torch: Any, x: Any, edges: Any) -> Any:
+    source, target = edges
+    x = x.clone().requires_grad_()
+    sums = torch.zeros_like(x).index_add(0, target, x[source])
+    return torch.autograd.grad((sums * sums).sum() / 2, x)[0]
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,80 @@
+"""ONNX Runtime computes what numpy's float64 does, in float32, float64 and int8, on the CPU.
+
+The model is written with ONNX's own helper: a matrix product, a bias, Relu, a LayerNormalization and a Softmax, which
+runtimes fuse and rewrite. Bound: the product as in torch_matmul.py; normalising divides by a deviation of about
+sqrt(K), Softmax's weights are below one: 64 u sqrt(K) in all. The int8 product (MatMulInteger) is exact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _onnx_work as work
+from _protocol import Check, run
+
+ROWS, INNER, COLUMNS = 64, 128, 32
+OPSET, IR = 17, 8  # LayerNormalization's first; read by every ONNX Runtime since 1.13
+
+
+def main(check: Check) -> str:
+    onnx, numpy = check.need("onnx"), check.need("numpy")
+    check.need("onnxruntime")
+    check.device = "cpu"
+    generator = numpy.random.default_rng(4)
+    for name, unit in (("float32", 2.0**-24), ("float64", 2.0**-53)):
+        x, w, b = (
+            generator.standard_normal(shape).astype(name) for shape in ((ROWS, INNER), (INNER, COLUMNS), COLUMNS)
+        )
+        model = float_model(onnx, numpy, w, b)
+        got = work.infer(check, model, {"x": x}, provider=work.CPU_PROVIDER, what=name)[0]
+        bound = 64 * INNER**0.5 * unit * (2 if name == "float64" else 1)
+        check.within(name, got, reference(numpy, x, w, b), bound)
+    a, c = (generator.integers(0, 256, shape, dtype="uint8") for shape in ((ROWS, INNER), (INNER, COLUMNS)))
+    got = work.infer(check, int8_model(onnx, c), {"x": a}, provider=work.CPU_PROVIDER, what="int8")[0]
+    check.exact("int8", got, a.astype("int64") @ c.astype("int64"))
+    return "float32, float64 and int8 agree with float64; every node was run by the CPU provider"
+
+
+def float_model(onnx: Any, numpy: Any, w: Any, b: Any) -> bytes:
+    ones = numpy.ones(COLUMNS, w.dtype)
+    weights = {"w": w, "b": b, "scale": ones, "shift": ones * 0}
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["product"]),
+        onnx.helper.make_node("Add", ["product", "b"], ["sum"]),
+        onnx.helper.make_node("Relu", ["sum"], ["positive"]),
+        onnx.helper.make_node("LayerNormalization", ["positive", "scale", "shift"], ["normal"]),
+        onnx.helper.make_node("Softmax", ["normal"], ["y"], axis=-1),
+    ]
+    kind = onnx.helper.np_dtype_to_tensor_dtype(w.dtype)
+    return _model(onnx, nodes, weights, kind, kind)
+
+
+def int8_model(onnx: Any, w: Any) -> bytes:
+    nodes = [onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])]
+    return _model(onnx, nodes, {"w": w}, onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
+
+
+def _model(onnx: Any, nodes: list[Any], weights: dict[str, Any], given: int, gives: int) -> bytes:
+    graph = onnx.helper.make_graph(
+        nodes,
+        "smoke",
+        [onnx.helper.make_tensor_value_info("x", given, [ROWS, INNER])],
+        [onnx.helper.make_tensor_value_info("y", gives, [ROWS, COLUMNS])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR)
+    onnx.checker.check_model(model, full_check=True)
+    serialized: bytes = model.SerializeToString()
+    return serialized
+
+
+def reference(numpy: Any, x: Any, w: Any, b: Any) -> Any:
+    positive = numpy.maximum(x.astype("float64") @ w.astype("float64") + b, 0)
+    centred = positive - positive.mean(axis=-1, keepdims=True)
+    normal = centred / numpy.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+    powers = numpy.exp(normal)
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+if __name__ == "__main__":
+    run(main)

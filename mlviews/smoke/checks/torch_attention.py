@@ -1,0 +1,92 @@
+"""Scaled-dot-product attention over a cloud of 1,000 points: every backend that this build offers agrees with float64.
+
+Reference: softmax(Q K^T / sqrt(d)) V in numpy's float64 on the same rounded inputs. Bound: the weights are positive and
+sum to one, so the result is within a few roundings of the largest |V|: 32 u in float32; float16 and bfloat16 round the
+weights too, 4 u of theirs. A backend that refuses is named in the result; the plain one (math) may not refuse.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import _torch_work as work
+from _protocol import Check, WrongError, run
+
+HEADS, POINTS, WIDTH = 4, 1000, 32
+REAL = 700  # points of the masked cloud that are no padding
+
+
+BACKENDS = {
+    "math": "MATH",
+    "flash": "FLASH_ATTENTION",
+    "efficient": "EFFICIENT_ATTENTION",
+    "cudnn": "CUDNN_ATTENTION",
+}
+
+
+def main(check: Check) -> str:
+    found = work.benches(check)
+    offered: list[str] = []
+    refused: list[str] = []
+    for bench in found:
+        cloud = bench.numpy.random.default_rng(4).standard_normal((3, 1, HEADS, POINTS, WIDTH))
+        for name in ("float32", "float16", "bfloat16"):
+            inputs = [bench.put(part, getattr(bench.torch, name)) for part in cloud]
+            want = _reference(bench.numpy, *(work.numbers(part) for part in inputs))
+            for backend in BACKENDS:
+                what = f"{name} {backend}"
+                got = _attend(bench, what, backend, inputs)
+                if got is not None:
+                    bench.within(what, got, want, _bound(name, inputs))
+                (refused if got is None else offered).append(f"{bench.device} {what}")
+        _masked(bench, cloud)
+        check.expect(f"{bench.device} float32 math" in offered, f"{bench.device}: the math backend refuses float32")
+    check.figures["refused"] = ", ".join(refused)
+    return f"agree with float64: {', '.join(offered)}"
+
+
+def _attend(bench: work.Bench, what: str, backend: str, inputs: list[Any]) -> Any:
+    """Return the result; None where this backend cannot do it here."""
+    attention = bench.check.need("torch.nn.attention")
+    chosen = getattr(attention.SDPBackend, BACKENDS[backend], None)
+    if chosen is None:
+        return None
+
+    def work_() -> Any:
+        with attention.sdpa_kernel(chosen):
+            return bench.torch.nn.functional.scaled_dot_product_attention(*inputs)
+
+    try:
+        return bench.do(what, work_)
+    except RuntimeError as error:
+        # PyTorch's words for a refusal; anything else is a failure of the backend.
+        if any(words in str(error) for words in ("No viable backend", "No available kernel")):
+            return None
+        raise WrongError(f"{bench.device} {what}: {error}") from error
+
+
+def _bound(name: str, inputs: list[Any]) -> float:
+    largest = float(inputs[2].abs().max())
+    return (32 * work.UNIT["float32"] + (0 if name == "float32" else 4 * work.UNIT[name])) * largest
+
+
+def _masked(bench: work.Bench, cloud: Any) -> None:
+    """Points that are padding must have no weight at all, whichever backend PyTorch chooses by itself."""
+    torch = bench.torch
+    q, k, v = (bench.put(part, torch.float32) for part in cloud)
+    mask = (torch.arange(POINTS, device=bench.device) < REAL)[None, None, None, :]
+    v[:, :, REAL:] = 1e6
+    got = bench.do("masked", lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+    k, v = k[:, :, :REAL], v[:, :, :REAL]
+    want = _reference(bench.numpy, work.numbers(q), work.numbers(k), work.numbers(v))
+    bench.within("masked", got, want, _bound("float32", [q, k, v]))
+
+
+def _reference(numpy: Any, q: Any, k: Any, v: Any) -> Any:
+    logits = q @ k.swapaxes(-1, -2) / WIDTH**0.5
+    weights = numpy.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True) @ v
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,51 @@
+"""torch.compile builds code that gives what eager PyTorch gives, forward and backward, and really is compiled.
+
+A tagger in float32 is compared with itself in float64: bound 1e-4 of the largest value, as for ONNX. Inductor's own
+counters must say that graphs were captured and no part of the model was left to Python. Needs a C++ compiler; on a GPU
+it needs Triton.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import _tagger
+import _torch_work as work
+from _protocol import Check, SkipCheck, run
+
+
+def main(check: Check) -> str:
+    found = work.benches(check)
+    if not any(map(shutil.which, ("g++", "c++", "clang++"))):
+        raise SkipCheck("there is no C++ compiler: torch.compile builds C++ where it runs")
+    for bench in found:
+        _on(bench)
+    return f"a compiled tagger gives what the eager one gives {work.on_devices(found)}"
+
+
+def _on(bench: work.Bench) -> None:
+    torch = bench.torch
+    dynamo = bench.check.need("torch._dynamo")
+    tracks, flavour = _tagger.jets(torch, 16)
+
+    def outcome(model: Any, dtype: Any, device: str) -> tuple[Any, Any]:
+        x = tracks.to(device, dtype).requires_grad_()
+        logits = model(x)
+        loss = torch.nn.functional.cross_entropy(logits, flavour.to(device))
+        return logits.detach(), torch.autograd.grad(loss, x)[0]
+
+    want = [work.numbers(part) for part in outcome(_tagger.tagger(torch).double(), torch.float64, "cpu")]
+    dynamo.reset()
+    dynamo.utils.counters.clear()
+    compiled = torch.compile(_tagger.tagger(torch).to(bench.device), fullgraph=True)
+    got = bench.do("compiled tagger", lambda: outcome(compiled, torch.float32, bench.device))
+    for what, left, right in zip(("logits", "gradient"), got, want):  # noqa: B905  (Python 3.9 has no strict)
+        bench.within(f"compiled {what}", left, right, 1e-4 * abs(right).max())
+    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
+    bench.check.figures[f"{bench.device} graphs"] = int(graphs)
+    bench.check.expect(graphs >= 1, f"{bench.device}: nothing was compiled")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,72 @@
+"""Sums, means, softmax and extrema over a million numbers agree with exact arithmetic.
+
+Sums are compared with ``math.fsum``, which rounds once. Bound: PyTorch sums in blocks, pairwise, at least in float32:
+the error is some log2(n) roundings of the sum of magnitudes, and one of the result; 4 log2(n) u allows for blocks.
+Extrema, their places, integer and boolean sums are exact. A sum that overflows its type must be infinite, not wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import _torch_work as work
+from _protocol import Check, run
+
+
+def main(check: Check) -> str:
+    found = work.benches(check)
+    count = 1_000_003 if check.full else 200_003  # prime: no block divides it
+    for bench in found:
+        data = bench.numpy.random.default_rng(4).standard_normal(count)
+        for name in ("float64", "float32", "float16", "bfloat16"):
+            _sums(bench, name, data)
+        _exact(bench, data)
+        _softmax(bench, data)
+    return f"{count} numbers are summed, compared and normalised right {work.on_devices(found)}"
+
+
+def _sums(bench: work.Bench, name: str, data: Any) -> None:
+    x = bench.put(data, getattr(bench.torch, name))
+    total, mean, square = bench.do(name, lambda: (x.sum(), x.mean(), (x * x).float().mean()))
+    x64 = work.numbers(x)
+    want, size, count = math.fsum(x64), math.fsum(abs(x64)), x64.size
+    accumulator = work.UNIT["float64" if name == "float64" else "float32"]
+    rounding = 4 * math.log2(count) * accumulator * size
+    unit = work.UNIT[name]
+    bench.within(f"{name} sum", total, want, rounding + 2 * unit * abs(want))
+    bench.within(f"{name} mean", mean, want / count, (rounding + 2 * unit * abs(want)) / count)
+    mean_square = math.fsum(x64 * x64) / count
+    bound = (unit + 4 * math.log2(count) * work.UNIT["float32"]) * mean_square
+    bench.within(f"{name} mean square", square, mean_square, bound)
+
+
+def _exact(bench: work.Bench, data: Any) -> None:
+    torch = bench.torch
+    integers = (data * 100).astype("int8")
+    x, i = bench.put(data), bench.put(integers)
+    found = bench.do(
+        "extrema and integers", lambda: (x.max(), x.argmax(), x.min(), i.sum(), (x > 1).sum(), i.cumsum(0)[-1])
+    )
+    total = integers.sum(dtype="int64")
+    want = (data.max(), data.argmax(), data.min(), total, (data > 1).sum(), total)
+    bench.check.exact(f"{bench.device} extrema and integers", [item.item() for item in found], want)
+    overflow = torch.full((100,), 60000.0, device=bench.device, dtype=torch.float16).sum().item()
+    bench.check.expect(math.isinf(overflow), f"{bench.device}: a float16 sum beyond its range is {overflow}")
+
+
+def _softmax(bench: work.Bench, data: Any) -> None:
+    numpy = bench.numpy
+    # Large logits: without taking off the largest, exp overflows.
+    logits = (data[:8000].reshape(80, 100) * 50).astype("float32")
+    x = bench.put(logits)
+    got = bench.do("softmax", lambda: x.softmax(dim=1))
+    wide = logits.astype("float64")
+    powers = numpy.exp(wide - wide.max(axis=1, keepdims=True))
+    want = powers / powers.sum(axis=1, keepdims=True)
+    # exp turns the rounding of its argument, up to 400, into a relative error of 400 u; 16 u for exp, sum and division.
+    bench.within("softmax", got, want, (400 + 16) * work.UNIT["float32"] * want + 1e-37)
+
+
+if __name__ == "__main__":
+    run(main)

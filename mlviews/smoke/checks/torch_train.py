@@ -1,0 +1,83 @@
+"""A transformer tagger of a million parameters learns, and its first steps are those of float64.
+
+Float32 and float64 start from the same weights and take the same steps of gradient descent; losses may part by 2e-4 of
+their value: some hundred roundings of float32 (6e-8) in each sum, grown by ten steps, measured at 1e-6, with a wide
+margin that bfloat16 (4e-3) would still break. Then it trains with AdamW, also under automatic mixed precision, and the
+loss must fall below half of ln 3, which is the loss of a tagger that knows nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import _tagger
+import _torch_work as work
+from _protocol import Check, run
+
+STEPS, LEARN = 4, 16
+PARTING = 2e-4
+TARGET = 0.5 * math.log(_tagger.CLASSES)
+
+
+def main(check: Check) -> str:
+    found = work.benches(check)
+    for bench in found:
+        torch = bench.torch
+        batch = 128 if check.full else 16
+        data = _tagger.jets(torch, batch * 4)
+        parameters = sum(p.numel() for p in _tagger.tagger(torch).parameters())
+        check.figures["parameters"] = parameters
+        first = data[0][:batch], data[1][:batch]
+        want = work.numbers(_descend(torch, "cpu", torch.float64, first))
+        got = bench.do("first losses", lambda: _descend(torch, bench.device, torch.float32, first))  # noqa: B023
+        bench.within("first losses", got, want, PARTING * abs(want))
+        for precision in ("float32", "bfloat16", "float16")[: 2 if bench.device == "cpu" else 3]:
+            _must_learn(bench, precision, data, batch)
+    return f"{parameters} parameters learn in float32 and mixed precision {work.on_devices(found)}"
+
+
+def _must_learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch: int) -> None:
+    losses = bench.do(f"{precision} training", lambda: _learn(bench, precision, data, batch))
+    last = float(losses[-4:].mean())
+    label = f"{bench.device} {precision} training"
+    bench.check.figures[f"{label}: loss"] = round(last, 4)
+    bench.check.expect(last < TARGET, f"{label}: the loss is {last:.3f} after {LEARN} steps, not below {TARGET:.3f}")
+
+
+def _descend(torch: Any, device: str, dtype: Any, data: tuple[Any, Any]) -> Any:
+    """Return the loss of each step of plain gradient descent; Adam would divide small roundings by small gradients."""
+    model = _tagger.tagger(torch).to(device, dtype)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+    x, y = data[0].to(device, dtype), data[1].to(device)
+    losses = []
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)
+
+
+def _learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch: int) -> Any:
+    torch, device = bench.torch, bench.device
+    model = _tagger.tagger(torch).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+    losses = []
+    for step in range(LEARN):
+        part = slice(step % 4 * batch, (step % 4 + 1) * batch)
+        x, y = data[0][part].to(device, torch.float32), data[1][part].to(device)
+        with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+        optimiser.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        losses.append(loss.detach().float())
+    return torch.stack(losses)
+
+
+if __name__ == "__main__":
+    run(main)

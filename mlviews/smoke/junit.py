@@ -1,0 +1,44 @@
+"""Results as JUnit XML, which CI systems read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlviews.results import CheckLine
+
+__all__ = ["junit"]
+
+_ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
+
+
+def junit(suite: str, lines: Sequence[CheckLine]) -> str:
+    """Return a test suite of checks, after the schema that Jenkins' xUnit plugin publishes.
+
+    Args:
+        suite: its name.
+        lines: what the checks found.
+    """
+    counts = {status: sum(line.status == status for line in lines) for status in _ELEMENTS}
+    root = ET.Element(
+        "testsuite",
+        name=suite,
+        tests=str(len(lines)),
+        failures=str(counts["fail"]),
+        errors=str(counts["error"]),
+        skipped=str(counts["skip"]),
+        time=f"{sum(line.seconds for line in lines):.3f}",
+    )
+    for line in lines:
+        case = ET.SubElement(root, "testcase", classname=suite, name=line.name, time=f"{line.seconds:.3f}")
+        if line.status in _ELEMENTS:
+            ET.SubElement(case, _ELEMENTS[line.status], message=line.reason)
+        facts = {"device": line.device, "driver": line.driver, **line.versions, **line.figures}
+        ET.SubElement(case, "system-out").text = "\n".join(
+            f"{key}: {value}" for key, value in facts.items() if value != ""
+        )
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

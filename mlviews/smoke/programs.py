@@ -1,0 +1,70 @@
+"""The checks there are: the names that recipes use, and the program that answers each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["PROGRAMS", "Level", "Program"]
+
+Level = Literal["quick", "full"]
+
+_CHECKS = Path(__file__).resolve().parent / "checks"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One check.
+
+    Attributes:
+        name: as recipes write it.
+        gpu: whether it has work for a GPU; one that ran on the CPU alone proves nothing about GPUs.
+        level: ``full`` where it takes too long for every build.
+        alone: whether its figures are times, which other checks beside it would spoil.
+    """
+
+    name: str
+    gpu: bool = False
+    level: Level = "quick"
+    alone: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The program's file."""
+        return _CHECKS / f"{self.name.replace('-', '_')}.py"
+
+
+PROGRAMS: dict[str, Program] = {
+    program.name: program
+    for program in (
+        Program("environment-leaks"),
+        Program("gnn-message-passing", gpu=True),
+        Program("hdf5-roundtrip"),
+        Program("import-order"),
+        Program("imports"),
+        Program("kernel-start"),
+        Program("lightgbm-train", gpu=True),
+        Program("onnx-roundtrip", gpu=True),
+        Program("onnxruntime-cpu"),
+        Program("onnxruntime-cuda", gpu=True),
+        Program("onnxruntime-latency", gpu=True, alone=True),
+        Program("pip-check"),
+        Program("plot-png"),
+        Program("pyhf-fit"),
+        Program("pyroot-fit"),
+        Program("root-roundtrip"),
+        Program("sklearn-train"),
+        Program("torch-attention", gpu=True),
+        Program("torch-compile", gpu=True, level="full"),
+        Program("torch-convolution", gpu=True),
+        Program("torch-dataloader", gpu=True),
+        Program("torch-errors", gpu=True),
+        Program("torch-matmul", gpu=True),
+        Program("torch-reduction", gpu=True),
+        Program("torch-resume", gpu=True),
+        Program("torch-train", gpu=True),
+        Program("xgboost-train", gpu=True),
+    )
+}
+"""By name. A name that a recipe uses and that is not here is reported as an error when the view is tested."""

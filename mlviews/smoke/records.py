@@ -1,0 +1,80 @@
+"""Records: what the checks proved of a lock on one host, kept beside the releases."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+import mlviews
+from mlviews.files import write_atomically
+from mlviews.hardware import host_platform
+from mlviews.results import CheckLine  # noqa: TC001  (pydantic reads it)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mlviews.release import Release
+
+__all__ = ["Record", "proves", "write_record"]
+
+
+class Record(BaseModel):
+    """One run of checks of one release."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mlviews: str
+    view: str
+    release: str
+    lock: str
+    platform: str
+    host: str
+    created: datetime
+    level: Literal["quick", "full"]
+    checks: tuple[CheckLine, ...]
+
+
+def proves(lines: Sequence[CheckLine]) -> bool:
+    """Tell whether any check passed or failed; what was skipped or could not run proves nothing."""
+    return any(line.status in {"pass", "fail"} for line in lines)
+
+
+def write_record(
+    root: Path, release: Release, lines: Sequence[CheckLine], *, level: Literal["quick", "full"]
+) -> Path | None:
+    """Write ``records/<view>/<lock digest>/<UTC time>-<host>-<process>.json``; None where nothing was proved.
+
+    Args:
+        root: the site's root.
+        release: what was tested.
+        lines: what the checks found.
+        level: of the run.
+
+    Raises:
+        FailedError: it cannot be written.
+    """
+    if not proves(lines):
+        return None
+    now = datetime.now(timezone.utc)
+    host = socket.gethostname()
+    record = Record(
+        mlviews=mlviews.__version__,
+        view=release.view,
+        release=release.release,
+        lock=release.lock_digest,
+        platform=host_platform(),
+        host=host,
+        created=now,
+        level=level,
+        checks=tuple(lines),
+    )
+    safe = "".join(character if character.isalnum() or character in ".-" else "-" for character in host)
+    folder = root / "records" / release.view / release.lock_digest.removeprefix("sha256:")
+    path = folder / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
+    write_atomically(path, record.model_dump_json(indent=2) + "\n")
+    return path

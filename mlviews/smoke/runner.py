@@ -1,0 +1,175 @@
+"""Run checks with a view's Python or any other, each in a process of its own, and weigh what they report."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import packaging
+
+from mlviews.progress import silent
+from mlviews.results import CheckLine
+from mlviews.smoke.process import Limits, run_limited
+from mlviews.smoke.programs import PROGRAMS
+from mlviews.smoke.report import verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mlviews.progress import Progress
+    from mlviews.smoke.programs import Level, Program
+
+__all__ = ["Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+
+# What a batch system or a container says about the host, rather than about software.
+_HOST_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+# A view need not hold what judges versions.
+_OWN_ARGUMENTS = {"pip-check": (str(Path(packaging.__file__).parent),)}
+_JOBS = 2  # checks side by side: most of one is spent importing its framework, on one core
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is tested.
+
+    Attributes:
+        command: starts its Python.
+        environment: what the command is started in; caches and temporary files are added to it.
+        claims_gpu: whether it says that it computes on GPUs.
+        arguments: what single checks are told besides, by their name.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(hash=False)
+    claims_gpu: bool = False
+    arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of a list of names is run.
+
+    Attributes:
+        programs: the checks.
+        unknown: names that no check answers.
+        left_out: checks that only a full run holds.
+    """
+
+    programs: tuple[Program, ...]
+    unknown: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple[str, ...]]) -> Target:
+    """Test a view through its ``launch``, in an environment that holds nothing of the caller's software."""
+    environment = {name: os.environ[name] for name in _HOST_VARIABLES if name in os.environ}
+    environment |= {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    # Containers find the driver's libraries in this way alone.
+    folders = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+    drivers = [path for path in folders if (Path(path) / "libcuda.so.1").exists()]
+    if drivers:
+        environment["LD_LIBRARY_PATH"] = ":".join(drivers)
+    return Target((str(launch), "python"), environment, claims_gpu, arguments)
+
+
+def any_python(python: Path) -> Target:
+    """Test any interpreter in the environment that the caller gave it: an LCG view is nothing without."""
+    return Target((str(python),), dict(os.environ))
+
+
+def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
+    """Sort names of checks into what is run, unknown, and left out.
+
+    Args:
+        names: as recipes write them.
+        level: of the run.
+        named: whether somebody asked for just these: then none is left out.
+    """
+    names = tuple(dict.fromkeys(names))
+    known = [PROGRAMS[name] for name in names if name in PROGRAMS]
+    chosen = [program for program in known if named or level == "full" or program.level == "quick"]
+    return Plan(
+        tuple(chosen),
+        tuple(name for name in names if name not in PROGRAMS),
+        tuple(program.name for program in known if program not in chosen),
+    )
+
+
+def run_checks(
+    target: Target,
+    plan: Plan,
+    *,
+    level: Level = "quick",
+    limits: Limits | None = None,
+    require_gpu: bool = False,
+    progress: Progress = silent,
+) -> tuple[CheckLine, ...]:
+    """Run a plan's checks; the answer comes in the plan's order, unknown names last.
+
+    Args:
+        target: whose Python runs them.
+        plan: what is run.
+        level: how thorough each check is.
+        limits: what each may take.
+        require_gpu: make an error of a check that had work for a GPU and found none.
+        progress: told which check has ended.
+    """
+    limits = limits or Limits()
+    stop = threading.Event()
+
+    def one(program: Program) -> CheckLine:
+        line = _run(target, program, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
+        advance(note=program.name)
+        return line
+
+    # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
+    jobs = 1 if _has_gpu() else _JOBS
+    together = [program for program in plan.programs if not program.alone]
+    alone = [program for program in plan.programs if program.alone]
+    found: dict[str, CheckLine] = {}
+    with progress("Testing", total=len(plan.programs)) as advance:
+        for programs, workers in ((together, jobs), (alone, 1)):
+            pool = ThreadPoolExecutor(workers)
+            try:
+                found |= {line.name: line for line in pool.map(one, programs)}
+            finally:
+                # An interrupt ends here; otherwise there is nothing left to stop.
+                stop.set()
+                pool.shutdown(cancel_futures=True)
+            stop.clear()
+    lines = [found[program.name] for program in plan.programs]
+    lines += [CheckLine(name=name, status="error", reason="no such check", seconds=0) for name in plan.unknown]
+    return tuple(lines)
+
+
+def _run(
+    target: Target, program: Program, *, level: Level, limits: Limits, require_gpu: bool, stop: threading.Event
+) -> CheckLine:
+    with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        report = folder / "report.json"
+        command = [*target.command, str(program.path), "--report", str(report), "--level", level]
+        command += {**_OWN_ARGUMENTS, **target.arguments}.get(program.name, ())
+        environment = {**_scratch(folder), **_THREADS, **target.environment, **_READ_ONLY}
+        ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
+        return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
+
+
+# Threads of two checks that wait for each other's core in a busy loop make both some ten times slower.
+_THREADS = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _JOBS))}
+_READ_ONLY = {"PYTHONDONTWRITEBYTECODE": "1"}  # a release never changes
+
+
+def _scratch(folder: Path) -> dict[str, str]:
+    """Return variables that keep caches and temporary files away from the user's own."""
+    places = ("HOME", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "CUDA_CACHE_PATH", "TRITON_CACHE_DIR", "IPYTHONDIR")
+    return dict.fromkeys(places, str(folder))
+
+
+def _has_gpu() -> bool:
+    return any(Path("/dev").glob("nvidia[0-9]*"))

@@ -1,0 +1,124 @@
+"""What the tests of the checks share: Pythons with frameworks in them, and faults planted from outside."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import venv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlviews.smoke.process import Limits
+from mlviews.smoke.runner import Target, choose, run_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlviews.results import CheckLine
+
+CLASSICAL = (
+    *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
+    *("onnx", "onnxruntime", "pyhf", "scikit-learn", "uproot", "xgboost-cpu"),
+)
+NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0")
+
+
+def _python(packages: tuple[str, ...]) -> Path:
+    """Return a Python with packages; made once for a list of them, and kept."""
+    digest = hashlib.sha256(repr((sys.version, packages)).encode()).hexdigest()[:12]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlviews-tests" / digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--only-binary=:all:", *packages]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                lacking = f"pip cannot install {' '.join(packages)}: {made.stderr[-500:]}"
+                (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
+            (folder / "done").touch()
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="session")
+def classical() -> Path:
+    return _python(CLASSICAL)
+
+
+@pytest.fixture(scope="session")
+def neural() -> Path:
+    return _python(NEURAL)
+
+
+@dataclass
+class Bed:
+    """A Python to run checks with, and a folder on its path where faults grow."""
+
+    python: Path
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def plant(self, module: str, code: str) -> None:
+        """Run ``code`` in whatever Python imports ``module``, right after it; ``module`` is its name there."""
+        (self.folder / "sitecustomize.py").write_text(PLANTER.format(module=module, code=textwrap.dedent(code)))
+
+    def run(
+        self, name: str, *, claims_gpu: bool = False, require_gpu: bool = False, limits: Limits | None = None
+    ) -> CheckLine:
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(self.folder), **self.environment}
+        target = Target((str(self.python),), environment, claims_gpu, self.arguments)
+        plan = choose([name], "quick", named=True)
+        return run_checks(target, plan, limits=limits or Limits(seconds=240), require_gpu=require_gpu)[0]
+
+
+PLANTER = """
+import importlib.abc, importlib.util, sys
+
+class Planter(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name != {module!r}:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+        def exec_module(module):
+            load(module)
+            exec({code!r}, {{"module": module}})
+        spec.loader.exec_module = exec_module
+        return spec
+
+sys.meta_path.insert(0, Planter())
+"""
+
+
+@pytest.fixture
+def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Bed]:
+    def make(python: str) -> Bed:
+        folder = tmp_path / "planted"
+        folder.mkdir()
+        return Bed(Path(sys.executable) if python == "own" else request.getfixturevalue(python), folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a driver's library that offers one GPU, which nobody can compute on."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C compiler")
+    folder = tmp_path_factory.mktemp("driver")
+    source = folder / "cuda.c"
+    source.write_text("int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+    return folder

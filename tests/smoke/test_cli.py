@@ -1,0 +1,90 @@
+"""``mlviews smoke``: what it runs, what it says, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlviews.hardware import host_platform
+from mlviews.release import Activation, Release
+from mlviews.render.setup_script import render_launch
+
+
+@pytest.fixture
+def view(cli, recipes):
+    """A release named demo whose Python is a bare virtual environment."""
+    recipes.recipe("demo", "python", smoke=["environment-leaks", "no-such-check", "torch-matmul"])
+    prefix = cli.root / "envs/demo/2026.01.01" / host_platform()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    activation = Activation(prepend={"PATH": (f"{prefix}/bin",)}, set={"PYTHONNOUSERSITE": "1"}, unset=("PYTHONPATH",))
+    release = Release(
+        mlviews="1", view="demo", release="2026.01.01", platform=host_platform(), summary="Demo", module="a/demo",
+        site="local", prefix=str(prefix), lock_digest="ab" * 32, created="2026-01-01T00:00:00Z", activation=activation,
+    )  # fmt: skip
+    (prefix / "launch").write_text(render_launch(release))
+    (prefix / "launch").chmod(0o755)
+    (prefix / "release.json").write_text(release.model_dump_json())
+    (prefix.parents[1] / "default").symlink_to("2026.01.01")
+    return prefix
+
+
+def test_a_view_is_tested_by_its_recipe_and_leaves_a_record(cli, view):
+    tested = cli("smoke", "demo", "--json")
+
+    assert tested.code == 1  # no-such-check
+    data = tested.data
+    assert (data["view"], data["release"], data["lock"]) == ("demo", "2026.01.01", "ab" * 32)
+    assert {line["name"]: line["status"] for line in data["checks"]} == {
+        "imports": "skip",
+        "pip-check": "fail",
+        "environment-leaks": "pass",
+        "torch-matmul": "skip",
+        "no-such-check": "error",
+    }
+    records = list((cli.root / "records/demo" / ("ab" * 32)).glob("*.json"))
+    assert [str(path) for path in records] == [data["record"]]
+    record = json.loads(records[0].read_text())
+    assert (record["view"], record["lock"], record["checks"]) == ("demo", "ab" * 32, data["checks"])
+
+
+def test_a_run_that_proves_nothing_says_so_and_leaves_no_record(cli, view):
+    tested = cli("smoke", "demo/2026.01.01", "--check", "torch-matmul")
+
+    assert tested.code == 0
+    assert "nothing was proved" in tested.out
+    assert not (cli.root / "records").exists()
+
+
+def test_a_gpu_that_is_required_and_not_there_is_an_error(cli, view):
+    tested = cli("smoke", "demo", "--check", "torch-matmul", "--require-gpu", "--json")
+
+    assert tested.code == 1
+    assert tested.data["checks"][0]["reason"] == "a GPU is required, and none did the work (torch is not installed)"
+
+
+def test_a_store_that_cannot_be_written_can_be_tested(cli, view):
+    (cli.root / "records").touch()
+
+    tested = cli("smoke", "demo", "--check", "environment-leaks", "--json")
+
+    assert tested.code == 0
+    assert (tested.data["record"], tested.codes) == (None, ["write-failed"])
+
+
+def test_any_python_is_tested_and_junit_written(cli, tmp_path):
+    report = tmp_path / "report.xml"
+
+    tested = cli("smoke", "--python", sys.executable, "--check", "pip-check", "--junit", report)
+
+    assert tested.code == 0
+    assert 'testcase classname="python" name="pip-check"' in report.read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("demo", "--python", sys.executable), ("--python", sys.executable, "--check", "torch-matmal")]
+)
+def test_wrong_usage(arguments, cli):
+    assert cli("smoke", *arguments).code == 2
