@@ -24,6 +24,7 @@ from mlviews.render.setup_script import render_launch, render_setup
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
+from mlviews.smoke.runner import NO_SUCH_CHECK
 from mlviews.store import Store
 
 if TYPE_CHECKING:
@@ -194,7 +195,8 @@ def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
 
 
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
-    failed = [check for check in checks if check.status in {"fail", "error"}]
+    found = (check for check in checks if check.reason != NO_SUCH_CHECK)
+    failed = [check for check in found if check.status in {"fail", "error"}]
     if failed:
         raise RefusedError(
             "check-failed",

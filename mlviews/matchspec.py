@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from packaging.requirements import InvalidRequirement, Requirement
 from rattler import MatchSpec
 from rattler.exceptions import InvalidMatchSpecError
 
@@ -67,6 +66,8 @@ def check_wheel_pin(text: str) -> str:
     Raises:
         ValueError: it is no PEP 508 requirement, or leaves the version open, or names a URL or a marker.
     """
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  (few recipes pin wheels)
+
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:

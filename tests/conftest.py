@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -35,7 +36,6 @@ SUBDIRS = ("linux-64", "linux-aarch64", "noarch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than ten seconds")
     # conda-lock warns of itself when it is imported.
     config.addinivalue_line("filterwarnings", r"ignore:conda_lock\._vendor:PendingDeprecationWarning")
     config.addinivalue_line("filterwarnings", r"ignore::DeprecationWarning:conda_lock\.")
@@ -46,9 +46,17 @@ def repository() -> Path:
     return HERE.parent
 
 
-def missing(what: str) -> None:
-    """Skip a test for which the machine lacks something; in CI that is a failure."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """Return a function that finds a program; where it is missing the test is skipped, in CI it fails."""
+
+    def find(program: str) -> str:
+        found = shutil.which(program)
+        if found is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{program} is missing: run .ci/system-packages")
+        return found
+
+    return find
 
 
 # A conda channel
@@ -68,14 +76,8 @@ def make_channel() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def channel(channel_packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a channel that holds metadata alone: for solving."""
+    """The folder of the test channel."""
     return _write_channel(tmp_path_factory.mktemp("channel"), channel_packages)
-
-
-@pytest.fixture(scope="session")
-def archive_channel(channel_packages: Packages, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the same channel with its archives: for installing."""
-    return _write_channel(tmp_path_factory.mktemp("archive-channel"), channel_packages, _write_archive)
 
 
 @pytest.fixture(scope="session")
@@ -87,14 +89,12 @@ def slice_folder() -> Path:
     return folder
 
 
-def _write_channel(
-    folder: Path, packages: Packages, archive: Callable[[Path, dict[str, Any]], dict[str, Any]] | None = None
-) -> Path:
+def _write_channel(folder: Path, packages: Packages) -> Path:
     for subdir in SUBDIRS:
         index = {}
         for line, depends in packages.get(subdir, {}).items():
             record = _record(subdir, line, depends)
-            record |= archive(folder, record) if archive else _made_up(record)
+            record |= _made_up(record)
             index[f"{record['name']}-{record['version']}-{record['build']}.conda"] = record
         repodata = {"info": {"subdir": subdir}, "packages": {}, "packages.conda": index, "repodata_version": 1}
         (folder / subdir).mkdir(parents=True, exist_ok=True)
@@ -126,29 +126,6 @@ def _made_up(record: dict[str, Any]) -> dict[str, Any]:
     content = json.dumps(record).encode()
     sha256 = hashlib.sha256(content).hexdigest()
     return {"md5": hashlib.md5(content).hexdigest(), "sha256": sha256, "size": 1000 + int(sha256[:4], 16)}
-
-
-def _write_archive(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
-    from mlviews.channel.archive import File, write_conda
-
-    content = f"{record['name']} {record['version']} {record['build']}\n".encode()
-    members = [File(path=f"share/packages/{record['name']}", source=content)]
-    if record.get("noarch") == "python":
-        module = record["name"].replace("-", "_")
-        members.append(
-            File(path=f"site-packages/{module}/__init__.py", source=f"__version__ = {record['version']!r}\n".encode())
-        )
-    if record["name"] == "python":
-        # Not Python, but where installers look for one: the archives are for tests of what is put where.
-        minor = ".".join(record["version"].split(".")[:2])
-        script = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode()
-        members.append(File(path=f"bin/python{minor}", source=script, executable=True))
-    archive = write_conda(folder, index=record, members=members).read_bytes()
-    return {
-        "md5": hashlib.md5(archive).hexdigest(),
-        "sha256": hashlib.sha256(archive).hexdigest(),
-        "size": len(archive),
-    }
 
 
 # Recipes

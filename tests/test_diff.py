@@ -14,6 +14,8 @@ from mlviews.diff import compare
 from mlviews.lock import Lock, LockedPackage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Cli
 
 OLD = ("--as-of", "2025-06-01")
@@ -77,8 +79,9 @@ def test_there_and_back_cancel_out(one: dict[str, str], other: dict[str, str]) -
 
 
 @pytest.fixture
-def two(cli: Cli) -> Cli:
+def two(cli: Cli, require: Callable[[str], str]) -> Cli:
     """A view that was locked long ago, committed, and locked again; the old lock also lies in ``old.yml``."""
+    require("git")
     cli.recipes.recipe("x", "clock", "bystander", "plain")
     assert cli("lock", "x", *OLD).code == 0
     git(cli, "init", "--quiet")

@@ -258,6 +258,16 @@ def test_all_views_together_give_what_each_gives_alone(cli: Cli, tmp_path: Path)
         assert (alone / cli.lock(name).name).read_bytes() == cli.lock(name).read_bytes()
 
 
+def test_locking_at_once_gives_one_whole_lock(cli: Cli) -> None:
+    cli.recipes.recipe("x", "python", "uproot")
+    processes = [cli.start("lock", "x") for _ in range(4)]
+    for process in processes:
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, stderr
+    assert [path.name for path in cli.lockfiles.iterdir()] == [cli.lock("x").name]
+    assert cli("lock", "x", "--check").code == 0
+
+
 def test_a_view_named_twice_is_locked_once(cli: Cli) -> None:
     cli.recipes.recipe("x", "clock")
     assert statuses(cli("lock", "x", "x", "--json")) == {"x": "new"}

@@ -165,7 +165,7 @@ def _is_any_python(tag: Tag) -> bool:
 def _python_pins(wheel: Wheel, target: Target, tags: Sequence[Tag]) -> set[str]:
     if not any(map(_is_any_python, tags)):
         return {f"python {target.minor}.*", f"python_abi {target.minor}.* *_{target.abi}"}
-    if _mentions(wheel, _PYTHON_VARIABLES) or any("/headers/" in entry.path for entry in wheel.entries):
+    if _mentions(wheel, _PYTHON_VARIABLES) or any(".data/headers/" in entry.path for entry in wheel.entries):
         return {f"python {target.minor}.*"}
     return {f"python >={tag.interpreter[2]}.{tag.interpreter[3:]}" for tag in tags if tag.abi == "abi3"}
 

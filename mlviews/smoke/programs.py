@@ -21,12 +21,14 @@ class Program:
         name: as recipes write it.
         gpu: whether it has work for a GPU; one that ran on the CPU alone proves nothing about GPUs.
         level: ``full`` where it takes too long for every build.
+        long: whether it takes ten seconds and more: started first, so that nothing waits for it at the end.
         alone: whether its figures are times, which other checks beside it would spoil.
     """
 
     name: str
     gpu: bool = False
     level: Level = "quick"
+    long: bool = False
     alone: bool = False
 
     @property
@@ -41,11 +43,11 @@ PROGRAMS: dict[str, Program] = {
         Program("environment-leaks"),
         Program("gnn-message-passing", gpu=True),
         Program("hdf5-roundtrip"),
-        Program("import-order"),
-        Program("imports"),
+        Program("import-order", long=True),
+        Program("imports", long=True),
         Program("kernel-start"),
         Program("lightgbm-train", gpu=True),
-        Program("onnx-roundtrip", gpu=True),
+        Program("onnx-roundtrip", gpu=True, long=True),
         Program("onnxruntime-cpu"),
         Program("onnxruntime-cuda", gpu=True),
         Program("onnxruntime-latency", gpu=True, alone=True),
@@ -63,7 +65,7 @@ PROGRAMS: dict[str, Program] = {
         Program("torch-matmul", gpu=True),
         Program("torch-reduction", gpu=True),
         Program("torch-resume", gpu=True),
-        Program("torch-train", gpu=True),
+        Program("torch-train", gpu=True, long=True),
         Program("xgboost-train", gpu=True),
     )
 }

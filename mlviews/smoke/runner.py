@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.smoke.programs import Level, Program
 
-__all__ = ["Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+
+NO_SUCH_CHECK = "no such check"
+"""The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
 
 # What a batch system or a container says about the host, rather than about software.
 _HOST_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
@@ -129,7 +132,7 @@ def run_checks(
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
     jobs = 1 if _has_gpu() else _JOBS
-    together = [program for program in plan.programs if not program.alone]
+    together = sorted((p for p in plan.programs if not p.alone), key=lambda program: not program.long)
     alone = [program for program in plan.programs if program.alone]
     found: dict[str, CheckLine] = {}
     with progress("Testing", total=len(plan.programs)) as advance:
@@ -143,7 +146,7 @@ def run_checks(
                 pool.shutdown(cancel_futures=True)
             stop.clear()
     lines = [found[program.name] for program in plan.programs]
-    lines += [CheckLine(name=name, status="error", reason="no such check", seconds=0) for name in plan.unknown]
+    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
     return tuple(lines)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from packaging.tags import Tag
 
-from mlviews.channel.elf import glibc_key, tag_glibc
+from mlviews.channel.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.channel.plan import plan_wheel
 from mlviews.channel.target import Target, host_target
 from mlviews.channel.wheel import open_wheel
@@ -35,7 +36,8 @@ _PLATFORMS = [
 @pytest.fixture
 def target() -> Target:
     tags = frozenset(Tag(*pair.split("-"), platform) for pair in _TAGS for platform in _PLATFORMS)
-    return Target(subdir="linux-64", python="3.11.7", abi="cp311", markers=host_target().markers, tags=tags)
+    markers = {**host_target().markers, "python_version": "3.11", "python_full_version": "3.11.7"}
+    return Target(subdir="linux-64", python="3.11.7", abi="cp311", markers=markers, tags=tags)
 
 
 def plan(wheel: Path, target: Target) -> Plan:
@@ -89,7 +91,7 @@ def test_markers_are_evaluated_and_what_they_depend_on_is_stated(
 
 def test_the_build_tells_apart_whatever_differs(make_wheel: Any, tmp_path: Path, target: Target) -> None:
     one = make_wheel(tmp_path / "1", "pkg", requires=['a; python_full_version < "3.11.8"'])
-    two = make_wheel(tmp_path / "2", "pkg", files={"pkg.py": "other"})
+    two = make_wheel(tmp_path / "2", "pkg", requires=['a; python_full_version < "3.11.8"'], files={"pkg.py": "other"})
     later = dataclasses.replace(target, markers={**target.markers, "python_full_version": "3.11.9"})
     builds = [plan(one, target), plan(two, target), plan(one, dataclasses.replace(target)), plan(one, later)]
     assert [builds.index(item) for item in builds] == [0, 1, 0, 3]
@@ -130,6 +132,18 @@ def test_a_wheel_that_promises_no_glibc_is_looked_into(make_wheel: Any, tmp_path
 )
 def test_tags_promise_a_glibc(platform: str, glibc: str) -> None:
     assert tag_glibc(platform) == glibc
+
+
+def test_headers_lie_where_one_python_looks(make_wheel: Any, tmp_path: Path, target: Target) -> None:
+    found = plan(make_wheel(tmp_path, "pkg", files={"pkg-1.0.data/headers/pkg.h": "", "pkg/headers/x.h": ""}), target)
+    assert found.index["depends"] == ["python", "python 3.11.*"]
+
+
+def test_the_newest_symbol_of_all_files_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    symbols = {b"a": ["2.2.5", "2.14"], b"b": ["2.4"], b"c": []}
+    monkeypatch.setattr("mlviews.channel.elf._glibc_symbols", lambda file: symbols[file.read()])
+    assert glibc_needed(map(io.BytesIO, symbols)) == "2.14"
+    assert glibc_needed([]) == ""
 
 
 def test_glibc_versions_are_ordered_as_numbers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -123,6 +123,9 @@ _clause = st.one_of(
 
 
 @settings(max_examples=500)
+@example("1.0a1", ["<=1a1"])
+@example("1.0.post1", ["==1.post1"])
+@example("1.0.dev3", ["<1.dev4"])
 @given(_version, st.lists(_clause, min_size=1, max_size=3))
 def test_conda_takes_every_version_that_a_wheel_takes(version: str, clauses: list[str]) -> None:
     requirement = Requirement(f"a {','.join(clauses)}")

@@ -172,7 +172,7 @@ def test_every_name_has_its_program():
     assert [name for name, program in PROGRAMS.items() if not program.path.is_file()] == []
 
 
-# Checks that recipes name and nobody has written: smoke and build report them as errors. Empty it.
+# Checks that recipes name and nobody has written: smoke and build report them as errors. To be emptied.
 MISSING = {
     "cupy-kernel", "jax-grad", "jax-jit", "numba-cuda", "tensorflow-matmul", "tensorflow-train", "torch-nccl",
     "triton-kernel",

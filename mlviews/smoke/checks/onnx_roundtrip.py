@@ -33,7 +33,10 @@ def main(check: Check) -> str:
     torch.manual_seed(4)
     providers = work.providers(check, runtime)
     done = []
-    for name, model, inputs in (("tagger", *_tagger_case(torch)), ("GNN", *_graph_case(torch))):
+    for name, model, inputs in (
+        ("tagger", *_tagger_case(torch, layers=2 if check.full else 1)),
+        ("GNN", *_graph_case(torch)),
+    ):
         want = model.double()(*_as(inputs, torch.float64)).detach().numpy()
         for precision, exported, given in _versions(check, name, model, inputs):
             for provider in providers if precision != "int8" else providers[:1]:
@@ -62,8 +65,8 @@ def _versions(
             yield "float16", _export(check, model.to(torch.float16), given, name), given
 
 
-def _tagger_case(torch: Any) -> tuple[Any, tuple[Any, ...]]:
-    return _tagger.tagger(torch, width=64, layers=2).eval(), (_tagger.jets(torch, 8)[0],)
+def _tagger_case(torch: Any, layers: int) -> tuple[Any, tuple[Any, ...]]:
+    return _tagger.tagger(torch, width=64, layers=layers).eval(), (_tagger.jets(torch, 8)[0],)
 
 
 def _graph_case(torch: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -15,7 +15,7 @@ import _tagger
 import _torch_work as work
 from _protocol import Check, run
 
-STEPS, LEARN = 4, 16
+STEPS, LEARN = 3, 14
 PARTING = 2e-4
 TARGET = 0.5 * math.log(_tagger.CLASSES)
 
