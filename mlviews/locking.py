@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.compose import Origin, Request
 from mlviews.diff import compare
-from mlviews.errors import BadInputError, MlviewsError
+from mlviews.errors import BadInputError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock import Lock, find_lock, lock_of, lock_path, read_lock
 from mlviews.lockstate import lock_state
@@ -88,7 +88,7 @@ def lock_views(
     """
     befores = {spec.name: _before(spec, site) for spec in specs}
     _refuse_unknown_upgrades(befores.values(), wishes.packages)
-    prepared = [_prepare(spec, site, progress) for spec in specs]
+    prepared = [_prepare(spec, befores[spec.name], site, wishes, progress=progress) for spec in specs]
     views = [view for view in prepared if isinstance(view, SiteSpec)]
     platforms = dict.fromkeys(platform for view in views for platform in view.spec.platforms)
     if not views:
@@ -123,21 +123,37 @@ def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
     return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
 
 
-def _prepare(spec: ViewSpec, site: Site, progress: Progress) -> SiteSpec | Locked:
+def _prepare(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes, *, progress: Progress) -> SiteSpec | Locked:
     """Return the view as the site solves it; a site of wheels first makes the channel that it is solved from."""
     try:
         view = for_site(spec, site)
         if site.packages == "conda":
             return view
+        if wishes.as_of:
+            raise RefusedError(
+                "as-of-wheels", f"site {site.name} cannot look back: wheels carry no date", "Leave --as-of out."
+            )
         from mlviews.channel import make_channel  # noqa: PLC0415  (only such sites need it)
 
-        texts = [request.text for request in view.spec.dependencies]
-        made = make_channel(texts, pins=site.pins, cache=site.cache, progress=progress)
+        made = make_channel(
+            [request.text for request in view.spec.dependencies],
+            pins=site.pins,
+            cache=site.cache,
+            constraints=[request.text for request in view.spec.constraints],
+            keep=_kept_versions(before.lock, wishes),
+            progress=progress,
+        )
         chosen = Origin(f"site {site.name}", "what pip resolved")
         pinned = tuple(Request(text, (chosen,)) for text in made.constraints)
         return replace(view, spec=replace(view.spec, constraints=(*view.spec.constraints, *pinned)))
     except MlviewsError as error:
         return _failed(spec, site, error)
+
+
+def _kept_versions(lock: Lock | None, wishes: Wishes) -> dict[str, str]:
+    if lock is None or wishes.upgrade:
+        return {}
+    return {package.name: package.version for package in lock.packages if package.name not in wishes.packages}
 
 
 async def _lock_one(

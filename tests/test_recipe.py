@@ -166,6 +166,8 @@ def test_a_fault_quotes_only_so_much_and_no_control_characters(recipes: Recipes)
         ("hardware", {"gpus": ["a100"]}, "none of"),
         ("dependencies", {"python": "3.11"}, "list"),
         ("dependencies", [""], "is empty"),
+        ("dependencies", ["numpy >>2"], "is no match spec"),
+        ("constraints", ["numpy ="], "is no match spec"),
         ("dependencies", [True], "write it in quotes"),
         ("dependencies", [None], "string"),
         ("pypi", ["requests>=2"], "must pin one version exactly"),

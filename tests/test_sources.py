@@ -95,6 +95,16 @@ def test_a_mirror_on_a_server_gives_the_same_bytes(
     assert not any("shard" in path for path in server.requests)
 
 
+def test_repodata_is_fetched_once_for_all_views(cli: Cli, channel: Path, serve: Callable[[Path], Server]) -> None:
+    server = serve(channel)
+    for number in range(5):
+        cli.recipes.recipe(f"x{number}", "python", "onnxruntime", hardware={"glibc": "2.34", "cuda": "12.9"})
+    cli.recipes.recipe("unsolvable", "left", "right")
+    assert cli("lock", "--all", "--mirror", f"conda-forge={server.url}").code == 1
+    fetched = [path for path in server.requests if path.endswith("repodata.json")]
+    assert sorted(fetched) == ["/linux-64/repodata.json", "/noarch/repodata.json"]
+
+
 def test_a_server_that_is_busy_once_is_asked_again(cli: Cli, channel: Path, serve: Callable[[Path], Server]) -> None:
     server = serve(channel)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -11,6 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from mlviews.errors import FailedError
+from mlviews.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,6 +81,26 @@ def test_a_full_disk_leaves_the_store_as_it_was_and_the_next_build_works(builder
 
     assert full >= 2
     assert (built["data"]["status"], built["data"]["default"]) == ("new", True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [("ENOSPC", "disk-full"), ("EDQUOT", "disk-full"), ("EIO", "write-failed")]
+)
+    ("number", "code"), [("ENOSPC", "disk-full"), ("EDQUOT", "disk-full"), ("EIO", "write-failed")]
+)
+def test_a_file_that_cannot_be_written_whole_is_not_written(tmp_path, monkeypatch, number, code):
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+
+    def fails(descriptor: int) -> None:
+        raise OSError(getattr(errno, number), "said by the system")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(FailedError, match="said by the system") as caught:
+        write_atomically(path, "new")
+
+    assert caught.value.code == code
+    assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file", "old")]
 
 
 def test_a_read_only_root_is_refused_but_what_is_there_runs(builder, place, mlviews):

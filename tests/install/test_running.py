@@ -80,18 +80,19 @@ def test_options_after_the_dashes_are_the_programs(demo):
     assert (failed.code, failed.out) == (1, "")
 
 
-@pytest.mark.parametrize(
-    "view",
-    [*("../demo", "demo/..", "demo/../demo", ".", "..", "demo/", "", "/", "/etc", "demo/x/y", "demo/.")],
-)
-def test_names_that_are_no_views_lead_nowhere(demo, view):
-    name, _, release = view.partition("/")
-    if view == "demo/":
-        assert launcher(demo.root, "demo", None)
-        return
-    with pytest.raises(RefusedError) as caught:
-        launcher(demo.root, name, release or None)
-    assert caught.value.code == "release-missing"
+@pytest.mark.parametrize("view", ["../evil", "demo/../../evil", "demo/../demo", "..", "../evil/2026.01.01", "/", ""])
+def test_names_that_are_no_views_lead_nowhere(demo, tmp_path, view):
+    (release,) = (demo.root / "envs/demo").glob("2*")
+    evil = demo.root / "evil"
+    evil.mkdir()
+    # Something that would run is in reach of each name.
+    for link in (evil / "2026.01.01", evil / "default", evil / release.name, demo.root / "default"):
+        link.symlink_to(release)
+
+    name, _, named = view.partition("/") if view.startswith("demo/") else (view, "", "")
+    with pytest.raises(RefusedError, match="is no release"):
+        launcher(demo.root, name, named or None)
+    assert demo("run", view, "--json", "--", "true").codes == ["release-missing"]
 
 
 @pytest.mark.parametrize("view", ["other", "demo/2020.01.01"])
