@@ -86,8 +86,6 @@ def test_a_full_disk_leaves_the_store_as_it_was_and_the_next_build_works(builder
 @pytest.mark.parametrize(
     ("number", "code"), [("ENOSPC", "disk-full"), ("EDQUOT", "disk-full"), ("EIO", "write-failed")]
 )
-    ("number", "code"), [("ENOSPC", "disk-full"), ("EDQUOT", "disk-full"), ("EIO", "write-failed")]
-)
 def test_a_file_that_cannot_be_written_whole_is_not_written(tmp_path, monkeypatch, number, code):
     path = tmp_path / "file"
     write_atomically(path, "old")
