@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from mlviews import __version__
-from mlviews.cli.app import shared_options
 from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
@@ -16,6 +15,7 @@ from mlviews.cli.releases import releases
 from mlviews.cli.run import run
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
+from mlviews.cli.verb import shared_options
 
 __all__ = ["cli"]
 

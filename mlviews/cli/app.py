@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pydantic import BaseModel
     from rich.console import Console
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.site import Site
 
-__all__ = ["App", "Outcome", "Show", "complete_view", "verb"]
+__all__ = ["App", "Outcome", "Show"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
 _PIPED_WIDTH = 200
 
 
@@ -98,7 +96,7 @@ class App:
     @property
     def recipes(self) -> Path:
         """The folder of recipes: ``--recipes``, else ``./recipes``, else those that travel with mlviews."""
-        return self._path("recipes") or _recipes_folder()
+        return self._path("recipes") or recipes_folder()
 
     def _path(self, option: str) -> Path | None:
         value = self.options.get(option)
@@ -128,7 +126,7 @@ class App:
         return Bars(self.console(stderr=True))
 
 
-def _recipes_folder() -> Path:
+def recipes_folder() -> Path:
     from mlviews.resources import folder
 
     own = Path("recipes").absolute()
@@ -143,82 +141,3 @@ def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:
             raise click.BadParameter(f"{pair!r} is not CHANNEL=LOCATION", param_hint="--mirror")
         mirrors[channel] = location
     return mirrors
-
-
-def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Keep an option that was given; one that was not must not undo the same option before the verb."""
-    if value not in (None, False, (), 0):
-        options = context.ensure_object(App).options
-        name = parameter.name or ""
-        options[name] = (*options.get(name, ()), *value) if isinstance(value, tuple) else value
-    return value
-
-
-def shared_options(*, environment: bool) -> Callable[[_F], _F]:
-    """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
-
-    def option(*names: str, **settings: Any) -> Callable[[_F], _F]:
-        # Options that add up add to the environment's, wherever they stand: `App.site` joins them.
-        alone = environment and not settings.get("multiple")
-        variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if alone else None
-        return click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
-
-    options = [
-        option("--site", metavar="NAME", help="Site profile.  [default: local]"),
-        option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
-        option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
-        option("--lockfiles", metavar="DIR", help="Folder of lock files."),
-        option("--mirror", metavar="CHANNEL=LOCATION", multiple=True, help="Read a channel from a folder or URL."),
-        option("--json", is_flag=True, help="Print the result as one JSON envelope."),
-        option("--verbose", "-v", count=True, help="More detail; twice: tracebacks."),
-        option("--quiet", "-q", is_flag=True, help="No progress."),
-        option("--no-color", is_flag=True, help="No colours."),
-    ]
-
-    def decorate(function: _F) -> _F:
-        for add in reversed(options):
-            function = add(function)
-        return function
-
-    return decorate
-
-
-def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]], click.Command]:
-    """Make a function that takes the `App` and its own arguments into a command."""
-
-    def decorate(function: Callable[..., Outcome | None]) -> click.Command:
-        @click.command(name, **settings)
-        @shared_options(environment=False)
-        @click.pass_context
-        @functools.wraps(function)
-        def command(context: click.Context, /, **arguments: Any) -> int:
-            app = context.ensure_object(App)
-            app.command = context.command_path.removeprefix("mlviews ")
-            outcome = function(app, **arguments)
-            if outcome is None:
-                return 0
-            from mlviews.cli.output import write_outcome
-
-            write_outcome(app, outcome)
-            return outcome.exit_code
-
-        made: click.Command = command
-        return made
-
-    return decorate
-
-
-def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a view's name in the shell, from the file names alone."""
-    del parameter
-    folder = context.ensure_object(App).recipes
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
-
-
-def write_stdout(text: str) -> None:
-    """Write to stdout as it is, and at once: a reader that has gone must be noticed here."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise BrokenPipeError from None  # without its number, by which click knows it and ends the process

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlviews.cli.app import App, Outcome, verb
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.verb import verb
 
 if TYPE_CHECKING:
     from rich.console import Console

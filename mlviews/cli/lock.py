@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

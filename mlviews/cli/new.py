@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, verb
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.verb import verb
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import traceback
 from typing import TYPE_CHECKING, Any
-
-from mlviews.cli.app import write_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,3 +79,12 @@ def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
         line(error.detail)
     if verbosity > 1:
         line("".join(traceback.format_exception(error)))
+
+
+def write_stdout(text: str) -> None:
+    """Write to stdout as it is, and at once: a reader that has gone must be noticed here."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise BrokenPipeError from None  # without its number, by which click knows it and ends the process

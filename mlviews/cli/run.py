@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.verb import complete_view, verb
+
+if TYPE_CHECKING:
+    from mlviews.cli.app import App, Outcome
 
 __all__ = ["run"]
 
