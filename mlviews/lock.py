@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlviews.compose import inputs_digest
 from mlviews.errors import BadInputError, FailedError
-from mlviews.yamlfile import unsafe
+from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +39,6 @@ __all__ = [
 
 LOCK_SUFFIX = ".conda-lock.yml"
 
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # CEP 26
 _VERSION = r"[A-Za-z0-9_.!+~]+"
 _ARCHIVE = re.compile(rf"(?P<name>[^/\s]+)-(?P<version>{_VERSION})-(?P<build>[A-Za-z0-9_.+]+?)(\.conda|\.tar\.bz2)")
@@ -135,7 +134,7 @@ class _Package(_Strict):
     url: str = Field(pattern=r"^(https?|file)://\S+$")
     hash: _Hash
     category: Literal["main"]
-    optional: Literal[False]
+    optional: Literal["false"]
 
 
 class _Custom(_Strict):
@@ -156,7 +155,7 @@ class _Metadata(_Strict):
 
 
 class _File(_Strict):
-    version: Literal[1]
+    version: Literal["1"]
     metadata: _Metadata
     package: list[_Package]
 
@@ -238,9 +237,7 @@ def parse_lock(raw: bytes, source: str) -> Lock:
     if len(raw) > _MAX_BYTES:
         raise _unusable(source, f"larger than {_MAX_BYTES} bytes")
     try:
-        if found := unsafe(raw):
-            raise _unusable(source, "line {}: {}".format(*found))
-        file = _File.model_validate(yaml.load(raw, Loader=_Loader))  # noqa: S506  (a safe loader)
+        file = _File.model_validate(texts(raw))
         inputs = json.loads(file.metadata.custom_metadata.inputs)
         lock = _lock(file, inputs)
     except ValidationError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from pathlib import Path
 
-__all__ = ["Document", "KeyPath", "key_text", "read", "unsafe"]
+__all__ = ["Document", "KeyPath", "key_text", "read", "texts"]
 
 KeyPath = tuple["str | int", ...]
 
@@ -25,6 +25,7 @@ _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 32
 _STEPS = {
     yaml.SequenceStartEvent: 1, yaml.MappingStartEvent: 1, yaml.SequenceEndEvent: -1, yaml.MappingEndEvent: -1,
+    yaml.ScalarEvent: 0, yaml.AliasEvent: 0,
 }  # fmt: skip
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -77,7 +78,7 @@ def read(path: Path) -> Document:
         raise _bad(path, 1, f"larger than {_MAX_BYTES} bytes")
     try:
         text = raw.decode()
-        if found := unsafe(text):
+        if found := _unsafe(text):
             raise _bad(path, *found)
         node = yaml.compose(text, Loader=_Loader)
     except UnicodeDecodeError as error:
@@ -97,7 +98,7 @@ def _bad(path: Path, line: int, problem: str) -> BadInputError:
     return BadInputError("yaml-invalid", f"{path}:{line}: {problem}", "Recipes, layers and sites are plain YAML.")
 
 
-def unsafe(text: str | bytes) -> tuple[int, str] | None:
+def _unsafe(text: str) -> tuple[int, str] | None:
     """Return the line and the problem of the first thing that plain YAML must not hold, or None.
 
     It walks the events, which is iterative: libyaml crashes on a deep nest, and a few aliases can stand for gigabytes.
@@ -118,6 +119,48 @@ def unsafe(text: str | bytes) -> tuple[int, str] | None:
             continue
         return event.start_mark.line + 1 if event.start_mark else 1, problem
     return None
+
+
+def texts(raw: bytes) -> Any:
+    """Return YAML that a program wrote: dicts and lists, with every scalar as its text.
+
+    It takes a third of the time of PyYAML's own loader, which matters to a command that reads every lock. It works on
+    events alone, so that no nest and no alias can hurt.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+        ValueError: it is not plain, holds a key twice, or is not one document.
+    """
+    documents: list[Any] = []
+    stack: list[tuple[Any, Any]] = []
+    into: Any = documents
+    key: Any = None
+    event: Any
+    for event in yaml.parse(raw, Loader=_Loader):
+        step = _STEPS.get(type(event))
+        if step is None:
+            continue  # the begin or the end of a document or of the stream
+        if step < 0:
+            into, key = stack.pop()
+            continue
+        if event.anchor or event.tag or len(stack) > _MAX_DEPTH:
+            raise ValueError("anchors, aliases, tags and deep nests are not allowed")
+        value: Any = [] if isinstance(event, yaml.SequenceStartEvent) else {} if step else event.value
+        if isinstance(into, list):
+            into.append(value)
+        elif key is not None:
+            into[key], key = value, None
+        elif step or value in into:
+            raise ValueError("a key stands twice or is no word")
+        else:
+            key = value
+            continue
+        if step:
+            stack.append((into, key))
+            into, key = value, None
+    if len(documents) != 1:
+        raise ValueError("expected one document")
+    return documents[0]
 
 
 def _plain(path: Path, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> Any:

@@ -104,7 +104,7 @@ def test_any_single_edit_of_a_package_is_refused(path: Path, data: st.DataObject
         other = data.draw(st.integers(0, len(packages) - 1))
         packages[number], packages[other] = packages[other], packages[number]
     text = yaml.safe_dump(edited)
-    if edited == original:
+    if text == yaml.safe_dump(original):
         parse_lock(text.encode(), "x")
     else:
         refused(text)
@@ -209,7 +209,7 @@ def test_a_bomb_is_refused_before_it_goes_off(cli: Cli, path: Path) -> None:
     began = time.perf_counter()
     done = cli("lock", "x", "--check", "-vv")
     assert done.code == 2
-    assert "anchors and aliases" in done.err
+    assert "anchors, aliases" in done.err
     assert time.perf_counter() - began < 5
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.yamlfile import Document, key_text, read
+from mlviews.yamlfile import Document, key_text, read, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -156,3 +156,36 @@ def read_or_refused(parse: Callable[[bytes], Document], raw: bytes) -> None:
         assert isinstance(data, dict)
         return
     assert code == "yaml-invalid"
+
+
+# What programs wrote
+
+LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # libyaml and PyYAML's own parser differ in small things
+
+
+@given(data=st.dictionaries(st.text(), plain, max_size=5), flow=st.booleans())
+def test_texts_are_those_of_pyyaml(data: dict[str, Any], flow: bool) -> None:
+    raw = yaml.safe_dump(data, default_flow_style=flow).encode()
+    assert texts(raw) == yaml.load(raw, Loader=LOADER)
+
+
+@given(text=st.one_of(st.text(max_size=80), SYNTAX, SYNTAX.map(lambda text: f"a: {text}\n")))
+def test_any_text_gives_pyyamls_texts_or_is_refused(text: str) -> None:
+    raw = text.encode("utf-8", "surrogatepass")
+    try:
+        found = texts(raw)
+    except (ValueError, yaml.YAMLError):
+        return
+    assert found == yaml.load(raw, Loader=LOADER)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "a: 1\n---\nb: 2\n", "a: &x 1\n", "a: *x\n", "a: !t 1\n", "a: 1\na: 2\n", "? [a]\n: 1\n",
+        "[" * 34 + "]" * 34, "[" * 100_000, "{a: " * 100_000, "- " * 100_000,
+    ],
+)  # fmt: skip
+def test_texts_that_are_not_plain(text: str) -> None:
+    with pytest.raises((ValueError, yaml.YAMLError)):
+        texts(text.encode())
