@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from mlviews.activation import loaded
 from mlviews.errors import FailedError
 from mlviews.render import escape
+from mlviews.smoke.proof import gpus_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.release import Release
+    from mlviews.results import GpuLine
 
 __all__ = ["default_file", "render_lua", "render_tcl", "version_file"]
 
@@ -26,21 +28,22 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": 
 _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
 
-def render_lua(releases: Sequence[Release]) -> str:
+def render_lua(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
     """Return the modulefile for Lmod.
 
     Args:
         releases: one release of a view, once for each platform that it has.
+        gpus: what is known of its lock on the GPUs that it claims, and others.
 
     Raises:
         FailedError: ``release-mixed`` or ``platform-unknown``.
     """
-    return escape.render("modulefile.lua", "lua", {**_values(releases), "extensions": _extensions(releases)})
+    return escape.render("modulefile.lua", "lua", {**_values(releases, gpus), "extensions": _extensions(releases)})
 
 
-def render_tcl(releases: Sequence[Release]) -> str:
+def render_tcl(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
-    return escape.render("modulefile.tcl", "tcl", _values(releases))
+    return escape.render("modulefile.tcl", "tcl", _values(releases, gpus))
 
 
 def version_file(release: str) -> str:
@@ -60,7 +63,7 @@ def default_file(tree: str, release: str) -> tuple[str, str]:
     return ".modulerc.lua", escape.render("version.lua", "lua", {"version": f"/{release}"})
 
 
-def _values(releases: Sequence[Release]) -> dict[str, Any]:
+def _values(releases: Sequence[Release], gpus: Sequence[GpuLine]) -> dict[str, Any]:
     first = releases[0]
     if len({(item.view, item.release, item.module, item.lock_digest) for item in releases}) > 1:
         raise FailedError(
@@ -77,6 +80,7 @@ def _values(releases: Sequence[Release]) -> dict[str, Any]:
             f"Version: {first.release}",
             f"Description: {first.summary}",
             f"Lock: {first.lock_digest}",
+            *([f"GPUs: {gpus_in_words(gpus)}"] if gpus else []),
         ],
         "machines": sorted(machines),
         "elsewhere": f"mlviews: {first.view} {first.release} is for {' and '.join(sorted(machines))} machines.",
