@@ -1,15 +1,16 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import click
 
 from mlviews.cli.app import App, Outcome
+from mlviews.cli.days import end_of_day
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from rich.console import Console
 
@@ -45,7 +46,7 @@ def lock(
     if check:
         found = tuple(check_lock(spec, app.site) for spec in specs)
     else:
-        wishes = Wishes(upgrade=upgrade, packages=frozenset(packages), as_of=_end_of(as_of) if as_of else None)
+        wishes = Wishes(upgrade=upgrade, packages=frozenset(packages), as_of=end_of_day(as_of) if as_of else None)
         found = lock_views(specs, app.site, wishes, progress=app.progress)
     errors = _distinct(item.error for item in found if item.error)
     result = _result(found)
@@ -55,10 +56,6 @@ def lock(
         max((error.exit_code for error in errors), default=0),
         errors,
     )
-
-
-def _end_of(day: datetime) -> datetime:
-    return day.replace(tzinfo=timezone.utc) + timedelta(days=1, microseconds=-1)
 
 
 def _distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
@@ -72,7 +69,7 @@ def _distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
 
 
 def _result(found: tuple[Locked, ...]) -> LockResult:
-    from mlviews.cli.text import package_changes
+    from mlviews.diff import package_changes
     from mlviews.results import LockedView, LockResult
 
     return LockResult(

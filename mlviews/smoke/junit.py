@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlviews.results import CheckLine
 
-__all__ = ["junit"]
+__all__ = ["junit", "junit_suites"]
 
 _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
 
@@ -22,6 +22,17 @@ def junit(suite: str, lines: Sequence[CheckLine]) -> str:
         suite: its name.
         lines: what the checks found.
     """
+    return _text(_suite(suite, lines))
+
+
+def junit_suites(suites: Mapping[str, Sequence[CheckLine]]) -> str:
+    """Return several suites by their names, in the same way."""
+    root = ET.Element("testsuites")
+    root.extend(_suite(name, lines) for name, lines in suites.items())
+    return _text(root)
+
+
+def _suite(suite: str, lines: Sequence[CheckLine]) -> ET.Element:
     counts = {status: sum(line.status == status for line in lines) for status in _ELEMENTS}
     root = ET.Element(
         "testsuite",
@@ -40,5 +51,9 @@ def junit(suite: str, lines: Sequence[CheckLine]) -> str:
         ET.SubElement(case, "system-out").text = "\n".join(
             f"{key}: {value}" for key, value in facts.items() if value != ""
         )
+    return root
+
+
+def _text(root: ET.Element) -> str:
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
