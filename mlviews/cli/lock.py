@@ -6,15 +6,14 @@ import click
 
 from mlviews.cli.app import App, Outcome
 from mlviews.cli.days import end_of_day
+from mlviews.cli.output import distinct
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
 
     from rich.console import Console
 
-    from mlviews.errors import MlviewsError
     from mlviews.locking import Locked
     from mlviews.results import LockResult
 
@@ -48,7 +47,7 @@ def lock(
     else:
         wishes = Wishes(upgrade=upgrade, packages=frozenset(packages), as_of=end_of_day(as_of) if as_of else None)
         found = lock_views(specs, app.site, wishes, progress=app.progress)
-    errors = _distinct(item.error for item in found if item.error)
+    errors = distinct(item.error for item in found if item.error)
     result = _result(found)
     return Outcome(
         result,
@@ -56,16 +55,6 @@ def lock(
         max((error.exit_code for error in errors), default=0),
         errors,
     )
-
-
-def _distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
-    """Say once what is wrong with a channel: every view meets the same error, and one of them tells most of it."""
-    seen: dict[tuple[str, str], MlviewsError] = {}
-    for error in errors:
-        shared = error.code in {"channel-unreachable", "repodata-invalid"}
-        key = (error.code, error.hint if shared else str(error))
-        seen[key] = max(seen.get(key, error), error, key=lambda known: len(known.detail))
-    return tuple(seen.values())
 
 
 def _result(found: tuple[Locked, ...]) -> LockResult:

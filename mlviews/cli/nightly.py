@@ -8,6 +8,7 @@ import click
 
 from mlviews.cli.app import App, Outcome
 from mlviews.cli.days import end_of_day, ends_of_months
+from mlviews.cli.output import distinct
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
-    from mlviews.nightly.night import Night
     from mlviews.results import NightCell, NightlyResult, NightRun
 
 __all__ = ["nightly"]
@@ -26,26 +26,24 @@ _STYLES = {"ok": "green", "updated": "cyan", "not-run": "yellow"}
 _COULD_NOT = 3
 
 
-class _Cuda(click.ParamType):
-    name = "version"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"\d{1,3}\.\d{1,3}", value):
-            self.fail(f"{value!r} is no version of CUDA, such as 13.0", param, ctx)
-        return value
+def _cuda(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del context, parameter
+    if value is not None and not re.fullmatch(r"\d{1,3}\.\d{1,3}", value):
+        raise click.BadParameter(f"{value!r} is no version of CUDA, such as 13.0")
+    return value
 
 
-class _Months(click.ParamType):
-    name = "months"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[date, ...]:
-        try:
-            first, last = (datetime.strptime(part, "%Y-%m").date() for part in value.split(".."))  # noqa: DTZ007
-        except ValueError:
-            self.fail(f"{value!r} is not FROM..TO, such as 2026-01..2026-10", param, ctx)
-        if not (days := ends_of_months(first, last)):
-            self.fail(f"{value!r} ends before it begins", param, ctx)
-        return days
+def _months(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[date, ...]:
+    del context, parameter
+    if value is None:
+        return ()
+    try:
+        first, last = (datetime.strptime(part, "%Y-%m").date() for part in value.split(".."))  # noqa: DTZ007
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not FROM..TO, such as 2026-01..2026-10") from None
+    if not (days := ends_of_months(first, last)):
+        raise click.BadParameter(f"{value!r} ends before it begins")
+    return days
 
 
 @verb("nightly")
@@ -53,14 +51,17 @@ class _Months(click.ParamType):
 @click.option("--solve-only", is_flag=True, help="Install and test nothing.")
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The night that ended this day (UTC).")
 @click.option(
-    "--backfill", type=_Months(), metavar="FROM..TO", help="Solve as of the end of each month, such as 2026-01..2026-10."
+    "--backfill",
+    callback=_months,
+    metavar="FROM..TO",
+    help="Solve as of the end of each month, such as 2026-01..2026-10.",
 )
-@click.option("--cuda", type=_Cuda(), metavar="VERSION", help="What if GPU views were locked for this CUDA?")
+@click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
 @click.option("--resume", is_flag=True, help="Leave out what is known of this night.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
 def nightly(
     app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
-    backfill: tuple[date, ...] | None, cuda: str | None, resume: bool, jobs: int,
+    backfill: tuple[date, ...], cuda: str | None, resume: bool, jobs: int,
 ) -> Outcome:  # fmt: skip
     """Try every view, or those named, with the newest packages; lock files stay as they are."""
     if backfill and as_of:
@@ -77,12 +78,12 @@ def nightly(
 
     catalogue = app.catalogue
     specs = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
-    only = solve_only or backfill is not None
+    only = solve_only or bool(backfill)
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
     with open_history(app.site.root) as history:
         runs = tuple(run_nights(specs, app.site, nights, history, jobs=jobs, resume=resume, progress=app.progress))
-        report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
+        report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
         result,
@@ -107,7 +108,7 @@ def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
     from mlviews.errors import FailedError
 
     problems = [cell.problem for cell in runs[-1].cells if cell.state == "not-run" and cell.problem]
-    return tuple(FailedError(p.code, p.message, p.hint) for p in dict.fromkeys(problems))
+    return distinct(FailedError(problem.code, problem.message, problem.hint) for problem in problems)
 
 
 def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
@@ -116,7 +117,9 @@ def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
     for run in result.nights:
         what = "solved, nothing installed" if run.solve_only else "installed and checked"
         cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""
-        console.print(f"[bold]{run.night}[/]  {escape(_counts(run.cells))}  [dim]({what}{cuda}, {run.seconds:.1f} s)[/]")
+        console.print(
+            f"[bold]{run.night}[/]  {escape(_counts(run.cells))}  [dim]({what}{cuda}, {run.seconds:.1f} s)[/]"
+        )
     _cells(console, result.nights[-1].cells, details=details)
     console.print(f"report: {result.report}", markup=False, soft_wrap=True)
 
@@ -131,6 +134,7 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
     from rich.table import Table
 
     from mlviews.cli.text import change_table
+    from mlviews.nightly.cell import FAILURES
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("State", "View", "Platform"):
@@ -145,7 +149,7 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
         )  # fmt: skip
     console.print(table)
     for cell in cells:
-        if cell.problem:
+        if cell.problem and cell.state in FAILURES:
             console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {escape(cell.problem.message)}")
         if changes := (cell.suspects or cell.changes if details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
