@@ -72,12 +72,13 @@ def nightly(
         raise click.UsageError(f"{max(days)} is yet to come")
     from mlviews.nightly.history import open_history
     from mlviews.nightly.matrix import run_nights
-    from mlviews.nightly.night import Night
+    from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
     from mlviews.results import NightlyResult
 
     catalogue = app.catalogue
-    specs = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
+    chosen = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
+    specs = tuple(named_from(spec, app.recipes.parent) for spec in chosen)
     only = solve_only or bool(backfill)
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlviews.units import size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,17 +17,6 @@ __all__ = ["STATUS_STYLES", "change_table", "size"]
 
 _STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
 STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
-_KILO = 1000
-
-
-def size(count: int, *, sign: bool = False) -> str:
-    """Write a number of bytes with a decimal unit, as package channels do: ``1.4 GB``."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if abs(value) < _KILO:
-            break
-        value, unit = value / _KILO, larger
-    return f"{value:{'+' if sign else ''}.{0 if unit == 'B' else 1}f} {unit}"
 
 
 def change_table(changes: Sequence[PackageChange]) -> Table:

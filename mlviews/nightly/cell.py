@@ -117,8 +117,16 @@ class _Found:
 def _solved(solved: Solved) -> _Found | None:
     if solved.problem is None:
         return None
-    first = solved.problem.message.partition("\n")[0]
-    return _Found("unsolvable" if solved.refused else "not-run", first, solved.problem)
+    return _Found("unsolvable" if solved.refused else "not-run", _blamed(solved.problem), solved.problem)
+
+
+def _blamed(problem: Problem) -> str:
+    """Return what is to blame in a line: a conflict's second paragraph names the requests."""
+    first, _, rest = problem.message.partition("\n\n")
+    if problem.code != "unsolvable" or not rest:
+        return first.partition("\n")[0]
+    heading, *requests = rest.partition("\n\n")[0].splitlines()
+    return f"{heading.partition(';')[0].rstrip(':')}: {'; '.join(map(str.strip, requests))}"
 
 
 def _tried(trial: Trial, ask: Ask) -> _Found:

@@ -30,11 +30,13 @@ class Series:
         title: what it is, with its unit.
         points: night -> value; None where that night has none.
         failed: the nights that failed.
+        zero: whether its scale begins at zero.
     """
 
     title: str
     points: Sequence[tuple[str, float | None]]
     failed: frozenset[str] = frozenset()
+    zero: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def chart_of(series: Series, draw: ModuleType | None) -> Chart | None:
     if draw is None or len(known) < _FEWEST:
         return None
     svg = draw.vegalite_to_svg(json.dumps(_specification(series)))
-    return Chart(series.title, _words(known, len(series.failed)), _DIMENSIONS.sub("", svg, count=1))
+    return Chart(series.title, _words(known, len(series.failed)), _DIMENSIONS.sub(' aria-hidden="true"', svg, count=1))
 
 
 def _words(known: Sequence[tuple[str, float]], failed: int) -> str:
@@ -81,7 +83,8 @@ def _specification(series: Series) -> dict[str, Any]:
     nights = [night for night, _ in series.points]
     values = [{"night": night, "value": value} for night, value in series.points]
     x = {"field": "night", "type": "temporal", "scale": {"domain": [nights[0], nights[-1]]}, "axis": _x_axis(nights)}
-    y = {"field": "value", "type": "quantitative", "axis": {"title": None, "tickCount": 4}}
+    axis, scale = {"title": None, "tickCount": 4}, {"zero": series.zero, "padding": 0 if series.zero else 8}
+    y = {"field": "value", "type": "quantitative", "axis": axis, "scale": scale}
     failed = [{"night": night} for night in sorted(series.failed)]
     line = {"type": "line", "color": _LINE, "strokeWidth": 2, "point": {"color": _LINE, "filled": True, "size": 24}}
     rule = {"type": "rule", "color": _BAD, "strokeDash": [2, 3]}

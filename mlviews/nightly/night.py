@@ -12,10 +12,11 @@ from mlviews.sitespec import SiteSpec
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
+    from pathlib import Path
 
-    from mlviews.compose import ViewSpec
+    from mlviews.compose import Request, ViewSpec
 
-__all__ = ["Night", "only_on", "part_for", "suppose_cuda"]
+__all__ = ["Night", "named_from", "only_on", "part_for", "suppose_cuda"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,9 @@ class Night:
 
 
 def suppose_cuda(specs: Sequence[ViewSpec], cuda: str) -> tuple[ViewSpec, ...]:
-    """Return the views that state ``hardware.cuda``, with another version there.
+    """Return the views that state ``hardware.cuda``, as if they stated another version.
+
+    What they ask of ``cuda-version``, which conda-forge ties every CUDA build to, follows: at most that version.
 
     Raises:
         BadInputError: none of them does.
@@ -54,7 +57,40 @@ def suppose_cuda(specs: Sequence[ViewSpec], cuda: str) -> tuple[ViewSpec, ...]:
     gpu = tuple(spec for spec in specs if spec.hardware.cuda is not None)
     if not gpu:
         raise BadInputError("cuda-of-cpu-views", "none of these views states hardware.cuda", "Name a GPU view.")
-    return tuple(replace(spec, hardware=replace(spec.hardware, cuda=cuda)) for spec in gpu)
+
+    def moved(requests: tuple[Request, ...]) -> tuple[Request, ...]:
+        text = f"cuda-version <={cuda}"
+        return tuple(replace(item, text=text) if item.name == "cuda-version" else item for item in requests)
+
+    return tuple(
+        replace(
+            spec,
+            hardware=replace(spec.hardware, cuda=cuda),
+            dependencies=moved(spec.dependencies),
+            constraints=moved(spec.constraints),
+        )
+        for spec in gpu
+    )
+
+
+def named_from(spec: ViewSpec, folder: Path) -> ViewSpec:
+    """Return the view with its recipe's files named as seen from a folder: a report says nothing of its host.
+
+    Args:
+        spec: the view.
+        folder: what is left out of the names of files below it.
+    """
+
+    def shorter(requests: tuple[Request, ...]) -> tuple[Request, ...]:
+        return tuple(
+            replace(
+                request,
+                origins=tuple(replace(o, where=o.where.removeprefix(f"{folder}/")) for o in request.origins),
+            )
+            for request in requests
+        )
+
+    return replace(spec, dependencies=shorter(spec.dependencies), constraints=shorter(spec.constraints))
 
 
 def only_on(view: SiteSpec, platform: str) -> SiteSpec:

@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from markupsafe import Markup
 
+import mlviews
 from mlviews import resources
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.charts import Chart, Series, chart_of
+from mlviews.units import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
 
-    from mlviews.results import NightCell, NightRun, PackageChange
+    from mlviews.nightly.history import Seen
+    from mlviews.results import CellState, NightCell, NightRun, PackageChange
 
-__all__ = ["ChangeRow", "Trend", "change_rows", "render", "trend_of", "view_file"]
+__all__ = ["ChangeRow", "Past", "Trend", "change_rows", "past_of", "render", "trend_of", "view_file"]
 
 SYMBOLS = {
     "ok": "✓", "updated": "↑", "unsolvable": "✗", "install-failed": "✗", "check-failed": "✗", "not-run": "○",
@@ -29,6 +32,7 @@ SYMBOLS = {
 _PLAIN = "\n\t"
 _BYTES = 1e6
 _MOST_FIGURES = 12
+_STRIP = 14  # nights
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,14 @@ class ChangeRow:
 
     change: PackageChange
     views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The last states of a cell, the oldest first, and the same in words."""
+
+    states: tuple[CellState, ...]
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,13 @@ def change_rows(cells: Iterable[NightCell]) -> tuple[ChangeRow, ...]:
             found.setdefault(change, []).append(cell.view)
     ordered = sorted(found.items(), key=lambda item: (item[0].name, item[0].platform, item[0].after or ""))
     return tuple(ChangeRow(change, tuple(views)) for change, views in ordered)
+
+
+def past_of(seen: Sequence[Seen]) -> Past:
+    """Say what the last nights gave, from the latest first."""
+    states = [night.state for night in seen[:_STRIP]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return Past(tuple(reversed(states)), f"The last {len(states)} nights before: {counts}")
 
 
 def trend_of(
@@ -81,12 +100,12 @@ def trend_of(
 def _series(nights: Sequence[tuple[str, NightCell]]) -> Iterator[Series]:
     failed = frozenset(night for night, cell in nights if cell.state in FAILURES)
 
-    def series(title: str, values: Iterable[float | None]) -> Series:
-        return Series(title, list(zip([night for night, _ in nights], values, strict=True)), failed)
+    def series(title: str, values: Iterable[float | None], *, zero: bool = True) -> Series:
+        return Series(title, list(zip([night for night, _ in nights], values, strict=True)), failed, zero)
 
     figures = [cell.figures for _, cell in nights]
-    yield series("Download size in MB", [_mega(item.download) for item in figures])
-    yield series("Installed size in MB", [_mega(item.installed) for item in figures])
+    yield series("Download size in MB", [_mega(item.download) for item in figures], zero=False)
+    yield series("Installed size in MB", [_mega(item.installed) for item in figures], zero=False)
     yield series("Median age of packages in days", [item.age for item in figures])
     yield series("Solve time in seconds", [item.solve_seconds for item in figures])
     yield series("Time of all checks in seconds", [item.check_seconds for item in figures])
@@ -151,8 +170,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"mega": _mega, "view_file": view_file, "svg": Markup}
-    environment.globals |= {"symbols": SYMBOLS, "failures": FAILURES}
+    environment.filters |= {"size": size, "view_file": view_file, "svg": Markup}
+    environment.globals |= {"symbols": SYMBOLS, "failures": FAILURES, "version": mlviews.__version__}
     return environment
 
 

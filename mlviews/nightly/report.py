@@ -9,11 +9,10 @@ from mlviews.files import swap_link, write_atomically
 from mlviews.lock import LOCK_SUFFIX
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.charts import drawing
-from mlviews.nightly.pages import change_rows, render, trend_of, view_file
+from mlviews.nightly.pages import change_rows, past_of, render, trend_of, view_file
 from mlviews.progress import silent
 from mlviews.results import CheckLine
 from mlviews.smoke.junit import junit_suites
-from mlviews.smoke.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,13 +68,14 @@ def write_night(
             write_atomically(folder / view_file(view), render("view", whole, {"view": view, "trends": trends}))
             advance(note=view)
     platforms = sorted({cell.platform for cell in whole.cells})
+    past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
     matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
     write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
     write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True, indent=1) + "\n")
     write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
     # The first page comes last: where it is, the pages that it leads to are.
     index = folder / "index.html"
-    write_atomically(index, render("index", whole, {"matrix": matrix, "platforms": platforms}))
+    write_atomically(index, render("index", whole, {"matrix": matrix, "platforms": platforms, "past": past}))
     if not night.variant:
         swap_link(root / "nightly" / "latest", night.folder)
     return index
@@ -118,8 +118,7 @@ def lines_of(cell: NightCell, *, solve_only: bool) -> tuple[CheckLine, ...]:
         cell: the cell.
         solve_only: whether nothing was to be installed.
     """
-    # An installer's message may hold what XML cannot.
-    text = "\n".join(map(printable, (cell.problem.message if cell.problem else cell.reason).splitlines()))
+    text = cell.problem.message if cell.problem else cell.reason
     figures = cell.figures
     if cell.digest is None:
         status = "fail" if cell.state == "unsolvable" else "error" if cell.problem else "skip"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from mlviews.smoke.report import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -46,12 +48,16 @@ def _suite(suite: str, lines: Sequence[CheckLine]) -> ET.Element:
     for line in lines:
         case = ET.SubElement(root, "testcase", classname=suite, name=line.name, time=f"{line.seconds:.3f}")
         if line.status in _ELEMENTS:
-            ET.SubElement(case, _ELEMENTS[line.status], message=line.reason)
+            ET.SubElement(case, _ELEMENTS[line.status], message=_plain(line.reason))
         facts = {"device": line.device, "driver": line.driver, **line.versions, **line.figures}
-        ET.SubElement(case, "system-out").text = "\n".join(
-            f"{key}: {value}" for key, value in facts.items() if value != ""
-        )
+        shown = (f"{key}: {value}" for key, value in facts.items() if value != "")
+        ET.SubElement(case, "system-out").text = _plain("\n".join(shown))
     return root
+
+
+def _plain(text: str) -> str:
+    """Return text without what XML 1.0 cannot hold: an installer's message may be anything."""
+    return "\n".join(map(printable, text.splitlines()))
 
 
 def _text(root: ET.Element) -> str:

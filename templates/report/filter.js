@@ -32,7 +32,7 @@ if (form) {
   };
   form.hidden = false;
   form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("input", write);
+  for (const event of ["input", "change"]) form.addEventListener(event, write);  // not every driver sends both
   window.addEventListener("hashchange", read);
   read();
 }
