@@ -71,7 +71,7 @@ def write_night(
     past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
     matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
     write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
-    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True) + "\n")
     write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
     # The first page comes last: where it is, the pages that it leads to are.
     index = folder / "index.html"
