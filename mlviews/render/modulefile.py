@@ -6,10 +6,12 @@ One file serves all platforms of a release: it looks at the machine's architectu
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlviews.loading import loading
 from mlviews.errors import FailedError
+from mlviews.hardware import driver_branch
+from mlviews.loading import loading
 from mlviews.render import escape
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-__all__ = ["default_file", "render_lua", "render_tcl", "version_file"]
+__all__ = ["Known", "default_file", "render_lua", "render_tcl", "version_file"]
 
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
@@ -25,22 +27,50 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": 
 # Packages that people look for under another name.
 _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
+# Said at load, through `format`: the first %s is what the shell says of itself, then the driver, then modules.
+_SESSION = (
+    "mlviews: this shell was set up by %s, whose Python and libraries step aside until this module is unloaded. "
+    "If something misbehaves, load it in a new shell."
+)
+_OLD = (
+    "mlviews: this host's NVIDIA driver, %s, is older than {} needs: {} or newer, for CUDA {}. The GPU will not work."
+)
+_FITTING = "mlviews: with this driver work %s"
 
-def render_lua(releases: Sequence[Release]) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a modulefile tells of its release that the release itself does not hold.
+
+    Attributes:
+        proved: GPUs on which its checks passed.
+        others: modules that may stand in for it on an older driver, the nearest first, with the CUDA that each needs.
+    """
+
+    proved: tuple[str, ...] = ()
+    others: tuple[tuple[str, str | None], ...] = ()
+
+
+_NOTHING = Known()
+
+
+def render_lua(releases: Sequence[Release], known: Known = _NOTHING) -> str:
     """Return the modulefile for Lmod.
 
     Args:
         releases: one release of a view, once for each platform that it has.
+        known: what else is known of it.
 
     Raises:
         FailedError: ``release-mixed`` or ``platform-unknown``.
     """
-    return escape.render("modulefile.lua", "lua", {**_values(releases), "extensions": _extensions(releases)})
+    values = {**_values(releases, known), "extensions": _extensions(releases)}
+    return escape.render("modulefile.lua", "lua", values)
 
 
-def render_tcl(releases: Sequence[Release]) -> str:
+def render_tcl(releases: Sequence[Release], known: Known = _NOTHING) -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
-    return escape.render("modulefile.tcl", "tcl", _values(releases))
+    return escape.render("modulefile.tcl", "tcl", _values(releases, known))
 
 
 def version_file(release: str) -> str:
@@ -60,7 +90,7 @@ def default_file(tree: str, release: str) -> tuple[str, str]:
     return ".modulerc.lua", escape.render("version.lua", "lua", {"version": f"/{release}"})
 
 
-def _values(releases: Sequence[Release]) -> dict[str, Any]:
+def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
     first = releases[0]
     if len({(item.view, item.release, item.module, item.lock_digest) for item in releases}) > 1:
         raise FailedError(
@@ -71,16 +101,35 @@ def _values(releases: Sequence[Release]) -> dict[str, Any]:
     machines = {_machine(item.platform): item for item in releases}
     return {
         "module": first.module,
-        "help": _help(first, sorted(item.platform for item in releases)),
+        "help": _help(first, sorted(item.platform for item in releases), known),
         "whatis": [
             f"Name: {first.module}",
             f"Version: {first.release}",
             f"Description: {first.summary}",
             f"Lock: {first.lock_digest}",
+            *([f"GPUs: {_gpus(first, known)}"] if first.cuda else []),
         ],
         "machines": sorted(machines),
         "elsewhere": f"mlviews: {first.view} {first.release} is for {' and '.join(sorted(machines))} machines.",
         "platforms": [_platform(machine, machines[machine]) for machine in sorted(machines)],
+        "session": _SESSION,
+        "driver": _driver(first, known) if first.cuda else None,
+    }
+
+
+def _gpus(release: Release, known: Known) -> str:
+    proved = f"proved on {', '.join(known.proved)}" if known.proved else "not proved on any yet"
+    return f"made for {', '.join(release.gpus)}; {proved}" if release.gpus else proved
+
+
+def _driver(release: Release, known: Known) -> dict[str, Any]:
+    branch = driver_branch(release.cuda or "")
+    others = [(module, driver_branch(cuda) if cuda else 0) for module, cuda in known.others]
+    return {
+        "branch": str(branch),
+        "old": _OLD.format(release.view, branch, release.cuda),
+        "fitting": _FITTING,
+        "others": [{"module": module, "branch": str(oldest)} for module, oldest in others if oldest < branch],
     }
 
 
@@ -100,16 +149,19 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
         "prepend": change.prepend,
         "set": change.set,
         "unset": change.unset,
+        "caches": change.caches,
+        "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},
     }
 
 
-def _help(release: Release, platforms: Sequence[str]) -> str:
+def _help(release: Release, platforms: Sequence[str], known: Known) -> str:
     versions = {package.name: package.version for package in release.packages}
     holds = ", ".join(f"{name} {versions[name]}" for name in release.requested if name in versions)
     lines = [
         release.summary,
         "",
         f"View {release.view}, release {release.release}, for {', '.join(platforms)}; lock {release.lock_digest}",
+        *([f"GPUs: {_gpus(release, known)}; NVIDIA driver for CUDA {release.cuda}"] if release.cuda else []),
         *([f"Holds {holds}"] if holds else []),
         *(f"Lacks {name}: {why}" for name, why in {**release.gaps, **release.absent}.items()),
         f"To leave another view for this one: module switch OTHER {release.module}",
