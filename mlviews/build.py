@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import mlviews
 from mlviews.activation import capture
 from mlviews.errors import RefusedError
-from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
@@ -217,6 +217,7 @@ def _publish(job: _Job, name: str) -> bool:
     view, store = job.asked.name, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_faces(store, view, entry)
+    write_command_faces(store)
     if job.site.promote == "on-build":
         store.promote(view, name)
         write_default_faces(store, view, entry)

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 __all__ = [
     "ARCHSPECS",
-    "DRIVER_BRANCHES",
     "GPUS",
     "LINUX_VERSION",
     "PLATFORMS",
     "Gpu",
     "VirtualPackage",
-    "driver_branch",
     "host_platform",
     "virtual_packages",
 ]
@@ -41,51 +39,34 @@ class Gpu:
     Attributes:
         name: the product.
         compute: compute capability, as in ``sm_70``: 70.
+        cuda: the first CUDA whose driver knows it.
     """
 
     name: str
     compute: int
+    cuda: str
 
 
-# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus
+# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus. First CUDA: that of the
+# first PTX ISA that has the target (docs.nvidia.com/cuda/parallel-thread-execution, "Release Notes").
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("P100", 60),
-        Gpu("V100", 70),
-        Gpu("T4", 75),
-        Gpu("A100", 80),
-        Gpu("A30", 80),
-        Gpu("A10", 86),
-        Gpu("A40", 86),
-        Gpu("L4", 89),
-        Gpu("L40S", 89),
-        Gpu("H100", 90),
-        Gpu("H200", 90),
-        Gpu("GH200", 90),
-        Gpu("B200", 100),
+        Gpu("P100", 60, "8.0"),
+        Gpu("V100", 70, "9.0"),
+        Gpu("T4", 75, "10.0"),
+        Gpu("A100", 80, "11.0"),
+        Gpu("A30", 80, "11.0"),
+        Gpu("A10", 86, "11.1"),
+        Gpu("A40", 86, "11.1"),
+        Gpu("L4", 89, "11.8"),
+        Gpu("L40S", 89, "11.8"),
+        Gpu("H100", 90, "11.8"),
+        Gpu("H200", 90, "11.8"),
+        Gpu("GH200", 90, "11.8"),
+        Gpu("B200", 100, "12.8"),
     )
 }
-
-
-# The first driver for Linux of each CUDA: NVIDIA, "CUDA Toolkit and Corresponding Driver Versions",
-# docs.nvidia.com/cuda/cuda-toolkit-release-notes; 12.7 had no toolkit, its driver is 565.
-DRIVER_BRANCHES: dict[str, int] = {
-    "11.0": 450, "11.1": 455, "11.2": 460, "11.3": 465, "11.4": 470, "11.5": 495, "11.6": 510, "11.7": 515, "11.8": 520,
-    "12.0": 525, "12.1": 530, "12.2": 535, "12.3": 545, "12.4": 550, "12.5": 555, "12.6": 560, "12.7": 565, "12.8": 570,
-    "12.9": 575, "13.0": 580, "13.1": 590,
-}  # fmt: skip
-"""CUDA version -> the oldest branch of NVIDIA's driver that supports it."""
-
-
-def driver_branch(cuda: str) -> int:
-    """Return the oldest driver branch that supports a CUDA version; for one newer than the table, its newest."""
-    known = [branch for version, branch in DRIVER_BRANCHES.items() if _figures(version) >= _figures(cuda)]
-    return min(known, default=max(DRIVER_BRANCHES.values()))
-
-
-def _figures(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,18 @@ class ShownLock(_Result):
     changes: list[str] = Field(description="What the recipe changed since, where the lock is stale.")
 
 
+class GpuLine(_Result):
+    """What is known of a view's lock on one GPU; see docs/smoke.md."""
+
+    gpu: str = Field(description="As the recipe names it; the driver's name for one that it does not.")
+    status: Literal["proved", "failed", "unproved"]
+    device: str = Field("", description="The driver's name for it.")
+    driver: str = Field("", description="Version of NVIDIA's driver.")
+    checked: str | None = Field(None, description="When it was last tested (UTC).")
+    passed: list[str] = Field([], description="Checks that passed on it then.")
+    failed: list[str] = Field([], description="Checks that failed on it then.")
+
+
 class ShowResult(_Result):
     """``mlviews show VIEW``."""
 
@@ -90,6 +102,7 @@ class ShowResult(_Result):
     cpu_only: list[Why] = Field(alias="cpu-only")
     smoke: list[str]
     lock: ShownLock
+    gpus: list[GpuLine] = Field(description="What proves this lock on the GPUs that the recipe names, and others.")
 
 
 class NewResult(_Result):
@@ -193,6 +206,7 @@ class ReleaseLine(_Result):
     lock: str
     packages: int
     bytes: int = Field(description="Bytes that its files take; files shared with others count in full.")
+    gpus: list[GpuLine] = Field(description="What proves its lock on the GPUs that it claims, and others.")
 
 
 class ReleasesResult(_Result):
@@ -219,8 +233,18 @@ class Fit(_Result):
     why: str
 
 
+class DriverLine(_Result):
+    """A CUDA version that views ask for, and the driver that offers it."""
+
+    cuda: str
+    driver: str | None = Field(description="The oldest that does, on Linux; null where NVIDIA's table has none.")
+    here: bool = Field(description="Whether this host's driver does.")
+    views: list[str]
+
+
 class DoctorResult(_Result):
     """``mlviews doctor``."""
 
     findings: list[Finding]
     views: list[Fit]
+    drivers: list[DriverLine]

@@ -21,6 +21,8 @@ __all__ = ["releases"]
 def releases(app: App, view: str) -> Outcome:
     """List a view's releases, the default one marked."""
     from mlviews.results import ReleaseLine, ReleasesResult
+    from mlviews.smoke.proof import proved_gpus
+    from mlviews.smoke.records import read_records
     from mlviews.store import Store
 
     store = Store(app.site.root, app.site.prefix)
@@ -34,11 +36,16 @@ def releases(app: App, view: str) -> Outcome:
             lock=entry.lock_digest,
             packages=max(len(release.packages) for release in entry.platforms.values()),
             bytes=_bytes(store, view, entry),
+            gpus=list(proved_gpus(_claimed(entry), read_records(store.root, view, entry.lock_digest))),
         )
         for entry in store.releases(view)
     ]
     result = ReleasesResult(view=view, releases=lines)
     return Outcome(result, lambda console: _write(console, result))
+
+
+def _claimed(entry: ReleaseEntry) -> tuple[str, ...]:
+    return next(iter(entry.platforms.values())).gpus
 
 
 def _bytes(store: Store, view: str, entry: ReleaseEntry) -> int:
@@ -50,6 +57,7 @@ def _write(console: Console, result: ReleasesResult) -> None:
     from rich.table import Table
 
     from mlviews.cli.text import size
+    from mlviews.smoke.proof import gpus_in_words
 
     if not result.releases:
         console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
@@ -59,10 +67,12 @@ def _write(console: Console, result: ReleasesResult) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("Packages", justify="right")
     table.add_column("Size", justify="right")
+    if gpus := any(line.gpus for line in result.releases):
+        table.add_column("GPUs")
     for line in result.releases:
         mark = "[green]default[/]" if line.default else ""
         created = line.created[:16].replace("T", " ")
-        table.add_row(
-            line.release, mark, " ".join(line.platforms), created, line.lock[:12], str(line.packages), size(line.bytes)
-        )
+        figures = [line.lock[:12], str(line.packages), size(line.bytes)]
+        proofs = [gpus_in_words(line.gpus)] if gpus else []
+        table.add_row(line.release, mark, " ".join(line.platforms), created, *figures, *proofs)
     console.print(table)

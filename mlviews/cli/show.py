@@ -24,9 +24,12 @@ def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
     from mlviews.lockstate import lock_state
     from mlviews.results import ShownHardware, ShownLock, ShowResult
+    from mlviews.smoke.proof import proved_gpus
+    from mlviews.smoke.records import read_records
 
     spec = app.catalogue.view(view)
     found = lock_state(spec, app.site)
+    records = read_records(app.site.root, spec.name, found.lock.digest) if found.lock else ()
     packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
     result = ShowResult(
         name=spec.name,
@@ -54,6 +57,7 @@ def show(app: App, view: str) -> Outcome:
             bytes={platform: sum(package.size for package in locked) for platform, locked in packages.items()},
             changes=list(found.changes),
         ),
+        gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
     return Outcome(result, lambda console: _write(console, result))
 
@@ -75,6 +79,7 @@ def _write(console: Console, view: ShowResult) -> None:
     from rich.table import Table
 
     from mlviews.cli.text import size
+    from mlviews.smoke.proof import gpus_in_words
 
     console.print(f"[bold]{view.name}[/bold]  {escape(view.summary)}")
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -88,6 +93,8 @@ def _write(console: Console, view: ShowResult) -> None:
         facts.add_row(f"lock {platform}", f"{count} packages, {size(view.lock.bytes[platform])} to fetch")
     facts.add_row("lock", f"{view.lock.state}{f', {escape(view.lock.path)}' if view.lock.path else ''}")
     facts.add_row("smoke", ", ".join(view.smoke) or "none")
+    if view.gpus:
+        facts.add_row("GPUs", escape(gpus_in_words(view.gpus)))
     console.print(facts)
     for change in view.lock.changes:
         console.print(f"  [yellow]changed since[/yellow] {escape(change)}")
@@ -102,7 +109,7 @@ def _hardware(view: ShowResult) -> str:
     hardware = view.hardware
     parts = [f"glibc {hardware.glibc}", hardware.archspec or "baseline CPU"]
     parts.append(f"CUDA {hardware.cuda}" if hardware.cuda else "no GPU")
-    return ", ".join(parts + hardware.gpus)
+    return ", ".join(parts)
 
 
 def _section(console: Console, title: str, rows: list[tuple[str, str]]) -> None:

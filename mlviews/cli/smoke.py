@@ -63,7 +63,7 @@ def smoke(
     plan = choose(wanted, level, named=bool(names))
     limits = Limits(seconds=timeout) if timeout else Limits()
     lines = run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
-    record, errors = _record(app.root, release, lines, level) if release else (None, ())
+    record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
     result = SmokeResult(
         view=release.view if release else None,
@@ -110,15 +110,25 @@ def _view(app: App, label: str) -> tuple[Target, Release]:
 
 
 def _record(
-    root: Path, release: Release, lines: tuple[CheckLine, ...], level: Level
+    app: App, release: Release, lines: tuple[CheckLine, ...], level: Level
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
-    from mlviews.errors import FailedError
+    from mlviews.errors import MlviewsError
+    from mlviews.faces import tell_proofs
     from mlviews.smoke.records import write_record
+    from mlviews.store import Store
 
+    def waiting(holder: str) -> None:
+        with app.progress(f"Waiting: {release.view} is held by {holder}"):
+            pass
+
+    record = None
     try:
-        return write_record(root, release, lines, level=level), ()
-    except FailedError as error:
-        return None, (error,)  # whoever only reads a store may test its views all the same
+        record = write_record(app.root, release, lines, level=level)
+        if record and any(line.device not in {"", "cpu"} for line in lines):
+            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=waiting)
+    except MlviewsError as error:
+        return record, (error,)  # whoever only reads a store may test its views all the same
+    return record, ()
 
 
 def _write_junit(path: Path | None, suite: str, lines: tuple[CheckLine, ...]) -> None:

@@ -9,15 +9,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlviews.cudadriver import minimum_driver, toolkit_driver
 from mlviews.errors import FailedError
-from mlviews.hardware import driver_branch
 from mlviews.loading import loading
 from mlviews.render import escape
+from mlviews.smoke.proof import gpus_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.release import Release
+    from mlviews.results import GpuLine
 
 __all__ = ["Known", "default_file", "render_lua", "render_tcl", "version_file"]
 
@@ -27,14 +29,14 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": 
 # Packages that people look for under another name.
 _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
-# Said at load, through `format`: the first %s is what the shell says of itself, then the driver, then modules.
+# Said at load, through `format`: %s is what the shell says of itself, the driver, or modules.
 _SESSION = (
     "mlviews: this shell was set up by %s, whose Python and libraries step aside until this module is unloaded. "
     "If something misbehaves, load it in a new shell."
 )
-_OLD = (
-    "mlviews: this host's NVIDIA driver, %s, is older than {} needs: {} or newer, for CUDA {}. The GPU will not work."
-)
+_OLD = "mlviews: this host's NVIDIA driver, %s, is too old for {}: CUDA {} comes with driver {}. {}"
+_NOT_AT_ALL = "Its GPU code does not run here."
+_PARTLY = "GPU code that is compiled as it runs (Triton, torch.compile) may fail here."
 _FITTING = "mlviews: with this driver work %s"
 
 
@@ -43,11 +45,11 @@ class Known:
     """What a modulefile tells of its release that the release itself does not hold.
 
     Attributes:
-        proved: GPUs on which its checks passed.
+        gpus: what is known of its lock on the GPUs that it claims, and others.
         others: modules that may stand in for it on an older driver, the nearest first, with the CUDA that each needs.
     """
 
-    proved: tuple[str, ...] = ()
+    gpus: tuple[GpuLine, ...] = ()
     others: tuple[tuple[str, str | None], ...] = ()
 
 
@@ -107,7 +109,7 @@ def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
             f"Version: {first.release}",
             f"Description: {first.summary}",
             f"Lock: {first.lock_digest}",
-            *([f"GPUs: {_gpus(first, known)}"] if first.cuda else []),
+            *([f"GPUs: {gpus_in_words(known.gpus)}"] if known.gpus else []),
         ],
         "machines": sorted(machines),
         "elsewhere": f"mlviews: {first.view} {first.release} is for {' and '.join(sorted(machines))} machines.",
@@ -117,20 +119,27 @@ def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
     }
 
 
-def _gpus(release: Release, known: Known) -> str:
-    proved = f"proved on {', '.join(known.proved)}" if known.proved else "not proved on any yet"
-    return f"made for {', '.join(release.gpus)}; {proved}" if release.gpus else proved
-
-
-def _driver(release: Release, known: Known) -> dict[str, Any]:
-    branch = driver_branch(release.cuda or "")
-    others = [(module, driver_branch(cuda) if cuda else 0) for module, cuda in known.others]
+def _driver(release: Release, known: Known) -> dict[str, Any] | None:
+    """Return what the driver must be and what is said where it is older; None where no table knows."""
+    cuda = release.cuda or ""
+    driver, minimum = toolkit_driver(cuda), minimum_driver(cuda)
+    if not driver or not minimum:
+        return None
+    # A branch is the first figure of a driver's version: 575.
+    old = _OLD.format(release.view, cuda, driver, "{}")
+    others = [(module, toolkit_driver(needed) if needed else "0") for module, needed in known.others]
     return {
-        "branch": str(branch),
-        "old": _OLD.format(release.view, branch, release.cuda),
+        "branch": _branch(driver),
+        "minimum": _branch(minimum),
+        "old": old.format(_NOT_AT_ALL),
+        "partly": old.format(_PARTLY),
         "fitting": _FITTING,
-        "others": [{"module": module, "branch": str(oldest)} for module, oldest in others if oldest < branch],
+        "others": [{"module": module, "branch": _branch(oldest)} for module, oldest in others if oldest],
     }
+
+
+def _branch(driver: str) -> str:
+    return driver.partition(".")[0]
 
 
 def _machine(platform: str) -> str:
@@ -161,7 +170,8 @@ def _help(release: Release, platforms: Sequence[str], known: Known) -> str:
         release.summary,
         "",
         f"View {release.view}, release {release.release}, for {', '.join(platforms)}; lock {release.lock_digest}",
-        *([f"GPUs: {_gpus(release, known)}; NVIDIA driver for CUDA {release.cuda}"] if release.cuda else []),
+        *([f"GPUs: {gpus_in_words(known.gpus)}"] if known.gpus else []),
+        *([f"Needs an NVIDIA driver for CUDA {release.cuda}"] if release.cuda else []),
         *([f"Holds {holds}"] if holds else []),
         *(f"Lacks {name}: {why}" for name, why in {**release.gaps, **release.absent}.items()),
         f"To leave another view for this one: module switch OTHER {release.module}",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 import mlviews
 from mlviews.files import write_atomically
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-__all__ = ["Record", "proves", "write_record"]
+__all__ = ["Record", "proves", "read_records", "write_record"]
+
+_LONGEST = 10_000_000
 
 
 class Record(BaseModel):
@@ -74,7 +77,28 @@ def write_record(
         checks=tuple(lines),
     )
     safe = "".join(character if character.isalnum() or character in ".-" else "-" for character in host)
-    folder = root / "records" / release.view / release.lock_digest.removeprefix("sha256:")
-    path = folder / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
+    path = _folder(root, release.view, release.lock_digest) / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
     write_atomically(path, record.model_dump_json(indent=2) + "\n")
     return path
+
+
+def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
+    """Return what the checks proved of a lock, oldest first.
+
+    Files that are no record of this lock are left out: whoever may write into the store may put anything there.
+
+    Args:
+        root: the site's root.
+        view: the view's name.
+        lock_digest: as the lock and the release state it.
+    """
+    found = []
+    for path in _folder(root, view, lock_digest).glob("*.json"):
+        with suppress(OSError, ValidationError), path.open("rb") as file:
+            found.append(Record.model_validate_json(file.read(_LONGEST)))
+    own = (record for record in found if (record.view, record.lock) == (view, lock_digest))
+    return tuple(sorted(own, key=lambda record: record.created))
+
+
+def _folder(root: Path, view: str, lock_digest: str) -> Path:
+    return root / "records" / view / lock_digest
