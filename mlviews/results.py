@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "ReleasesResult", "RenderResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -248,3 +248,13 @@ class DoctorResult(_Result):
     findings: list[Finding]
     views: list[Fit]
     drivers: list[DriverLine]
+
+
+class RenderResult(_Result):
+    """``mlviews render VIEW FORMAT``."""
+
+    view: str
+    format: str
+    platform: str
+    path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
+    files: dict[str, str] = Field(description="Text by file name, the main file first.")

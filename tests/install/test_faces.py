@@ -157,7 +157,8 @@ def test_a_module_brings_the_command_and_nothing_else(demo, module):
     said = module(
         f"{use(demo)}; before=$(env | grep -v -i -e lmod -e module); module load atlasml/mlviews;"
         " export PYTHONHOME=/nowhere PYTHONPATH=/nowhere; mlviews run demo -- greet; command -v python3;"
-        " unset PYTHONHOME PYTHONPATH; module load atlasml/demo; mlviews releases demo; module purge; command -v mlviews;"
+        " unset PYTHONHOME PYTHONPATH; module load atlasml/demo; mlviews releases demo; module purge;"
+        " command -v mlviews;"
         ' test "$before" = "$(env | grep -v -i -e lmod -e module)" && echo the same'
     ).splitlines()
     (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
