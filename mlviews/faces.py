@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store import ReleaseEntry, Store
 
-__all__ = ["tell_proofs", "write_default_faces", "write_release_faces"]
+__all__ = ["tell_proofs", "write_default_faces", "write_gone_faces", "write_release_faces"]
 
 
 def write_release_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
@@ -68,6 +68,21 @@ def write_default_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
     target = store.view_folder(view) / "default" / name.removeprefix(".")
     swap_link(folder / name, os.path.relpath(target, folder))
     write_atomically(store.root / "kernels" / view / "kernel.json", render_kernel(release, versioned=False))
+
+
+def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write the modulefiles of a release that was removed: they say so, and load nothing else instead.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    module, default = releases[0].module, store.default(view)
+    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    folder = store.root / "modulefiles" / module
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, gone=gone))
+    write_atomically(folder / entry.name, render_tcl(releases, gone=gone))
 
 
 def _tree(store: Store) -> str:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RollbackResult", "ShowResult", "SmokeResult",
+    "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -205,8 +206,20 @@ class ReleaseLine(_Result):
     created: str
     lock: str
     packages: int
+    pinned: bool = Field(description="Whether nothing removes it until `mlviews pin --undo`.")
     bytes: int = Field(description="Bytes that its files take; files shared with others count in full.")
+    shared: int = Field(description="Bytes of them that the cache or other releases hold too, by hard links.")
+    passed: list[str] = Field(description="Checks that its lock passed, by the last record of each.")
+    failed: list[str] = Field(description="Checks that its lock failed, by the last record of each.")
     gpus: list[GpuLine] = Field(description="What proves its lock on the GPUs that it claims, and others.")
+
+
+class RemovedLine(_Result):
+    """A release that is gone."""
+
+    release: str
+    removed: str
+    lock: str
 
 
 class ReleasesResult(_Result):
@@ -214,6 +227,35 @@ class ReleasesResult(_Result):
 
     view: str
     releases: list[ReleaseLine]
+    removed: list[RemovedLine] = []
+
+
+class PromoteResult(_Result):
+    """``mlviews promote VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    before: str | None = Field(description="The default until now.")
+
+
+class RollbackResult(PromoteResult):
+    """``mlviews rollback VIEW``."""
+
+
+class PinResult(_Result):
+    """``mlviews pin VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    pinned: bool
+
+
+class RemoveResult(_Result):
+    """``mlviews remove VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    bytes: int = Field(description="Bytes that are free now; what others share is not.")
 
 
 class Finding(_Result):

@@ -11,7 +11,11 @@ from mlviews.cli.doctor import doctor
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
+from mlviews.cli.pin import pin
+from mlviews.cli.promote import promote
 from mlviews.cli.releases import releases
+from mlviews.cli.remove import remove
+from mlviews.cli.rollback import rollback
 from mlviews.cli.run import run
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
@@ -33,5 +37,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, promote, rollback, pin, remove):
     cli.add_command(command)

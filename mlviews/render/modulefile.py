@@ -28,22 +28,24 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": 
 _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
 
-def render_lua(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
+def render_lua(releases: Sequence[Release], gpus: Sequence[GpuLine] = (), *, gone: str = "") -> str:
     """Return the modulefile for Lmod.
 
     Args:
         releases: one release of a view, once for each platform that it has.
         gpus: what is known of its lock on the GPUs that it claims, and others.
+        gone: of a release that was removed, what whoever loads it is told; unloading it still works.
 
     Raises:
         FailedError: ``release-mixed`` or ``platform-unknown``.
     """
-    return escape.render("modulefile.lua", "lua", {**_values(releases, gpus), "extensions": _extensions(releases)})
+    values = {**_values(releases, gpus), "extensions": _extensions(releases), "gone": gone}
+    return escape.render("modulefile.lua", "lua", values)
 
 
-def render_tcl(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
+def render_tcl(releases: Sequence[Release], gpus: Sequence[GpuLine] = (), *, gone: str = "") -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
-    return escape.render("modulefile.tcl", "tcl", _values(releases, gpus))
+    return escape.render("modulefile.tcl", "tcl", {**_values(releases, gpus), "gone": gone})
 
 
 def version_file(release: str) -> str:
