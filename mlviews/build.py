@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 import mlviews
-from mlviews import usage
+from mlviews import inventory, usage
 from mlviews.activation import capture
+from mlviews.dressing import dress
 from mlviews.errors import RefusedError
 from mlviews.faces import write_default_faces, write_release_faces
-from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
 from mlviews.locking import Wishes, lock_views
 from mlviews.locks import announce, hold
-from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.render.setup_script import render_launch, render_setup
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
@@ -40,9 +37,6 @@ if TYPE_CHECKING:
     from mlviews.sitespec import SiteSpec
 
 __all__ = ["Built", "build"]
-
-# CEP 22: conda and mamba then refuse to change the environment, and say this.
-_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +102,11 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
     _install(job, lock, prefix)
-    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
-    write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
     release = _release(job, lock, name, prefix)
-    write_atomically(prefix / "setup.sh", render_setup(release))
-    write_atomically(prefix / "launch", render_launch(release), executable=True)
+    dress(prefix, release, lock_file.read_text(encoding="utf-8"))
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
+    release = release.model_copy(update={"files": inventory.write(prefix)})
     usage.write(prefix, usage.measure(prefix))
     job.store.mark_unpublished(view, name)
     job.store.record(release)

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews import history
 from mlviews.errors import RefusedError
 from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.gone import is_gone
 from mlviews.locks import announce
 from mlviews.removal import remove as remove_release
+from mlviews.repair import repair
+from mlviews.store import RECORD
+from mlviews.verify import verify
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from mlviews.progress import Progress
+    from mlviews.site import Site
     from mlviews.store import Store
+    from mlviews.verify import Fault, Verified
 
-__all__ = ["pin", "promote", "remove", "rollback"]
+__all__ = ["Checked", "check", "pin", "promote", "remove", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found of one platform of a release.
+
+    Attributes:
+        found: what is not as it was built; after a repair, what still is not.
+        repaired: what was not, and is again.
+    """
+
+    release: str
+    platform: str
+    found: Verified
+    repaired: tuple[Fault, ...] = ()
 
 
 def promote(store: Store, view: str, release: str, *, progress: Progress) -> str | None:
@@ -74,11 +97,59 @@ def remove(store: Store, view: str, release: str, *, progress: Progress) -> int:
         return remove_release(store, view, release, datetime.now(timezone.utc))
 
 
+def check(store: Store, site: Site, view: str, release: str | None, *, mend: bool, progress: Progress) -> list[Checked]:
+    """Verify one release of a view, or all; repair what is damaged where that is wanted.
+
+    Raises:
+        RefusedError: there is no such release; or the lock is lost that a repair needs.
+        FailedError: an archive cannot be had, or the disk failed.
+    """
+    if not mend:
+        return [_check(prefix, progress) for prefix in _prefixes(store, view, release)]
+    with _locked(store, view, progress):
+        checked = [_check(prefix, progress) for prefix in _prefixes(store, view, release)]
+        return [_repair(store, site, view, one, progress) if one.found.faults else one for one in checked]
+
+
+def _check(prefix: Path, progress: Progress) -> Checked:
+    return Checked(prefix.parent.name, prefix.name, verify(prefix, progress=progress))
+
+
+def _repair(store: Store, site: Site, view: str, one: Checked, progress: Progress) -> Checked:
+    release = store.entry(view, one.release).platforms.get(one.platform)
+    if release is None or any(fault.path == RECORD for fault in one.found.faults):
+        return one  # what says how to repair is itself damaged
+    left, repaired = repair(store, site, release, one.found, progress=progress)
+    return replace(one, found=left, repaired=repaired)
+
+
+def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
+    """Return what can be verified: also where ``release.json`` is damaged, or lost of what must be a release."""
+    folder, default = store.view_folder(view), store.default(view)
+    names = store.folders(view) if release is None else (release,)
+    found = [
+        path
+        for name in names
+        if name in store.folders(view) and not is_gone(folder, name)
+        for path in sorted((folder / name).iterdir())
+        if path.is_dir() and ((path / RECORD).is_file() or name == default or store.is_pinned(view, name))
+    ]
+    if not found and release is not None:
+        store.existing(view, release)
+    if not found:
+        raise _nothing(store, view)
+    return found
+
+
+def _nothing(store: Store, view: str) -> RefusedError:
+    return RefusedError(
+        "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
+    )
+
+
 def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[None]:
     if not store.view_folder(view).is_dir():  # a mistyped name must not leave a folder
-        raise RefusedError(
-            "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
-        )
+        raise _nothing(store, view)
     return store.view_lock(view, waiting=announce(progress, view))
 
 

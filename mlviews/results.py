@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
     "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RollbackResult", "ShowResult", "SmokeResult",
-    "ViewLine",
+    "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -256,6 +256,35 @@ class RemoveResult(_Result):
     view: str
     release: str
     bytes: int = Field(description="Bytes that are free now; what others share is not.")
+
+
+class FaultLine(_Result):
+    """One thing in a release that is not as it was built."""
+
+    path: str
+    kind: Literal["changed", "missing", "extra", "link", "mode"] = Field(
+        description="link: it leads elsewhere, or a file and a link stand in each other's place."
+    )
+    package: str = Field(description="Whose it is; empty for what the build wrote and what nobody knows.")
+
+
+class VerifiedRelease(_Result):
+    """What `verify` found of one platform of a release."""
+
+    release: str
+    platform: str
+    files: int = Field(description="Files and links that were looked at.")
+    bytes: int = Field(description="Bytes that were read.")
+    whole: bool = Field(description="False where a damaged record kept others from being judged.")
+    faults: list[FaultLine]
+    repaired: list[FaultLine]
+
+
+class VerifyResult(_Result):
+    """``mlviews verify VIEW[/RELEASE]``."""
+
+    view: str
+    releases: list[VerifiedRelease]
 
 
 class Finding(_Result):

@@ -15,9 +15,10 @@ from pydantic_core import from_json
 
 from mlviews.errors import MlviewsError
 from mlviews.files import write_atomically
+from mlviews.tree import is_folder, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["Linked", "Usage", "forget", "measure", "read", "shared_bytes", "write"]
@@ -61,7 +62,9 @@ def measure(prefix: Path) -> Usage:
     owner = {path: name for name, paths in _packages(prefix).items() for path in paths}
     own = 0
     linked: dict[str, Linked] = {}
-    for path, status in _files(str(prefix)):
+    for path, status in walk(prefix):
+        if is_folder(status):
+            continue
         package = owner.get(path)
         if status.st_nlink == 1 or package is None:
             own += status.st_size
@@ -120,13 +123,3 @@ def _packages(prefix: Path) -> Mapping[str, list[str]]:
         with suppress(OSError, ValueError, LookupError, TypeError):
             found[path.stem] = [str(name) for name in from_json(path.read_bytes())["files"]]
     return found
-
-
-def _files(prefix: str, inside: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(f"{prefix}/{inside}") as entries:
-        for entry in entries:
-            path = f"{inside}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(prefix, f"{path}/")
-            else:
-                yield path, entry.stat(follow_symlinks=False)

@@ -20,6 +20,7 @@ from mlviews.cli.run import run
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
 from mlviews.cli.verb import shared_options
+from mlviews.cli.verify import verify
 
 __all__ = ["cli"]
 
@@ -37,5 +38,21 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, promote, rollback, pin, remove):
+for command in (
+    list_views,
+    show,
+    new,
+    doctor,
+    lock,
+    diff,
+    build,
+    run,
+    smoke,
+    releases,
+    promote,
+    rollback,
+    pin,
+    remove,
+    verify,
+):
     cli.add_command(command)
