@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["Change", "former", "left", "note", "read", "settle"]
+__all__ = ["FILE", "Change", "former", "left", "note", "read", "settle"]
 
-_FILE = ".history.json"
+FILE = ".history.json"
 _LONGEST = 500
 
 
@@ -85,7 +85,7 @@ def read(view_folder: Path) -> tuple[Change, ...]:
     except OSError:
         default, made = None, 0.0
     try:
-        noted = _Changes.validate_json((view_folder / _FILE).read_bytes())
+        noted = _Changes.validate_json((view_folder / FILE).read_bytes())
     except (OSError, ValidationError):
         noted = ()
     return settle(noted, default, datetime.fromtimestamp(made, timezone.utc))
@@ -102,4 +102,4 @@ def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
     if before == after:
         return
     changes = (*changes, Change(at=now, before=before, after=after, back=back))
-    write_atomically(view_folder / _FILE, _Changes.dump_json(changes[-_LONGEST:], indent=1).decode() + "\n")
+    write_atomically(view_folder / FILE, _Changes.dump_json(changes[-_LONGEST:], indent=1).decode() + "\n")

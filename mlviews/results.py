@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RollbackResult", "ShowResult", "SmokeResult",
-    "VerifyResult", "ViewLine",
+    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "ListResult", "LockResult", "LockState", "NewResult",
+    "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -256,6 +256,40 @@ class RemoveResult(_Result):
     view: str
     release: str
     bytes: int = Field(description="Bytes that are free now; what others share is not.")
+
+
+class KeptRelease(_Result):
+    """A release that stays."""
+
+    view: str
+    release: str
+    why: str
+
+
+class RemovedRelease(_Result):
+    """A release that goes."""
+
+    view: str
+    release: str
+
+
+class BusyView(_Result):
+    """A view that is left alone, since somebody is at work on it."""
+
+    view: str
+    holder: str
+
+
+class GcResult(_Result):
+    """``mlviews gc``."""
+
+    dry_run: bool = Field(alias="dry-run", description="Whether nothing was changed.")
+    removed: list[RemovedRelease]
+    kept: list[KeptRelease]
+    busy: list[BusyView]
+    debris: list[str] = Field(description="What processes that died had left.")
+    cache: list[str] = Field(description="Packages in the cache that no release has.")
+    bytes: int = Field(description="Bytes that are free then; of what has several names, only what loses them all.")
 
 
 class FaultLine(_Result):

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["LOCK", "RECORD", "ReleaseEntry", "Store"]
+__all__ = ["KEPT", "LOCK", "RECORD", "ReleaseEntry", "Store"]
 
 LOCK = ".lock"
 RECORD = "release.json"
 PINNED = "pinned"
 UNPUBLISHED = ".unpublished"
+KEPT = frozenset({LOCK, UNPUBLISHED, history.FILE})
+"""Hidden names in a view's folder that are no debris."""
 _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 

@@ -8,6 +8,7 @@ from mlviews import __version__
 from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
+from mlviews.cli.gc import gc
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
@@ -39,20 +40,7 @@ def cli() -> None:
 
 
 for command in (
-    list_views,
-    show,
-    new,
-    doctor,
-    lock,
-    diff,
-    build,
-    run,
-    smoke,
-    releases,
-    promote,
-    rollback,
-    pin,
-    remove,
-    verify,
+    *(list_views, show, new, doctor, lock, diff, build, run, smoke),
+    *(releases, promote, rollback, pin, remove, verify, gc),
 ):
     cli.add_command(command)
