@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-__all__ = ["Activation", "Release", "ReleasePackage"]
+from mlviews.errors import RefusedError
+from mlviews.running import launcher
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Activation", "Release", "ReleasePackage", "find_release"]
 
 # Lmod 8.6 and environment-modules 5.2 run what follows a newline in a variable's value as a command: no release holds
 # control characters.
@@ -45,7 +51,8 @@ class Release(_Frozen):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
-    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing.
+    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
+    ``some_gpus_only`` why a package may serve only some of ``gpus``.
     """
 
     mlviews: str
@@ -61,8 +68,31 @@ class Release(_Frozen):
     glibc: str | None = None
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
+    some_gpus_only: dict[Text, Text] = {}
     requested: tuple[str, ...] = ()
     gaps: dict[Text, Text] = {}
     absent: dict[Text, Text] = {}
     packages: tuple[ReleasePackage, ...] = ()
     activation: Activation
+
+
+def find_release(root: Path, label: str) -> tuple[Path, Release]:
+    """Return where a release for this host lies, and what it is.
+
+    Args:
+        root: the site's root.
+        label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
+
+    Raises:
+        RefusedError: there is no such release, or its record cannot be read.
+    """
+    name, _, chosen = label.partition("/")
+    prefix = launcher(root, name, chosen or None).parent
+    try:
+        return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            "release-broken",
+            f"{prefix / 'release.json'} cannot be read",
+            f"Build it again: `mlviews build {name}`.",
+        ) from error
