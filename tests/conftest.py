@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
     Packages = Mapping[str, Mapping[str, list[str]]]
 
@@ -63,6 +65,17 @@ def require() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def binaries() -> ModuleType:
+    """What writes CUDA's binaries: ``tests/gpus/binaries.py``."""
+    spec = importlib.util.spec_from_file_location("binaries", HERE / "gpus/binaries.py")
+    assert spec
+    assert spec.loader
+    module = sys.modules["binaries"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 # A conda channel

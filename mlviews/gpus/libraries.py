@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -32,6 +33,7 @@ _LINKED, _LOOSE = ".nv_fatbin", "__nv_relfatbin"
 _DATA = (".rodata", ".lrodata", ".data", ".ldata")
 _MOST_SECTIONS = 10_000
 _LARGEST_CUBIN = 1 << 28
+_MOST_HEADERS = 1 << 26
 
 # Libraries whose soname is CUDA's major version: the toolkit that a binary was linked against.
 _TOOLKIT = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)\.so\.(\d{2})(?:\.[\d.]+)?")
@@ -87,7 +89,7 @@ def read_code(path: Path) -> DeviceCode | None:
             return None
         if HEADER.unpack(start)[2] == CUDA_MACHINE:
             return _cubin(read(0, min(size, _LARGEST_CUBIN)))
-        return _library(file, read, path.name)
+        return _library(read, path.name, size)
 
 
 def _cubin(image: bytes) -> DeviceCode:
@@ -95,9 +97,9 @@ def _cubin(image: bytes) -> DeviceCode:
     return DeviceCode(linked=(module,), cuda=_cuda([module], ()))
 
 
-def _library(file: BinaryIO, read: Read, name: str) -> DeviceCode | None:
+def _library(read: Read, name: str, size: int) -> DeviceCode | None:
     try:
-        elf = ELFFile(file)
+        elf = ELFFile(io.BufferedReader(_Frugal(read, size)))
         if elf["e_type"] not in {"ET_DYN", "ET_EXEC"}:  # an object file, which nothing loads
             return None
         if elf.num_sections() > _MOST_SECTIONS:
@@ -107,12 +109,44 @@ def _library(file: BinaryIO, read: Read, name: str) -> DeviceCode | None:
             for section in elf.iter_sections("SHT_PROGBITS")
             if section.name in {_LINKED, _LOOSE, *_DATA}
         }
+        if any(end > size for _, end in sections.values()):
+            raise BrokenCodeError("cut off")
         if not sections.keys() & {_LINKED, _LOOSE}:
             return None
         needed = (name, *_needed(elf))
     except _ELF_FAULTS as error:
         raise BrokenCodeError(f"no whole ELF file ({error})") from error
     return _gather(sections, read, needed)
+
+
+class _Frugal(io.RawIOBase):
+    """A file's bytes as a stream that ends the work once much more was read than a library's headers take.
+
+    pyelftools follows what a file says: strings without an end, thousands of times.
+    """
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read, self._size = read, size
+        self._at, self._left = 0, _MOST_HEADERS
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._read(self._at, len(buffer))
+        self._at += len(content)
+        self._left -= len(content)
+        if self._left < 0:
+            raise BrokenCodeError("headers without an end")
+        buffer[: len(content)] = content
+        return len(content)
 
 
 def _needed(elf: ELFFile) -> list[str]:
