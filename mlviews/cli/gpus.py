@@ -70,6 +70,7 @@ def _folder(app: App, target: str) -> tuple[Path, Release | None]:
     return find_release(app.root, target)
 
 
+_WIDE = 110  # columns; what libraries were made for is left to --json where it would squeeze the answers
 _WAYS = {"native": "[green]native[/]", "ptx": "[yellow]PTX[/]", "none": "[red]no[/]"}
 
 
@@ -77,7 +78,7 @@ def _write(console: Console, result: GpusResult) -> None:
     from rich.markup import escape
 
     if result.packages:
-        console.print(_libraries(result))
+        console.print(_libraries(result, details=console.width >= _WIDE))
         console.print()
         console.print(_verdicts(result))
     else:
@@ -92,7 +93,7 @@ def _write(console: Console, result: GpusResult) -> None:
         console.print(f"[yellow]not read[/] {escape(path)}: {escape(why)}", soft_wrap=True)
 
 
-def _libraries(result: GpusResult) -> Table:
+def _libraries(result: GpusResult, *, details: bool) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
@@ -100,7 +101,8 @@ def _libraries(result: GpusResult) -> Table:
     table.add_column("Library", overflow="fold")
     for verdict in result.gpus:
         table.add_column(verdict.gpu, no_wrap=True)
-    table.add_column("Made for", overflow="fold")
+    if details:
+        table.add_column("Made for", overflow="fold")
     for package in result.packages:
         rows = _alike(library for library in result.libraries if library.package == package.package)
         table.add_row(f"[bold]{escape(package.package)}[/]", *(_WAYS[served.way] for served in package.gpus))
@@ -108,7 +110,7 @@ def _libraries(result: GpusResult) -> Table:
             name = escape(Path(library.path).name) + (f" and {more} alike" if more else "")
             # Beside what the package does as a whole, a library that does nothing is no fault.
             ways = (_WAYS[served.way] if served.way != "none" else "[dim]-[/]" for served in library.gpus)
-            table.add_row(f"  {name}", *ways, _targets(library.code))
+            table.add_row(f"  {name}", *ways, *([_targets(library.code)] if details else ()))
     return table
 
 
