@@ -104,13 +104,14 @@ def _library(read: Read, name: str, size: int) -> DeviceCode | None:
             return None
         if elf.num_sections() > _MOST_SECTIONS:
             raise BrokenCodeError(f"more than {_MOST_SECTIONS} sections")
-        sections = {
+        spans = {
             section.name: (section["sh_offset"], section["sh_offset"] + section["sh_size"])
-            for section in elf.iter_sections("SHT_PROGBITS")
-            if section.name in {_LINKED, _LOOSE, *_DATA}
+            for section in elf.iter_sections()
+            if section["sh_type"] != "SHT_NOBITS"
         }
-        if any(end > size for _, end in sections.values()):
+        if any(end > size for _, end in spans.values()):
             raise BrokenCodeError("cut off")
+        sections = {name: span for name, span in spans.items() if name in {_LINKED, _LOOSE, *_DATA}}
         if not sections.keys() & {_LINKED, _LOOSE}:
             return None
         needed = (name, *_needed(elf))

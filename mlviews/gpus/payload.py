@@ -21,8 +21,8 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
 _PROGRAM_BITS, _EXECUTABLE = 1, 4  # SHT_PROGBITS, SHF_EXECINSTR
 _COMPATIBILITY = 0x7000_0086  # SHT of .nv.compat
 
-# Compilers put an empty piece wherever a source file has nothing for an architecture; the largest seen has 1.6 kB.
-_HOLLOW_AT_MOST = 1 << 13
+# Compilers put an empty piece wherever a source file has nothing for an architecture; the largest seen has 11 kB.
+_HOLLOW_AT_MOST = 1 << 14
 
 
 def is_hollow(entry: Entry, read: Read) -> bool:
@@ -70,7 +70,8 @@ def _unpack(packed: bytes, entry: Entry) -> bytes:
         content: bytes = lz4.block.decompress(packed, uncompressed_size=entry.unpacked)
         return content
     if entry.packing == "zstd":
-        return zstandard.ZstdDecompressor().decompressobj().decompress(packed)[:_HOLLOW_AT_MOST]
+        with zstandard.ZstdDecompressor().stream_reader(packed) as stream:  # no more of it than it may be
+            return stream.read(_HOLLOW_AT_MOST)
     return packed
 
 

@@ -58,6 +58,13 @@ def test_code_that_no_driver_takes_by_itself_is_passed_over(binaries: Any) -> No
     assert read(content) == [["sm_90"]]
 
 
+@pytest.mark.parametrize("start", [b"\x01\x5a\xe5\x1e\x01\x00", b"\x50\xed\x55\xba\x02\x00"], ids=["magic", "version"])
+def test_a_container_of_another_kind_is_not_guessed_at(binaries: Any, start: bytes) -> None:
+    content = start + binaries.container(binaries.Piece("sm_70"))[len(start) :]
+    with pytest.raises(BrokenCodeError, match="known kind"):
+        read(content)
+
+
 def test_what_came_before_the_damage_is_given(binaries: Any) -> None:
     content = binaries.container(binaries.Piece("sm_70")) + b"\x01" * 200
     found = modules(reader(content), 0, len(content))

@@ -98,6 +98,16 @@ def test_a_library_cut_off_is_damaged(code, binaries):
             code(content[:length])
 
 
+def test_a_library_whose_headers_come_first_is_damaged_too_where_it_is_cut_off(code, binaries):
+    content = bytearray(binaries.library(binaries.container(binaries.Piece("sm_70"))))
+    headers = content[int.from_bytes(content[40:48], "little") :]
+    content[64 : 64 + len(headers)] = headers
+    content[40:48] = (64).to_bytes(8, "little")
+    assert targets(code(bytes(content)).linked) == [["sm_70"]]
+    with pytest.raises(BrokenCodeError, match="cut off"):
+        code(bytes(content[:1200]))
+
+
 @pytest.mark.parametrize(
     ("pieces", "needed", "cuda"),
     [

@@ -41,7 +41,9 @@ def test_links_to_a_library_count_once_under_its_own_name(tree):
 def test_loops_end(tree):
     (tree / "lib/up").symlink_to("..")
     (tree / "self").symlink_to("self")
+    (tree / "top").symlink_to(".")
     assert list(found(tree)) == ["lib/liba.so.1.2"]
+    assert set(scan(tree).unread) == {"self"}
 
 
 def test_a_tree_of_links_is_followed(tree, tmp_path):
