@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["Library", "Scan", "scan"]
 
 _SMALLEST = 1024  # no library with code in it is smaller
+
+# Sources, texts and data: on CVMFS to open a file is to fetch it, and an LCG view has hundreds of thousands.
+_NO_LIBRARIES = frozenset({
+    ".a", ".bz2", ".c", ".cc", ".cmake", ".cpp", ".csv", ".css", ".cu", ".cuh", ".cxx", ".f90", ".gif", ".gz", ".h", ".hh",
+    ".hpp", ".htm", ".html", ".hxx", ".inc", ".ipynb", ".jpg", ".js", ".json", ".la", ".log", ".map", ".md", ".mo", ".npy",
+    ".npz", ".o", ".pc", ".pcm", ".pdf", ".php", ".pl", ".pm", ".png", ".po", ".proto", ".ps", ".pxd", ".py", ".pyc",
+    ".pyi", ".pyx", ".qml", ".root", ".rst", ".sh", ".sql", ".svg", ".tcl", ".tex", ".toml", ".ts", ".ttf", ".txt",
+    ".whl", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
+})  # fmt: skip
 _NO_FOLDERS = ("/dev", "/proc", "/sys")  # a link into these leads out of any file system that holds libraries
 _AT_ONCE = 8  # a network file system answers several reads as fast as one
 
@@ -154,7 +163,7 @@ class _Walk:
     def _file(self, path: Path, found: os.stat_result, *, linked: bool) -> None:
         if _is_record(path):
             self.records.append(path)
-        elif found.st_size >= _SMALLEST:
+        elif found.st_size >= _SMALLEST and path.suffix.lower() not in _NO_LIBRARIES:
             key = (found.st_dev, found.st_ino)
             if key not in self.files or (key in self._links and not linked):
                 self.files[key] = path

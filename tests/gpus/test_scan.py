@@ -38,6 +38,15 @@ def test_links_to_a_library_count_once_under_its_own_name(tree):
     assert next(iter(found(tree))) in {"lib/liba.so.1.2", "lib/liba.so.9"}
 
 
+def test_sources_and_data_are_not_opened(tree, binaries):
+    for name in ("a.py", "a.hpp", "a.JSON", "a.a"):
+        (tree / name).write_bytes((tree / "lib/liba.so.1.2").read_bytes())
+    for name in ("tool", "k.cubin"):
+        (tree / name).write_bytes(binaries.library(binaries.container(binaries.Piece("sm_70"))))
+    assert set(found(tree)) == {"lib/liba.so.1.2", "tool", "k.cubin"}
+    assert scan(tree).files == 3
+
+
 def test_loops_end(tree):
     (tree / "lib/up").symlink_to("..")
     (tree / "self").symlink_to("self")
