@@ -77,6 +77,8 @@ _WAYS = {"native": "[green]native[/]", "ptx": "[yellow]PTX[/]", "none": "[red]no
 def _write(console: Console, result: GpusResult) -> None:
     from rich.markup import escape
 
+    if result.view:
+        console.print(f"[bold]{escape(result.view)}[/] {escape(result.release or '')}")
     if result.packages:
         console.print(_libraries(result, details=console.width >= _WIDE))
         console.print()
@@ -116,9 +118,10 @@ def _libraries(result: GpusResult, *, details: bool) -> Table:
 
 def _alike(libraries: Iterable[LibraryServing]) -> list[tuple[LibraryServing, int]]:
     """Return one library for all of a package that were made for the same, with the number of the others."""
-    groups: dict[str, list[LibraryServing]] = {}
+    groups: dict[tuple[str, ...], list[LibraryServing]] = {}
     for library in libraries:
-        groups.setdefault(_targets(library.code), []).append(library)
+        key = (_targets(library.code), *(served.way for served in library.gpus))
+        groups.setdefault(key, []).append(library)
     return [(group[0], len(group) - 1) for group in groups.values()]
 
 

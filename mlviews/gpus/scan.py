@@ -29,9 +29,9 @@ _SMALLEST = 1024  # no library with code in it is smaller
 _NO_LIBRARIES = frozenset({
     ".a", ".bz2", ".c", ".cc", ".cmake", ".cpp", ".csv", ".css", ".cu", ".cuh", ".cxx", ".f90", ".gif", ".gz", ".h",
     ".hh", ".hpp", ".htm", ".html", ".hxx", ".inc", ".ipynb", ".jpg", ".js", ".json", ".la", ".log", ".map", ".md",
-    ".mo", ".npy", ".npz", ".o", ".pc", ".pcm", ".pdf", ".php", ".pl", ".pm", ".png", ".po", ".proto", ".ps", ".pxd", ".py", ".pyc",
-    ".pyi", ".pyx", ".qml", ".root", ".rst", ".sh", ".sql", ".svg", ".tcl", ".tex", ".toml", ".ts", ".ttf", ".txt",
-    ".whl", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
+    ".mo", ".npy", ".npz", ".o", ".pc", ".pcm", ".pdf", ".php", ".pl", ".pm", ".png", ".po", ".proto", ".ps", ".pxd",
+    ".py", ".pyc", ".pyi", ".pyx", ".qml", ".root", ".rst", ".sh", ".sql", ".svg", ".tcl", ".tex", ".toml", ".ts",
+    ".ttf", ".txt", ".whl", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
 })  # fmt: skip
 _NO_FOLDERS = ("/dev", "/proc", "/sys")  # a link into these leads out of any file system that holds libraries
 _AT_ONCE = 8  # a network file system answers several reads as fast as one
