@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def tools(wheels: Path) -> Path:
-    folder = wheels / "nvidia/cu13/bin"
+def tools(cuda_wheels: Path) -> Path:
+    folder = cuda_wheels / "nvidia/cu13/bin"
     for name in ("cuobjdump", "ptxas", "fatbinary"):
         (folder / name).chmod(0o755)
     return folder
@@ -71,23 +71,23 @@ def listed(tools: Path, path: Path) -> Counter[str]:
 
 
 @pytest.mark.parametrize("library", ["nvjpeg/lib/libnvjpeg.so.12", "cu13/lib/libnvjpeg.so.13"])
-def test_a_library_holds_what_cuobjdump_lists(wheels, tools, library):
-    path = wheels / "nvidia" / library
+def test_a_library_holds_what_cuobjdump_lists(cuda_wheels, tools, library):
+    path = cuda_wheels / "nvidia" / library
     expected = listed(tools, path)
     assert sum(expected.values()) > 50
     assert read(path) == expected
 
 
-def test_a_library_of_cuda_11_holds_what_its_cuobjdump_listed(wheels):
+def test_a_library_of_cuda_11_holds_what_its_cuobjdump_listed(cuda_wheels):
     # cuobjdump 12.4.99 lists so; 13.4 refuses a file with sm_35 in it.
     machine = dict.fromkeys(f"elf sm_{one}" for one in (35, 37, 50, 52, 60, 61, 70, 75, 80, 86, 89, 90))
-    assert read(wheels / "nvidia/nvjpeg/lib/libnvjpeg.so.11") == {**dict.fromkeys(machine, 9), "ptx sm_90": 8}
+    assert read(cuda_wheels / "nvidia/nvjpeg/lib/libnvjpeg.so.11") == {**dict.fromkeys(machine, 9), "ptx sm_90": 8}
 
 
-def test_cuda_13_left_v100_behind(wheels):
+def test_cuda_13_left_v100_behind(cuda_wheels):
     served = {
         line.package: {served.gpu: served.way for served in line.gpus}
-        for line in survey(scan(wheels).libraries).packages
+        for line in survey(scan(cuda_wheels).libraries).packages
     }
     usual = {"V100": "native", "T4": "native", "A100": "native", "L4": "native", "H100": "native"}
     assert served == {
@@ -97,8 +97,8 @@ def test_cuda_13_left_v100_behind(wheels):
     }
 
 
-def test_the_cuda_that_built_a_library_is_told(wheels):
-    found = {library.path.rpartition(".")[2]: library.code.cuda for library in scan(wheels).libraries}
+def test_the_cuda_that_built_a_library_is_told(cuda_wheels):
+    found = {library.path.rpartition(".")[2]: library.code.cuda for library in scan(cuda_wheels).libraries}
     assert found == {"11": "11.8", "12": "12.9", "13": "13.0"}
 
 

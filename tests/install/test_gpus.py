@@ -62,6 +62,21 @@ def test_a_package_may_be_excused(gpu_view, builder):
     assert "some-gpus-only" in builder("show", "demo").out
 
 
+@pytest.mark.parametrize(
+    ("library", "refused"), [("nvjpeg/lib/libnvjpeg.so.12", False), ("cu13/lib/libnvjpeg.so.13", True)]
+)
+def test_cuda_13_is_refused_where_v100_is_named(builder, shelf, cuda_wheels, library, refused):
+    content = (cuda_wheels / "nvidia" / library).read_bytes()
+    shelf.add("libnvjpeg", subdir="linux-64", files={f"lib/{Path(library).name}": content})
+    hardware = {"glibc": "2.34", "cuda": "13.0", "gpus": ["V100", "T4"]}
+    builder.recipes.recipe("demo", "python", "greet", "libnvjpeg", hardware=hardware)
+    built = builder("build", "demo", "--json")
+    assert set(built.codes) == ({"gpu-not-served"} if refused else set()), built.out
+    if refused:
+        assert "V100 (sm_70)" in built.out
+        assert "T4" not in built.out
+
+
 def test_a_view_that_names_no_gpu_is_not_judged(gpu_view):
     assert gpu_view("sm_35", gpus=()).code == 0
 
