@@ -13,6 +13,8 @@ from mlviews.activation import capture
 from mlviews.dressing import dress
 from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.gpus.scan import scan
+from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
 from mlviews.locking import Wishes, lock_views
@@ -73,7 +75,8 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
-        RefusedError: the lock is stale, the view cannot be solved or is not for this host, or a first check failed.
+        RefusedError: the lock is stale, the view cannot be solved or is not for this host, its binaries
+            do not serve a GPU that the recipe names, or a first check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
@@ -104,6 +107,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     _install(job, lock, prefix)
     release = _release(job, lock, name, prefix)
     dress(prefix, release, lock_file.read_text(encoding="utf-8"))
+    _refuse_unserved(job, release, prefix)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
@@ -174,6 +178,7 @@ def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
         glibc=spec.hardware.glibc,
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
+        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
         absent=dict(job.view.absent),
@@ -194,6 +199,20 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
             f"the new release of {view} failed its first checks and was not recorded",
             "Fix the recipe and lock again; the default is what it was.",
             faults=tuple(f"{check.name}: {check.reason}" for check in failed),
+        )
+
+
+def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
+    """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
+    if not release.gpus:
+        return
+    judged = survey(scan(prefix, progress=job.progress).libraries, release.gpus, some=release.some_gpus_only)
+    if judged.failures:
+        raise RefusedError(
+            "gpu-not-served",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not recorded",
+            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            faults=judged.failures,
         )
 
 

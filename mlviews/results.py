@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult",
-    "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
+    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "GpusResult", "ListResult", "LockResult", "LockState",
+    "NewResult", "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult",
+    "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -101,6 +101,7 @@ class ShowResult(_Result):
     pypi: list[AskedPackage]
     gaps: list[Why]
     cpu_only: list[Why] = Field(alias="cpu-only")
+    some_gpus_only: list[Why] = Field(alias="some-gpus-only")
     smoke: list[str]
     lock: ShownLock
     gpus: list[GpuLine] = Field(description="What proves this lock on the GPUs that the recipe names, and others.")
@@ -195,6 +196,67 @@ class BuildResult(_Result):
     gaps: dict[str, str]
     absent: dict[str, str]
     checks: list[CheckLine]
+
+
+Way = Literal["native", "ptx", "none"]
+
+
+class CodeLine(_Result):
+    """Pieces of device code of one kind in a library."""
+
+    kind: Literal["machine", "ptx"] = Field(description="Machine code, or PTX, which the driver compiles.")
+    target: str = Field(description="What it was made for, such as `sm_90a` or `compute_90`.")
+    isa: str | None = Field(description="Version of the PTX ISA; null for machine code.")
+    modules: int = Field(description="How many modules of the library hold it.")
+    linked: bool = Field(description="False for code that the driver links as it loads it, by way of the PTX.")
+
+
+class GpuServed(_Result):
+    """How something serves a GPU."""
+
+    gpu: str
+    way: Way = Field(description="Machine code that the GPU runs, PTX that the driver compiles for it, or nothing.")
+    driver: str | None = Field(description="The oldest driver that will do; null where none, or where it is not known.")
+
+
+class LibraryServing(_Result):
+    """The device code of one file."""
+
+    path: str
+    package: str
+    cuda: str = Field(description="The oldest CUDA that can have built it; empty where it does not tell.")
+    code: list[CodeLine]
+    gpus: list[GpuServed]
+    fault: str = Field(description="Why it could not be read to its end; empty where it was.")
+
+
+class PackageServing(_Result):
+    """What the libraries of a package do for each GPU together: the best of them counts."""
+
+    package: str
+    gpus: list[GpuServed]
+    why_some: str = Field(alias="why-some", description="Why it may lack GPUs that are asked for; empty: it may not.")
+
+
+class GpuVerdict(GpuServed):
+    """What all packages do for a GPU together: the worst of them counts, but for those that may lack it."""
+
+    compute: int = Field(description="Compute capability, 70 for 7.0.")
+    asked: bool = Field(description="Whether the release or `--gpu` names it: it must then be served.")
+    lacking: list[str] = Field(description="Packages that hold device code and none for this GPU.")
+
+
+class GpusResult(_Result):
+    """``mlviews gpus``; view and release are null for a folder."""
+
+    folder: str
+    view: str | None
+    release: str | None
+    files: int = Field(description="How many files were looked at.")
+    gpus: list[GpuVerdict]
+    packages: list[PackageServing]
+    libraries: list[LibraryServing]
+    unread: dict[str, str] = Field(description="What could not be read, with the reason.")
 
 
 class ReleaseLine(_Result):

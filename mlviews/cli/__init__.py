@@ -9,6 +9,7 @@ from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.gc import gc
+from mlviews.cli.gpus import gpus
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
@@ -41,7 +42,7 @@ def cli() -> None:
 
 
 for command in (
-    *(list_views, show, new, doctor, lock, diff, build, run, smoke),
+    *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
     *(releases, promote, rollback, pin, remove, verify, gc, render),
 ):
     cli.add_command(command)
