@@ -28,7 +28,11 @@ CLASSICAL = (
     *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
     *("onnx", "onnxruntime", "pyhf", "scikit-learn", "uproot", "xgboost-cpu"),
 )
-NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0")
+CUPY = ("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12")
+JAX = ("jax[cpu]",)
+NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
+NUMBA = ("numba", "numba-cuda")
+TENSORFLOW = ("tensorflow-cpu",)
 
 
 def _python(packages: tuple[str, ...]) -> Path:
@@ -55,8 +59,28 @@ def classical() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cupy() -> Path:
+    return _python(CUPY)
+
+
+@pytest.fixture(scope="session")
+def jax() -> Path:
+    return _python(JAX)
+
+
+@pytest.fixture(scope="session")
 def neural() -> Path:
     return _python(NEURAL)
+
+
+@pytest.fixture(scope="session")
+def numba() -> Path:
+    return _python(NUMBA)
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> Path:
+    return _python(TENSORFLOW)
 
 
 @dataclass

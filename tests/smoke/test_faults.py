@@ -125,6 +125,76 @@ CLASSICAL = {
     ),
 }
 
+JAX = {
+    ("jax-jit", "half precision in secret"): (
+        "jax",
+        """
+        product = module.numpy.matmul
+        def halved(x, y, **k):
+            if x.dtype != "float32":
+                return product(x, y, **k)
+            return product(x.astype("bfloat16"), y.astype("bfloat16"), **k).astype("float32")
+        module.numpy.matmul = halved
+        """,
+        "cpu float32: off by",
+    ),
+    ("jax-jit", "nothing is compiled"): ("jax", "module.jit = lambda function: function", "traced and compiled"),
+    ("jax-jit", "a loop too short"): (
+        "jax",
+        (
+            "loop = module.lax.fori_loop; "
+            "module.lax.fori_loop = lambda start, end, *a, **k: loop(start, end - 1, *a, **k)"
+        ),
+        "loop: not exactly",
+    ),
+    ("jax-grad", "a wrong derivative"): (
+        "jax",
+        """
+        tanh = module.numpy.tanh
+        near = module.custom_jvp(tanh)
+        near.defjvp(lambda at, along: (tanh(at[0]), along[0] * (1 - 1.001 * tanh(at[0]) ** 2)))
+        module.numpy.tanh = near
+        """,
+        "gradient, first layer: off by",
+    ),
+    ("jax-grad", "NaN"): (
+        "jax",
+        "hessian = module.hessian; module.hessian = lambda f: lambda x: hessian(f)(x) * float('nan')",
+        "Hessian: off by nan",
+    ),
+}
+
+TENSORFLOW = {
+    ("tensorflow-matmul", "half precision in secret"): (
+        "tensorflow",
+        """
+        product = module.matmul
+        def halved(x, y):
+            return module.cast(product(module.cast(x, "bfloat16"), module.cast(y, "bfloat16")), x.dtype)
+        module.matmul = halved
+        """,
+        "cpu float64: off by",
+    ),
+    ("tensorflow-matmul", "an edge is lost"): (
+        "tensorflow",
+        (
+            "total = module.math.unsorted_segment_sum; "
+            "module.math.unsorted_segment_sum = lambda x, i, n: total(x[1:], i[1:], n)"
+        ),
+        "segments: not exactly",
+    ),
+    ("tensorflow-train", "another rate"): (
+        "keras.src.optimizers.sgd",
+        "made = module.SGD.__init__; module.SGD.__init__ = lambda self, rate: made(self, rate * 1.01)",
+        "first losses: off by",
+    ),
+    ("tensorflow-train", "no step is taken"): (
+        "keras.src.optimizers.adam",
+        "module.Adam.update_step = lambda self, gradient, variable, learning_rate: None",
+        "the loss is",
+    ),
+}
+
 NEURAL = {
     ("torch-matmul", "half precision in secret"): (
         "torch",
@@ -240,6 +310,17 @@ def test_a_check_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed("classical"), case[0], *CLASSICAL[case])
 
 
+@pytest.mark.parametrize("case", JAX, ids=_id)
+def test_a_check_of_jax_fails_with_a_fault_and_passes_without(case, bed):
+    _seed(bed("jax"), case[0], *JAX[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TENSORFLOW, ids=_id)
+def test_a_check_of_tensorflow_fails_with_a_fault_and_passes_without(case, bed):
+    _seed(bed("tensorflow"), case[0], *TENSORFLOW[case])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", NEURAL, ids=_id)
 def test_a_check_of_pytorch_fails_with_a_fault_and_passes_without(case, bed):
@@ -323,7 +404,7 @@ UNTRIED = {"pyroot-fit"}
 
 
 def test_every_check_has_a_fault():
-    seeded = {name for name, _ in (*CLASSICAL, *NEURAL)}
+    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *TENSORFLOW)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
     assert seeded | UNTRIED == set(PROGRAMS)

@@ -173,10 +173,7 @@ def test_every_name_has_its_program():
 
 
 # Checks that recipes name and nobody has written: smoke and build report them as errors. To be emptied.
-MISSING = {
-    "cupy-kernel", "jax-grad", "jax-jit", "numba-cuda", "tensorflow-matmul", "tensorflow-train", "torch-nccl",
-    "triton-kernel",
-}  # fmt: skip
+MISSING = {"cupy-kernel", "numba-cuda", "torch-nccl", "triton-kernel"}
 
 
 def test_the_recipes_checks_that_are_missing_are_known(repository):

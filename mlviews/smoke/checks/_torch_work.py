@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from _protocol import Check
 
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
-"""Unit roundoff: the largest relative error of rounding a number to the type (TF32 keeps 10 bits, as float16 does)."""
-
 
 class Bench:
     """A device to work on, and what is needed to prove work done there.

@@ -12,6 +12,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
+from _rounding import UNIT
 
 BATCH, IN, OUT, SIDE, KERNEL = 4, 8, 16, 24, 3
 WINOGRAD = 10
@@ -69,7 +70,7 @@ def _want(numpy: Any, name: str, image: Any, kernel: Any) -> tuple[Any, Any]:
 def _bound(numpy: Any, name: str, want: Any, size: Any, products: int) -> Any:
     accumulator = "float64" if name == "float64" else "float32"
     partial = numpy.abs(want) + size / products**0.5
-    return WINOGRAD * 8 * products**0.5 * work.UNIT[accumulator] * size + 4 * work.UNIT[name] * partial
+    return WINOGRAD * 8 * products**0.5 * UNIT[accumulator] * size + 4 * UNIT[name] * partial
 
 
 if __name__ == "__main__":
