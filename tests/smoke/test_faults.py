@@ -164,6 +164,36 @@ JAX = {
     ),
 }
 
+# In Numba's own simulator.
+NUMBA = {
+    ("numba-cuda", "an atomic count is lost"): (
+        "numba.cuda.simulator.kernelapi",
+        (
+            "add = module.FakeCUDAAtomic.add; "
+            "module.FakeCUDAAtomic.add = lambda self, array, i, value: add(self, array, i, value if i else 0)"
+        ),
+        "atomic counts: not exactly",
+    ),
+    ("numba-cuda", "a function is less exact"): (
+        "numba.cuda.simulator.kernelapi",
+        "import math; sine = math.sin; math.sin = lambda x: sine(x) * (1 + 1e-13)",
+        "functions: off by",
+    ),
+    ("numba-cuda", "NaN"): (
+        "numba.cuda.simulator.kernelapi",
+        """
+        import numpy
+        array = module.FakeCUDAShared.array
+        def spoilt(self, shape, dtype):
+            made = array(self, shape, dtype)
+            made.fill(numpy.nan)
+            return made
+        module.FakeCUDAShared.array = spoilt
+        """,
+        "block sums: off by nan",
+    ),
+}
+
 TENSORFLOW = {
     ("tensorflow-matmul", "half precision in secret"): (
         "tensorflow",
@@ -315,6 +345,13 @@ def test_a_check_of_jax_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed("jax"), case[0], *JAX[case])
 
 
+@pytest.mark.parametrize("case", NUMBA, ids=_id)
+def test_a_check_of_numba_fails_with_a_fault_and_passes_without(case, bed):
+    bed = bed("numba")
+    bed.environment["NUMBA_ENABLE_CUDASIM"] = "1"
+    _seed(bed, case[0], *NUMBA[case])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", TENSORFLOW, ids=_id)
 def test_a_check_of_tensorflow_fails_with_a_fault_and_passes_without(case, bed):
@@ -399,12 +436,30 @@ def test_a_gpu_that_onnx_runtime_does_not_take_is_a_failure(bed, fake_driver):
     assert (found.status, found.reason) == ("fail", "this build has no CUDA provider")
 
 
+def test_numbas_simulator_is_named_and_is_no_gpu(bed, fake_driver):
+    bed = bed("numba")
+    without = bed.run("numba-cuda")
+    bed.environment["NUMBA_ENABLE_CUDASIM"] = "1"
+    simulated, claimed = bed.run("numba-cuda"), bed.run("numba-cuda", claims_gpu=True)
+    bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
+    idle = bed.run("numba-cuda")
+    del bed.environment["NUMBA_ENABLE_CUDASIM"]
+    not_taken = bed.run("numba-cuda")
+
+    assert (without.status, without.reason) == ("skip", "the driver offers no GPU")
+    assert (simulated.status, simulated.device, claimed.status) == ("pass", "cpu", "skip")
+    assert simulated.reason.endswith("in Numba's simulator on the CPU, which proves nothing of a GPU")
+    assert idle.status == "fail"
+    assert idle.reason == "Numba's simulator does the work on the CPU, and the driver offers 1 GPU(s)"
+    assert not_taken.status == "fail"  # in the words of whichever library meets the driver first
+
+
 # ROOT comes from conda alone: where it is, its check passes or fails; no fault was ever seen to make it fail.
 UNTRIED = {"pyroot-fit"}
 
 
 def test_every_check_has_a_fault():
-    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *TENSORFLOW)}
+    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *NUMBA, *TENSORFLOW)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
     assert seeded | UNTRIED == set(PROGRAMS)
