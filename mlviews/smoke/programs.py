@@ -68,9 +68,11 @@ PROGRAMS: dict[str, Program] = {
         Program("torch-dataloader", gpu=True),
         Program("torch-errors", gpu=True),
         Program("torch-matmul", gpu=True),
+        Program("torch-nccl", gpu=True),
         Program("torch-reduction", gpu=True),
         Program("torch-resume", gpu=True),
         Program("torch-train", gpu=True, long=True),
+        Program("triton-kernel", gpu=True),
         Program("xgboost-train", gpu=True),
     )
 }

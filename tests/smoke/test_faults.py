@@ -308,6 +308,16 @@ NEURAL = {
         "empty = module.empty; module.empty = lambda *a, **k: empty(1)",
         "a petabyte",
     ),
+    ("torch-nccl", "nothing is shared"): (
+        "torch.distributed",
+        "module.all_reduce = lambda *a, **k: None",
+        "whole sum: not exactly",
+    ),
+    ("torch-nccl", "gradients are not shared"): (
+        "torch.nn.parallel",
+        "module.DistributedDataParallel = lambda model, **k: model",
+        "cpu gradient: off by",
+    ),
     ("torch-compile", "nothing is compiled"): (
         "torch",
         "module.compile = lambda model, **k: model",
@@ -327,6 +337,38 @@ NEURAL = {
             "module.checker.check_model = newer"
         ),
         "newer than",
+    ),
+}
+
+
+# In Triton's own interpreter.
+TRITON = {
+    ("triton-kernel", "a mask is dropped"): (
+        "triton.runtime.interpreter",
+        """
+        store = module.InterpreterBuilder.create_masked_store
+        def everywhere(self, pointers, value, mask, *a):
+            mask.data[:] = True
+            return store(self, pointers, value, mask, *a)
+        module.InterpreterBuilder.create_masked_store = everywhere
+        """,
+        "sum: not exactly",
+    ),
+    ("triton-kernel", "half precision in secret"): (
+        "triton.runtime.interpreter",
+        """
+        dot = module.InterpreterBuilder.create_dot
+        def halved(self, a, b, *rest):
+            a.data = a.data.astype("float16").astype(a.data.dtype)
+            return dot(self, a, b, *rest)
+        module.InterpreterBuilder.create_dot = halved
+        """,
+        "float32: off by",
+    ),
+    ("triton-kernel", "NaN"): (
+        "triton.runtime.interpreter",
+        "exp = module.np.exp; module.np.exp = lambda x: exp(x) * float('nan') if x.ndim == 1 else exp(x)",
+        "softmax: off by nan",
     ),
 }
 
@@ -362,6 +404,14 @@ def test_a_check_of_tensorflow_fails_with_a_fault_and_passes_without(case, bed):
 @pytest.mark.parametrize("case", NEURAL, ids=_id)
 def test_a_check_of_pytorch_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed("neural"), case[0], *NEURAL[case])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", TRITON, ids=_id)
+def test_a_check_of_triton_fails_with_a_fault_and_passes_without(case, bed):
+    bed = bed("neural")
+    bed.environment["TRITON_INTERPRET"] = "1"
+    _seed(bed, case[0], *TRITON[case])
 
 
 def _seed(bed, name, module, code, words):
@@ -454,12 +504,51 @@ def test_numbas_simulator_is_named_and_is_no_gpu(bed, fake_driver):
     assert not_taken.status == "fail"  # in the words of whichever library meets the driver first
 
 
+@pytest.mark.slow
+def test_tritons_interpreter_is_named_and_is_no_gpu(bed, fake_driver):
+    bed = bed("neural")
+    without = bed.run("triton-kernel")
+    bed.environment["TRITON_INTERPRET"] = "1"
+    interpreted, claimed = bed.run("triton-kernel"), bed.run("triton-kernel", claims_gpu=True)
+    bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
+    idle = bed.run("triton-kernel")
+    del bed.environment["TRITON_INTERPRET"]
+    not_taken = bed.run("triton-kernel")
+
+    assert (without.status, without.reason) == ("skip", "the driver offers no GPU")
+    assert (interpreted.status, interpreted.device, claimed.status) == ("pass", "cpu", "skip")
+    assert interpreted.reason.endswith("by Triton's interpreter on the CPU, which proves nothing of a GPU")
+    assert (idle.status, not_taken.status) == ("fail", "fail")
+    assert idle.reason == "Triton's interpreter does the work on the CPU, and the driver offers 1 GPU(s)"
+    assert not_taken.reason.endswith("PyTorch, which Triton works with, does not take it")
+
+
+@pytest.mark.slow
+def test_processes_that_wait_for_ever_are_ended_and_told_of(bed):
+    bed = bed("neural")
+    bed.arguments["torch-nccl"] = ("8",)
+    bed.plant(
+        "torch.distributed",
+        """
+        import time
+        reduce = module.all_reduce
+        module.all_reduce = lambda *a, **k: time.sleep(60) if module.get_rank() else reduce(*a, **k)
+        """,
+    )
+
+    found = bed.run("torch-nccl")
+
+    assert found.status == "fail"
+    assert found.reason == "no end after 8 s: 2 of 2 processes still wait"
+    assert found.seconds < 15
+
+
 # ROOT comes from conda alone: where it is, its check passes or fails; no fault was ever seen to make it fail.
 UNTRIED = {"pyroot-fit"}
 
 
 def test_every_check_has_a_fault():
-    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *NUMBA, *TENSORFLOW)}
+    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *NUMBA, *TENSORFLOW, *TRITON)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
     assert seeded | UNTRIED == set(PROGRAMS)

@@ -173,7 +173,7 @@ def test_every_name_has_its_program():
 
 
 # Checks that recipes name and nobody has written: smoke and build report them as errors. To be emptied.
-MISSING = {"cupy-kernel", "torch-nccl", "triton-kernel"}
+MISSING = {"cupy-kernel"}
 
 
 def test_the_recipes_checks_that_are_missing_are_known(repository):

@@ -33,11 +33,16 @@ class Bench:
         """Return a numpy array as a tensor on the device."""
         return self.torch.from_numpy(array).to(self.device, dtype)
 
-    def do(self, what: str, work: Callable[[], Any]) -> Any:
+    def do(self, what: str, work: Callable[[], Any], *, kernel: str = "") -> Any:
         """Do work and prove that the device did it; returns its result.
 
         On a GPU three witnesses must agree: every tensor of the result lies there, the profiler saw kernels that took
         time on it, and its allocator gave out memory. Copies to and from the GPU are no kernels.
+
+        Args:
+            what: what is done, for people.
+            work: does it.
+            kernel: what the name of one of the kernels must hold.
 
         Raises:
             WrongError: any of them says otherwise.
@@ -57,8 +62,8 @@ class Bench:
             torch.cuda.synchronize()
         _lies_on(result, "cuda", what)
         kernels, microseconds = _kernels(torch, profile)
-        if not kernels or not microseconds > 0:
-            raise WrongError(f"{what}: the profiler saw no kernel on the GPU")
+        if not any(kernel in name for name in kernels) or not microseconds > 0:
+            raise WrongError(f"{what}: the profiler saw no kernel {kernel} on the GPU".replace("  ", " "))
         if torch.cuda.memory_stats().get("allocation.all.allocated", 0) <= before:
             raise WrongError(f"{what}: the GPU's allocator gave out no memory")
         self.check.figures[f"{what}: kernels"] = len(kernels)
