@@ -40,6 +40,7 @@ class Program:
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
+        Program("cupy-kernel", gpu=True),
         Program("environment-leaks"),
         Program("gnn-message-passing", gpu=True),
         Program("hdf5-roundtrip"),

@@ -28,7 +28,7 @@ CLASSICAL = (
     *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
     *("onnx", "onnxruntime", "pyhf", "scikit-learn", "uproot", "xgboost-cpu"),
 )
-CUPY = ("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-runtime-cu12")
+CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
 JAX = ("jax[cpu]",)
 NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
 NUMBA = ("numba", "numba-cuda")
@@ -59,8 +59,8 @@ def classical() -> Path:
 
 
 @pytest.fixture(scope="session")
-def cupy() -> Path:
-    return _python(CUPY)
+def cuda() -> Path:
+    return _python(CUDA)
 
 
 @pytest.fixture(scope="session")
@@ -138,11 +138,22 @@ def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Bed]:
 @pytest.fixture(scope="session")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a driver's library that offers one GPU, which nobody can compute on."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C compiler")
+    return _driver(
+        tmp_path_factory, "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }"
+    )
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a driver's library that knows any address as its GPU's memory; the host's where ON_HOST is set."""
+    return _driver(tmp_path_factory, (Path(__file__).parent / "standin/driver.c").read_text())
+
+
+def _driver(tmp_path_factory: pytest.TempPathFactory, source: str) -> Path:
+    # What stands in for CuPy compiles C++.
+    if not (shutil.which("gcc") and shutil.which("g++")):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C and C++ compiler")
     folder = tmp_path_factory.mktemp("driver")
-    source = folder / "cuda.c"
-    source.write_text("int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+    (folder / "cuda.c").write_text(source)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "cuda.c"], check=True)
     return folder

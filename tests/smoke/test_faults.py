@@ -5,18 +5,16 @@ What needs a GPU is not here: a fault on one can only be planted where there is 
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from mlviews.release import Activation, Release
 from mlviews.render.setup_script import render_launch
 from mlviews.smoke.programs import PROGRAMS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RUN = "onnxruntime.capi.onnxruntime_inference_collection"
 PERTURBED_RUN = """
@@ -122,6 +120,51 @@ CLASSICAL = {
         "onnxruntime",
         "import time; clock = time.perf_counter; time.perf_counter = lambda: clock() * 1e5",
         "the aim is 1 s",
+    ),
+}
+
+# With stand-ins for CuPy and the driver: see standin/.
+CUPY = {
+    ("cupy-kernel", "a wrong kernel"): (
+        "cupy",
+        """
+        init = module.RawKernel.__init__
+        module.RawKernel.__init__ = lambda self, source, name: init(self, source.replace(">> 33", ">> 32"), name)
+        """,
+        "hash: not exactly",
+    ),
+    ("cupy-kernel", "an atomic count is lost"): (
+        "cupy",
+        "module.PRELUDE = module.PRELUDE.replace('+= value', '|= value')",
+        "tally: not exactly",
+    ),
+    ("cupy-kernel", "half precision in secret"): (
+        "cupy",
+        """
+        product = module.ndarray.__matmul__
+        module.ndarray.__matmul__ = lambda a, b: product(a, b.astype("float16").astype(b.dtype))
+        """,
+        "float64 product: off by",
+    ),
+    ("cupy-kernel", "NaN"): (
+        "cupy",
+        "transform = module.fft.fft; module.fft.fft = lambda x: transform(x) * float('nan')",
+        "transform: off by nan",
+    ),
+    ("cupy-kernel", "numpy did it"): (
+        "cupy",
+        "import numpy; module.sort = lambda x: numpy.sort(module.asnumpy(x))",
+        "sorted: the result is a ndarray, no array of CuPy's",
+    ),
+    ("cupy-kernel", "memory of the host"): (
+        "cupy",
+        "import os; os.environ['ON_HOST'] = '1'",
+        "hash: the result does not lie in a GPU's memory",
+    ),
+    ("cupy-kernel", "no time on the GPU"): (
+        "cupy",
+        "module.cuda.get_elapsed_time = lambda start, end: 0.0",
+        "no time passed on the GPU",
     ),
 }
 
@@ -382,6 +425,14 @@ def test_a_check_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed("classical"), case[0], *CLASSICAL[case])
 
 
+@pytest.mark.parametrize("case", CUPY, ids=_id)
+def test_a_check_of_cupy_fails_with_a_fault_and_passes_without(case, bed, standin):
+    bed = bed("numba")  # any Python with numpy
+    shutil.copy(Path(__file__).parent / "standin/cupy.py", bed.folder)
+    bed.environment["LD_LIBRARY_PATH"] = str(standin)
+    _seed(bed, case[0], *CUPY[case])
+
+
 @pytest.mark.parametrize("case", JAX, ids=_id)
 def test_a_check_of_jax_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed("jax"), case[0], *JAX[case])
@@ -524,6 +575,18 @@ def test_tritons_interpreter_is_named_and_is_no_gpu(bed, fake_driver):
 
 
 @pytest.mark.slow
+def test_a_gpu_that_cupy_cannot_use_is_a_failure(bed, fake_driver):
+    bed = bed("cuda")
+    without = bed.run("cupy-kernel")
+    bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
+    found = bed.run("cupy-kernel")
+
+    assert (without.status, without.reason) == ("skip", "the driver offers no GPU")
+    assert found.status == "fail"
+    assert "CUDA driver version is insufficient" in found.reason
+
+
+@pytest.mark.slow
 def test_processes_that_wait_for_ever_are_ended_and_told_of(bed):
     bed = bed("neural")
     bed.arguments["torch-nccl"] = ("8",)
@@ -548,7 +611,7 @@ UNTRIED = {"pyroot-fit"}
 
 
 def test_every_check_has_a_fault():
-    seeded = {name for name, _ in (*CLASSICAL, *JAX, *NEURAL, *NUMBA, *TENSORFLOW, *TRITON)}
+    seeded = {name for name, _ in (*CLASSICAL, *CUPY, *JAX, *NEURAL, *NUMBA, *TENSORFLOW, *TRITON)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
     assert seeded | UNTRIED == set(PROGRAMS)
