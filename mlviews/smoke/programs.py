@@ -50,7 +50,7 @@ PROGRAMS: dict[str, Program] = {
         Program("jax-jit", gpu=True),
         Program("kernel-start"),
         Program("lightgbm-train", gpu=True),
-        Program("numba-cuda", gpu=True),
+        Program("numba-kernel", gpu=True),
         Program("onnx-roundtrip", gpu=True, long=True),
         Program("onnxruntime-cpu"),
         Program("onnxruntime-cuda", gpu=True),

@@ -209,7 +209,7 @@ JAX = {
 
 # In Numba's own simulator.
 NUMBA = {
-    ("numba-cuda", "an atomic count is lost"): (
+    ("numba-kernel", "an atomic count is lost"): (
         "numba.cuda.simulator.kernelapi",
         (
             "add = module.FakeCUDAAtomic.add; "
@@ -217,12 +217,12 @@ NUMBA = {
         ),
         "atomic counts: not exactly",
     ),
-    ("numba-cuda", "a function is less exact"): (
+    ("numba-kernel", "a function is less exact"): (
         "numba.cuda.simulator.kernelapi",
         "import math; sine = math.sin; math.sin = lambda x: sine(x) * (1 + 1e-13)",
         "functions: off by",
     ),
-    ("numba-cuda", "NaN"): (
+    ("numba-kernel", "NaN"): (
         "numba.cuda.simulator.kernelapi",
         """
         import numpy
@@ -497,6 +497,8 @@ def test_a_module_that_cannot_be_imported_fails_imports(bed):
     assert (whole.status, whole.reason) == ("pass", "2 modules: json, colorsys")
     faulty = bed.run("imports")
     assert (faulty.status, faulty.reason) == ("fail", "colorsys: RuntimeError: no colours")
+    bed.arguments["imports"] = ("pip_check",)  # a check's name, and no module's
+    assert bed.run("imports").status == "fail"
 
 
 def test_a_launch_that_lets_the_environment_in_fails_environment_leaks(bed, tmp_path):
@@ -539,13 +541,13 @@ def test_a_gpu_that_onnx_runtime_does_not_take_is_a_failure(bed, fake_driver):
 
 def test_numbas_simulator_is_named_and_is_no_gpu(bed, fake_driver):
     bed = bed("numba")
-    without = bed.run("numba-cuda")
+    without = bed.run("numba-kernel")
     bed.environment["NUMBA_ENABLE_CUDASIM"] = "1"
-    simulated, claimed = bed.run("numba-cuda"), bed.run("numba-cuda", claims_gpu=True)
+    simulated, claimed = bed.run("numba-kernel"), bed.run("numba-kernel", claims_gpu=True)
     bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
-    idle = bed.run("numba-cuda")
+    idle = bed.run("numba-kernel")
     del bed.environment["NUMBA_ENABLE_CUDASIM"]
-    not_taken = bed.run("numba-cuda")
+    not_taken = bed.run("numba-kernel")
 
     assert (without.status, without.reason) == ("skip", "the driver offers no GPU")
     assert (simulated.status, simulated.device, claimed.status) == ("pass", "cpu", "skip")

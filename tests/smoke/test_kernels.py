@@ -47,15 +47,10 @@ print(json.dumps(sizes))
 
 
 NUMBA = """
-import importlib.util, json, sys
-import numba
+import json, sys
+import numba, numba_kernel as kernels
 from numba import cuda
 
-# Not by its name, which is that of NVIDIA's package.
-spec = importlib.util.spec_from_file_location("kernels", "mlviews/smoke/checks/numba_cuda.py")
-kernels = importlib.util.module_from_spec(spec)
-sys.path.append("mlviews/smoke/checks")
-spec.loader.exec_module(kernels)
 kernels.numba, kernels.cuda = numba, cuda
 whole, small, real = numba.int64[::1], numba.int32[::1], numba.float64[::1]
 cases = [
@@ -78,8 +73,7 @@ print(json.dumps(sizes))
 )
 def test_kernels_are_compiled_for_every_gpu(python, program, request, repository, tmp_path):
     command = [request.getfixturevalue(python), "-c", program, *map(str, ARCHITECTURES)]
-    path = {"PYTHONPATH": "mlviews/smoke/checks"} if program != NUMBA else {}
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **path}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": "mlviews/smoke/checks"}
 
     said = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, check=True).stdout
 

@@ -9,9 +9,7 @@ the program, and nothing of a GPU.
 from __future__ import annotations
 
 import math
-import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import _kernel_work as work
@@ -28,8 +26,6 @@ cuda: Any = None
 
 def main(check: Check) -> str:
     global cuda, numba  # noqa: PLW0603
-    # Numba looks for NVIDIA's package of this program's name.
-    sys.path = [path for path in sys.path if Path(path) != Path(__file__).parent]
     numpy, numba = check.need("numpy"), check.need("numba")
     simulated = bool(numba.config.ENABLE_CUDASIM)
     work.need_gpu(check, simulator="Numba's simulator" if simulated else "")
