@@ -17,7 +17,7 @@ from mlviews.results import CheckLine
 from mlviews.smoke.junit import junit
 from mlviews.smoke.process import Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.runner import Target, choose, run_checks
+from mlviews.smoke.runner import Target, choose, run_checks, view_python
 
 QUICK = Limits(seconds=3, memory=400_000_000)
 
@@ -55,6 +55,35 @@ def test_what_a_check_prints_does_not_reach_its_report(own):
     own.plant("_protocol", "print('{\"status\": \"fail\"}'); import sys; print('noise', file=sys.stderr)")
 
     assert own.run("pip-check").status == "pass"
+
+
+@pytest.mark.parametrize("bytecode", [True, False])
+def test_nothing_is_written_beside_modules_and_checks_share_what_they_compile(bytecode, own, tmp_path):
+    seen = tmp_path / "seen"
+    own.plant(
+        "_protocol",
+        f"import sys; print(sys.dont_write_bytecode, sys.pycache_prefix, file=open({str(seen)!r}, 'a'))",
+    )
+    own.arguments["imports"] = ("json",)
+    target = Target((str(own.python),), {"PYTHONPATH": str(own.folder)}, arguments=own.arguments, bytecode=bytecode)
+
+    run_checks(target, choose(["pip-check", "imports"], "quick"))
+
+    first, second = (line.split() for line in seen.read_text().splitlines())
+    assert first == second
+    assert first[0] == str(bytecode)
+    assert (first[1] == "None") == bytecode
+    assert bytecode or not Path(first[1]).exists()
+
+
+def test_a_view_that_holds_no_byte_code_is_known(tmp_path):
+    cache = tmp_path / "lib/python3.11/__pycache__"
+    without = view_python(tmp_path / "launch", claims_gpu=False, arguments={})
+    cache.mkdir(parents=True)
+    (cache / "os.cpython-311.pyc").touch()
+
+    assert not without.bytecode
+    assert view_python(tmp_path / "launch", claims_gpu=False, arguments={}).bytecode
 
 
 def test_control_characters_do_not_reach_the_terminal(own):

@@ -107,6 +107,14 @@ def benches(check: Check) -> list[Bench]:
     return [Bench(check, torch, numpy, device) for device in devices]
 
 
+def types(bench: Bench) -> list[str]:
+    """Return the types of floating-point numbers to multiply; ``tf32`` is float32 whose products may be TF32."""
+    names = ["float64", "float32", "float16", "bfloat16"]
+    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
+        names.append("tf32")
+    return names
+
+
 def on_devices(found: list[Bench]) -> str:
     """Return where work was done, for people."""
     return "on " + " and ".join(bench.device.replace("cuda", "the GPU").replace("cpu", "the CPU") for bench in found)

@@ -22,17 +22,10 @@ def main(check: Check) -> str:
         scale = 4 if check.full else 1
         a = generator.standard_normal((ROWS * scale, INNER))
         b = generator.standard_normal((INNER, COLUMNS * scale))
-        for name in _types(bench):
+        for name in work.types(bench):
             _floats(bench, name, a, b)
         _int8(bench)
     return f"float64, float32, float16, bfloat16 and int8 agree with float64 {work.on_devices(found)}"
-
-
-def _types(bench: work.Bench) -> list[str]:
-    names = ["float64", "float32", "float16", "bfloat16"]
-    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
-        names.append("tf32")
-    return names
 
 
 def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
