@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlviews.results import CheckLine
+    from mlviews.smoke.programs import Level
 
 CLASSICAL = (
     *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
@@ -97,12 +98,19 @@ class Bed:
         (self.folder / "sitecustomize.py").write_text(PLANTER.format(module=module, code=textwrap.dedent(code)))
 
     def run(
-        self, name: str, *, claims_gpu: bool = False, require_gpu: bool = False, limits: Limits | None = None
+        self,
+        name: str,
+        *,
+        claims_gpu: bool = False,
+        require_gpu: bool = False,
+        limits: Limits | None = None,
+        level: Level = "quick",
     ) -> CheckLine:
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(self.folder), **self.environment}
         target = Target((str(self.python),), environment, claims_gpu, self.arguments)
-        plan = choose([name], "quick", named=True)
-        return run_checks(target, plan, limits=limits or Limits(seconds=240), require_gpu=require_gpu)[0]
+        plan = choose([name], level, named=True)
+        limits = limits or Limits(seconds=240)
+        return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu)[0]
 
 
 PLANTER = """

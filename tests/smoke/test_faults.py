@@ -190,6 +190,18 @@ JAX = {
         ),
         "loop: not exactly",
     ),
+    ("jax-jit", "the CPU did a GPU's work"): (
+        "_jax_work",
+        """
+        benches = module.benches
+        def pretended(check):
+            found = benches(check)
+            found[0].device = "gpu"
+            return found
+        module.benches = pretended
+        """,
+        "gpu float64: the result lies on cpu, not on gpu",
+    ),
     ("jax-grad", "a wrong derivative"): (
         "jax",
         """
@@ -465,6 +477,23 @@ def test_a_check_of_triton_fails_with_a_fault_and_passes_without(case, bed):
     _seed(bed, case[0], *TRITON[case])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("onnx-roundtrip", "tagger float16"),
+        ("torch-dataloader", "fork and spawn"),
+        ("torch-resume", "in another process"),
+        ("import-order", "work together in 5 order(s)"),
+    ],
+)
+def test_a_full_check_does_what_a_quick_one_leaves_out(name, words, bed):
+    found = bed("neural").run(name, level="full")
+
+    assert found.status == "pass", found.reason
+    assert words in found.reason
+
+
 def _seed(bed, name, module, code, words):
     whole = bed.run(name)
     bed.plant(module, code)
@@ -574,6 +603,35 @@ def test_tritons_interpreter_is_named_and_is_no_gpu(bed, fake_driver):
     assert (idle.status, not_taken.status) == ("fail", "fail")
     assert idle.reason == "Triton's interpreter does the work on the CPU, and the driver offers 1 GPU(s)"
     assert not_taken.reason.endswith("PyTorch, which Triton works with, does not take it")
+
+
+def test_a_gpu_that_jax_does_not_take_is_a_failure(bed, fake_driver):
+    bed = bed("jax")
+    plugin = bed.folder / "jax_cuda12_plugin-1.0.dist-info"
+    plugin.mkdir()
+    (plugin / "METADATA").write_text("Metadata-Version: 2.1\nName: jax-cuda12-plugin\nVersion: 1.0\n")
+    (plugin / "entry_points.txt").write_text("[jax_plugins]\nxla_cuda12 = broken_plugin\n")
+    (bed.folder / "broken_plugin.py").write_text("def initialize():\n    raise RuntimeError('CUDA is too old')\n")
+    without = bed.run("jax-jit")
+    bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
+    found = bed.run("jax-jit")
+
+    assert (without.status, without.device) == ("pass", "cpu")
+    assert found.status == "fail"
+    assert found.reason == "xla_cuda12 is installed and the driver offers a GPU, and JAX has only the CPU"
+
+
+@pytest.mark.slow
+def test_a_gpu_that_tensorflow_does_not_take_is_a_failure(bed, fake_driver):
+    bed = bed("tensorflow")
+    bed.plant("tensorflow", "module.sysconfig.get_build_info = lambda: {'is_cuda_build': True, 'cuda_version': '12.9'}")
+    without = bed.run("tensorflow-matmul")
+    bed.environment["LD_LIBRARY_PATH"] = str(fake_driver)
+    found = bed.run("tensorflow-matmul")
+
+    assert (without.status, without.device, without.versions["cuda"]) == ("pass", "cpu", "12.9")
+    assert found.status == "fail"
+    assert found.reason.startswith("TensorFlow is built for CUDA and the driver offers a GPU")
 
 
 @pytest.mark.slow
