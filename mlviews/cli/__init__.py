@@ -8,6 +8,7 @@ from mlviews import __version__
 from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
+from mlviews.cli.kernel import kernel
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
@@ -34,5 +35,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render, kernel):
     cli.add_command(command)
