@@ -3,7 +3,8 @@
     python tests/bench/bench_load.py [--rounds 40]
 
 In bash, with real Lmod and environment-modules (see .ci/system-packages). The rounds take turns; each figure is the
-median of the time that the one command takes in a shell that is running. The setup script stands for an LCG view's as
+median of the time that the one command takes in a shell that is running, by the clock and of processors: on a busy
+machine the second is the steadier one. The setup script stands for an LCG view's as
 they are published (github.com/dmwm/CMSSpark has a copy): the same kinds of steps, tests of folders, lists, and a
 `dirname $(dirname $(readlink ...))` for each package that has a variable. It starts none of R, Java, Geant4's tools and
 the compiler's own script, which a real one does when its view holds them.
@@ -52,7 +53,8 @@ unsetenv PYTHONHOME
 """
 LISTS = ("LD_LIBRARY_PATH", "PYTHONPATH", "MANPATH", "CMAKE_PREFIX_PATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH")
 LISTS += ("ACLOCAL_PATH", "ROOT_INCLUDE_PATH", "JUPYTER_PATH", "PKG_CONFIG_PATH")
-PACKAGES = 24  # blocks of that script which follow a link to a package
+PACKAGES = 24  # blocks of that script which follow a link to a package, as counted there
+SINGLES = 20  # further substitutions of one small program: readlink, ls, head, cat, grep, expr, sed, find
 
 
 def main() -> int:
@@ -125,6 +127,10 @@ def write_lcg(view: Path) -> None:
         home = f"$(dirname $(dirname $(readlink ${{thisdir}}/bin/program{number})))"
         lines.append(f"if [ -L ${{thisdir}}/bin/program{number} ]; then PACKAGE{number}_HOME={home}; ")
         lines.append(f"export PACKAGE{number}_HOME; fi")
+    lines += [
+        f"SINGLE{number}=$(readlink ${{thisdir}}/bin/program{number}); export SINGLE{number}"
+        for number in range(SINGLES)
+    ]
     (view / "setup.sh").write_text("\n".join([*lines, ""]))
 
 
@@ -142,17 +148,17 @@ def module_systems() -> dict[str, str]:
     return found
 
 
-def measure(folder: Path, start: str, release: Release, rounds: int) -> dict[str, float]:
-    """Return the median milliseconds of each way."""
+def measure(folder: Path, start: str, release: Release, rounds: int) -> dict[str, tuple[float, float]]:
+    """Return the median milliseconds of each way: by the clock, and of processors."""
     script = f"""
 {start}
 module use {folder}/modulefiles
+TIMEFORMAT="%R %U %S"
 time_of() {{
-    local label=$1 before=$EPOCHREALTIME after
+    local label=$1
     shift
-    "$@"
-    after=$EPOCHREALTIME
-    echo "$label $(( ${{after/./}} - ${{before/./}} ))"
+    {{ time "$@"; }} 2> {folder}/time
+    echo "$label $(< {folder}/time)"
 }}
 for round in $(seq {rounds}); do
     for name in hand view; do
@@ -167,21 +173,26 @@ done
     done = subprocess.run(["bash", "--norc", "-c", script], env=environment, capture_output=True, text=True, check=True)
     if done.stderr:
         sys.exit(done.stderr)
-    times: dict[str, list[int]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     for line in done.stdout.splitlines():
-        label, microseconds = line.split()
-        times.setdefault(label, []).append(int(microseconds))
-    return {label: statistics.median(values) / 1000 for label, values in times.items()}
+        label, wall, user, system = line.split()  # anything else that was said would be one word too many
+        times.setdefault(label, []).append((float(wall), float(user) + float(system)))
+    medians = {}
+    for label, pairs in times.items():
+        walls, processors = zip(*pairs, strict=True)
+        medians[label] = (statistics.median(walls) * 1000, statistics.median(processors) * 1000)
+    return medians
 
 
-def report(label: str, times: dict[str, float]) -> None:
-    print(f"{label}")
-    print(f"  module load, ten lines by hand   {times['hand']:8.1f} ms")
-    print(f"  module load, a view              {times['view']:8.1f} ms   {times['view'] / times['hand']:.2f} x by hand")
-    print(f"  source setup.sh of the view      {times['setup.sh']:8.1f} ms")
-    print(
-        f"  source an LCG-like setup.sh      {times['lcg']:8.1f} ms   {times['lcg'] / times['view']:.2f} x module load"
-    )
+def report(label: str, times: dict[str, tuple[float, float]]) -> None:
+    print(f"{label:32} {'ms':>8} {'CPU ms':>8}")
+    for name, what in (("hand", "module load, ten lines by hand"), ("view", "module load, a view")):
+        print(f"  {what:30} {times[name][0]:8.1f} {times[name][1]:8.1f}")
+    for name, what in (("setup.sh", "source setup.sh of the view"), ("lcg", "source an LCG-like setup.sh")):
+        print(f"  {what:30} {times[name][0]:8.1f} {times[name][1]:8.1f}")
+    for above, below, what in (("view", "hand", "a view / by hand"), ("lcg", "view", "LCG-like / a view")):
+        ratios = [times[above][number] / times[below][number] for number in range(2)]
+        print(f"  {what:30} {ratios[0]:8.2f} {ratios[1]:8.2f}")
 
 
 if __name__ == "__main__":
