@@ -10,9 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "GpusResult", "ListResult", "LockResult", "LockState",
-    "NewResult", "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult",
-    "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
+    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult", "KernelLine",
+    "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
+    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -425,3 +426,34 @@ class RenderResult(_Result):
     platform: str
     path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
     files: dict[str, str] = Field(description="Text by file name, the main file first.")
+
+
+class KernelLine(_Result):
+    """One kernel of a view."""
+
+    name: str = Field(description="What notebooks store.")
+    view: str
+    release: str = Field(description="What it runs; for one that follows the default, what that was when it was added.")
+    follows: Literal["release", "default"]
+    lock: str = Field(description="The release's lock digest.")
+    folder: str
+    works: bool = Field(description="Whether what it starts is there.")
+
+
+class KernelAddResult(_Result):
+    """``mlviews kernel add VIEW``."""
+
+    kernel: KernelLine
+    script: str | None = Field(description="What SWAN's form wants as environment script.")
+
+
+class KernelListResult(_Result):
+    """``mlviews kernel list``."""
+
+    kernels: list[KernelLine]
+
+
+class KernelRemoveResult(_Result):
+    """``mlviews kernel remove VIEW``."""
+
+    removed: list[KernelLine]

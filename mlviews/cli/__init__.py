@@ -10,6 +10,7 @@ from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.gc import gc
 from mlviews.cli.gpus import gpus
+from mlviews.cli.kernel import kernel
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
@@ -43,6 +44,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, render),
+    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel),
 ):
     cli.add_command(command)
