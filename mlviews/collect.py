@@ -132,9 +132,10 @@ def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
         with store.view_lock(view, waiting=None):
             plan = _plan(store, view, rule)
             now = datetime.now(timezone.utc)
-            freed = sum(remove(store, view, name, now) for name in plan.removed)
+            # What needs no room on the disk comes first, and makes some.
+            freed = sum(map(_delete, plan.debris))
             freed += sum(finish(store, view, name) for name in plan.unfinished)
-            return plan, freed + sum(map(_delete, plan.debris))
+            return plan, freed + sum(remove(store, view, name, now) for name in plan.removed)
     except HeldError as held:
         return ViewPlan(view, busy=held.holder), 0
 
