@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.progress import Progress
-    from mlviews.store import Store
+    from mlviews.store import ReleaseEntry, Store
 
 __all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee"]
 
@@ -88,14 +88,17 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
     Raises:
         OSError: a folder cannot be read.
     """
-    plans = tuple(_plan_if_free(store, view, rule) for view in views)
+    entries = {view: store.releases(view) for view in store.views()}
+    plans = tuple(_plan_if_free(store, view, entries[view], rule) for view in views)
     going = {(plan.view, name) for plan in plans for name in plan.removed}
-    unused = _unused(store, cache, going)
+    gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
+    stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
+    unused = _unused(cache, stays)
     tally = _Tally()
+    for view, entry in gone:
+        for platform in entry.platforms:
+            tally.add_release(store.platform_folder(view, entry.name, platform))
     for plan in plans:
-        for name in plan.removed:
-            for platform in store.entry(plan.view, name).platforms:
-                tally.add_release(store.platform_folder(plan.view, name, platform))
         tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
         tally.add(plan.debris)
     debris = cache_debris(cache)
@@ -121,7 +124,8 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
     if not (cache / "pkgs").is_dir():
         return Collected(tuple(plans), (), (), freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
-        unused, debris = _unused(store, cache, set()), cache_debris(cache)
+        stays = [entry for view in store.views() for entry in store.releases(view)]
+        unused, debris = _unused(cache, stays), cache_debris(cache)
         freed += sum(_delete(cache / "pkgs" / name) for name in unused)
         freed += sum(map(_delete, debris))
     return Collected(tuple(plans), unused, debris, freed)
@@ -130,7 +134,7 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
 def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
     try:
         with store.view_lock(view, waiting=None):
-            plan = _plan(store, view, rule)
+            plan = _plan(store, view, store.releases(view), rule)
             now = datetime.now(timezone.utc)
             # What needs no room on the disk comes first, and makes some.
             freed = sum(map(_delete, plan.debris))
@@ -140,12 +144,12 @@ def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
         return ViewPlan(view, busy=held.holder), 0
 
 
-def _plan_if_free(store: Store, view: str, rule: Rule) -> ViewPlan:
+def _plan_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
     holder = held_by(store.view_folder(view) / LOCK)
-    return ViewPlan(view, busy=holder) if holder else _plan(store, view, rule)
+    return ViewPlan(view, busy=holder) if holder else _plan(store, view, entries, rule)
 
 
-def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
+def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
     standings = [
@@ -156,7 +160,7 @@ def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
             in_progress=entry.name == unpublished,
             left=left.get(entry.name),
         )
-        for entry in store.releases(view)
+        for entry in entries
     ]
     stays = kept(standings, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
     return ViewPlan(
@@ -164,17 +168,15 @@ def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
         kept=stays,
         removed=tuple(release.name for release in standings if release.name not in stays),
         unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
-        debris=view_debris(store, view),
+        debris=view_debris(store, view, entries),
     )
 
 
-def _unused(store: Store, cache: Path, going: set[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the packages in the cache that no release has, by the names of their folders."""
+def _unused(cache: Path, entries: Iterable[ReleaseEntry]) -> tuple[str, ...]:
+    """Return the packages in the cache that none of the releases has, by the names of their folders."""
     used = {
         f"{package.name}-{package.version}-{package.build}"
-        for view in store.views()
-        for entry in store.releases(view)
-        if (view, entry.name) not in going
+        for entry in entries
         for release in entry.platforms.values()
         for package in release.packages
     }
@@ -222,11 +224,11 @@ class _Tally:
 
     def add_release(self, prefix: Path) -> None:
         """Add one platform of a release, by what was measured of it: of each package one file is looked at."""
-        measured = usage.read(prefix)
+        measured, folder = usage.read(prefix), str(prefix)
         self._own += measured.own
         for package in measured.linked.values():
             try:
-                status = os.lstat(prefix / package.file)
+                status = os.lstat(f"{folder}/{package.file}")
             except OSError:
                 continue
             self._file(status)
