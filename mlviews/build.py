@@ -12,7 +12,7 @@ from mlviews import inventory, usage
 from mlviews.activation import capture
 from mlviews.dressing import dress
 from mlviews.errors import RefusedError
-from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
 from mlviews.locking import Wishes, lock_views
@@ -213,6 +213,7 @@ def _publish(job: _Job, name: str) -> bool:
     view, store = job.asked.name, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_faces(store, view, entry)
+    write_command_faces(store)
     if job.site.promote == "on-build":
         store.promote(view, name)
         write_default_faces(store, view, entry)

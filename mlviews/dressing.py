@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from mlviews.files import write_atomically
 from mlviews.locksource import RELEASE_LOCK
-from mlviews.render.setup_script import render_launch, render_setup
+from mlviews.render.prefix import prefix_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
 
 __all__ = ["dress"]
-
-# CEP 22: conda and mamba then refuse to change the environment, and say this.
-_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
 
 
 def dress(prefix: Path, release: Release, lock_text: str) -> None:
@@ -31,7 +27,6 @@ def dress(prefix: Path, release: Release, lock_text: str) -> None:
     Raises:
         FailedError: it cannot be written.
     """
-    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
     write_atomically(prefix / RELEASE_LOCK, lock_text)
-    write_atomically(prefix / "setup.sh", render_setup(release))
-    write_atomically(prefix / "launch", render_launch(release), executable=True)
+    for path, file in prefix_files(release).items():
+        write_atomically(prefix / path, file.text, executable=file.executable)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "GcResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RollbackResult", "ShowResult",
-    "SmokeResult", "VerifyResult", "ViewLine",
+    "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult",
+    "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -338,8 +338,28 @@ class Fit(_Result):
     why: str
 
 
+class DriverLine(_Result):
+    """A CUDA version that views ask for, and the driver that offers it."""
+
+    cuda: str
+    driver: str | None = Field(description="The oldest that does, on Linux; null where NVIDIA's table has none.")
+    here: bool = Field(description="Whether this host's driver does.")
+    views: list[str]
+
+
 class DoctorResult(_Result):
     """``mlviews doctor``."""
 
     findings: list[Finding]
     views: list[Fit]
+    drivers: list[DriverLine]
+
+
+class RenderResult(_Result):
+    """``mlviews render VIEW FORMAT``."""
+
+    view: str
+    format: str
+    platform: str
+    path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
+    files: dict[str, str] = Field(description="Text by file name, the main file first.")

@@ -16,6 +16,7 @@ from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
 from mlviews.cli.releases import releases
 from mlviews.cli.remove import remove
+from mlviews.cli.render import render
 from mlviews.cli.rollback import rollback
 from mlviews.cli.run import run
 from mlviews.cli.show import show
@@ -41,6 +42,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc),
+    *(releases, promote, rollback, pin, remove, verify, gc, render),
 ):
     cli.add_command(command)

@@ -125,7 +125,7 @@ def _end(one: Fork) -> str:
 
 
 def trees(place: Place) -> dict[str, Any]:
-    """Return every file of every release: its hash and permissions, or where it leads; but not when it was made."""
+    """Return every file of every release: its hash or where it leads, and its permissions; not when it was made."""
     found = {}
     for view in VIEWS:
         for path in sorted((place.root / "envs" / view).glob("2*/linux-64/**/*")):
