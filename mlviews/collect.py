@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from mlviews import history, usage
-from mlviews.debris import cache_debris, view_debris
+from mlviews.debris import cache_debris, common_debris, view_debris
 from mlviews.files import delete_tree, remove_file
 from mlviews.locks import HeldError, announce, held_by, hold
 from mlviews.removal import finish, is_unfinished, remove
@@ -72,7 +72,7 @@ class Collected:
     Attributes:
         views: what became of each.
         cache: packages that no release has, by the names of their folders.
-        debris: what was left in the cache.
+        debris: what was left in the cache and where no view has its own.
         bytes: what is free then; of what has several names, only what loses all of them.
     """
 
@@ -101,7 +101,7 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
     for plan in plans:
         tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
         tally.add(plan.debris)
-    debris = cache_debris(cache)
+    debris = (*common_debris(store.root), *cache_debris(cache))
     tally.add([cache / "pkgs" / name for name in unused])
     tally.add(debris)
     return Collected(plans, unused, debris, tally.freed)
@@ -113,8 +113,9 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
     Raises:
         FailedError: something cannot be deleted; what is gone by then stays so, and the next call goes on.
     """
-    freed = 0
     plans = []
+    debris = common_debris(store.root)
+    freed = sum(map(_delete, debris))
     with progress("Removing", total=len(views)) as advance:
         for view in views:
             plan, bytes_ = _collect_view(store, view, rule)
@@ -122,13 +123,13 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
             freed += bytes_
             advance()
     if not (cache / "pkgs").is_dir():
-        return Collected(tuple(plans), (), (), freed)
+        return Collected(tuple(plans), (), debris, freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
         stays = [entry for view in store.views() for entry in store.releases(view)]
-        unused, debris = _unused(cache, stays), cache_debris(cache)
+        unused, left = _unused(cache, stays), cache_debris(cache)
         freed += sum(_delete(cache / "pkgs" / name) for name in unused)
-        freed += sum(map(_delete, debris))
-    return Collected(tuple(plans), unused, debris, freed)
+        freed += sum(map(_delete, left))
+    return Collected(tuple(plans), unused, (*debris, *left), freed)
 
 
 def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:

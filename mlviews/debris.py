@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlviews.gone import is_gone
+from mlviews.render.command import MODULE
 from mlviews.store import KEPT, RECORD
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlviews.store import ReleaseEntry, Store
 
-__all__ = ["cache_debris", "view_debris"]
+__all__ = ["cache_debris", "common_debris", "view_debris"]
 
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
@@ -45,9 +46,17 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
             found.append(folder / name)
     for module in sorted(modules):
         found += [path for path in _hidden(store.root / "modulefiles" / module) if path.name not in _MODULE_NAMES]
-    found += _hidden(store.root / "kernels" / view)
+    for kernel in (view, *(f"{view}-{name}" for name in store.folders(view))):
+        found += _hidden(store.root / "kernels" / kernel)
+    found += [path for path in _hidden(store.root / "views") if path.name.startswith(f".{view}.")]
     found += _aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
     return tuple(found)
+
+
+def common_debris(root: Path) -> tuple[Path, ...]:
+    """Return what is left of interrupted work that no lock covers, a day after it was touched."""
+    folders = (*root.glob("commands/*"), root / "modulefiles" / MODULE)
+    return tuple(_aged(path for folder in folders for path in _hidden(folder)))
 
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:

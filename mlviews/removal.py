@@ -125,10 +125,11 @@ def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]
     """Put a word on what happened where programs and people look for the release; return what that frees."""
     if (entry := store.entry(view, release)).platforms:
         write_gone_faces(store, view, entry)
-    text = render_gone(view, release, str(store.baked(store.view_folder(view) / "default")))
+    default = str(store.baked(store.view_folder(view) / "default"))
     paths = [platform / name for platform in platforms for name in sorted(_LEFT)]
     before = sum(map(_size, paths))
     for path in paths:
+        text = render_gone(view, release, default, path.parent.name)
         write_atomically(path, text, executable=path.name == "launch")
     return before - sum(map(_size, paths))
 
