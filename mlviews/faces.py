@@ -127,7 +127,7 @@ def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
 
 
 def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
-    """Write the modulefiles of a release that was removed: they say so, and load nothing else instead.
+    """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else instead.
 
     Raises:
         FailedError: they cannot be written.
@@ -139,6 +139,8 @@ def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
     folder = store.root / "modulefiles" / module
     write_atomically(folder / f"{entry.name}.lua", render_lua(releases, Known(gone=gone)))
     write_atomically(folder / entry.name, render_tcl(releases, Known(gone=gone)))
+    kernelspec = store.root / "kernels" / kernel.name(releases[0]) / kernel.SPECIFICATION
+    write_atomically(kernelspec, kernel.render(releases[0], removed=True))
 
 
 def _tree(store: Store) -> str:

@@ -372,6 +372,7 @@ class VerifiedRelease(_Result):
     platform: str
     files: int = Field(description="Files and links that were looked at.")
     bytes: int = Field(description="Bytes that were read.")
+    bytecode: int = Field(description="Files of byte code that Python has written since; nobody vouches for them.")
     whole: bool = Field(description="False where a damaged record kept others from being judged.")
     faults: list[FaultLine]
     repaired: list[FaultLine]
