@@ -14,6 +14,7 @@ from mlviews.cli.kernel import kernel
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
+from mlviews.cli.nightly import nightly
 from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
 from mlviews.cli.releases import releases
@@ -44,6 +45,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel),
+    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel, nightly),
 ):
     cli.add_command(command)
