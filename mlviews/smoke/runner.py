@@ -6,7 +6,7 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +145,7 @@ def _run_all(
         return line
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
-    jobs = 1 if _has_gpu() else _JOBS
+    jobs = 1 if _gpus() else _JOBS
     together = sorted((p for p in plan.programs if not p.alone), key=lambda program: not program.long)
     alone = [program for program in plan.programs if program.alone]
     found: dict[str, CheckLine] = {}
@@ -180,6 +180,8 @@ def _run(
         # Nothing is written into a release; what is compiled for one check serves the others.
         compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
         environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
+        if program.per_gpu:
+            limits = replace(limits, memory=limits.memory * max(1, _gpus()))
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 
@@ -194,5 +196,5 @@ def _scratch(folder: Path) -> dict[str, str]:
     return dict.fromkeys(places, str(folder))
 
 
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def _gpus() -> int:
+    return sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
