@@ -14,6 +14,7 @@ from mlviews.cli.lock import lock
 from mlviews.cli.new import new
 from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
+from mlviews.cli.publish import publish
 from mlviews.cli.releases import releases
 from mlviews.cli.remove import remove
 from mlviews.cli.render import render
