@@ -118,7 +118,7 @@ def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) ->
         OSError: something cannot be read.
     """
     repository, base = _repository(store.prefix)
-    items = tuple(_items(store, view, entry))
+    items = tuple(sorted(_items(store, view, entry), key=lambda item: item.path))
     top = f"envs/{view}/{entry.name}"
     catalogs = place_catalogs(_entries(items, top), top)
     replaced = _replaced(store, items)
@@ -155,13 +155,12 @@ def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
         names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]
         trees.append(f"kernels/{kernel.name(release, versioned=False)}")
     above: set[str] = set()
-    for path in [*names, *trees]:
+    for path in (path for path in [*names, *trees] if os.path.lexists(store.root / path)):
         for folder in reversed(PurePosixPath(path).parents[:-1]):
             if str(folder) not in above:
                 above.add(str(folder))
                 yield _item(store, str(folder))
-        if os.path.lexists(store.root / path):
-            yield _item(store, path)
+        yield _item(store, path)
         if path in trees:
             for inner, status in walk(store.root / path):
                 yield Item(f"{path}/{inner}", store.root / path / inner, status)
