@@ -13,8 +13,8 @@ __all__ = [
     "BuildResult", "CellState", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult",
     "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult",
     "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem", "PromoteResult",
-    "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult",
-    "ViewLine",
+    "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult",
+    "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -331,6 +331,38 @@ class RemoveResult(_Result):
     view: str
     release: str
     bytes: int = Field(description="Bytes that are free now; what others share is not.")
+
+
+class CatalogLine(_Result):
+    """A folder with a catalog of its own on CVMFS."""
+
+    folder: str
+    entries: int
+
+
+class RemarkLine(_Result):
+    """Something that a rule says of what would be published."""
+
+    rule: str
+    path: str
+    why: str
+    forbids: bool
+
+
+class PublishResult(_Result):
+    """``mlviews publish VIEW --plan``."""
+
+    view: str
+    release: str
+    repository: str
+    base: str = Field(description="The folder in the repository that everything is put into.")
+    files: int
+    bytes: int
+    catalogs: list[CatalogLine]
+    replaced: list[str] | None = Field(description="What becomes another; null where the repository is not mounted.")
+    remarks: list[RemarkLine]
+    tar: str | None = Field(description="What was packed for `cvmfs_server ingest`.")
+    command: str = Field(description="What publishes it.")
 
 
 class KeptRelease(_Result):

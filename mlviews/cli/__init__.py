@@ -17,6 +17,7 @@ from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
 from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
+from mlviews.cli.publish import publish
 from mlviews.cli.releases import releases
 from mlviews.cli.remove import remove
 from mlviews.cli.render import render
@@ -45,6 +46,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel, nightly),
+    *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, nightly),
 ):
     cli.add_command(command)
