@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
+    from mlviews.nightly.matrix import Runner
     from mlviews.results import NightCell, NightlyResult, NightRun
 
 __all__ = ["nightly"]
@@ -59,9 +61,10 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
 @click.option("--resume", is_flag=True, help="Leave out what is known of this night.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
+@click.option("--scheduler", metavar="ADDRESS", help="Test on the Dask cluster of this scheduler, not here.")
 def nightly(
     app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
-    backfill: tuple[date, ...], cuda: str | None, resume: bool, jobs: int,
+    backfill: tuple[date, ...], cuda: str | None, resume: bool, jobs: int, scheduler: str | None,
 ) -> Outcome:  # fmt: skip
     """Try every view, or those named, with the newest packages; lock files stay as they are."""
     if backfill and as_of:
@@ -83,7 +86,8 @@ def nightly(
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
     with open_history(app.site.root) as history:
-        runs = tuple(run_nights(specs, app.site, nights, history, jobs=jobs, resume=resume, progress=app.progress))
+        runner = _runner(jobs, scheduler)
+        runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
@@ -92,6 +96,13 @@ def nightly(
         _exit_code(runs),
         _errors(runs),
     )
+
+
+def _runner(jobs: int, scheduler: str | None) -> Runner:
+    from mlviews.nightly.cluster import each_on
+    from mlviews.nightly.workers import each
+
+    return partial(each_on, scheduler) if scheduler else partial(each, count=jobs)
 
 
 def _exit_code(runs: Sequence[NightRun]) -> int:
