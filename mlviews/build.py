@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-import mlviews
-from mlviews.activation import capture
+from mlviews.assemble import assemble
 from mlviews.errors import RefusedError
 from mlviews.faces import write_default_faces, write_release_faces
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix, install
+from mlviews.install import check_prefix
 from mlviews.locking import Wishes, lock_views
 from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
-from mlviews.release import Release, ReleasePackage
-from mlviews.render.setup_script import render_launch, render_setup
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
@@ -33,14 +29,12 @@ if TYPE_CHECKING:
     from mlviews.compose import ViewSpec
     from mlviews.lock import Lock
     from mlviews.progress import Progress
+    from mlviews.release import Release
     from mlviews.results import CheckLine
     from mlviews.site import Site
     from mlviews.sitespec import SiteSpec
 
 __all__ = ["Built", "build"]
-
-# CEP 22: conda and mamba then refuse to change the environment, and say this.
-_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +103,18 @@ def _new_name(job: _Job) -> str:
 def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
-    _install(job, lock, prefix)
-    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
+    job.store.clear(prefix)
+    release = assemble(
+        lock,
+        job.view,
+        job.site,
+        prefix,
+        platform=job.platform,
+        name=name,
+        baked=job.store.baked(prefix),
+        progress=job.progress,
+    )
     write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
-    release = _release(job, lock, name, prefix)
-    write_atomically(prefix / "setup.sh", render_setup(release))
-    write_atomically(prefix / "launch", render_launch(release), executable=True)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     job.store.mark_unpublished(view, name)
@@ -146,52 +146,6 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     assert state.path
     assert state.lock
     return state.path, state.lock
-
-
-def _install(job: _Job, lock: Lock, prefix: Path) -> None:
-    packages = lock.on(job.platform)
-    if job.site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
-
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-        restore_archives(archives, cache=job.site.cache, progress=job.progress)
-    job.store.clear(prefix)
-    install(
-        packages,
-        prefix,
-        platform=job.platform,
-        baked=job.store.baked(prefix),
-        cache=job.site.cache,
-        mirrors=job.site.mirrors,
-        progress=job.progress,
-    )
-
-
-def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
-    spec, baked = job.view.spec, job.store.baked(prefix)
-    return Release(
-        mlviews=mlviews.__version__,
-        view=spec.name,
-        release=name,
-        platform=job.platform,
-        summary=spec.summary,
-        module=spec.module,
-        site=job.site.name,
-        prefix=str(baked),
-        lock_digest=lock.digest,
-        created=datetime.now(timezone.utc).replace(microsecond=0),
-        glibc=spec.hardware.glibc,
-        cuda=spec.hardware.cuda,
-        gpus=spec.hardware.gpus,
-        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
-        gaps={reason.package: reason.why for reason in spec.gaps},
-        absent=dict(job.view.absent),
-        packages=tuple(
-            ReleasePackage(name=package.name, version=package.version, build=package.build)
-            for package in lock.on(job.platform)
-        ),
-        activation=capture(prefix, baked=baked),
-    )
 
 
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:

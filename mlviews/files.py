@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlviews.errors import FailedError
 
-__all__ = ["make_folder", "swap_link", "write_atomically", "write_failure"]
+__all__ = ["bytes_under", "make_folder", "swap_link", "write_atomically", "write_failure"]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -47,6 +47,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(f"the folder {path} cannot be made", error) from error
+
+
+def bytes_under(folder: Path) -> int:
+    """Return the bytes that the files under a folder take; files shared with others count in full."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def write_failure(what: str, error: OSError) -> FailedError:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "Problem", "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -19,6 +19,16 @@ LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 
 class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class Problem(_Result):
+    """One error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", description="What scripts may rely on.")
+    message: str = Field(description="What happened, for people; it may change.")
+    hint: str = Field(description="What to do next, for people; empty where there is nothing to do.")
 
 
 class ViewLine(_Result):

@@ -49,8 +49,9 @@ def _claimed(entry: ReleaseEntry) -> tuple[str, ...]:
 
 
 def _bytes(store: Store, view: str, entry: ReleaseEntry) -> int:
-    folders = [store.platform_folder(view, entry.name, platform) for platform in entry.platforms]
-    return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*") if not path.is_dir())
+    from mlviews.files import bytes_under
+
+    return sum(bytes_under(store.platform_folder(view, entry.name, platform)) for platform in entry.platforms)
 
 
 def _write(console: Console, result: ReleasesResult) -> None:
