@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "Problem", "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "BisectResult", "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult",
+    "PackageChange", "Problem", "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -258,3 +258,24 @@ class DoctorResult(_Result):
     findings: list[Finding]
     views: list[Fit]
     drivers: list[DriverLine]
+
+
+class BisectResult(_Result):
+    """``mlviews bisect VIEW``."""
+
+    view: str
+    platform: str
+    good: str = Field(description="What the good lock was called.")
+    bad: str = Field(description="What the bad lock was called.")
+    differ: int = Field(description="Packages that differ between these two.")
+    checks: dict[str, str] = Field(description="The checks that break, and what they say of the first bad lock.")
+    change: list[PackageChange] = Field(description="The smallest change that breaks the good lock.")
+    step: list[PackageChange] = Field(description="What of it lies between the last good and the first bad lock.")
+    together: bool = Field(description="Whether parts of the change can be had, and break nothing alone.")
+    because: list[str] = Field(description="Why parts of the change cannot be had alone.")
+    skipped: list[str] = Field(description="Versions in between that no mixture exists of.")
+    last_good: str = Field(alias="last-good", description="The file of the last good lock.")
+    first_bad: str = Field(alias="first-bad", description="The file of the first bad lock.")
+    builds: int = Field(description="Locks that were installed and checked, repetitions included.")
+    kept: int = Field(description="Outcomes that were there from a bisection before.")
+    unsolvable: int = Field(description="Mixtures that the solver refused.")

@@ -9,15 +9,28 @@ ceil(log2 n) + 1 trials, and k that break only together some k times as many.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from math import ceil, log2
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
-__all__ = ["Boundary", "Outcome", "boundary", "smallest_change"]
+__all__ = ["Boundary", "Oracle", "Outcome", "boundary", "smallest_change"]
 
 Outcome = Literal["good", "bad", "unresolved"]
 _Set = frozenset[int]
+
+
+class Oracle(Protocol):
+    """Tries a mixture."""
+
+    def __call__(self, applied: _Set, /, *, left: int) -> Outcome:
+        """Try it.
+
+        Args:
+            applied: the units that are applied in it.
+            left: how many trials follow at most, if one unit is to blame and all of them give an answer.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +46,7 @@ class Boundary:
     bad: _Set
 
 
-def boundary(needs: Sequence[_Set], outcome: Callable[[_Set], Awaitable[Outcome]]) -> Awaitable[Boundary]:
+def boundary(needs: Sequence[_Set], outcome: Oracle) -> Boundary:
     """Return a good and a bad mixture as near to each other as can be told.
 
     Args:
@@ -44,7 +57,7 @@ def boundary(needs: Sequence[_Set], outcome: Callable[[_Set], Awaitable[Outcome]
     return search.isolate(frozenset(), search.everything)
 
 
-async def smallest_change(needs: Sequence[_Set], outcome: Callable[[_Set], Awaitable[Outcome]]) -> Boundary:
+def smallest_change(needs: Sequence[_Set], outcome: Oracle) -> Boundary:
     """Return the smallest bad mixture, and a good one next to it.
 
     The bad one is minimal: without any unit that none of its others needs, it is not bad. They differ by one unit,
@@ -55,10 +68,10 @@ async def smallest_change(needs: Sequence[_Set], outcome: Callable[[_Set], Await
         outcome: tries a mixture; it is known that nothing applied is good and that everything applied is bad.
     """
     search = _Search(needs, outcome)
-    bad = await search.culprits()
+    bad = search.culprits()
     while True:
-        bad = await search.minimize(bad)
-        if (found := await search.beside(bad)).bad == bad:
+        bad = search.minimize(bad)
+        if (found := search.beside(bad)).bad == bad:
             return found
         bad = found.bad
 
@@ -66,15 +79,15 @@ async def smallest_change(needs: Sequence[_Set], outcome: Callable[[_Set], Await
 class _Search:
     """What is known of mixtures, and the steps to know more; each mixture is tried once."""
 
-    def __init__(self, needs: Sequence[_Set], outcome: Callable[[_Set], Awaitable[Outcome]]) -> None:
+    def __init__(self, needs: Sequence[_Set], outcome: Oracle) -> None:
         self.everything = frozenset(range(len(needs)))
         self._needs = needs
         self._outcome = outcome
         self._known: dict[_Set, Outcome] = {self.everything: "bad", frozenset(): "good"}
 
-    async def _try(self, applied: _Set) -> Outcome:
+    def _try(self, applied: _Set, *, left: int = 0) -> Outcome:
         if applied not in self._known:
-            self._known[applied] = await self._outcome(applied)
+            self._known[applied] = self._outcome(applied, left=left)
         return self._known[applied]
 
     def _with_needs(self, units: _Set) -> _Set:
@@ -91,11 +104,11 @@ class _Search:
         """Sort units so that each comes after what it needs: any first part of them is a mixture that may exist."""
         return sorted(units, key=lambda unit: (len(self._needs[unit]), unit))
 
-    async def isolate(self, good: _Set, bad: _Set) -> Boundary:
+    def isolate(self, good: _Set, bad: _Set) -> Boundary:
         """Zeller's dd: halve what lies between until one unit is left; split finer where halves are unresolved."""
         parts = 2
         while (between := len(bad - good)) > 1:
-            nearer = await self._nearer(good, bad, parts)
+            nearer = self._nearer(good, bad, parts)
             if nearer is not None:
                 good, bad = nearer.good, nearer.bad
                 parts = 2
@@ -105,29 +118,30 @@ class _Search:
                 break
         return Boundary(good, bad)
 
-    async def _nearer(self, good: _Set, bad: _Set, parts: int) -> Boundary | None:
+    def _nearer(self, good: _Set, bad: _Set, parts: int) -> Boundary | None:
         for part in _split(self._in_order(bad - good), parts):
             for mixture in (self._with_needs(good | part), self._without_needy(bad - part)):
                 if good < mixture < bad:
-                    found = await self._try(mixture)
+                    worse = max(len(mixture - good), len(bad - mixture))
+                    found = self._try(mixture, left=ceil(log2(worse)) + 1)
                     if found != "unresolved":
                         return Boundary(mixture, bad) if found == "good" else Boundary(good, mixture)
         return None
 
-    async def culprits(self) -> _Set:
+    def culprits(self) -> _Set:
         """Return a bad mixture of few units: each was the step from a good mixture to a bad one."""
         kept, bad = frozenset[int](), self.everything
-        while await self._try(kept) == "good":
-            found = await self.isolate(kept, bad)
+        while self._try(kept) == "good":
+            found = self.isolate(kept, bad)
             kept, bad = self._with_needs(kept | (found.bad - found.good)), found.bad
-        return kept if await self._try(kept) == "bad" else bad
+        return kept if self._try(kept) == "bad" else bad
 
-    async def minimize(self, bad: _Set) -> _Set:
+    def minimize(self, bad: _Set) -> _Set:
         """Zeller's ddmin: take parts out for as long as the rest stays bad."""
         parts = 2
         while True:
             loose = self._unneeded(bad)
-            smaller = await self._smaller(bad, loose, min(parts, len(loose)))
+            smaller = self._smaller(bad, loose, min(parts, len(loose)))
             if smaller is not None:
                 bad, parts = smaller, max(parts - 1, 2)
             elif parts < len(loose):
@@ -135,18 +149,18 @@ class _Search:
             else:
                 return bad
 
-    async def _smaller(self, bad: _Set, loose: _Set, parts: int) -> _Set | None:
+    def _smaller(self, bad: _Set, loose: _Set, parts: int) -> _Set | None:
         for part in _split(self._in_order(loose), parts):
-            if await self._try(bad - part) == "bad":
+            if self._try(bad - part) == "bad":
                 return bad - part
         return None
 
-    async def beside(self, bad: _Set) -> Boundary:
+    def beside(self, bad: _Set) -> Boundary:
         """Return a minimal bad mixture and a good one: without one of its units, or as near as there is one."""
         for unit in reversed(self._in_order(self._unneeded(bad))):
-            if await self._try(bad - {unit}) == "good":
+            if self._try(bad - {unit}) == "good":
                 return Boundary(bad - {unit}, bad)
-        return await self.isolate(frozenset(), bad)
+        return self.isolate(frozenset(), bad)
 
 
 def _split(units: Sequence[int], parts: int) -> Iterator[_Set]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mlviews import __version__
+from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
@@ -33,5 +34,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, bisect):
     cli.add_command(command)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import ceil, log2
@@ -27,15 +26,17 @@ class World:
     culprits: Set
     exists: Callable[[Set], bool] = lambda applied: True
     tried: list[Set] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
 
     def judge(self, applied: Set) -> Outcome:
         if not self.exists(applied):
             return "unresolved"
         return "bad" if self.culprits <= applied else "good"
 
-    async def __call__(self, applied: Set) -> Outcome:
+    def __call__(self, applied: Set, /, *, left: int) -> Outcome:
         assert applied not in self.tried
         self.tried.append(applied)
+        self.left.append(left)
         return self.judge(applied)
 
 
@@ -44,7 +45,7 @@ def alone(count: int) -> list[Set]:
 
 
 def find(world: World, needs: Sequence[Set]) -> Boundary:
-    return asyncio.run(smallest_change(needs, world))  # type: ignore[arg-type]
+    return smallest_change(needs, world)
 
 
 def subsets(units: Set) -> list[Set]:
@@ -77,6 +78,8 @@ def test_one_culprit_takes_a_trial_for_each_halving_and_one_more(count: int) -> 
         world = World(frozenset({culprit}))
         assert find(world, alone(count)) == Boundary(frozenset(), frozenset({culprit}))
         assert len(world.tried) <= ceil(log2(count)) + 1
+        # What it says is left is never too little.
+        assert all(said >= rest for said, rest in zip(world.left, reversed(range(len(world.tried))), strict=True))
 
 
 @st.composite
@@ -145,10 +148,10 @@ def test_whatever_is_answered_it_ends_with_a_good_and_a_bad_mixture(verdicts: di
     """Also where a culprit is undone by another change: no rule holds."""
     verdicts |= {frozenset(): "good", frozenset(range(6)): "bad"}
 
-    async def outcome(applied: Set) -> Outcome:
+    def outcome(applied: Set, /, *, left: int) -> Outcome:
         return verdicts.get(applied, "good")
 
-    found = asyncio.run(smallest_change(alone(6), outcome))
+    found = smallest_change(alone(6), outcome)
     assert found.good < found.bad
     assert verdicts.get(found.good, "good") == "good"
     assert verdicts.get(found.bad, "good") == "bad"
@@ -160,6 +163,6 @@ def test_in_a_row_the_first_bad_one_is_found(first: int, count: int) -> None:
     first = min(first, count)
     row = [frozenset(range(unit + 1)) for unit in range(count)]
     world = World(frozenset({first - 1}))
-    found = asyncio.run(boundary(row, world))  # type: ignore[arg-type]
+    found = boundary(row, world)
     assert (len(found.good), len(found.bad)) == (first - 1, first)
     assert len(world.tried) <= (ceil(log2(count)) if count > 1 else 0)
