@@ -113,8 +113,11 @@ class Mixtures:
         asked = [Request(f"{p.name} =={p.version} {p.build}", (self._origin(p),)) for p in fixed.values()]
         asked += [Request(name, (Origin("bisect", "one between the two locks"),)) for name in wanted]
         held = [self._record(package) for package in fixed.values()]
-        preferred = [self._record(package) for name, package in self.bad.items() if name in free]
-        sources = self._sources.only([*held, *(record for records in free.values() for record in records)])
+        choice = [record for records in free.values() for record in records]
+        # What is preferred may be taken, candidate or not: only candidates may be preferred.
+        ends = {package.url for package in self.bad.values()}
+        preferred = [record for record in choice if record.url in ends]
+        sources = self._sources.only([*held, *choice])
         spec = changed(self.view.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
         solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred]))
         known = {package.url: package for package in (*self.good.values(), *self.bad.values())}

@@ -21,6 +21,7 @@ class Garden:
     draw: random.Random
     names: list[str] = field(default_factory=list)
     _new: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    _between: list[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=list)
 
     def grow(self, count: int = COUNT) -> None:
         """Add packages whose old and new versions work."""
@@ -37,16 +38,17 @@ class Garden:
         """Say what the new version does when it is imported, and what it asks for."""
         self._new[name] = (f"version = 2\n{source}", depends)
 
-    def between(self, name: str, version: str, source: str = "", *depends: str) -> None:
+    def between(self, name: str, version: str, source: str, *depends: str) -> None:
         """Add a version between the old and the new one; it goes into no lock."""
-        self.shelf.add(name, version, modules={name: source or "version = 1\n"}, depends=depends)
+        self._between.append((name, version, source, depends))
 
     def lock(self) -> None:
         """Make the two locks."""
         self.cli.recipes.recipe("garden", "python", *self.names)
         self._lock("good")
-        for name, (source, depends) in self._new.items():
-            self.shelf.add(name, "2.0", modules={name: source}, depends=depends)
+        new = [(name, "2.0", source, depends) for name, (source, depends) in self._new.items()]
+        for name, version, source, depends in [*self._between, *new]:
+            self.shelf.add(name, version, modules={name: source}, depends=depends)
         self._lock("bad")
 
     def _lock(self, name: str) -> None:
