@@ -58,16 +58,17 @@ class Row:
         return self._mixtures.solve(self._fixed, {**self._free, step.name: leading}, self._wanted)
 
 
-def row_of(mixtures: Mixtures, broken: Packages, free: Iterable[str]) -> Row | None:
+def row_of(mixtures: Mixtures, broken: Packages, leading: Iterable[str], free: Iterable[str]) -> Row | None:
     """Return the row of versions that leads from a good mixture to a bad one; None where there is nothing between.
 
     Args:
         mixtures: of the two locks.
         broken: the bad mixture.
+        leading: packages one of which goes through its versions, the one that has most.
         free: packages that may take any version between their good and their bad one; the others stay.
     """
     between = {name: records for name in sorted(free) if (records := _between(mixtures, name))}
-    steps = {name: _steps(mixtures, name, records) for name, records in between.items()}
+    steps = {name: _steps(mixtures, name, between[name]) for name in leading if name in between}
     leader = max(steps, key=lambda name: (len(steps[name]), name), default=None)
     if leader is None or not steps[leader]:
         return None

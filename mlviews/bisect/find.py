@@ -21,7 +21,6 @@ from mlviews.progress import silent
 from mlviews.sources import open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from mlviews.bisect.mixtures import Mixtures, Packages
@@ -181,7 +180,7 @@ class _Hunt:
             self.unsolvable += 1
             self.silent[applied] = error.message
             return "unresolved"
-        outcome = self._try(packages, f"Trying {names} of {differ} changes, at most {left} trials to follow")
+        outcome = self._try(packages, f"Trying {names} of {differ} changes{self._rest(left)}")
         if outcome == "unresolved":
             self.silent[applied] = f"a mixture with {names} of {differ} changes fails in another way"
         return outcome
@@ -193,10 +192,15 @@ class _Hunt:
         lock = self.mixtures.lock(packages)
         return self.trials.run(lock, self.broken.checks, times, label=label, progress=self.progress)
 
-    def _closer(self, good: Packages, bad: Packages, units: Iterable[int]) -> tuple[Packages, Packages]:
+    def _rest(self, left: int) -> str:
+        """Say what is left to be done: to find one culprit, and to try the answer again."""
+        builds = left + 2 * (self.tries - 1)
+        return f"; if one is to blame, at most {builds} builds follow" if builds else ""
+
+    def _closer(self, good: Packages, bad: Packages, units: frozenset[int]) -> tuple[Packages, Packages]:
         """Go through the versions in between of what some units change, and of what they need."""
         needed = frozenset[int]().union(*(self.mixtures.units[unit].needs for unit in units))
-        row = row_of(self.mixtures, bad, self.mixtures.names(needed))
+        row = row_of(self.mixtures, bad, self.mixtures.names(units), self.mixtures.names(needed))
         if row is None:
             return good, bad
         states: dict[int, Packages] = {0: good, len(row.steps) + 1: bad}
@@ -209,7 +213,7 @@ class _Hunt:
                 self.unsolvable += 1
                 self.skipped.append(str(step))
                 return "unresolved"
-            return self._try(states[len(applied)], f"Trying {step}, at most {left} trials to follow")
+            return self._try(states[len(applied)], f"Trying {step}{self._rest(left)}")
 
         # To be at one version is to have taken every step up to it.
         found = boundary([frozenset(range(number + 1)) for number in range(len(row.steps) + 1)], state)
@@ -224,7 +228,7 @@ class _Hunt:
             self.unsolvable += 1
             return good, bad
         label = f"Trying without {', '.join(self.mixtures.units[unit].names)}"
-        return self._closer(undone, bad, [unit]) if self._try(undone, label) == "good" else (good, bad)
+        return self._closer(undone, bad, frozenset({unit})) if self._try(undone, label) == "good" else (good, bad)
 
     def _confirm(self, good: Packages, bad: Packages) -> None:
         """Try the answer again: a check that is flaky must not have led here."""

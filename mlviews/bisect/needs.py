@@ -78,9 +78,9 @@ def _refusals(record: RepoDataRecord, others: Mapping[str, RepoDataRecord | None
                 continue
             other = others[name]
             if not (spec.matches(other) if other else not required):
-                there = f"{name} {other.version} {other.build}" if other else f"no {name} is there"
                 verb = "asks for" if required else "bears only"
-                yield name, f"{record.name.normalized} {record.version} {verb} {text}, not: {there}"
+                there = f"which {name} {other.version} {other.build} is not" if other else f"and no {name} is there"
+                yield name, f"{record.name.normalized} {record.version} {verb} {text}, {there}"
 
 
 def _read(text: str) -> MatchSpec | None:

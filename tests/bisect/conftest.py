@@ -45,13 +45,14 @@ class Garden:
     def lock(self) -> None:
         """Make the two locks."""
         self.cli.recipes.recipe("garden", "python", *self.names)
-        self._lock("good")
+        self.make("good")
         new = [(name, "2.0", source, depends) for name, (source, depends) in self._new.items()]
         for name, version, source, depends in [*self._between, *new]:
             self.shelf.add(name, version, modules={name: source}, depends=depends)
-        self._lock("bad")
+        self.make("bad")
 
-    def _lock(self, name: str) -> None:
+    def make(self, name: str) -> None:
+        """Make a lock of what there is now."""
         done = self.cli("lock", "garden", "--upgrade")
         assert done.code == 0, done.err
         Path(f"{name}.yml").write_bytes(self.cli.lock("garden").read_bytes())
