@@ -113,7 +113,7 @@ class Sources:
             FailedError: a channel cannot be read, or none has a package made for the platform.
         """
         own, shared = await self._names(platform), await self._names(NOARCH)
-        if not own:
+        if not own and not any(isinstance(source, _Records) for source in self._opened.values()):
             # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
             raise FailedError(
                 "repodata-invalid",

@@ -79,7 +79,7 @@ def _refusals(record: RepoDataRecord, others: Mapping[str, RepoDataRecord | None
             other = others[name]
             if not (spec.matches(other) if other else not required):
                 verb = "asks for" if required else "bears only"
-                there = f"which {name} {other.version} {other.build} is not" if other else f"and no {name} is there"
+                there = f"which {name} {other.version} {other.build} is not" if other else f"and there is no {name}"
                 yield name, f"{record.name.normalized} {record.version} {verb} {text}, {there}"
 
 
