@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlviews.bisect.needs import needs_between, units_of
-from mlviews.compose import Origin, Request
+from mlviews.compose import Request
 from mlviews.diff import compare
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.install import record_of
@@ -107,11 +107,11 @@ class Mixtures:
             wanted: of those, the ones that must be there.
 
         Raises:
-            RefusedError: they do not go together; the message names those in conflict.
+            RefusedError: they do not go together; the message is the solver's.
             FailedError: the channel says of a package what cannot be.
         """
-        asked = [Request(f"{p.name} =={p.version} {p.build}", (self._origin(p),)) for p in fixed.values()]
-        asked += [Request(name, (Origin("bisect", "one between the two locks"),)) for name in wanted]
+        asked = [Request(f"{p.name} =={p.version} {p.build}") for p in fixed.values()]
+        asked += [Request(name) for name in wanted]
         held = [self._record(package) for package in fixed.values()]
         choice = [record for records in free.values() for record in records]
         # What is preferred may be taken, candidate or not: only candidates may be preferred.
@@ -119,7 +119,7 @@ class Mixtures:
         preferred = [record for record in choice if record.url in ends]
         sources = self._sources.only([*held, *choice])
         spec = changed(self.view.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
-        solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred]))
+        solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred], blame=False))
         known = {package.url: package for package in (*self.good.values(), *self.bad.values())}
         chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.records)
         return {package.name: package for package in chosen}
@@ -127,9 +127,6 @@ class Mixtures:
     def _record(self, package: LockedPackage) -> RepoDataRecord:
         """Return the channel's record, or what the lock holds of it where the channel has dropped the package."""
         return self._records.get(package.url) or record_of(package, package.url)
-
-    def _origin(self, package: LockedPackage) -> Origin:
-        return Origin("good lock" if self.good.get(package.name) == package else "bad lock", package.archive)
 
 
 def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, sources: Sources) -> Mixtures:

@@ -101,11 +101,8 @@ def test_why_two_changes_cannot_be_had_apart(tmp_path: Path) -> None:
     )
 
 
-def test_the_solver_names_both_locks_where_a_mixture_does_not_exist(tmp_path: Path) -> None:
-    found = mixtures(
-        [record("a", "1.0"), record("b", "1.0")], [record("a", "2.0", ["b >=2"]), record("b", "2.0")], tmp_path
-    )
-    with pytest.raises(RefusedError) as caught:
+def test_the_solver_says_what_does_not_go_together(tmp_path: Path) -> None:
+    before, after = [record("a", "1.0"), record("b", "1.0")], [record("a", "2.0", ["b >=2"]), record("b", "2.0")]
+    found = mixtures(before, after, tmp_path)
+    with pytest.raises(RefusedError, match=r"a ==2\.0 h_0(.|\n)*b >=2"):
         found.solve({"a": found.bad["a"], "b": found.good["b"]})
-    assert "a ==2.0 h_0  <-  bad lock (a-2.0-h_0.conda)" in caught.value.message
-    assert "b ==1.0 h_0  <-  good lock (b-1.0-h_0.conda)" in caught.value.message
