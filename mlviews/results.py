@@ -10,11 +10,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BisectResult", "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "PackageChange", "Problem", "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState",
+    "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "Problem", "ReleasesResult", "ShowResult",
+    "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
+CellState = Literal["ok", "updated", "unsolvable", "install-failed", "check-failed", "not-run"]
 
 
 class _Result(BaseModel):
@@ -258,6 +260,66 @@ class DoctorResult(_Result):
     findings: list[Finding]
     views: list[Fit]
     drivers: list[DriverLine]
+
+
+class CellFigures(_Result):
+    """What a cell measured; null where that was not looked at."""
+
+    packages: int | None = None
+    download: int | None = Field(None, description="Bytes of archives.")
+    installed: int | None = Field(None, description="Bytes of installed files.")
+    age: float | None = Field(None, description="Median age of the packages that night, in days.")
+    solve_seconds: float | None = None
+    install_seconds: float | None = None
+    check_seconds: float | None = None
+
+
+class Earlier(_Result):
+    """What earlier nights found of the same view on the same platform."""
+
+    last: str | None = Field(None, description="The night before.")
+    last_state: CellState | None = None
+    since: str | None = Field(None, description="The first night of this failure.")
+    good: str | None = Field(None, description="The last night before it that was without.")
+
+
+class NightCell(_Result):
+    """One view on one platform in one night."""
+
+    view: str
+    platform: str
+    state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
+    reason: str = Field("", description="The state in a line.")
+    problem: Problem | None = Field(None, description="Why it could not be solved, installed, or looked at.")
+    tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
+    lock: LockState = Field(description="Of the committed lock.")
+    committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
+    committed_state: CellState | None = Field(None, description="What the committed lock gave; null: it was not tried.")
+    digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
+    changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
+    suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")
+    checks: list[CheckLine] = []
+    figures: CellFigures = CellFigures()
+    earlier: Earlier = Earlier()
+    looked_back: bool = Field(False, alias="looked-back", description="Whether it was found on a later day.")
+
+
+class NightRun(_Result):
+    """One night: views x platforms."""
+
+    night: str = Field(description="The day (UTC), which names its folder.")
+    as_of: str | None = Field(alias="as-of", description="The moment that it looks back to.")
+    cuda: str | None = Field(description="The CUDA version that was supposed in the place of the recipes'.")
+    solve_only: bool = Field(alias="solve-only", description="Whether nothing was installed, and so nothing tested.")
+    seconds: float
+    cells: list[NightCell]
+
+
+class NightlyResult(_Result):
+    """``mlviews nightly``."""
+
+    report: str | None = Field(description="The report's first page.")
+    nights: list[NightRun]
 
 
 class BisectResult(_Result):
