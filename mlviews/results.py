@@ -10,9 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BisectResult", "BuildResult", "CellState", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState",
-    "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "Problem", "ReleasesResult", "ShowResult",
-    "SmokeResult", "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "DiffResult", "DoctorResult", "ListResult",
+    "LockResult", "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "Problem",
+    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -341,3 +341,10 @@ class BisectResult(_Result):
     builds: int = Field(description="Locks that were installed and checked, repetitions included.")
     kept: int = Field(description="Outcomes that were there from a bisection before.")
     unsolvable: int = Field(description="Mixtures that the solver refused.")
+
+
+class CiGithubResult(_Result):
+    """``mlviews ci github``."""
+
+    path: str | None = Field(description="The file that was written; null if none was named.")
+    workflow: str = Field(description="The workflow, as YAML.")

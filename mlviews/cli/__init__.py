@@ -7,6 +7,7 @@ import click
 from mlviews import __version__
 from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build
+from mlviews.cli.ci import ci
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.list import list_views
@@ -35,5 +36,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, nightly, bisect):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, nightly, bisect, ci):
     cli.add_command(command)

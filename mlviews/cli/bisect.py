@@ -49,7 +49,7 @@ def bisect(
     """Find the package change that breaks a view: build and check mixtures of two locks."""
     from mlviews.bisect.find import bisect as find
     from mlviews.bisect.find import write_locks
-    from mlviews.cli.text import package_changes
+    from mlviews.diff import package_changes
     from mlviews.hardware import host_platform
     from mlviews.locksource import named_lock
     from mlviews.results import BisectResult
