@@ -113,7 +113,7 @@ def bisect(
     sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
     mixtures = mixtures_of(view, platform, good, bad, sources)
     ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
-    key = hashlib.sha256("".join(lock.digest for lock in ends).encode()).hexdigest()[:12]
+    key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
     folder = site.root / "bisect" / f"{view.spec.name}-{key}"
     make_folder(folder / "trials")
     with scratch(site.root) as place:
@@ -182,7 +182,8 @@ class _Hunt:
             return "unresolved"
         outcome = self._try(packages, f"Trying {names} of {differ} changes{self._rest(left)}")
         if outcome == "unresolved":
-            self.silent[applied] = f"a mixture with {names} of {differ} changes fails in another way"
+            says = self.broken.says(self._run(packages, 1, "")[0])
+            self.silent[applied] = f"with {names} of {differ} changes, a mixture fails in another way: {says}"
         return outcome
 
     def _try(self, packages: Packages, label: str) -> Outcome:

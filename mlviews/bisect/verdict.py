@@ -40,6 +40,12 @@ class Broken:
             name: run.reasons.get(name, "") for name in self.statuses if run.statuses.get(name, "pass") not in _FINE
         }
 
+    def says(self, run: Run) -> str:
+        """Return what a run gives that is neither good nor bad, in a line."""
+        given = ((name, run.statuses.get(name, "not run")) for name in (*self.statuses, INSTALL))
+        other = {name: status for name, status in given if status != "pass"}
+        return "; ".join(f"{name} {status} ({run.reasons.get(name, '')})" for name, status in other.items())
+
     def judge(self, runs: Sequence[Run], label: str) -> Outcome:
         """Tell what the runs of one lock say together.
 

@@ -108,7 +108,7 @@ def _write(console: Console, result: BisectResult) -> None:
         line("These cannot be separated, because")
     for text in result.because:
         line(f"  {text}")
-    if result.together and result.step != result.change:
+    if result.step != result.change:
         line(f"The last step: {', '.join(change.name for change in result.step)}")
     if result.skipped:
         line(f"Not tried, since the solver finds no mixture with them: {'; '.join(result.skipped)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import verb
+from mlviews.cli.verb import shared_options, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,6 +35,7 @@ def _cron(context: click.Context, parameter: click.Parameter, value: str) -> str
 
 
 @click.group("ci")
+@shared_options(environment=False)
 def ci() -> None:
     """Write what runs mlviews in a CI system."""
 

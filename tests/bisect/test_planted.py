@@ -44,8 +44,8 @@ def test_one_culprit_among_64(garden: Garden) -> None:
     assert changes(data, "step") == changes(data)
     assert data["checks"] == {"imports": f"{culprit}: RuntimeError: planted"}
     assert (data["because"], data["together"], data["unsolvable"]) == ([], False, 0)
-    # Both locks twice, a build for each halving, and the answer's first bad lock twice; its last good is the good lock.
-    assert data["builds"] <= 4 + HALVINGS + 2
+    # Both locks twice, each halving, the culprit alone, and that once more; the last good lock is the good one.
+    assert data["builds"] <= 4 + HALVINGS + 1 + 1
     assert differing(data) == {culprit}
     assert versions(data["last-good"]) == versions("good.yml")
 
@@ -174,19 +174,40 @@ def test_a_package_that_cannot_be_loaded_is_found_by_that(garden: Garden) -> Non
     assert list(data["checks"]) == ["install"]
 
 
+def test_where_every_mixture_fails_in_another_way_that_is_said(garden: Garden) -> None:
+    garden.grow(4)
+    first, second = garden.draw.sample(garden.names, 2)
+    for name, other in ((first, second), (second, first)):
+        crashes = (
+            f"import os\nfrom importlib.metadata import version as of\nif of({other!r}) == '1.0':\n    os._exit(3)\n"
+        )
+        garden.new(name, crashes + BREAKS)
+    garden.lock()
+
+    data = garden.bisect("--retries", "0", "--json").data
+
+    assert changes(data) == changes(data, "step") == {first: ("1.0", "2.0"), second: ("1.0", "2.0")}
+    assert len(data["because"]) == 2
+    assert all("fails in another way: imports error (" in text for text in data["because"])
+    compared = garden.cli("diff", "garden", "--from", data["last-good"], "--to", data["first-bad"], "--json").data
+    assert compared["changes"] == data["step"]
+
+
 # Flaky checks
 
 
-def test_a_check_that_now_fails_and_now_passes_names_no_culprit(garden: Garden) -> None:
+def test_a_check_that_now_fails_and_now_passes_names_no_culprit(garden: Garden, tmp_path: Path) -> None:
+    """One of the bad lock's four runs passes."""
     garden.grow(8)
-    garden.new(garden.draw.choice(garden.names), f"import secrets\nif secrets.randbelow(2):\n    {BREAKS}")
-    garden.new(garden.draw.choice(garden.names), f"import os\nif os.path.exists('no'):\n    {BREAKS}")
+    passing = garden.draw.randrange(4)
+    counts = f"import pathlib\nfile = pathlib.Path({str(tmp_path / 'runs')!r})\nfile.open('a').write('x')\n"
+    garden.new(garden.draw.choice(garden.names), f"{counts}if len(file.read_text()) != {passing + 1}:\n    {BREAKS}")
     garden.lock()
 
-    done = garden.bisect("--retries", "12", "--json")
+    done = garden.bisect("--retries", "3", "--json")
 
     assert (done.code, done.codes, done.data) == (1, ["check-flaky"], None)
-    assert "with bad.yml" in done.json["errors"][0]["message"]
+    assert done.json["errors"][0]["message"] == "imports is flaky: it passed 1 of 4 times with bad.yml"
 
 
 def test_a_check_that_is_flaky_only_in_a_mixture_names_no_culprit_either(garden: Garden, tmp_path: Path) -> None:
