@@ -104,7 +104,8 @@ def bisect(
         progress: told what is tried.
 
     Raises:
-        RefusedError: the good lock fails, the bad one does not, they do not differ, or a check is flaky.
+        RefusedError: the good lock fails, the bad one does not, they do not differ, the channel has come to contradict
+            one, or a check is flaky.
         BadInputError: a lock is another view's.
         FailedError: a channel, the network or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was tried is kept.
@@ -112,6 +113,7 @@ def bisect(
     platform = host_platform()
     sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
     mixtures = mixtures_of(view, platform, good, bad, sources)
+    _refuse_unsound(mixtures, good.label, bad.label)
     ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
     key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
     folder = site.root / "bisect" / f"{view.spec.name}-{key}"
@@ -126,6 +128,19 @@ def bisect(
             (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
         )
         return _Hunt(mixtures, trials, broken, tries, progress).answer(folder)
+
+
+def _refuse_unsound(mixtures: Mixtures, good: str, bad: str) -> None:
+    """Refuse locks that the channel has come to contradict: no mixture near to them would stand."""
+    for label, packages in ((good, mixtures.good), (bad, mixtures.bad)):
+        try:
+            mixtures.solve(packages)
+        except RefusedError as error:
+            raise RefusedError(
+                "lock-refused",
+                f"what {label} holds does not go together, by what the channel says of it now\n\n{error.message}",
+                "If this is what broke the view, its packages were mended: lock anew. Else name other locks.",
+            ) from error
 
 
 @dataclass(slots=True)

@@ -152,5 +152,5 @@ def _run(trial: Trial) -> Run:
             reasons={line.name: line.reason for line in lines},
         )
     if problem.code not in _OF_THE_LOCK:
-        raise FailedError(problem.code, problem.message, problem.hint or "Run the same command again with --resume.")
+        raise FailedError(problem.code, problem.message, f"{problem.hint} Then go on with --resume.".strip())
     return Run(statuses={INSTALL: problem.code}, reasons={INSTALL: problem.message})

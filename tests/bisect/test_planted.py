@@ -260,6 +260,20 @@ def test_a_lock_of_another_view_and_an_unknown_check(garden: Garden) -> None:
     assert (unknown.code, unknown.codes) == (2, ["check-unknown"])
 
 
+def test_a_lock_that_the_channel_contradicts_by_now_is_refused_before_any_build(garden: Garden) -> None:
+    garden.grow(4)
+    garden.lock()
+    garden.shelf.add("m00", "2.0", modules={"m00": BREAKS}, depends=("m01 <2",))
+
+    done = garden.bisect("--json")
+
+    assert (done.code, done.codes) == (1, ["lock-refused"])
+    message = done.json["errors"][0]["message"]
+    assert message.startswith("what bad.yml holds does not go together")
+    assert "m01 <2" in message
+    assert not list(garden.cli.root.glob("bisect/*/trials/*.json"))
+
+
 def test_a_missing_archive_is_no_verdict(garden: Garden) -> None:
     garden.grow(4)
     garden.new("m00", BREAKS)
@@ -269,6 +283,7 @@ def test_a_missing_archive_is_no_verdict(garden: Garden) -> None:
     done = garden.bisect("--json")
 
     assert (done.code, done.codes) == (3, ["archive-missing"])
+    assert done.json["errors"][0]["hint"].endswith("Then go on with --resume.")
 
 
 # Going on
