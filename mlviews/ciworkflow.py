@@ -77,7 +77,7 @@ class Settings:
 
     cron: str = "17 3 * * *"
     gpu_labels: tuple[str, ...] = ("gpu",)
-    requirement: str = "."
+    requirement: str = ".[report]"
     recipes: str | None = "recipes"
     lockfiles: str = "lockfiles"
 

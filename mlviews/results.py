@@ -269,16 +269,16 @@ class CellFigures(_Result):
     download: int | None = Field(None, description="Bytes of archives.")
     installed: int | None = Field(None, description="Bytes of installed files.")
     age: float | None = Field(None, description="Median age of the packages that night, in days.")
-    solve_seconds: float | None = None
-    install_seconds: float | None = None
-    check_seconds: float | None = None
+    solve_seconds: float | None = Field(None, alias="solve-seconds")
+    install_seconds: float | None = Field(None, alias="install-seconds")
+    check_seconds: float | None = Field(None, alias="check-seconds")
 
 
 class Earlier(_Result):
     """What earlier nights found of the same view on the same platform."""
 
     last: str | None = Field(None, description="The night before.")
-    last_state: CellState | None = None
+    last_state: CellState | None = Field(None, alias="last-state")
     since: str | None = Field(None, description="The first night of this failure.")
     good: str | None = Field(None, description="The last night before it that was without.")
 
@@ -294,7 +294,9 @@ class NightCell(_Result):
     tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
     lock: LockState = Field(description="Of the committed lock.")
     committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
-    committed_state: CellState | None = Field(None, description="What the committed lock gave; null: it was not tried.")
+    committed_state: CellState | None = Field(
+        None, alias="committed-state", description="What the committed lock gave; null: it was not tried."
+    )
     digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
     changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
     suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")

@@ -201,7 +201,7 @@ def test_the_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
     content = read(printed.out)
     assert content["env"]["MLVIEWS_RECIPES"] == "recipes"
     assert faults(printed.out) == []
-    assert "mlviews==" in printed.out
+    assert "mlviews[report]==" in printed.out
 
 
 @pytest.mark.parametrize(

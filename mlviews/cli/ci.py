@@ -75,7 +75,7 @@ def _requirement() -> str:
     """Return the checkout where that is mlviews itself, else this version."""
     from mlviews import __version__
 
-    return "." if Path("mlviews/__init__.py").is_file() else f"mlviews=={__version__}"
+    return ".[report]" if Path("mlviews/__init__.py").is_file() else f"mlviews[report]=={__version__}"
 
 
 def _inside(folder: Path) -> str | None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
+    from mlviews.nightly.matrix import Runner
     from mlviews.results import NightCell, NightlyResult, NightRun
 
 __all__ = ["nightly"]
@@ -68,9 +70,11 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
     help="Run nothing: take in the history of another host, and write the report of its last night.",
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
+@click.option("--scheduler", metavar="ADDRESS", help="Test on the Dask cluster of this scheduler, not here.")
 def nightly(
     app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
     backfill: tuple[date, ...], cuda: str | None, resume: bool, others: tuple[Path, ...], jobs: int,
+    scheduler: str | None,
 ) -> Outcome:  # fmt: skip
     """Try every view, or those named, with the newest packages; lock files stay as they are."""
     if backfill and as_of:
@@ -96,7 +100,8 @@ def nightly(
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
     with open_history(app.site.root) as history:
-        runs = tuple(run_nights(specs, app.site, nights, history, jobs=jobs, resume=resume, progress=app.progress))
+        runner = _runner(jobs, scheduler)
+        runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
@@ -134,6 +139,13 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
         _exit_code([run]) if cells else 0,
         _errors([run]),
     )
+
+
+def _runner(jobs: int, scheduler: str | None) -> Runner:
+    from mlviews.nightly.cluster import each_on
+    from mlviews.nightly.workers import each
+
+    return partial(each_on, scheduler) if scheduler else partial(each, count=jobs)
 
 
 def _exit_code(runs: Sequence[NightRun]) -> int:
