@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -117,6 +118,29 @@ def test_packages_are_cached_by_the_locks_digest() -> None:
     (cache,) = [step["with"] for step in steps if step.get("uses", "").startswith("actions/cache@")]
     assert "hashFiles(format('some/locks/{0}.conda-lock.yml', matrix.view))" in cache["key"]
     assert cache["key"].startswith(cache["restore-keys"])
+
+
+def audited(text: str, tmp_path: Path) -> set[str]:
+    """Return what zizmor, which looks for ways into workflows, finds in one."""
+    path = tmp_path / ".github/workflows/nightly.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    command = [
+        Path(sys.executable).parent / "zizmor",
+        "--offline",
+        "--no-config",
+        "--no-exit-codes",
+        "--format",
+        "json",
+    ]
+    done = subprocess.run([*command, path], check=True, capture_output=True, text=True, timeout=60)
+    return {finding["ident"] for finding in json.loads(done.stdout)}
+
+
+def test_an_auditor_finds_no_way_in(tmp_path: Path) -> None:
+    text = workflow(VIEWS, Settings())
+    assert audited(text, tmp_path) <= {"unpinned-uses"}  # as the workflow's head says
+    assert "template-injection" in audited(text.replace('"$VIEW"', "${{ github.event.inputs.view }}"), tmp_path)
 
 
 HOSTILE = st.text(max_size=30) | st.sampled_from(
