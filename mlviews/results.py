@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "CellState", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult",
-    "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem", "PromoteResult",
-    "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult",
-    "VerifyResult", "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine",
+    "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult",
+    "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem",
+    "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -564,3 +564,31 @@ class NightlyResult(_Result):
 
     report: str | None = Field(description="The report's first page.")
     nights: list[NightRun]
+
+
+class BisectResult(_Result):
+    """``mlviews bisect VIEW``."""
+
+    view: str
+    platform: str
+    good: str = Field(description="What the good lock was called.")
+    bad: str = Field(description="What the bad lock was called.")
+    differ: int = Field(description="Packages that differ between these two.")
+    checks: dict[str, str] = Field(description="The checks that break, and what they say of the first bad lock.")
+    change: list[PackageChange] = Field(description="The smallest change that breaks the good lock.")
+    step: list[PackageChange] = Field(description="What of it lies between the last good and the first bad lock.")
+    together: bool = Field(description="Whether parts of the change can be had, and break nothing alone.")
+    because: list[str] = Field(description="Why parts of the change cannot be had alone.")
+    skipped: list[str] = Field(description="Versions in between that no mixture exists of.")
+    last_good: str = Field(alias="last-good", description="The file of the last good lock.")
+    first_bad: str = Field(alias="first-bad", description="The file of the first bad lock.")
+    builds: int = Field(description="Locks that were installed and checked, repetitions included.")
+    kept: int = Field(description="Outcomes that were there from a bisection before.")
+    unsolvable: int = Field(description="Mixtures that the solver refused.")
+
+
+class CiGithubResult(_Result):
+    """``mlviews ci github``."""
+
+    path: str | None = Field(description="The file that was written; null if none was named.")
+    workflow: str = Field(description="The workflow, as YAML.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import packaging
 
+from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.results import CheckLine
 from mlviews.smoke.process import Limits, run_limited
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.smoke.programs import Level, Program
 
-__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "refuse_unknown", "run_checks", "view_python"]
 
 NO_SUCH_CHECK = "no such check"
 """The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
@@ -104,6 +105,18 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
         tuple(name for name in names if name not in PROGRAMS),
         tuple(program.name for program in known if program not in chosen),
     )
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names, as somebody typed them, that no check answers.
+
+    Raises:
+        BadInputError: there are some.
+    """
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        raise BadInputError(
+            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
+        )
 
 
 def run_checks(
