@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews.activation import capture
-from mlviews.files import write_atomically
+from mlviews.dressing import dress
 from mlviews.install import install
+from mlviews.locks import announce, hold
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.render.setup_script import render_launch, render_setup
+from mlviews.store import LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["assemble"]
 
-# CEP 22: conda and mamba then refuse to change the environment, and say this.
-_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
-
 
 def assemble(
     lock: Lock,
@@ -40,6 +37,7 @@ def assemble(
     platform: str,
     name: str,
     baked: Path,
+    lock_text: str | None = None,
     progress: Progress = silent,
 ) -> Release:
     """Install a lock into an empty prefix and write what loads it; only ``release.json`` is not there then.
@@ -52,6 +50,7 @@ def assemble(
         platform: this host's, since scripts of the packages are run.
         name: the release's name.
         baked: the prefix that is written into the files.
+        lock_text: the lock's file, which a prefix that is kept holds; None for one that is not.
         progress: told about checking, downloading and linking.
 
     Raises:
@@ -59,29 +58,27 @@ def assemble(
         KeyboardInterrupt: Ctrl-C.
     """
     _install(lock, site, prefix, platform=platform, baked=baked, progress=progress)
-    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
     release = _release(lock, view, site, prefix, platform=platform, name=name, baked=baked)
-    write_atomically(prefix / "setup.sh", render_setup(release))
-    write_atomically(prefix / "launch", render_launch(release), executable=True)
+    dress(prefix, release, lock_text)
     return release
 
 
 def _install(lock: Lock, site: Site, prefix: Path, *, platform: str, baked: Path, progress: Progress) -> None:
     packages = lock.on(platform)
-    if site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        if site.packages == "wheels":
+            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
 
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-        restore_archives(archives, cache=site.cache, progress=progress)
-    install(
-        packages,
-        prefix,
-        platform=platform,
-        baked=baked,
-        cache=site.cache,
-        mirrors=site.mirrors,
-        progress=progress,
-    )
+            restore_packages(packages, cache=site.cache, progress=progress)
+        install(
+            packages,
+            prefix,
+            platform=platform,
+            baked=baked,
+            cache=site.cache,
+            mirrors=site.mirrors,
+            progress=progress,
+        )
 
 
 def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path) -> Release:
@@ -100,6 +97,7 @@ def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: 
         glibc=spec.hardware.glibc,
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
+        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
         absent=dict(view.absent),

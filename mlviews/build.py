@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
+from mlviews import inventory, usage
 from mlviews.assemble import assemble
 from mlviews.errors import RefusedError
-from mlviews.faces import write_default_faces, write_release_faces
-from mlviews.files import write_atomically
+from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.gpus.scan import scan
+from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix
 from mlviews.locking import Wishes, lock_views
-from mlviews.locksource import RELEASE_LOCK
+from mlviews.locks import announce
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.sitespec import for_site
@@ -71,7 +73,8 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
-        RefusedError: the lock is stale, the view cannot be solved or is not for this host, or a first check failed.
+        RefusedError: the lock is stale, the view cannot be solved or is not for this host, its binaries
+            do not serve a GPU that the recipe names, or a first check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
@@ -81,11 +84,7 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     # Before any work: by the time of the install a lock would have been made.
     check_prefix(job.store.baked(job.store.platform_folder(spec.name, _new_name(job), job.platform)))
 
-    def waiting(holder: str) -> None:
-        with progress(f"Waiting: {spec.name} is being built by {holder}"):
-            pass
-
-    with job.store.view_lock(spec.name, waiting=waiting):
+    with job.store.view_lock(spec.name, waiting=announce(progress, spec.name)):
         _finish_publishing(job)
         path, lock = _lock(job)
         entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
@@ -112,11 +111,14 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
         platform=job.platform,
         name=name,
         baked=job.store.baked(prefix),
+        lock_text=lock_file.read_text(encoding="utf-8"),
         progress=job.progress,
     )
-    write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
+    _refuse_unserved(job, release, prefix)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
+    release = release.model_copy(update={"files": inventory.write(prefix)})
+    usage.write(prefix, usage.measure(prefix))
     job.store.mark_unpublished(view, name)
     job.store.record(release)
     write_record(job.store.root, release, checks, level="quick")
@@ -160,6 +162,20 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
         )
 
 
+def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
+    """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
+    if not release.gpus:
+        return
+    judged = survey(scan(prefix, progress=job.progress).libraries, release.gpus, some=release.some_gpus_only)
+    if judged.failures:
+        raise RefusedError(
+            "gpu-not-served",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not recorded",
+            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            faults=judged.failures,
+        )
+
+
 def _finish_publishing(job: _Job) -> None:
     """Do what a build that was interrupted after its release was recorded had still to do."""
     view, store = job.asked.name, job.store
@@ -176,6 +192,7 @@ def _publish(job: _Job, name: str) -> bool:
     view, store = job.asked.name, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_faces(store, view, entry)
+    write_command_faces(store)
     if job.site.promote == "on-build":
         store.promote(view, name)
         write_default_faces(store, view, entry)

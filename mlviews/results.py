@@ -10,9 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "CellState", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "NightCell", "NightRun", "NightlyResult", "PackageChange", "Problem", "ReleasesResult", "ShowResult", "SmokeResult",
-    "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine",
+    "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult",
+    "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem",
+    "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -112,6 +114,7 @@ class ShowResult(_Result):
     pypi: list[AskedPackage]
     gaps: list[Why]
     cpu_only: list[Why] = Field(alias="cpu-only")
+    some_gpus_only: list[Why] = Field(alias="some-gpus-only")
     smoke: list[str]
     lock: ShownLock
     gpus: list[GpuLine] = Field(description="What proves this lock on the GPUs that the recipe names, and others.")
@@ -208,6 +211,67 @@ class BuildResult(_Result):
     checks: list[CheckLine]
 
 
+Way = Literal["native", "ptx", "none"]
+
+
+class CodeLine(_Result):
+    """Pieces of device code of one kind in a library."""
+
+    kind: Literal["machine", "ptx"] = Field(description="Machine code, or PTX, which the driver compiles.")
+    target: str = Field(description="What it was made for, such as `sm_90a` or `compute_90`.")
+    isa: str | None = Field(description="Version of the PTX ISA; null for machine code.")
+    modules: int = Field(description="How many modules of the library hold it.")
+    linked: bool = Field(description="False for code that the driver links as it loads it, by way of the PTX.")
+
+
+class GpuServed(_Result):
+    """How something serves a GPU."""
+
+    gpu: str
+    way: Way = Field(description="Machine code that the GPU runs, PTX that the driver compiles for it, or nothing.")
+    driver: str | None = Field(description="The oldest driver that will do; null where none, or where it is not known.")
+
+
+class LibraryServing(_Result):
+    """The device code of one file."""
+
+    path: str
+    package: str
+    cuda: str = Field(description="The oldest CUDA that can have built it; empty where it does not tell.")
+    code: list[CodeLine]
+    gpus: list[GpuServed]
+    fault: str = Field(description="Why it could not be read to its end; empty where it was.")
+
+
+class PackageServing(_Result):
+    """What the libraries of a package do for each GPU together: the best of them counts."""
+
+    package: str
+    gpus: list[GpuServed]
+    why_some: str = Field(alias="why-some", description="Why it may lack GPUs that are asked for; empty: it may not.")
+
+
+class GpuVerdict(GpuServed):
+    """What all packages do for a GPU together: the worst of them counts, but for those that may lack it."""
+
+    compute: int = Field(description="Compute capability, 70 for 7.0.")
+    asked: bool = Field(description="Whether the release or `--gpu` names it: it must then be served.")
+    lacking: list[str] = Field(description="Packages that hold device code and none for this GPU.")
+
+
+class GpusResult(_Result):
+    """``mlviews gpus``; view and release are null for a folder."""
+
+    folder: str
+    view: str | None
+    release: str | None
+    files: int = Field(description="How many files were looked at.")
+    gpus: list[GpuVerdict]
+    packages: list[PackageServing]
+    libraries: list[LibraryServing]
+    unread: dict[str, str] = Field(description="What could not be read, with the reason.")
+
+
 class ReleaseLine(_Result):
     """One release in ``mlviews releases``."""
 
@@ -217,8 +281,20 @@ class ReleaseLine(_Result):
     created: str
     lock: str
     packages: int
+    pinned: bool = Field(description="Whether nothing removes it until `mlviews pin --undo`.")
     bytes: int = Field(description="Bytes that its files take; files shared with others count in full.")
+    shared: int = Field(description="Bytes of them that the cache or other releases hold too, by hard links.")
+    passed: list[str] = Field(description="Checks that its lock passed, by the last record of each.")
+    failed: list[str] = Field(description="Checks that its lock failed, by the last record of each.")
     gpus: list[GpuLine] = Field(description="What proves its lock on the GPUs that it claims, and others.")
+
+
+class RemovedLine(_Result):
+    """A release that is gone."""
+
+    release: str
+    removed: str
+    lock: str
 
 
 class ReleasesResult(_Result):
@@ -226,6 +302,131 @@ class ReleasesResult(_Result):
 
     view: str
     releases: list[ReleaseLine]
+    removed: list[RemovedLine] = []
+
+
+class PromoteResult(_Result):
+    """``mlviews promote VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    before: str | None = Field(description="The default until now.")
+
+
+class RollbackResult(PromoteResult):
+    """``mlviews rollback VIEW``."""
+
+
+class PinResult(_Result):
+    """``mlviews pin VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    pinned: bool
+
+
+class RemoveResult(_Result):
+    """``mlviews remove VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    bytes: int = Field(description="Bytes that are free now; what others share is not.")
+
+
+class CatalogLine(_Result):
+    """A folder with a catalog of its own on CVMFS."""
+
+    folder: str
+    entries: int
+
+
+class RemarkLine(_Result):
+    """Something that a rule says of what would be published."""
+
+    rule: str
+    path: str
+    why: str
+    forbids: bool
+
+
+class PublishResult(_Result):
+    """``mlviews publish VIEW --plan``."""
+
+    view: str
+    release: str
+    repository: str
+    base: str = Field(description="The folder in the repository that everything is put into.")
+    files: int
+    bytes: int
+    catalogs: list[CatalogLine]
+    replaced: list[str] | None = Field(description="What becomes another; null where the repository is not mounted.")
+    remarks: list[RemarkLine]
+    tar: str | None = Field(description="What was packed for `cvmfs_server ingest`.")
+    command: str = Field(description="What publishes it.")
+
+
+class KeptRelease(_Result):
+    """A release that stays."""
+
+    view: str
+    release: str
+    why: str
+
+
+class RemovedRelease(_Result):
+    """A release that goes."""
+
+    view: str
+    release: str
+
+
+class BusyView(_Result):
+    """A view that is left alone, since somebody is at work on it."""
+
+    view: str
+    holder: str
+
+
+class GcResult(_Result):
+    """``mlviews gc``."""
+
+    dry_run: bool = Field(alias="dry-run", description="Whether nothing was changed.")
+    removed: list[RemovedRelease]
+    kept: list[KeptRelease]
+    busy: list[BusyView]
+    debris: list[str] = Field(description="What processes that died had left.")
+    cache: list[str] = Field(description="Packages in the cache that no release has.")
+    bytes: int = Field(description="Bytes that are free then; of what has several names, only what loses them all.")
+
+
+class FaultLine(_Result):
+    """One thing in a release that is not as it was built."""
+
+    path: str
+    kind: Literal["changed", "missing", "extra", "link", "mode"] = Field(
+        description="link: it leads elsewhere, or a file and a link stand in each other's place."
+    )
+    package: str = Field(description="Whose it is; empty for what the build wrote and what nobody knows.")
+
+
+class VerifiedRelease(_Result):
+    """What `verify` found of one platform of a release."""
+
+    release: str
+    platform: str
+    files: int = Field(description="Files and links that were looked at.")
+    bytes: int = Field(description="Bytes that were read.")
+    bytecode: int = Field(description="Files of byte code that Python has written since; nobody vouches for them.")
+    whole: bool = Field(description="False where a damaged record kept others from being judged.")
+    faults: list[FaultLine]
+    repaired: list[FaultLine]
+
+
+class VerifyResult(_Result):
+    """``mlviews verify VIEW[/RELEASE]``."""
+
+    view: str
+    releases: list[VerifiedRelease]
 
 
 class Finding(_Result):
@@ -260,6 +461,47 @@ class DoctorResult(_Result):
     findings: list[Finding]
     views: list[Fit]
     drivers: list[DriverLine]
+
+
+class RenderResult(_Result):
+    """``mlviews render VIEW FORMAT``."""
+
+    view: str
+    format: str
+    platform: str
+    path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
+    files: dict[str, str] = Field(description="Text by file name, the main file first.")
+
+
+class KernelLine(_Result):
+    """One kernel of a view."""
+
+    name: str = Field(description="What notebooks store.")
+    view: str
+    release: str = Field(description="What it runs; for one that follows the default, what that was when it was added.")
+    follows: Literal["release", "default"]
+    lock: str = Field(description="The release's lock digest.")
+    folder: str
+    works: bool = Field(description="Whether what it starts is there.")
+
+
+class KernelAddResult(_Result):
+    """``mlviews kernel add VIEW``."""
+
+    kernel: KernelLine
+    script: str | None = Field(description="What SWAN's form wants as environment script.")
+
+
+class KernelListResult(_Result):
+    """``mlviews kernel list``."""
+
+    kernels: list[KernelLine]
+
+
+class KernelRemoveResult(_Result):
+    """``mlviews kernel remove VIEW``."""
+
+    removed: list[KernelLine]
 
 
 class CellFigures(_Result):
@@ -322,3 +564,31 @@ class NightlyResult(_Result):
 
     report: str | None = Field(description="The report's first page.")
     nights: list[NightRun]
+
+
+class BisectResult(_Result):
+    """``mlviews bisect VIEW``."""
+
+    view: str
+    platform: str
+    good: str = Field(description="What the good lock was called.")
+    bad: str = Field(description="What the bad lock was called.")
+    differ: int = Field(description="Packages that differ between these two.")
+    checks: dict[str, str] = Field(description="The checks that break, and what they say of the first bad lock.")
+    change: list[PackageChange] = Field(description="The smallest change that breaks the good lock.")
+    step: list[PackageChange] = Field(description="What of it lies between the last good and the first bad lock.")
+    together: bool = Field(description="Whether parts of the change can be had, and break nothing alone.")
+    because: list[str] = Field(description="Why parts of the change cannot be had alone.")
+    skipped: list[str] = Field(description="Versions in between that no mixture exists of.")
+    last_good: str = Field(alias="last-good", description="The file of the last good lock.")
+    first_bad: str = Field(alias="first-bad", description="The file of the first bad lock.")
+    builds: int = Field(description="Locks that were installed and checked, repetitions included.")
+    kept: int = Field(description="Outcomes that were there from a bisection before.")
+    unsolvable: int = Field(description="Mixtures that the solver refused.")
+
+
+class CiGithubResult(_Result):
+    """``mlviews ci github``."""
+
+    path: str | None = Field(description="The file that was written; null if none was named.")
+    workflow: str = Field(description="The workflow, as YAML.")

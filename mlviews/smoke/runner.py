@@ -6,12 +6,13 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import packaging
 
+from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.results import CheckLine
 from mlviews.smoke.process import Limits, run_limited
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.smoke.programs import Level, Program
 
-__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "refuse_unknown", "run_checks", "view_python"]
 
 NO_SUCH_CHECK = "no such check"
 """The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
@@ -45,12 +46,14 @@ class Target:
         environment: what the command is started in; caches and temporary files are added to it.
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
+        bytecode: whether byte code lies beside its modules; without, most of a check's time is spent compiling them.
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(hash=False)
     claims_gpu: bool = False
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    bytecode: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,8 @@ def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple
     drivers = [path for path in folders if (Path(path) / "libcuda.so.1").exists()]
     if drivers:
         environment["LD_LIBRARY_PATH"] = ":".join(drivers)
-    return Target((str(launch), "python"), environment, claims_gpu, arguments)
+    bytecode = any((launch.parent / "lib").glob("python3*/__pycache__/os.*.pyc"))
+    return Target((str(launch), "python"), environment, claims_gpu, arguments, bytecode)
 
 
 def any_python(python: Path) -> Target:
@@ -103,6 +107,18 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
     )
 
 
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names, as somebody typed them, that no check answers.
+
+    Raises:
+        BadInputError: there are some.
+    """
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        raise BadInputError(
+            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
+        )
+
+
 def run_checks(
     target: Target,
     plan: Plan,
@@ -122,16 +138,27 @@ def run_checks(
         require_gpu: make an error of a check that had work for a GPU and found none.
         progress: told which check has ended.
     """
-    limits = limits or Limits()
+    with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as shared:
+        found = _run_all(
+            target, plan, level, limits or Limits(), Path(shared), require_gpu=require_gpu, progress=progress
+        )
+    lines = [found[program.name] for program in plan.programs]
+    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
+    return tuple(lines)
+
+
+def _run_all(
+    target: Target, plan: Plan, level: Level, limits: Limits, shared: Path, *, require_gpu: bool, progress: Progress
+) -> dict[str, CheckLine]:
     stop = threading.Event()
 
     def one(program: Program) -> CheckLine:
-        line = _run(target, program, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
+        line = _run(target, program, shared, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
         advance(note=program.name)
         return line
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
-    jobs = 1 if _has_gpu() else _JOBS
+    jobs = 1 if _gpus() else _JOBS
     together = sorted((p for p in plan.programs if not p.alone), key=lambda program: not program.long)
     alone = [program for program in plan.programs if program.alone]
     found: dict[str, CheckLine] = {}
@@ -145,27 +172,35 @@ def run_checks(
                 stop.set()
                 pool.shutdown(cancel_futures=True)
             stop.clear()
-    lines = [found[program.name] for program in plan.programs]
-    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
-    return tuple(lines)
+    return found
 
 
 def _run(
-    target: Target, program: Program, *, level: Level, limits: Limits, require_gpu: bool, stop: threading.Event
+    target: Target,
+    program: Program,
+    shared: Path,
+    *,
+    level: Level,
+    limits: Limits,
+    require_gpu: bool,
+    stop: threading.Event,
 ) -> CheckLine:
     with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         report = folder / "report.json"
         command = [*target.command, str(program.path), "--report", str(report), "--level", level]
         command += {**_OWN_ARGUMENTS, **target.arguments}.get(program.name, ())
-        environment = {**_scratch(folder), **_THREADS, **target.environment, **_READ_ONLY}
+        # Nothing is written into a release; what is compiled for one check serves the others.
+        compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
+        environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
+        if program.per_gpu:
+            limits = replace(limits, memory=limits.memory * max(1, _gpus()))
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 
 
 # Threads of two checks that wait for each other's core in a busy loop make both some ten times slower.
 _THREADS = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _JOBS))}
-_READ_ONLY = {"PYTHONDONTWRITEBYTECODE": "1"}  # a release never changes
 
 
 def _scratch(folder: Path) -> dict[str, str]:
@@ -174,5 +209,5 @@ def _scratch(folder: Path) -> dict[str, str]:
     return dict.fromkeys(places, str(folder))
 
 
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def _gpus() -> int:
+    return sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
