@@ -98,10 +98,14 @@ class _Writer:
             return {}
         from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second; most nights need none)
 
+        found = {
+            "good": self.history.lock(self.night, cell.view, cell.platform, cell.earlier.good),
+            "bad": self.history.lock(self.night, cell.view, cell.platform, self.night.day.isoformat()),
+        }
         written = {}
-        for kind, name in (("good", cell.earlier.good), ("bad", self.night.day.isoformat())):
-            lock = self.history.lock(self.night, cell.view, cell.platform, name)
-            assert lock  # the history keeps the lock of every digest that it names
+        for kind, lock in found.items():
+            if lock is None:
+                return {}  # another host's history names it and lacks it
             written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
             write_atomically(self.folder / written[kind], lock_text(lock, spec))
         return written
