@@ -8,23 +8,23 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 import mlviews
+from mlviews import inventory, usage
 from mlviews.activation import capture
+from mlviews.dressing import dress
 from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
-from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
 from mlviews.locking import Wishes, lock_views
-from mlviews.locksource import RELEASE_LOCK
+from mlviews.locks import announce, hold
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.render.prefix import prefix_files
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
 from mlviews.smoke.runner import NO_SUCH_CHECK
-from mlviews.store import Store
+from mlviews.store import LOCK, Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,11 +83,7 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     # Before any work: by the time of the install a lock would have been made.
     check_prefix(job.store.baked(job.store.platform_folder(spec.name, _new_name(job), job.platform)))
 
-    def waiting(holder: str) -> None:
-        with progress(f"Waiting: {spec.name} is being built by {holder}"):
-            pass
-
-    with job.store.view_lock(spec.name, waiting=waiting):
+    with job.store.view_lock(spec.name, waiting=announce(progress, spec.name)):
         _finish_publishing(job)
         path, lock = _lock(job)
         entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
@@ -106,12 +102,12 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
     _install(job, lock, prefix)
-    write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
     release = _release(job, lock, name, prefix)
-    for path, file in prefix_files(release).items():
-        write_atomically(prefix / path, file.text, executable=file.executable)
+    dress(prefix, release, lock_file.read_text(encoding="utf-8"))
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
+    release = release.model_copy(update={"files": inventory.write(prefix)})
+    usage.write(prefix, usage.measure(prefix))
     job.store.mark_unpublished(view, name)
     job.store.record(release)
     write_record(job.store.root, release, checks, level="quick")
@@ -145,21 +141,21 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
 
 def _install(job: _Job, lock: Lock, prefix: Path) -> None:
     packages = lock.on(job.platform)
-    if job.site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
-
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-        restore_archives(archives, cache=job.site.cache, progress=job.progress)
     job.store.clear(prefix)
-    install(
-        packages,
-        prefix,
-        platform=job.platform,
-        baked=job.store.baked(prefix),
-        cache=job.site.cache,
-        mirrors=job.site.mirrors,
-        progress=job.progress,
-    )
+    with hold(job.site.cache / LOCK, waiting=announce(job.progress, "the cache"), shared=True):
+        if job.site.packages == "wheels":
+            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
+
+            restore_packages(packages, cache=job.site.cache, progress=job.progress)
+        install(
+            packages,
+            prefix,
+            platform=job.platform,
+            baked=job.store.baked(prefix),
+            cache=job.site.cache,
+            mirrors=job.site.mirrors,
+            progress=job.progress,
+        )
 
 
 def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:

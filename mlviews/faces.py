@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.files import swap_link, write_atomically
+from mlviews.files import delete_tree, swap_link, write_atomically
 from mlviews.render import command, kernel
 from mlviews.render.modulefile import Known, default_file, render_lua, render_tcl
 from mlviews.smoke.proof import proved_gpus
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store import ReleaseEntry, Store
 
-__all__ = ["known", "tell_proofs", "write_command_faces", "write_default_faces", "write_release_faces"]
+__all__ = [
+    "known", "tell_proofs", "write_command_faces", "write_default_faces", "write_gone_faces", "write_release_faces",
+]  # fmt: skip
 
 # What every view has tells nothing of what one is for.
 _COMMON = {"python", "pip", "ipykernel"}
@@ -77,6 +79,24 @@ def write_default_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
     swap_link(folder / name, os.path.relpath(target, folder))
     _write_kernel(store, release, versioned=False)
     swap_link(store.root / "views" / view, os.path.relpath(store.view_folder(view) / "default", store.root / "views"))
+
+
+def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write the modulefiles of a release that was removed: they say so, and load nothing else instead.
+
+    Its kernel goes: Jupyter offers what it finds.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    module, default = releases[0].module, store.default(view)
+    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    folder = store.root / "modulefiles" / module
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, Known(gone=gone)))
+    write_atomically(folder / entry.name, render_tcl(releases, Known(gone=gone)))
+    delete_tree(store.root / "kernels" / kernel.name(releases[0]))
 
 
 def write_command_faces(store: Store) -> None:

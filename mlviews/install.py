@@ -275,6 +275,7 @@ def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
     for path in (prefix / "conda-meta").glob("*.json"):
         _complete_record(path, packages)
+        path.chmod(0o644)  # rattler leaves them to their owner alone
 
 
 def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:

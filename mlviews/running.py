@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
+from mlviews.gone import gone_error
 from mlviews.hardware import host_platform
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
         release: its release; the default one where None or ``default``.
 
     Raises:
-        RefusedError: there is no such release, or it is not for this host's platform.
+        RefusedError: there is no such release, it was removed, or it is not for this host's platform.
     """
     folder = root / "envs" / view
     if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
@@ -37,6 +38,8 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
             f"there is no default release of {view} under {root}",
             f"`mlviews build {view}` makes one.",
         ) from None
+    if gone := gone_error(folder, chosen):
+        raise gone
     launch = folder / chosen / host_platform() / "launch"
     if not (launch.parent / "release.json").is_file():
         there = (

@@ -114,18 +114,15 @@ def _record(
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
     from mlviews.faces import tell_proofs
+    from mlviews.locks import announce
     from mlviews.smoke.records import write_record
     from mlviews.store import Store
-
-    def waiting(holder: str) -> None:
-        with app.progress(f"Waiting: {release.view} is held by {holder}"):
-            pass
 
     record = None
     try:
         record = write_record(app.root, release, lines, level=level)
         if record and any(line.device not in {"", "cpu"} for line in lines):
-            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=waiting)
+            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=announce(app.progress, release.view))
     except MlviewsError as error:
         return record, (error,)  # whoever only reads a store may test its views all the same
     return record, ()
