@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-import mlviews
 from mlviews import inventory, usage
-from mlviews.activation import capture
-from mlviews.dressing import dress
+from mlviews.assemble import assemble
 from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.gpus.scan import scan
+from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix, install
+from mlviews.install import check_prefix
 from mlviews.locking import Wishes, lock_views
-from mlviews.locks import announce, hold
+from mlviews.locks import announce
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
-from mlviews.release import Release, ReleasePackage
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
 from mlviews.smoke.runner import NO_SUCH_CHECK
-from mlviews.store import LOCK, Store
+from mlviews.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from mlviews.compose import ViewSpec
     from mlviews.lock import Lock
     from mlviews.progress import Progress
+    from mlviews.release import Release
     from mlviews.results import CheckLine
     from mlviews.site import Site
     from mlviews.sitespec import SiteSpec
@@ -73,7 +73,8 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
-        RefusedError: the lock is stale, the view cannot be solved or is not for this host, or a first check failed.
+        RefusedError: the lock is stale, the view cannot be solved or is not for this host, its binaries
+            do not serve a GPU that the recipe names, or a first check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
@@ -101,9 +102,19 @@ def _new_name(job: _Job) -> str:
 def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
-    _install(job, lock, prefix)
-    release = _release(job, lock, name, prefix)
-    dress(prefix, release, lock_file.read_text(encoding="utf-8"))
+    job.store.clear(prefix)
+    release = assemble(
+        lock,
+        job.view,
+        job.site,
+        prefix,
+        platform=job.platform,
+        name=name,
+        baked=job.store.baked(prefix),
+        lock_text=lock_file.read_text(encoding="utf-8"),
+        progress=job.progress,
+    )
+    _refuse_unserved(job, release, prefix)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
@@ -139,52 +150,6 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     return state.path, state.lock
 
 
-def _install(job: _Job, lock: Lock, prefix: Path) -> None:
-    packages = lock.on(job.platform)
-    job.store.clear(prefix)
-    with hold(job.site.cache / LOCK, waiting=announce(job.progress, "the cache"), shared=True):
-        if job.site.packages == "wheels":
-            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
-
-            restore_packages(packages, cache=job.site.cache, progress=job.progress)
-        install(
-            packages,
-            prefix,
-            platform=job.platform,
-            baked=job.store.baked(prefix),
-            cache=job.site.cache,
-            mirrors=job.site.mirrors,
-            progress=job.progress,
-        )
-
-
-def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
-    spec, baked = job.view.spec, job.store.baked(prefix)
-    return Release(
-        mlviews=mlviews.__version__,
-        view=spec.name,
-        release=name,
-        platform=job.platform,
-        summary=spec.summary,
-        module=spec.module,
-        site=job.site.name,
-        prefix=str(baked),
-        lock_digest=lock.digest,
-        created=datetime.now(timezone.utc).replace(microsecond=0),
-        glibc=spec.hardware.glibc,
-        cuda=spec.hardware.cuda,
-        gpus=spec.hardware.gpus,
-        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
-        gaps={reason.package: reason.why for reason in spec.gaps},
-        absent=dict(job.view.absent),
-        packages=tuple(
-            ReleasePackage(name=package.name, version=package.version, build=package.build)
-            for package in lock.on(job.platform)
-        ),
-        activation=capture(prefix, baked=baked),
-    )
-
-
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
     found = (check for check in checks if check.reason != NO_SUCH_CHECK)
     failed = [check for check in found if check.status in {"fail", "error"}]
@@ -194,6 +159,20 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
             f"the new release of {view} failed its first checks and was not recorded",
             "Fix the recipe and lock again; the default is what it was.",
             faults=tuple(f"{check.name}: {check.reason}" for check in failed),
+        )
+
+
+def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
+    """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
+    if not release.gpus:
+        return
+    judged = survey(scan(prefix, progress=job.progress).libraries, release.gpus, some=release.some_gpus_only)
+    if judged.failures:
+        raise RefusedError(
+            "gpu-not-served",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not recorded",
+            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            faults=judged.failures,
         )
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from mlviews import history, usage
-from mlviews.debris import cache_debris, view_debris
+from mlviews.debris import cache_debris, common_debris, view_debris
 from mlviews.files import delete_tree, remove_file
 from mlviews.locks import HeldError, announce, held_by, hold
 from mlviews.removal import finish, is_unfinished, remove
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.progress import Progress
-    from mlviews.store import Store
+    from mlviews.store import ReleaseEntry, Store
 
 __all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee"]
 
@@ -72,7 +72,7 @@ class Collected:
     Attributes:
         views: what became of each.
         cache: packages that no release has, by the names of their folders.
-        debris: what was left in the cache.
+        debris: what was left in the cache and where no view has its own.
         bytes: what is free then; of what has several names, only what loses all of them.
     """
 
@@ -88,17 +88,20 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
     Raises:
         OSError: a folder cannot be read.
     """
-    plans = tuple(_plan_if_free(store, view, rule) for view in views)
+    entries = {view: store.releases(view) for view in store.views()}
+    plans = tuple(_plan_if_free(store, view, entries[view], rule) for view in views)
     going = {(plan.view, name) for plan in plans for name in plan.removed}
-    unused = _unused(store, cache, going)
+    gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
+    stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
+    unused = _unused(cache, stays)
     tally = _Tally()
+    for view, entry in gone:
+        for platform in entry.platforms:
+            tally.add_release(store.platform_folder(view, entry.name, platform))
     for plan in plans:
-        for name in plan.removed:
-            for platform in store.entry(plan.view, name).platforms:
-                tally.add_release(store.platform_folder(plan.view, name, platform))
         tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
         tally.add(plan.debris)
-    debris = cache_debris(cache)
+    debris = (*common_debris(store.root), *cache_debris(cache))
     tally.add([cache / "pkgs" / name for name in unused])
     tally.add(debris)
     return Collected(plans, unused, debris, tally.freed)
@@ -110,8 +113,9 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
     Raises:
         FailedError: something cannot be deleted; what is gone by then stays so, and the next call goes on.
     """
-    freed = 0
     plans = []
+    debris = common_debris(store.root)
+    freed = sum(map(_delete, debris))
     with progress("Removing", total=len(views)) as advance:
         for view in views:
             plan, bytes_ = _collect_view(store, view, rule)
@@ -119,32 +123,34 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
             freed += bytes_
             advance()
     if not (cache / "pkgs").is_dir():
-        return Collected(tuple(plans), (), (), freed)
+        return Collected(tuple(plans), (), debris, freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
-        unused, debris = _unused(store, cache, set()), cache_debris(cache)
+        stays = [entry for view in store.views() for entry in store.releases(view)]
+        unused, left = _unused(cache, stays), cache_debris(cache)
         freed += sum(_delete(cache / "pkgs" / name) for name in unused)
-        freed += sum(map(_delete, debris))
-    return Collected(tuple(plans), unused, debris, freed)
+        freed += sum(map(_delete, left))
+    return Collected(tuple(plans), unused, (*debris, *left), freed)
 
 
 def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
     try:
         with store.view_lock(view, waiting=None):
-            plan = _plan(store, view, rule)
+            plan = _plan(store, view, store.releases(view), rule)
             now = datetime.now(timezone.utc)
-            freed = sum(remove(store, view, name, now) for name in plan.removed)
+            # What needs no room on the disk comes first, and makes some.
+            freed = sum(map(_delete, plan.debris))
             freed += sum(finish(store, view, name) for name in plan.unfinished)
-            return plan, freed + sum(map(_delete, plan.debris))
+            return plan, freed + sum(remove(store, view, name, now) for name in plan.removed)
     except HeldError as held:
         return ViewPlan(view, busy=held.holder), 0
 
 
-def _plan_if_free(store: Store, view: str, rule: Rule) -> ViewPlan:
+def _plan_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
     holder = held_by(store.view_folder(view) / LOCK)
-    return ViewPlan(view, busy=holder) if holder else _plan(store, view, rule)
+    return ViewPlan(view, busy=holder) if holder else _plan(store, view, entries, rule)
 
 
-def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
+def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
     standings = [
@@ -155,7 +161,7 @@ def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
             in_progress=entry.name == unpublished,
             left=left.get(entry.name),
         )
-        for entry in store.releases(view)
+        for entry in entries
     ]
     stays = kept(standings, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
     return ViewPlan(
@@ -163,17 +169,15 @@ def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
         kept=stays,
         removed=tuple(release.name for release in standings if release.name not in stays),
         unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
-        debris=view_debris(store, view),
+        debris=view_debris(store, view, entries),
     )
 
 
-def _unused(store: Store, cache: Path, going: set[tuple[str, str]]) -> tuple[str, ...]:
-    """Return the packages in the cache that no release has, by the names of their folders."""
+def _unused(cache: Path, entries: Iterable[ReleaseEntry]) -> tuple[str, ...]:
+    """Return the packages in the cache that none of the releases has, by the names of their folders."""
     used = {
         f"{package.name}-{package.version}-{package.build}"
-        for view in store.views()
-        for entry in store.releases(view)
-        if (view, entry.name) not in going
+        for entry in entries
         for release in entry.platforms.values()
         for package in release.packages
     }
@@ -221,11 +225,11 @@ class _Tally:
 
     def add_release(self, prefix: Path) -> None:
         """Add one platform of a release, by what was measured of it: of each package one file is looked at."""
-        measured = usage.read(prefix)
+        measured, folder = usage.read(prefix), str(prefix)
         self._own += measured.own
         for package in measured.linked.values():
             try:
-                status = os.lstat(prefix / package.file)
+                status = os.lstat(f"{folder}/{package.file}")
             except OSError:
                 continue
             self._file(status)

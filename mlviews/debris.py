@@ -6,15 +6,16 @@ import time
 from typing import TYPE_CHECKING
 
 from mlviews.gone import is_gone
+from mlviews.render.command import MODULE
 from mlviews.store import KEPT, RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.store import Store
+    from mlviews.store import ReleaseEntry, Store
 
-__all__ = ["cache_debris", "view_debris"]
+__all__ = ["cache_debris", "common_debris", "view_debris"]
 
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
@@ -22,21 +23,25 @@ _AGE = 86_400
 """Seconds after which a temporary file that no lock covers is nobody's any more."""
 
 
-def view_debris(store: Store, view: str) -> tuple[Path, ...]:
+def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tuple[Path, ...]:
     """Return what is left of interrupted work on a view. Only who holds the view's lock knows that it is that.
 
     A release whose ``release.json`` cannot be read is debris too, unless it is the default or pinned.
+
+    Args:
+        store: where it lies.
+        view: the view.
+        entries: its releases.
     """
     folder = store.view_folder(view)
     found = [path for path in _hidden(folder) if path.name not in KEPT]
-    modules: set[str] = set()
+    there = {entry.name for entry in entries}
+    modules = {release.module for entry in entries for release in entry.platforms.values()}
     for name in store.folders(view):
-        entry = store.entry(view, name)
-        modules |= {release.module for release in entry.platforms.values()}
         if is_gone(folder, name):
             continue
-        if entry.platforms or store.default(view) == name or store.is_pinned(view, name):
-            found += _in_release(folder / name, lost=bool(entry.platforms))
+        if name in there or store.default(view) == name or store.is_pinned(view, name):
+            found += _in_release(folder / name, lost=name in there)
         else:
             found.append(folder / name)
     for module in sorted(modules):
@@ -46,6 +51,12 @@ def view_debris(store: Store, view: str) -> tuple[Path, ...]:
     found += [path for path in _hidden(store.root / "views") if path.name.startswith(f".{view}.")]
     found += _aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
     return tuple(found)
+
+
+def common_debris(root: Path) -> tuple[Path, ...]:
+    """Return what is left of interrupted work that no lock covers, a day after it was touched."""
+    folders = (*root.glob("commands/*"), root / "modulefiles" / MODULE)
+    return tuple(_aged(path for folder in folders for path in _hidden(folder)))
 
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from rattler import Version
 
+from mlviews.results import PackageChange
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlviews.lock import Lock, LockedPackage
 
-__all__ = ["Change", "Kind", "compare"]
+__all__ = ["Change", "Kind", "compare", "package_changes"]
 
 Kind = Literal["added", "removed", "up", "down", "rebuilt"]
 
@@ -61,3 +65,24 @@ def _kind(before: LockedPackage | None, after: LockedPackage | None) -> Kind:
     if old == new:
         return "rebuilt"
     return "up" if old < new else "down"
+
+
+def package_changes(changes: Iterable[Change]) -> list[PackageChange]:
+    """Return changes as results hold them; a version comes with its build only where just the build changed."""
+    return [
+        PackageChange(
+            kind=change.kind,
+            name=change.name,
+            platform=change.platform,
+            before=_label(change.kind, change.before),
+            after=_label(change.kind, change.after),
+            bytes=change.bytes,
+        )
+        for change in changes
+    ]
+
+
+def _label(kind: Kind, package: LockedPackage | None) -> str | None:
+    if package is None:
+        return None
+    return f"{package.version} {package.build}" if kind == "rebuilt" else package.version

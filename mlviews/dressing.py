@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["dress"]
 
 
-def dress(prefix: Path, release: Release, lock_text: str) -> None:
+def dress(prefix: Path, release: Release, lock_text: str | None) -> None:
     """Write what a release has besides its packages; the same release always gets the same.
 
     Args:
         prefix: the installed prefix.
         release: what it is.
-        lock_text: the lock that it was installed from.
+        lock_text: the lock's file that it was installed from; None for a prefix that will not be kept.
 
     Raises:
         FailedError: it cannot be written.
     """
-    write_atomically(prefix / RELEASE_LOCK, lock_text)
+    if lock_text is not None:
+        write_atomically(prefix / RELEASE_LOCK, lock_text)
     for path, file in prefix_files(release).items():
         write_atomically(prefix / path, file.text, executable=file.executable)

@@ -6,7 +6,7 @@ hints may change.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError"]
 
@@ -34,8 +34,17 @@ class MlviewsError(Exception):
         self.faults = faults
         self.detail = detail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors travel between processes whole; by themselves they would be called with the message alone."""
+        named = {"faults": self.faults, "detail": self.detail}
+        return _again, (type(self), (self.code, self.message, self.hint), named)
+
     def __str__(self) -> str:
         return "\n".join([self.message, *(f"  {fault}" for fault in self.faults)])
+
+
+def _again(kind: type[MlviewsError], told: tuple[str, str, str], named: dict[str, Any]) -> MlviewsError:
+    return kind(*told, **named)
 
 
 class RefusedError(MlviewsError):

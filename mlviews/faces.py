@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.files import delete_tree, swap_link, write_atomically
+from mlviews.files import swap_link, write_atomically
 from mlviews.render import command, kernel
 from mlviews.render.modulefile import Known, default_file, render_lua, render_tcl
 from mlviews.smoke.proof import proved_gpus
@@ -81,24 +81,6 @@ def write_default_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
     swap_link(store.root / "views" / view, os.path.relpath(store.view_folder(view) / "default", store.root / "views"))
 
 
-def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
-    """Write the modulefiles of a release that was removed: they say so, and load nothing else instead.
-
-    Its kernel goes: Jupyter offers what it finds.
-
-    Raises:
-        FailedError: they cannot be written.
-    """
-    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
-    module, default = releases[0].module, store.default(view)
-    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
-    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
-    folder = store.root / "modulefiles" / module
-    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, Known(gone=gone)))
-    write_atomically(folder / entry.name, render_tcl(releases, Known(gone=gone)))
-    delete_tree(store.root / "kernels" / kernel.name(releases[0]))
-
-
 def write_command_faces(store: Store) -> None:
     """Write the module that brings the ``mlviews`` command, the one that is running.
 
@@ -142,6 +124,23 @@ def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
     folder = store.root / "kernels" / kernel.name(release, versioned=versioned)
     for name, text in kernel.kernelspec(release, versioned=versioned).items():
         write_atomically(folder / name, text)
+
+
+def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else instead.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    module, default = releases[0].module, store.default(view)
+    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    folder = store.root / "modulefiles" / module
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, Known(gone=gone)))
+    write_atomically(folder / entry.name, render_tcl(releases, Known(gone=gone)))
+    kernelspec = store.root / "kernels" / kernel.name(releases[0]) / kernel.SPECIFICATION
+    write_atomically(kernelspec, kernel.render(releases[0], removed=True))
 
 
 def _tree(store: Store) -> str:

@@ -14,7 +14,7 @@ from mlviews.errors import FailedError
 if TYPE_CHECKING:
     from collections.abc import Container
 
-__all__ = ["delete_tree", "make_folder", "remove_file", "swap_link", "write_atomically", "write_failure"]
+__all__ = ["bytes_under", "delete_tree", "make_folder", "remove_file", "swap_link", "write_atomically", "write_failure"]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -96,6 +96,11 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
     except OSError as error:
         raise write_failure(f"{folder} cannot be deleted", error) from error
     return freed
+
+
+def bytes_under(folder: Path) -> int:
+    """Return the bytes that the files under a folder take; files shared with others count in full."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def write_failure(what: str, error: OSError) -> FailedError:

@@ -22,7 +22,7 @@ from mlviews.solve import solve
 from mlviews.sources import open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlviews.solve import Solution
     from mlviews.sources import Sources
 
-__all__ = ["Locked", "Wishes", "check_lock", "lock_views"]
+__all__ = ["Locked", "Wishes", "check_lock", "lock_views", "prepare_view", "refuse_looking_back"]
 
 _WRITER = "mlviews.lockwriter"
 
@@ -124,30 +124,59 @@ def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
 
 
 def _prepare(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes, *, progress: Progress) -> SiteSpec | Locked:
-    """Return the view as the site solves it; a site of wheels first makes the channel that it is solved from."""
     try:
-        view = for_site(spec, site)
-        if site.packages == "conda":
-            return view
-        if wishes.as_of:
-            raise RefusedError(
-                "as-of-wheels", f"site {site.name} cannot look back: wheels carry no date", "Leave --as-of out."
-            )
-        from mlviews.channel import make_channel  # noqa: PLC0415  (only such sites need it)
-
-        made = make_channel(
-            [request.text for request in view.spec.dependencies],
-            pins=site.pins,
-            cache=site.cache,
-            constraints=[request.text for request in view.spec.constraints],
-            keep=_kept_versions(before.lock, wishes),
-            progress=progress,
-        )
-        chosen = Origin(f"site {site.name}", "what pip resolved")
-        pinned = tuple(Request(text, (chosen,)) for text in made.constraints)
-        return replace(view, spec=replace(view.spec, constraints=(*view.spec.constraints, *pinned)))
+        kept = _kept_versions(before.lock, wishes)
+        return prepare_view(spec, site, kept=kept, as_of=wishes.as_of, progress=progress)
     except MlviewsError as error:
         return _failed(spec, site, error)
+
+
+def prepare_view(
+    spec: ViewSpec, site: Site, *, kept: Mapping[str, str], as_of: datetime | None, progress: Progress = silent
+) -> SiteSpec:
+    """Return the view as the site solves it; a site of wheels first makes the channel that it is solved from.
+
+    Args:
+        spec: the view.
+        site: where it is solved.
+        kept: package -> version that pip is to keep wherever that is possible; of no use elsewhere.
+        as_of: the day that the solve looks back to.
+        progress: told about wheels.
+
+    Raises:
+        RefusedError: the site cannot have the view, or cannot look back, or pip finds no set of wheels that fits.
+        FailedError: wheels cannot be fetched or made into packages.
+    """
+    view = for_site(spec, site)
+    if site.packages == "conda":
+        return view
+    if as_of:
+        refuse_looking_back(site)
+    from mlviews.channel import make_channel  # noqa: PLC0415  (only such sites need it)
+
+    made = make_channel(
+        [request.text for request in view.spec.dependencies],
+        pins=site.pins,
+        cache=site.cache,
+        constraints=[request.text for request in view.spec.constraints],
+        keep=kept,
+        progress=progress,
+    )
+    chosen = Origin(f"site {site.name}", "what pip resolved")
+    pinned = tuple(Request(text, (chosen,)) for text in made.constraints)
+    return replace(view, spec=replace(view.spec, constraints=(*view.spec.constraints, *pinned)))
+
+
+def refuse_looking_back(site: Site) -> None:
+    """Refuse to look back to an earlier day at a site that cannot.
+
+    Raises:
+        RefusedError: it makes its packages of wheels.
+    """
+    if site.packages == "wheels":
+        raise RefusedError(
+            "as-of-wheels", f"site {site.name} cannot look back: wheels carry no date", "Leave --as-of out."
+        )
 
 
 def _kept_versions(lock: Lock | None, wishes: Wishes) -> dict[str, str]:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
@@ -58,10 +58,7 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
             if not _is_still(file, path):
                 continue  # whoever held it has deleted the folder: this lock keeps nobody out
             _prove(path)
-            if not shared:
-                file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            _sign(file, shared=shared)
             yield
             return
 
@@ -103,6 +100,14 @@ def _take(file: TextIO, path: Path, kind: int, waiting: Callable[[str], None] | 
         if error.errno not in _ABSENT:
             raise
         raise _missing(path, error.strerror or str(error)) from error
+
+
+def _sign(file: TextIO, *, shared: bool) -> None:
+    # The descriptor alone: what Python still held back of a full disk's write would fail once more when it is closed.
+    with suppress(OSError):  # a lock without a name is one too, and `gc` must work where the disk is full
+        if not shared:
+            os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
 
 
 def _is_still(file: TextIO, path: Path) -> bool:

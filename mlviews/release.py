@@ -46,9 +46,10 @@ class Release(_Frozen):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
-    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing.
-    ``files`` is the sha256 of ``files.json``, which lists what no package's record does; ``seal`` that of
-    ``release.json`` itself, with an empty seal. Neither is known of releases from before there were any.
+    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
+    ``some_gpus_only`` why a package may serve only some of ``gpus``. ``files`` is the sha256 of ``files.json``, which
+    lists what no package's record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known
+    of releases from before there were any.
     """
 
     mlviews: str
@@ -64,6 +65,7 @@ class Release(_Frozen):
     glibc: str | None = None
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
+    some_gpus_only: dict[Text, Text] = {}
     requested: tuple[str, ...] = ()
     gaps: dict[Text, Text] = {}
     absent: dict[Text, Text] = {}

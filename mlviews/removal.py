@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.errors import RefusedError
+from mlviews import usage
+from mlviews.errors import FailedError, RefusedError
 from mlviews.faces import write_gone_faces
 from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.gone import NOTE, is_gone
@@ -15,6 +16,7 @@ from mlviews.render.gone import GONE_FILES, gone_files
 from mlviews.store import RECORD
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlviews.store import Store
@@ -59,7 +61,16 @@ def remove(store: Store, view: str, release: str, now: datetime) -> int:
             f"`mlviews pin {view}/{release} --undo` ends that.",
         )
     note = Removed(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
-    write_atomically(store.view_folder(view) / release / NOTE, note.model_dump_json(indent=2) + "\n")
+    text = note.model_dump_json(indent=2) + "\n"
+    folder = store.view_folder(view) / release
+    try:
+        write_atomically(folder / NOTE, text)
+    except FailedError as error:
+        if error.code != "disk-full":
+            raise
+        for platform in entry.platforms:  # what can be made again makes room
+            usage.forget(folder / platform)
+        write_atomically(folder / NOTE, text)
     return finish(store, view, release)
 
 
@@ -90,27 +101,37 @@ def finish(store: Store, view: str, release: str) -> int:
         FailedError: something cannot be written or deleted.
     """
     folder = store.view_folder(view) / release
-    if (entry := store.entry(view, release)).platforms:
-        write_gone_faces(store, view, entry)
     platforms = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
     freed = 0
-    for platform in platforms:
+    try:
+        freed += _leave_word(store, view, release, platforms)
+        told = True
+    except FailedError:
+        told = False  # on a full disk there is room for it only when the rest is gone
+    freed += sum(delete_tree(platform, keep={*GONE_FILES, RECORD}) for platform in platforms)
+    freed += delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
+    if not told:
+        freed += _leave_word(store, view, release, platforms)
+    for platform in platforms:  # last: of what it says the words are made
         freed += _size(platform / RECORD)
         remove_file(platform / RECORD)
-    for platform in platforms:
-        freed += _leave_word(store, platform)
-        freed += delete_tree(platform, keep=GONE_FILES)
-    return freed + delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
+    return freed
 
 
-def _leave_word(store: Store, platform: Path) -> int:
+def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]) -> int:
     """Put a word on what happened where programs and people look for the release; return what that frees."""
-    release, view = platform.parent, platform.parents[1]
-    files = gone_files(view.name, release.name, str(store.baked(view / "default")))
-    before = sum(_size(platform / name) for name in GONE_FILES)
-    for name, file in files.items():
-        write_atomically(platform / name, file.text, executable=file.executable)
-    return before - sum(_size(platform / name) for name in GONE_FILES)
+    if (entry := store.entry(view, release)).platforms:
+        write_gone_faces(store, view, entry)
+    default = str(store.baked(store.view_folder(view) / "default"))
+    files = {
+        platform / name: file
+        for platform in platforms
+        for name, file in gone_files(view, release, default, platform.name).items()
+    }
+    before = sum(map(_size, files))
+    for path, file in files.items():
+        write_atomically(path, file.text, executable=file.executable)
+    return before - sum(map(_size, files))
 
 
 def _size(path: Path) -> int:

@@ -71,15 +71,13 @@ def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:
     """Return a release of a view, the default one where ``release`` is None.
 
     Raises:
-        RefusedError: there is none.
+        RefusedError: there is none: there never was, or it was removed.
     """
     name = release or store.default(view)
-    entry = next((entry for entry in store.releases(view) if entry.name == name), None)
-    if entry is None:
-        what = f"no release {release}" if release else "no default release"
+    if name is None:
         raise RefusedError(
             "release-missing",
-            f"there is {what} of {view} under {store.root}",
+            f"there is no default release of {view} under {store.root}",
             f"`mlviews releases {view}` lists what there is; `mlviews build {view}` makes one.",
         )
-    return entry
+    return store.existing(view, name)

@@ -10,17 +10,29 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "KernelAddResult", "KernelLine",
-    "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
-    "SmokeResult", "VerifyResult", "ViewLine",
+    "BuildResult", "CellState", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult",
+    "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult",
+    "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem", "PromoteResult",
+    "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult",
+    "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
+CellState = Literal["ok", "updated", "unsolvable", "install-failed", "check-failed", "not-run"]
 
 
 class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class Problem(_Result):
+    """One error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", description="What scripts may rely on.")
+    message: str = Field(description="What happened, for people; it may change.")
+    hint: str = Field(description="What to do next, for people; empty where there is nothing to do.")
 
 
 class ViewLine(_Result):
@@ -102,6 +114,7 @@ class ShowResult(_Result):
     pypi: list[AskedPackage]
     gaps: list[Why]
     cpu_only: list[Why] = Field(alias="cpu-only")
+    some_gpus_only: list[Why] = Field(alias="some-gpus-only")
     smoke: list[str]
     lock: ShownLock
     gpus: list[GpuLine] = Field(description="What proves this lock on the GPUs that the recipe names, and others.")
@@ -196,6 +209,67 @@ class BuildResult(_Result):
     gaps: dict[str, str]
     absent: dict[str, str]
     checks: list[CheckLine]
+
+
+Way = Literal["native", "ptx", "none"]
+
+
+class CodeLine(_Result):
+    """Pieces of device code of one kind in a library."""
+
+    kind: Literal["machine", "ptx"] = Field(description="Machine code, or PTX, which the driver compiles.")
+    target: str = Field(description="What it was made for, such as `sm_90a` or `compute_90`.")
+    isa: str | None = Field(description="Version of the PTX ISA; null for machine code.")
+    modules: int = Field(description="How many modules of the library hold it.")
+    linked: bool = Field(description="False for code that the driver links as it loads it, by way of the PTX.")
+
+
+class GpuServed(_Result):
+    """How something serves a GPU."""
+
+    gpu: str
+    way: Way = Field(description="Machine code that the GPU runs, PTX that the driver compiles for it, or nothing.")
+    driver: str | None = Field(description="The oldest driver that will do; null where none, or where it is not known.")
+
+
+class LibraryServing(_Result):
+    """The device code of one file."""
+
+    path: str
+    package: str
+    cuda: str = Field(description="The oldest CUDA that can have built it; empty where it does not tell.")
+    code: list[CodeLine]
+    gpus: list[GpuServed]
+    fault: str = Field(description="Why it could not be read to its end; empty where it was.")
+
+
+class PackageServing(_Result):
+    """What the libraries of a package do for each GPU together: the best of them counts."""
+
+    package: str
+    gpus: list[GpuServed]
+    why_some: str = Field(alias="why-some", description="Why it may lack GPUs that are asked for; empty: it may not.")
+
+
+class GpuVerdict(GpuServed):
+    """What all packages do for a GPU together: the worst of them counts, but for those that may lack it."""
+
+    compute: int = Field(description="Compute capability, 70 for 7.0.")
+    asked: bool = Field(description="Whether the release or `--gpu` names it: it must then be served.")
+    lacking: list[str] = Field(description="Packages that hold device code and none for this GPU.")
+
+
+class GpusResult(_Result):
+    """``mlviews gpus``; view and release are null for a folder."""
+
+    folder: str
+    view: str | None
+    release: str | None
+    files: int = Field(description="How many files were looked at.")
+    gpus: list[GpuVerdict]
+    packages: list[PackageServing]
+    libraries: list[LibraryServing]
+    unread: dict[str, str] = Field(description="What could not be read, with the reason.")
 
 
 class ReleaseLine(_Result):
@@ -310,6 +384,7 @@ class VerifiedRelease(_Result):
     platform: str
     files: int = Field(description="Files and links that were looked at.")
     bytes: int = Field(description="Bytes that were read.")
+    bytecode: int = Field(description="Files of byte code that Python has written since; nobody vouches for them.")
     whole: bool = Field(description="False where a damaged record kept others from being judged.")
     faults: list[FaultLine]
     repaired: list[FaultLine]
@@ -395,3 +470,63 @@ class KernelRemoveResult(_Result):
     """``mlviews kernel remove VIEW``."""
 
     removed: list[KernelLine]
+
+
+class CellFigures(_Result):
+    """What a cell measured; null where that was not looked at."""
+
+    packages: int | None = None
+    download: int | None = Field(None, description="Bytes of archives.")
+    installed: int | None = Field(None, description="Bytes of installed files.")
+    age: float | None = Field(None, description="Median age of the packages that night, in days.")
+    solve_seconds: float | None = None
+    install_seconds: float | None = None
+    check_seconds: float | None = None
+
+
+class Earlier(_Result):
+    """What earlier nights found of the same view on the same platform."""
+
+    last: str | None = Field(None, description="The night before.")
+    last_state: CellState | None = None
+    since: str | None = Field(None, description="The first night of this failure.")
+    good: str | None = Field(None, description="The last night before it that was without.")
+
+
+class NightCell(_Result):
+    """One view on one platform in one night."""
+
+    view: str
+    platform: str
+    state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
+    reason: str = Field("", description="The state in a line.")
+    problem: Problem | None = Field(None, description="Why it could not be solved, installed, or looked at.")
+    tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
+    lock: LockState = Field(description="Of the committed lock.")
+    committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
+    committed_state: CellState | None = Field(None, description="What the committed lock gave; null: it was not tried.")
+    digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
+    changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
+    suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")
+    checks: list[CheckLine] = []
+    figures: CellFigures = CellFigures()
+    earlier: Earlier = Earlier()
+    looked_back: bool = Field(False, alias="looked-back", description="Whether it was found on a later day.")
+
+
+class NightRun(_Result):
+    """One night: views x platforms."""
+
+    night: str = Field(description="The day (UTC), which names its folder.")
+    as_of: str | None = Field(alias="as-of", description="The moment that it looks back to.")
+    cuda: str | None = Field(description="The CUDA version that was supposed in the place of the recipes'.")
+    solve_only: bool = Field(alias="solve-only", description="Whether nothing was installed, and so nothing tested.")
+    seconds: float
+    cells: list[NightCell]
+
+
+class NightlyResult(_Result):
+    """``mlviews nightly``."""
+
+    report: str | None = Field(description="The report's first page.")
+    nights: list[NightRun]

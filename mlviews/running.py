@@ -1,4 +1,4 @@
-"""Finding a release's ``launch``, and nothing else: a program's start should not wait for more."""
+"""Finding a view's release for this host, and little else: a program's start should not wait for more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from mlviews.hardware import host_platform
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["launcher"]
+    from mlviews.release import Release
+
+__all__ = ["launcher", "release_here"]
 
 
 def launcher(root: Path, view: str, release: str | None) -> Path:
@@ -54,3 +56,27 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     if not os.access(launch, os.X_OK):
         raise RefusedError("release-broken", f"{launch} cannot be run", f"Build it again: `mlviews build {view}`.")
     return launch
+
+
+def release_here(root: Path, label: str) -> tuple[Path, Release]:
+    """Return where a release for this host lies, and what it is.
+
+    Args:
+        root: the site's root.
+        label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
+
+    Raises:
+        RefusedError: there is no such release, or its record cannot be read.
+    """
+    from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
+
+    name, _, chosen = label.partition("/")
+    prefix = launcher(root, name, chosen or None).parent
+    try:
+        return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            "release-broken",
+            f"{prefix / 'release.json'} cannot be read",
+            f"Build it again: `mlviews build {name}`.",
+        ) from error

@@ -14,22 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlviews import results
 from mlviews.files import write_atomically
 from mlviews.recipe import Layer, Recipe
+from mlviews.results import Problem  # noqa: TC001  (pydantic reads it)
 from mlviews.site import SiteFile
 
-__all__ = ["SCHEMAS", "Envelope", "Problem", "schemas"]
+__all__ = ["SCHEMAS", "Envelope", "schemas"]
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
-class Problem(BaseModel):
-    """One error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    code: str = Field(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", description="What scripts may rely on.")
-    message: str = Field(description="What happened, for people; it may change.")
-    hint: str = Field(description="What to do next, for people; empty where there is nothing to do.")
 
 
 class Envelope(BaseModel):

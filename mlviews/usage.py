@@ -88,7 +88,8 @@ def read(prefix: Path) -> Usage:
 
 def shared_bytes(prefix: Path, usage: Usage) -> int:
     """Return the bytes that have another name now, in the cache or in another release."""
-    return sum(package.bytes for package in usage.linked.values() if _links(prefix / package.file) > 1)
+    folder = str(prefix)
+    return sum(package.bytes for package in usage.linked.values() if _links(f"{folder}/{package.file}") > 1)
 
 
 def write(prefix: Path, usage: Usage) -> None:
@@ -106,7 +107,7 @@ def forget(prefix: Path) -> None:
         _file(prefix).unlink()
 
 
-def _links(path: Path) -> int:
+def _links(path: str) -> int:
     try:
         return os.lstat(path).st_nlink
     except OSError:

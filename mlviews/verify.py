@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 _THREADS = 2 * (os.cpu_count() or 1)
 _BATCH = 64
 _CHUNK = 1 << 20
+_BYTECODE = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+)\.[a-z]+-[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,6 +63,8 @@ class Verified:
         files: how many were looked at.
         bytes: how many were read.
         faults: sorted by path.
+        bytecode: how many files of byte code Python has written since, as it does where it may. They are no faults, and
+            nobody vouches for them.
         whole: False where a damaged record kept the files that it vouches for from being judged, or the release is
             from before ``files.json``.
     """
@@ -68,6 +72,7 @@ class Verified:
     files: int
     bytes: int
     faults: tuple[Fault, ...]
+    bytecode: int = 0
     whole: bool = True
 
 
@@ -93,12 +98,15 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
         packages, unknown = _packages(prefix, own or found, damaged)
         hashes |= _hashes(prefix, found, packages, advance)
     faults += _compare(packages, found, hashes)
+    bytecode: set[str] = set()
     if inventory:
         faults += _modes(inventory, found, {fault.path for fault in faults}, packages)
         if not unknown:
-            faults += _extra(found, own.keys() | packages.keys())
+            known = own.keys() | packages.keys()
+            bytecode = {path for path in found.keys() - known if _source(path) in known}
+            faults += _extra(found, known | bytecode)
     read = sum(found[path].st_size for path in hashes)
-    return Verified(len(hashes), read, tuple(sorted(faults)), whole=inventory is not None and not unknown)
+    return Verified(len(hashes), read, tuple(sorted(faults)), len(bytecode), inventory is not None and not unknown)
 
 
 def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
@@ -164,7 +172,7 @@ def _modes(
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in found.items():
         judged = not stat.S_ISLNK(status.st_mode) and path not in known
-        if judged and stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status):
+        if judged and not _of_bytecode(path) and stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status):
             yield Fault(path, "mode", packages[path].package if path in packages else "")
 
 
@@ -172,6 +180,16 @@ def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fau
     for path, status in found.items():
         if path not in known and path not in {RECORD, FILES} and not is_folder(status):
             yield Fault(path, "extra")
+
+
+def _source(path: str) -> str | None:
+    """Return the module that a file of byte code was made of, by its name (PEP 3147)."""
+    match = _BYTECODE.fullmatch(path)
+    return f"{match['folder']}{match['name']}.py" if match else None
+
+
+def _of_bytecode(path: str) -> bool:
+    return path.endswith("/__pycache__") or _source(path) is not None
 
 
 def _kind(status: os.stat_result) -> str:

@@ -9,10 +9,12 @@ from mlviews.cli.build import build
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.gc import gc
+from mlviews.cli.gpus import gpus
 from mlviews.cli.kernel import kernel
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
+from mlviews.cli.nightly import nightly
 from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
 from mlviews.cli.releases import releases
@@ -42,7 +44,7 @@ def cli() -> None:
 
 
 for command in (
-    *(list_views, show, new, doctor, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel),
+    *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
+    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel, nightly),
 ):
     cli.add_command(command)

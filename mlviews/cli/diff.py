@@ -21,8 +21,7 @@ __all__ = ["diff"]
 @click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="[default: the lock file]")
 def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outcome:
     """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
-    from mlviews.cli.text import package_changes
-    from mlviews.diff import compare
+    from mlviews.diff import compare, package_changes
     from mlviews.locksource import default_release_lock, lock_file, named_lock
     from mlviews.results import DiffResult
 

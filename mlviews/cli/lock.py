@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 import click
 
 from mlviews.cli.app import App, Outcome
+from mlviews.cli.days import end_of_day
+from mlviews.cli.output import distinct
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from datetime import datetime
 
     from rich.console import Console
 
-    from mlviews.errors import MlviewsError
     from mlviews.locking import Locked
     from mlviews.results import LockResult
 
@@ -45,9 +45,9 @@ def lock(
     if check:
         found = tuple(check_lock(spec, app.site) for spec in specs)
     else:
-        wishes = Wishes(upgrade=upgrade, packages=frozenset(packages), as_of=_end_of(as_of) if as_of else None)
+        wishes = Wishes(upgrade=upgrade, packages=frozenset(packages), as_of=end_of_day(as_of) if as_of else None)
         found = lock_views(specs, app.site, wishes, progress=app.progress)
-    errors = _distinct(item.error for item in found if item.error)
+    errors = distinct(item.error for item in found if item.error)
     result = _result(found)
     return Outcome(
         result,
@@ -57,22 +57,8 @@ def lock(
     )
 
 
-def _end_of(day: datetime) -> datetime:
-    return day.replace(tzinfo=timezone.utc) + timedelta(days=1, microseconds=-1)
-
-
-def _distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
-    """Say once what is wrong with a channel: every view meets the same error, and one of them tells most of it."""
-    seen: dict[tuple[str, str], MlviewsError] = {}
-    for error in errors:
-        shared = error.code in {"channel-unreachable", "repodata-invalid"}
-        key = (error.code, error.hint if shared else str(error))
-        seen[key] = max(seen.get(key, error), error, key=lambda known: len(known.detail))
-    return tuple(seen.values())
-
-
 def _result(found: tuple[Locked, ...]) -> LockResult:
-    from mlviews.cli.text import package_changes
+    from mlviews.diff import package_changes
     from mlviews.results import LockedView, LockResult
 
     return LockResult(

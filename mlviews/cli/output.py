@@ -8,16 +8,26 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
     from mlviews.cli.app import App, Outcome
     from mlviews.errors import MlviewsError
 
-__all__ = ["write_errors", "write_outcome"]
+__all__ = ["distinct", "write_errors", "write_outcome"]
 
 ENVELOPE_VERSION = 1
+
+
+def distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
+    """Say once what is wrong with a channel: every view meets the same error, and one of them tells most of it."""
+    seen: dict[tuple[str, str], MlviewsError] = {}
+    for error in errors:
+        shared = error.code in {"channel-unreachable", "repodata-invalid"}
+        key = (error.code, error.hint if shared else str(error))
+        seen[key] = max(seen.get(key, error), error, key=lambda known: len(known.detail))
+    return tuple(seen.values())
 
 
 def write_outcome(app: App, outcome: Outcome) -> None:

@@ -46,6 +46,7 @@ def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> 
     records = read_records(store.root, view, entry.lock_digest)
     checks = last_results(records)
     prefixes = [store.platform_folder(view, entry.name, platform) for platform in entry.platforms]
+    usages = {prefix: read(prefix) for prefix in prefixes}
     return ReleaseLine(
         release=entry.name,
         default=entry.name == default,
@@ -54,8 +55,8 @@ def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> 
         created=max(release.created for release in entry.platforms.values()).isoformat(),
         lock=entry.lock_digest,
         packages=max(len(release.packages) for release in entry.platforms.values()),
-        bytes=sum(read(prefix).bytes for prefix in prefixes),
-        shared=sum(shared_bytes(prefix, read(prefix)) for prefix in prefixes),
+        bytes=sum(usage.bytes for usage in usages.values()),
+        shared=sum(shared_bytes(prefix, usage) for prefix, usage in usages.items()),
         passed=sorted(name for name, passed in checks.items() if passed),
         failed=sorted(name for name, passed in checks.items() if not passed),
         gpus=list(proved_gpus(_claimed(entry), records)),

@@ -91,22 +91,11 @@ def _refuse_unknown(names: tuple[str, ...]) -> None:
 
 
 def _view(app: App, label: str) -> tuple[Target, Release]:
-    from mlviews.errors import RefusedError
-    from mlviews.release import Release
-    from mlviews.running import launcher
+    from mlviews.running import release_here
     from mlviews.smoke.prove import release_target
 
-    name, _, chosen = label.partition("/")
-    launch = launcher(app.root, name, chosen or None)
-    try:
-        release = Release.model_validate_json((launch.parent / "release.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise RefusedError(
-            "release-broken",
-            f"{launch.parent / 'release.json'} cannot be read",
-            f"Build it again: `mlviews build {name}`.",
-        ) from error
-    return release_target(launch.parent, release), release
+    prefix, release = release_here(app.root, label)
+    return release_target(prefix, release), release
 
 
 def _record(

@@ -4,54 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlviews.units import size
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from mlviews.diff import Change
     from mlviews.results import PackageChange
 
-__all__ = ["STATUS_STYLES", "change_table", "package_changes", "size"]
+__all__ = ["STATUS_STYLES", "change_table", "size"]
 
 _STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
 STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
-_KILO = 1000
-
-
-def size(count: int, *, sign: bool = False) -> str:
-    """Write a number of bytes with a decimal unit, as package channels do: ``1.4 GB``."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB"):
-        if abs(value) < _KILO:
-            break
-        value, unit = value / _KILO, larger
-    return f"{value:{'+' if sign else ''}.{0 if unit == 'B' else 1}f} {unit}"
-
-
-def package_changes(changes: Sequence[Change]) -> list[PackageChange]:
-    """Return changes as results hold them; a version comes with its build only where just the build changed."""
-    from mlviews.results import PackageChange
-
-    return [
-        PackageChange(
-            kind=change.kind,
-            name=change.name,
-            platform=change.platform,
-            before=_label(change.kind, change.before),
-            after=_label(change.kind, change.after),
-            bytes=change.bytes,
-        )
-        for change in changes
-    ]
-
-
-def _label(kind: str, package: object) -> str | None:
-    from mlviews.lock import LockedPackage
-
-    if not isinstance(package, LockedPackage):
-        return None
-    return f"{package.version} {package.build}" if kind == "rebuilt" else package.version
 
 
 def change_table(changes: Sequence[PackageChange]) -> Table:

@@ -46,6 +46,7 @@ def _line(one: Checked) -> VerifiedRelease:
         platform=one.platform,
         files=one.found.files,
         bytes=one.found.bytes,
+        bytecode=one.found.bytecode,
         whole=one.found.whole,
         faults=_faults(one.found.faults),
         repaired=_faults(one.repaired),
@@ -63,7 +64,8 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
 
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
-        judged = "" if line.whole else "; a damaged or old record leaves some of them unjudged"
+        written = f"; {line.bytecode} files of byte code that Python wrote since" if line.bytecode else ""
+        judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)

@@ -63,8 +63,8 @@ def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) 
     return {"logo-svg.svg": logo, SPECIFICATION: render(release, versioned=versioned, swan=swan)}
 
 
-def render(release: Release, *, versioned: bool = True, swan: bool = False) -> str:
-    """Return ``kernel.json``; arguments as for `name`, and whether it is for a session of SWAN.
+def render(release: Release, *, versioned: bool = True, swan: bool = False, removed: bool = False) -> str:
+    """Return ``kernel.json``; arguments as for `name`, and whether it is for SWAN or of a release that was removed.
 
     The kernel starts through the release's ``launch``: a session may carry a PYTHONHOME that a bare ``python`` does not
     survive, and servers put their own interpreter where the first word is ``python``. The kernel that follows the
@@ -78,7 +78,7 @@ def render(release: Release, *, versioned: bool = True, swan: bool = False) -> s
     launch = str(folder / "launch")
     if re.search(r"\{\w+\}", launch):
         raise FailedError("kernel-path", f"Jupyter would replace the braces in {launch}.", "Use a root without braces.")
-    label = f"{release.view} {release.release}" if versioned else release.view
+    label = f"{release.view} {release.release}{', removed' if removed else ''}" if versioned else release.view
     specification = {
         "argv": [launch, "python", *(_START_IN_SWAN if swan else _START), "-f", "{connection_file}"],
         "display_name": f"{label} (mlviews)",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+from mlviews.smoke.report import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mlviews.results import CheckLine
 
-__all__ = ["junit"]
+__all__ = ["junit", "junit_suites"]
 
 _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
 
@@ -22,6 +24,17 @@ def junit(suite: str, lines: Sequence[CheckLine]) -> str:
         suite: its name.
         lines: what the checks found.
     """
+    return _text(_suite(suite, lines))
+
+
+def junit_suites(suites: Mapping[str, Sequence[CheckLine]]) -> str:
+    """Return several suites by their names, in the same way."""
+    root = ET.Element("testsuites")
+    root.extend(_suite(name, lines) for name, lines in suites.items())
+    return _text(root)
+
+
+def _suite(suite: str, lines: Sequence[CheckLine]) -> ET.Element:
     counts = {status: sum(line.status == status for line in lines) for status in _ELEMENTS}
     root = ET.Element(
         "testsuite",
@@ -35,10 +48,18 @@ def junit(suite: str, lines: Sequence[CheckLine]) -> str:
     for line in lines:
         case = ET.SubElement(root, "testcase", classname=suite, name=line.name, time=f"{line.seconds:.3f}")
         if line.status in _ELEMENTS:
-            ET.SubElement(case, _ELEMENTS[line.status], message=line.reason)
+            ET.SubElement(case, _ELEMENTS[line.status], message=_plain(line.reason))
         facts = {"device": line.device, "driver": line.driver, **line.versions, **line.figures}
-        ET.SubElement(case, "system-out").text = "\n".join(
-            f"{key}: {value}" for key, value in facts.items() if value != ""
-        )
+        shown = (f"{key}: {value}" for key, value in facts.items() if value != "")
+        ET.SubElement(case, "system-out").text = _plain("\n".join(shown))
+    return root
+
+
+def _plain(text: str) -> str:
+    """Return text without what XML 1.0 cannot hold: an installer's message may be anything."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
+def _text(root: ET.Element) -> str:
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"

@@ -83,6 +83,32 @@ def test_a_full_disk_leaves_the_store_as_it_was_and_the_next_build_works(builder
     assert (built["data"]["status"], built["data"]["default"]) == ("new", True)
 
 
+def test_a_disk_without_any_room_is_one_that_gc_makes_room_on(builder, shelf, place, mlviews):
+    shelf.add("bulk", files={f"share/bulk/{n}": random.Random(n).randbytes(1000) for n in range(100)})
+    assert place("mount", "-o", "remount,size=3m", str(builder.root)).returncode == 0
+    releases = []
+    for packages in (("greet", "bulk"), ("greet",), ("greet", "plain")):
+        builder.recipes.recipe("demo", "python", *packages)
+        builder("lock", "demo")
+        releases.append(mlviews("build", "demo")["data"]["release"])
+    fill = f"cat /dev/zero > {builder.root}/ballast 2>/dev/null; sync; echo x > {builder.root}/more 2>/dev/null"
+    assert place("sh", "-c", fill).returncode != 0
+
+    refused = mlviews("promote", f"demo/{releases[0]}")
+    freed = mlviews("gc", "--keep", "0", "--keep-days", "0")
+
+    assert (refused["code"], [error["code"] for error in refused["errors"]]) == (3, ["disk-full"])
+    assert (freed["code"], freed["errors"]) == (0, [])
+    assert [line["release"] for line in freed["data"]["removed"]] == releases[:2]
+    assert freed["data"]["cache"] == ["bulk-1.0-h0_0"]
+    assert freed["data"]["bytes"] > 100_000
+    assert int(place("sh", "-c", f"df --output=avail -B1 {builder.root} | tail -1").stdout) > 100_000
+    assert mlviews("verify", "demo")["code"] == 0
+    assert "was removed" in place("cat", f"{builder.root}/envs/demo/{releases[0]}/linux-64/launch").stdout
+    ran = place(sys.executable, "-m", "mlviews", "run", "demo", "--", "greet")
+    assert ran.stdout.startswith("hello from")
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [("ENOSPC", "disk-full"), ("EDQUOT", "disk-full"), ("EIO", "write-failed")]
 )
@@ -115,7 +141,13 @@ def test_a_read_only_root_is_refused_but_what_is_there_runs(builder, place, mlvi
     assert (refused["code"], [error["code"] for error in refused["errors"]]) == (3, ["write-failed"])
     assert "Read-only file system" in refused["errors"][0]["message"]
     assert "--root" in refused["errors"][0]["hint"]
-    assert len(mlviews("releases", "demo")["data"]["releases"]) == 1
+    (line,) = mlviews("releases", "demo")["data"]["releases"]
+    name = f"demo/{line['release']}"
+    for arguments in (("promote", name), ("rollback", "demo"), ("pin", name), ("remove", name), ("gc",)):
+        denied = mlviews(*arguments)
+        assert (denied["code"], [error["code"] for error in denied["errors"]]) == (3, ["write-failed"]), arguments
+    assert mlviews("verify", "demo")["code"] == 0
+    assert mlviews("gc", "--dry-run")["code"] == 0
     ran = place(sys.executable, "-m", "mlviews", "run", "demo", "--", "greet")
     assert ran.stdout.startswith("hello from")
     space = next(finding for finding in mlviews("doctor")["data"]["findings"] if finding["name"] == "space")

@@ -66,6 +66,20 @@ def test_what_was_built_is_intact_and_stays_so_when_it_is_used(demo, prefix):
     assert "intact" in demo("verify", f"demo/{prefix.parent.name}").out
 
 
+def test_byte_code_that_python_writes_is_counted_and_no_fault(demo, prefix, site_packages, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    demo.process("run", "demo", "--", "sh", "-c", "umask 007; python -c 'import greet'")
+    (written,) = (prefix / site_packages / "__pycache__").iterdir()
+
+    verified = demo("verify", "demo", "--json")
+
+    (release,) = verified.data["releases"]
+    assert (verified.code, release["faults"], release["bytecode"]) == (0, [], 1)
+    assert "intact; 1 files of byte code that Python wrote since" in demo("verify", "demo").out
+    written.rename(written.with_name("other.cpython-311.pyc"))  # of no module that is there
+    assert demo("verify", "demo").code == 1
+
+
 def test_fifty_random_flipped_bits_in_every_kind_of_file_are_found(prefix, site_packages):
     draw = random.Random(SEED)
     for number in range(50):

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.days import end_of_day, ends_of_months
+from mlviews.cli.output import distinct
+from mlviews.cli.verb import complete_view, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from rich.console import Console
+
+    from mlviews.errors import MlviewsError
+    from mlviews.results import NightCell, NightlyResult, NightRun
+
+__all__ = ["nightly"]
+
+_STYLES = {"ok": "green", "updated": "cyan", "not-run": "yellow"}
+_COULD_NOT = 3
+
+
+def _cuda(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    del context, parameter
+    if value is not None and not re.fullmatch(r"\d{1,3}\.\d{1,3}", value):
+        raise click.BadParameter(f"{value!r} is no version of CUDA, such as 13.0")
+    return value
+
+
+def _months(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[date, ...]:
+    del context, parameter
+    if value is None:
+        return ()
+    try:
+        first, last = (datetime.strptime(part, "%Y-%m").date() for part in value.split(".."))  # noqa: DTZ007
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not FROM..TO, such as 2026-01..2026-10") from None
+    if not (days := ends_of_months(first, last)):
+        raise click.BadParameter(f"{value!r} ends before it begins")
+    return days
+
+
+@verb("nightly")
+@click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
+@click.option("--solve-only", is_flag=True, help="Install and test nothing.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The night that ended this day (UTC).")
+@click.option(
+    "--backfill",
+    callback=_months,
+    metavar="FROM..TO",
+    help="Solve as of the end of each month, such as 2026-01..2026-10.",
+)
+@click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
+@click.option("--resume", is_flag=True, help="Leave out what is known of this night.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
+def nightly(
+    app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
+    backfill: tuple[date, ...], cuda: str | None, resume: bool, jobs: int,
+) -> Outcome:  # fmt: skip
+    """Try every view, or those named, with the newest packages; lock files stay as they are."""
+    if backfill and as_of:
+        raise click.UsageError("--backfill names its own days: it goes without --as-of")
+    days = backfill or ((as_of.date(),) if as_of else ())
+    today = datetime.now(timezone.utc).date()
+    if any(day > today for day in days):
+        raise click.UsageError(f"{max(days)} is yet to come")
+    from mlviews.nightly.history import open_history
+    from mlviews.nightly.matrix import run_nights
+    from mlviews.nightly.night import Night, named_from
+    from mlviews.nightly.report import write_night
+    from mlviews.results import NightlyResult
+
+    catalogue = app.catalogue
+    chosen = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
+    specs = tuple(named_from(spec, app.recipes.parent) for spec in chosen)
+    only = solve_only or bool(backfill)
+    nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
+    nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
+    with open_history(app.site.root) as history:
+        runs = tuple(run_nights(specs, app.site, nights, history, jobs=jobs, resume=resume, progress=app.progress))
+        report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
+    result = NightlyResult(report=str(report), nights=list(runs))
+    return Outcome(
+        result,
+        lambda console: _write(console, result, details=app.verbosity > 0),
+        _exit_code(runs),
+        _errors(runs),
+    )
+
+
+def _exit_code(runs: Sequence[NightRun]) -> int:
+    """Return 3 where something could not be looked at, else 1 where something is broken, on the last night."""
+    from mlviews.nightly.cell import FAILURES
+
+    cells = runs[-1].cells
+    if any(cell.state == "not-run" and cell.problem for cell in cells):
+        return _COULD_NOT
+    return 1 if any(cell.state in FAILURES for cell in cells) else 0
+
+
+def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
+    """Return what kept cells of the last night from being looked at; a cell that is broken is a result, no error."""
+    from mlviews.errors import FailedError
+
+    problems = [cell.problem for cell in runs[-1].cells if cell.state == "not-run" and cell.problem]
+    return distinct(FailedError(problem.code, problem.message, problem.hint) for problem in problems)
+
+
+def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
+    from rich.markup import escape
+
+    for run in result.nights:
+        what = "solved, nothing installed" if run.solve_only else "installed and checked"
+        cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""
+        console.print(
+            f"[bold]{run.night}[/]  {escape(_counts(run.cells))}  [dim]({what}{cuda}, {run.seconds:.1f} s)[/]"
+        )
+    _cells(console, result.nights[-1].cells, details=details)
+    console.print(f"report: {result.report}", markup=False, soft_wrap=True)
+
+
+def _counts(cells: Sequence[NightCell]) -> str:
+    states = [cell.state for cell in cells]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
+
+
+def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mlviews.cli.text import change_table
+    from mlviews.nightly.cell import FAILURES
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("State", "View", "Platform"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("Changes", justify="right", no_wrap=True)
+    table.add_column("Since", no_wrap=True)
+    table.add_column("What is known")
+    for cell in cells:
+        table.add_row(
+            f"[{_STYLES.get(cell.state, 'bold red')}]{cell.state}[/]", cell.view, cell.platform,
+            str(len(cell.changes)) if cell.digest else "-", cell.earlier.since or "", escape(known(cell)),
+        )  # fmt: skip
+    console.print(table)
+    for cell in cells:
+        if cell.problem and cell.state in FAILURES:
+            console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {escape(cell.problem.message)}")
+        if changes := (cell.suspects or cell.changes if details else cell.suspects):
+            since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
+            console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {len(changes)} changes {since}")
+            console.print(change_table(changes))
+
+
+def known(cell: NightCell) -> str:
+    """Say in a line what is known of a cell."""
+    if cell.reason:
+        return cell.reason
+    return {"none": "there is no lock", "stale": "the lock is stale", "invalid": "the lock cannot be read"}.get(
+        cell.lock, ""
+    )

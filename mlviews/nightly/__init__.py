@@ -1,0 +1,1 @@
+"""Every view against tomorrow's packages, and the package that broke it."""

@@ -1,0 +1,227 @@
+"""What every night found, in one SQLite file under the site's root.
+
+The journal is SQLite's oldest kind: WAL needs shared memory, which the hosts of a network file system do not have. Each
+cell is one transaction, so a night that is interrupted keeps what it has found.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, get_args
+
+from pydantic import ValidationError
+
+from mlviews.errors import FailedError
+from mlviews.files import make_folder
+from mlviews.lock import Lock, LockedPackage
+from mlviews.nightly.cell import FAILURES
+from mlviews.results import CellState, Earlier, NightCell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mlviews.nightly.night import Night
+
+__all__ = ["History", "Seen", "history_file", "look_back", "open_history"]
+
+_BUSY_SECONDS = 30.0
+_TESTED_FAILURES = FAILURES - {"unsolvable"}
+# One script for each version of the schema; `user_version` says how many a file has seen.
+_SCHEMA = (
+    f"""
+    CREATE TABLE cells (
+        variant TEXT NOT NULL,
+        view TEXT NOT NULL,
+        platform TEXT NOT NULL,
+        night TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ({", ".join(f"'{state}'" for state in get_args(CellState))})),
+        tested INTEGER NOT NULL,
+        digest TEXT,
+        body BLOB NOT NULL,
+        PRIMARY KEY (variant, view, platform, night)
+    );
+    CREATE INDEX cells_by_night ON cells (variant, night);
+    CREATE TABLE locks (digest TEXT PRIMARY KEY, body BLOB NOT NULL);
+    """,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one night said of a cell, in short."""
+
+    night: str
+    state: CellState
+    tested: bool
+    digest: str | None
+
+
+def history_file(root: Path) -> Path:
+    """Return where a site's history lies."""
+    return root / "nightly" / "history.sqlite"
+
+
+@contextmanager
+def open_history(root: Path) -> Iterator[History]:
+    """Open a site's history, and make it where there is none.
+
+    Raises:
+        FailedError: it cannot be read or written, is no history, or is of a newer mlviews.
+    """
+    path = history_file(root)
+    make_folder(path.parent)
+    with _failing(path):
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            _migrate(connection, path)
+            yield History(connection)
+        finally:
+            connection.close()
+
+
+@contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, zlib.error, ValidationError) as error:
+        raise FailedError(
+            "history-unusable",
+            f"{path}: {error}",
+            "Check the disk; a file that is damaged can be moved away, and a new history begins.",
+        ) from error
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    with _transaction(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(_SCHEMA):
+            raise FailedError(
+                "history-newer", f"{path} was written by a newer mlviews", "Upgrade mlviews, or name another --root."
+            )
+        for script in _SCHEMA[version:]:
+            for statement in filter(str.strip, script.split(";")):
+                connection.execute(statement)
+        if version < len(_SCHEMA):
+            connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")  # two nights at once wait for each other, cell by cell
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+class History:
+    """An open history."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def record(self, night: Night, cell: NightCell, lock: Lock | None) -> None:
+        """Keep a cell, in the place of what the same night said of it before, and the lock that it is about.
+
+        Args:
+            night: when.
+            cell: what was found.
+            lock: the newest packages; kept once, however many nights give the same.
+        """
+        with _transaction(self._connection):
+            if lock:
+                self._connection.execute(
+                    "INSERT OR IGNORE INTO locks VALUES (?, ?)", (lock.digest, _packed(json.dumps(asdict(lock))))
+                )
+            self._connection.execute(
+                "INSERT OR REPLACE INTO cells VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(night.variant, cell.view, cell.platform, _name(night), cell.state, cell.tested, cell.digest),
+                    _packed(cell.model_dump_json(by_alias=True)),
+                ),
+            )
+
+    def cells(self, night: Night) -> dict[tuple[str, str], NightCell]:
+        """Return what a night found, by view and platform."""
+        rows = self._connection.execute(
+            "SELECT body FROM cells WHERE variant = ? AND night = ? ORDER BY view, platform",
+            (night.variant, _name(night)),
+        )
+        return {(cell.view, cell.platform): cell for cell in (_cell(body) for (body,) in rows)}
+
+    def trend(self, night: Night, view: str, platform: str, *, nights: int) -> tuple[tuple[str, NightCell], ...]:
+        """Return what this night and those before it found of a cell, the oldest first."""
+        rows = self._connection.execute(
+            "SELECT night, body FROM cells WHERE variant = ? AND view = ? AND platform = ? AND night <= ? "
+            "ORDER BY night DESC LIMIT ?",
+            (night.variant, view, platform, _name(night), nights),
+        ).fetchall()
+        return tuple((name, _cell(body)) for name, body in reversed(rows))
+
+    def before(self, night: Night, view: str, platform: str) -> tuple[Seen, ...]:
+        """Return what the nights before this one said of a cell, the latest first."""
+        rows = self._connection.execute(
+            "SELECT night, state, tested, digest FROM cells WHERE variant = ? AND view = ? AND platform = ? "
+            "AND night < ? ORDER BY night DESC",
+            (night.variant, view, platform, _name(night)),
+        )
+        return tuple(Seen(name, state, bool(tested), digest) for name, state, tested, digest in rows)
+
+    def lock(self, night: Night, view: str, platform: str, name: str) -> Lock | None:
+        """Return the newest packages as the night ``name`` knew them."""
+        row = self._connection.execute(
+            "SELECT locks.body FROM cells JOIN locks USING (digest) "
+            "WHERE variant = ? AND view = ? AND platform = ? AND night = ?",
+            (night.variant, view, platform, name),
+        ).fetchone()
+        return _lock(row[0]) if row else None
+
+
+def look_back(seen: Sequence[Seen], state: CellState, night: str) -> Earlier:
+    """Say what earlier nights tell about a state: the last night, and for a failure, since when it is there.
+
+    A night that only solved knows nothing of checks: it neither begins nor ends a failure to install or to pass.
+
+    Args:
+        seen: the nights before, the latest first.
+        state: tonight's.
+        night: tonight's name.
+    """
+    last = seen[0] if seen else None
+    since, good = night, None
+    for earlier in seen if state in FAILURES else ():
+        if earlier.digest is not None if state == "unsolvable" else earlier.tested and earlier.state not in FAILURES:
+            good = earlier.night
+            break
+        if earlier.state in ({"unsolvable"} if state == "unsolvable" else _TESTED_FAILURES):
+            since = earlier.night
+    return Earlier(
+        last=last.night if last else None,
+        last_state=last.state if last else None,
+        since=since if state in FAILURES else None,
+        good=good,
+    )
+
+
+def _name(night: Night) -> str:
+    return night.day.isoformat()
+
+
+def _packed(text: str) -> bytes:
+    return zlib.compress(text.encode())
+
+
+def _cell(body: bytes) -> NightCell:
+    return NightCell.model_validate_json(zlib.decompress(body))
+
+
+def _lock(body: bytes) -> Lock:
+    content = json.loads(zlib.decompress(body))
+    return Lock(**{**content, "packages": tuple(LockedPackage(**package) for package in content["packages"])})

@@ -1,0 +1,182 @@
+"""What a night's pages show: the history's cells, put in the shape of tables and trends."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markupsafe import Markup
+
+import mlviews
+from mlviews import resources
+from mlviews.nightly.cell import FAILURES
+from mlviews.nightly.charts import Chart, Series, chart_of
+from mlviews.units import size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    from mlviews.nightly.history import Seen
+    from mlviews.results import CellState, NightCell, NightRun, PackageChange
+
+__all__ = ["ChangeRow", "Past", "Trend", "change_rows", "past_of", "render", "trend_of", "view_file"]
+
+SYMBOLS = {
+    "ok": "✓", "updated": "↑", "unsolvable": "✗", "install-failed": "✗", "check-failed": "✗", "not-run": "○",
+}  # fmt: skip
+_PLAIN = "\n\t"
+_BYTES = 1e6
+_MOST_FIGURES = 12
+_STRIP = 14  # nights
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeRow:
+    """One change, and everywhere that it would be made."""
+
+    change: PackageChange
+    views: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The last states of a cell, the oldest first, and the same in words."""
+
+    states: tuple[CellState, ...]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A view on one platform: tonight, the nights before it, and the drawings of them."""
+
+    cell: NightCell
+    nights: tuple[tuple[str, NightCell], ...]
+    charts: tuple[Chart, ...]
+    locks: Mapping[str, str]
+
+
+def change_rows(cells: Iterable[NightCell]) -> tuple[ChangeRow, ...]:
+    """Gather the changes of all cells, each once, by package."""
+    found: dict[PackageChange, list[str]] = {}
+    for cell in cells:
+        for change in cell.changes:
+            found.setdefault(change, []).append(cell.view)
+    ordered = sorted(found.items(), key=lambda item: (item[0].name, item[0].platform, item[0].after or ""))
+    return tuple(ChangeRow(change, tuple(views)) for change, views in ordered)
+
+
+def past_of(seen: Sequence[Seen]) -> Past:
+    """Say what the last nights gave, from the latest first."""
+    states = [night.state for night in seen[:_STRIP]]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    return Past(tuple(reversed(states)), f"The last {len(states)} nights before: {counts}")
+
+
+def trend_of(
+    cell: NightCell,
+    nights: Sequence[tuple[str, NightCell]],
+    *,
+    locks: Mapping[str, str],
+    draw: ModuleType | None,
+) -> Trend:
+    """Draw what the nights say about a cell.
+
+    Args:
+        cell: tonight's.
+        nights: name and cell, the oldest first, tonight the last.
+        locks: ``good`` and ``bad`` -> the file of the lock, where they were written.
+        draw: see `mlviews.nightly.charts.drawing`.
+    """
+    charts = (chart_of(series, draw) for series in _series(nights))
+    return Trend(cell, tuple(nights), tuple(chart for chart in charts if chart), locks)
+
+
+def _series(nights: Sequence[tuple[str, NightCell]]) -> Iterator[Series]:
+    failed = frozenset(night for night, cell in nights if cell.state in FAILURES)
+
+    def series(title: str, values: Iterable[float | None], *, zero: bool = True) -> Series:
+        return Series(title, list(zip([night for night, _ in nights], values, strict=True)), failed, zero)
+
+    figures = [cell.figures for _, cell in nights]
+    yield series("Download size in MB", [_mega(item.download) for item in figures], zero=False)
+    yield series("Installed size in MB", [_mega(item.installed) for item in figures], zero=False)
+    yield series("Median age of packages in days", [item.age for item in figures])
+    yield series("Solve time in seconds", [item.solve_seconds for item in figures])
+    yield series("Time of all checks in seconds", [item.check_seconds for item in figures])
+    measured = [{(check.name, key): value for check in cell.checks for key, value in _numbers(check.figures)}
+                for _, cell in nights]  # fmt: skip
+    for name, key in sorted({pair for night in measured for pair in night})[:_MOST_FIGURES]:
+        yield series(f"{name}: {key}", [night.get((name, key)) for night in measured])
+
+
+def _numbers(figures: Mapping[str, float | str]) -> Iterator[tuple[str, float]]:
+    return ((key, value) for key, value in figures.items() if isinstance(value, (int, float)))
+
+
+def _mega(value: int | None) -> float | None:
+    return None if value is None else round(value / _BYTES, 1)
+
+
+def view_file(view: str) -> str:
+    """Return the name of a view's page."""
+    return f"view-{view}.html"
+
+
+def render(page: str, run: NightRun, values: Mapping[str, Any]) -> str:
+    """Return a page.
+
+    Args:
+        page: ``index``, ``view`` or ``changes``.
+        run: the night.
+        values: what this page shows besides.
+    """
+    style, script = _part("style.css"), _part("filter.js")
+    return (
+        _environment()
+        .get_template(f"{page}.html.j2")
+        .render(
+            run=run,
+            style=Markup(style),  # noqa: S704  (our own file)
+            script=Markup(script),  # noqa: S704  (our own file)
+            script_hash=_hash(script),
+            **values,
+        )
+    )
+
+
+@cache
+def _part(name: str) -> str:
+    return (resources.folder("templates") / "report" / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Return what lets the browser run this script and no other (Content Security Policy, level 2)."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(resources.folder("templates") / "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"size": size, "view_file": view_file, "svg": Markup}
+    environment.globals |= {"symbols": SYMBOLS, "failures": FAILURES, "version": mlviews.__version__}
+    return environment
+
+
+def _harmless(value: object) -> object:
+    """Write characters that could turn text around, or that no page may hold, as escapes."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "".join(c if c.isprintable() or c in _PLAIN else ascii(c)[1:-1] for c in value)

@@ -1,0 +1,138 @@
+"""A night as files: pages for people, JSON and JUnit for programs, and the locks that a bisection starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlviews.files import swap_link, write_atomically
+from mlviews.lock import LOCK_SUFFIX
+from mlviews.nightly.cell import FAILURES
+from mlviews.nightly.charts import drawing
+from mlviews.nightly.pages import change_rows, past_of, render, trend_of, view_file
+from mlviews.progress import silent
+from mlviews.results import CheckLine
+from mlviews.smoke.junit import junit_suites
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
+
+    from mlviews.compose import ViewSpec
+    from mlviews.nightly.history import History
+    from mlviews.nightly.night import Night
+    from mlviews.nightly.pages import Trend
+    from mlviews.progress import Progress
+    from mlviews.results import NightCell, NightRun
+
+__all__ = ["lines_of", "write_night"]
+
+_NIGHTS = 120  # how far trends go back
+
+
+def write_night(
+    root: Path,
+    night: Night,
+    run: NightRun,
+    history: History,
+    specs: Sequence[ViewSpec],
+    *,
+    progress: Progress = silent,
+) -> Path:
+    """Write ``<root>/nightly/<UTC date>/`` and return its first page.
+
+    Everything that the history knows of the night is in it, also what another call has found.
+
+    Args:
+        root: the site's root.
+        night: which one.
+        run: what the last call was asked for and found.
+        history: where the night and those before it are kept.
+        specs: the views, for the locks of those that fail.
+        progress: told about pages.
+
+    Raises:
+        FailedError: a file cannot be written.
+    """
+    folder = root / "nightly" / night.folder
+    whole = run.model_copy(update={"cells": list(history.cells(night).values())})
+    by_name = {spec.name: spec for spec in specs}
+    views: dict[str, list[NightCell]] = {}
+    for cell in whole.cells:
+        views.setdefault(cell.view, []).append(cell)
+    writer = _Writer(folder, night, history, drawing())
+    with progress("Writing the report", total=len(views)) as advance:
+        for view, cells in views.items():
+            trends = [writer.trend(cell, by_name.get(view)) for cell in cells]
+            write_atomically(folder / view_file(view), render("view", whole, {"view": view, "trends": trends}))
+            advance(note=view)
+    platforms = sorted({cell.platform for cell in whole.cells})
+    past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
+    matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
+    write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
+    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
+    # The first page comes last: where it is, the pages that it leads to are.
+    index = folder / "index.html"
+    write_atomically(index, render("index", whole, {"matrix": matrix, "platforms": platforms, "past": past}))
+    if not night.variant:
+        swap_link(root / "nightly" / "latest", night.folder)
+    return index
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    folder: Path
+    night: Night
+    history: History
+    draw: ModuleType | None
+
+    def trend(self, cell: NightCell, spec: ViewSpec | None) -> Trend:
+        nights = self.history.trend(self.night, cell.view, cell.platform, nights=_NIGHTS)
+        return trend_of(cell, nights, locks=self._locks(cell, spec) if spec else {}, draw=self.draw)
+
+    def _locks(self, cell: NightCell, spec: ViewSpec) -> Mapping[str, str]:
+        """Write the locks of the last good night and of tonight, where what was installed fails."""
+        if cell.state not in FAILURES or not cell.digest or not cell.earlier.good:
+            return {}
+        from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second; most nights need none)
+
+        written = {}
+        for kind, name in (("good", cell.earlier.good), ("bad", self.night.day.isoformat())):
+            lock = self.history.lock(self.night, cell.view, cell.platform, name)
+            assert lock  # the history keeps the lock of every digest that it names
+            written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
+            write_atomically(self.folder / written[kind], lock_text(lock, spec))
+        return written
+
+
+def _suites(run: NightRun) -> dict[str, tuple[CheckLine, ...]]:
+    return {f"{cell.view} {cell.platform}": lines_of(cell, solve_only=run.solve_only) for cell in run.cells}
+
+
+def lines_of(cell: NightCell, *, solve_only: bool) -> tuple[CheckLine, ...]:
+    """Return a cell as CI systems know tests: to solve and to install are two of its checks.
+
+    Args:
+        cell: the cell.
+        solve_only: whether nothing was to be installed.
+    """
+    text = cell.problem.message if cell.problem else cell.reason
+    figures = cell.figures
+    if cell.digest is None:
+        status = "fail" if cell.state == "unsolvable" else "error" if cell.problem else "skip"
+        return (_line("solve", status, text, figures.solve_seconds),)
+    solved = _line("solve", "pass", f"{len(cell.changes)} changes", figures.solve_seconds)
+    if solve_only:
+        return (solved,)
+    if cell.state == "install-failed":
+        return (solved, _line("install", "error", text, figures.install_seconds))
+    if not cell.tested:
+        return (solved, _line("install", "skip", text, None))
+    gpu = (_line("gpu", "skip", text, None),) if cell.state == "not-run" else ()
+    return (solved, _line("install", "pass", "", figures.install_seconds), *cell.checks, *gpu)
+
+
+def _line(name: str, status: str, reason: str, seconds: float | None) -> CheckLine:
+    return CheckLine.model_validate({"name": name, "status": status, "reason": reason, "seconds": seconds or 0.0})

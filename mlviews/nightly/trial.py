@@ -1,0 +1,141 @@
+"""A lock, tried out: installed into a prefix of its own, checked with its own Python, and thrown away."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.assemble import assemble
+from mlviews.errors import MlviewsError, RefusedError
+from mlviews.files import bytes_under
+from mlviews.hardware import host_platform
+from mlviews.progress import silent
+from mlviews.results import Problem
+from mlviews.smoke.prove import release_target
+from mlviews.smoke.runner import choose, run_checks
+
+if TYPE_CHECKING:
+    from mlviews.lock import Lock
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+    from mlviews.results import CheckLine
+    from mlviews.site import Site
+    from mlviews.sitespec import SiteSpec
+    from mlviews.smoke.process import Limits
+    from mlviews.smoke.programs import Level
+
+__all__ = ["Trial", "TrialJob", "problem", "try_lock"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialJob:
+    """Everything that a trial reads; it can be pickled and sent to another machine that sees the same folders.
+
+    Attributes:
+        view: the view that the lock is for.
+        lock: what is tried.
+        site: its cache is where packages are unpacked, once for all trials.
+        scratch: where the prefix is made; on the cache's file system it shares files with it.
+        checks: names of checks, see `mlviews.smoke.programs`.
+        level: how thorough they are.
+        limits: what each check may take; the usual where None.
+    """
+
+    view: SiteSpec
+    lock: Lock
+    site: Site
+    scratch: Path
+    checks: tuple[str, ...]
+    level: Level = "quick"
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        digest: of the lock.
+        platform: this host's.
+        problem: why it could not be installed or tested; then there are no checks.
+        checks: what they found, in the job's order.
+        install_seconds: from the lock to a prefix that can be loaded.
+        check_seconds: all checks together.
+        bytes: of the installed files.
+    """
+
+    digest: str
+    platform: str
+    problem: Problem | None = None
+    checks: tuple[CheckLine, ...] = ()
+    install_seconds: float = 0.0
+    check_seconds: float = 0.0
+    bytes: int = 0
+
+
+def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
+    """Install a lock for this host's platform, run checks, remove the prefix, and say what was found.
+
+    Nothing but an interrupt is raised: whatever goes wrong is the trial's result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the prefix is removed all the same.
+    """
+    prefix: Path | None = None
+    start = time.monotonic()
+    try:
+        _refuse_other_platforms(job.lock)
+        prefix = Path(tempfile.mkdtemp(dir=job.scratch))
+        release = assemble(
+            job.lock,
+            job.view,
+            job.site,
+            prefix,
+            platform=host_platform(),
+            name="trial",
+            baked=prefix,
+            progress=progress,
+        )
+        return _test(job, prefix, release, time.monotonic() - start, progress)
+    except Exception as error:  # noqa: BLE001  (the result of one trial among many)
+        seconds = round(time.monotonic() - start, 3)
+        return Trial(digest=job.lock.digest, platform=host_platform(), problem=problem(error), install_seconds=seconds)
+    finally:
+        if prefix:
+            shutil.rmtree(prefix, ignore_errors=True)
+
+
+def problem(error: Exception) -> Problem:
+    """Return an error as a value that can be kept: an exception of mlviews, or any other."""
+    if isinstance(error, MlviewsError):
+        return Problem(code=error.code, message=str(error), hint=error.hint)
+    return Problem(code="internal-error", message=f"{type(error).__name__}: {error}", hint="")
+
+
+def _refuse_other_platforms(lock: Lock) -> None:
+    if host_platform() not in lock.platforms:
+        raise RefusedError(
+            "platform-missing",
+            f"the lock of {lock.view} is for {', '.join(lock.platforms)}; this host is {host_platform()}",
+            "Try it on such a host.",
+        )
+
+
+def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progress: Progress) -> Trial:
+    size = bytes_under(prefix)  # before the checks, which may leave files behind
+    plan = choose(job.checks, job.level, named=True)
+    start = time.monotonic()
+    target = release_target(prefix, release)
+    checks = run_checks(target, plan, level=job.level, limits=job.limits, progress=progress)
+    return Trial(
+        digest=job.lock.digest,
+        platform=release.platform,
+        checks=checks,
+        install_seconds=round(seconds, 3),
+        check_seconds=round(time.monotonic() - start, 3),
+        bytes=size,
+    )

@@ -1,0 +1,105 @@
+"""Work done in processes of its own: one that crashes takes nothing else with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from mlviews.errors import FailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["each"]
+
+_Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+_INTERRUPTED = 130
+
+
+def each(
+    work: Callable[[_Job], _Result], jobs: Sequence[_Job], count: int
+) -> Iterator[tuple[_Job, _Result | Exception]]:
+    """Do ``work`` for each job, ``count`` at a time, and give results as they come.
+
+    What ``work`` raises, or the process' end without a result, is given in the result's place.
+
+    Args:
+        work: a function of a module; it, the jobs and the results are pickled.
+        jobs: what it is called with.
+        count: how many processes run side by side.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; processes that run are interrupted, and waited for.
+    """
+    workers = _Workers(work)
+    pool = ThreadPoolExecutor(count)
+    try:
+        futures = {pool.submit(workers.run, job): job for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        workers.stop()
+        pool.shutdown(cancel_futures=True)
+
+
+class _Workers(Generic[_Job, _Result]):
+    """The processes that run now."""
+
+    def __init__(self, work: Callable[[_Job], _Result]) -> None:
+        self._work = work
+        self._running: set[BaseProcess] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._context = multiprocessing.get_context("spawn")  # a fork would lack the threads of the solver's runtime
+
+    def run(self, job: _Job) -> _Result | Exception:
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_child, args=(sender, self._work, job), daemon=False)
+        with self._lock:
+            if self._stopped:
+                return InterruptedError()
+            process.start()
+            self._running.add(process)
+        sender.close()
+        try:
+            found: _Result | Exception = receiver.recv()
+        except EOFError:
+            process.join()
+            found = _died(process.exitcode or 0)
+        process.join()
+        with self._lock:
+            self._running.discard(process)
+        process.close()
+        return found
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def _died(status: int) -> FailedError:
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return FailedError("worker-died", f"the process that did this {how}", "Look for a full memory or disk.")
+
+
+def _child(sender: Connection, work: Callable[[_Job], _Result], job: _Job) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = 0
+    try:
+        try:
+            result: _Result | Exception = work(job)
+        except Exception as error:  # noqa: BLE001  (it is the result)
+            result = FailedError("internal-error", f"{type(error).__name__}: {error}")
+        sender.send(result)
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    os._exit(status)  # what a linker or a solver still does in another thread would hold the process

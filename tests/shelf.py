@@ -1,0 +1,214 @@
+"""A channel of archives that really install, for every test that builds; written with nothing of mlviews' own."""
+
+from __future__ import annotations
+
+import bz2
+import hashlib
+import io
+import json
+import shutil
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Content = str | bytes
+
+PLACEHOLDER = "/opt/placehold" + "_placehold" * 24
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+SITE_PACKAGES = f"lib/python{MINOR}/site-packages"
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A conda channel's folder that packages are put into; written with nothing of mlviews' own."""
+
+    folder: Path
+    _index: dict[str, dict[str, dict[str, Any]]] = field(
+        default_factory=lambda: {"linux-64": {}, "linux-aarch64": {}, "noarch": {}}
+    )
+
+    def add(
+        self,
+        name: str,
+        version: str = "1.0",
+        *,
+        build: str = "h0_0",
+        subdir: str = "noarch",
+        depends: tuple[str, ...] = (),
+        files: Mapping[str, Content] | None = None,
+        links: Mapping[str, str] | None = None,
+        modules: Mapping[str, str] | None = None,
+        entry_points: tuple[str, ...] = (),
+        requires: tuple[str, ...] = (),
+        ending: str = ".conda",
+        **keys: Any,
+    ) -> Path:
+        """Put a package into the channel.
+
+        ``modules`` makes it ``noarch: python``, and ``requires`` what pip reads of it. A file that holds the
+        placeholder has it replaced by the prefix; one under ``bin/`` is executable.
+        """
+        contents: dict[str, Content] = {**(files or {})}
+        index = {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends)}
+        index |= {"constrains": [], "license": "BSD-3-Clause", "subdir": subdir, "timestamp": 1735689600000, **keys}
+        if subdir == "noarch":
+            index["noarch"] = "python" if modules else "generic"
+        if modules:
+            index["depends"].append("python")
+            contents |= {f"site-packages/{module}.py": source for module, source in modules.items()}
+            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            metadata += "".join(f"Requires-Dist: {text}\n" for text in requires)
+            contents[f"site-packages/{name}-{version}.dist-info/METADATA"] = metadata
+        stem = f"{name}-{version}-{build}"
+        archive = self.folder / subdir / f"{stem}{ending}"
+        archive.parent.mkdir(parents=True, exist_ok=True)
+        archive.write_bytes(_pack(stem, index, contents, links or {}, entry_points=entry_points, ending=ending))
+        self._list(archive, index)
+        return archive
+
+    def put(self, archive: Path, index: Mapping[str, Any]) -> None:
+        """Put an archive that is there already into the channel."""
+        self._list(Path(shutil.copy(archive, self.folder / index["subdir"])), index)
+
+    def _list(self, archive: Path, index: Mapping[str, Any]) -> None:
+        packed = archive.read_bytes()
+        sums = {"md5": hashlib.md5(packed).hexdigest(), "sha256": hashlib.sha256(packed).hexdigest()}
+        self._index[index["subdir"]][archive.name] = {**index, **sums, "size": len(packed)}
+        self._write()
+
+    def _write(self) -> None:
+        for name, index in self._index.items():
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            tables = {
+                key: {file: record for file, record in index.items() if file.endswith(ending)}
+                for key, ending in (("packages", ".tar.bz2"), ("packages.conda", ".conda"))
+            }
+            content = {"info": {"subdir": name}, **tables, "repodata_version": 1}
+            (self.folder / name / "repodata.json").write_text(json.dumps(content))
+
+    def archive(self, name: str) -> Path:
+        """Return a package's archive."""
+        return next(self.folder.glob(f"*/{name}-[0-9]*"))
+
+    def add_python(self) -> None:
+        """Add a ``python`` that is the tests' own, with the package's folder as its prefix (as in a venv, PEP 405)."""
+        host = Path(sys._base_executable).resolve()
+        self.add(
+            "python",
+            f"{MINOR}.0",
+            build="0_cpython",
+            subdir="linux-64",
+            files={"pyvenv.cfg": f"home = {host.parent}\ninclude-system-site-packages = false\n"},
+            links={f"bin/python{MINOR}": str(host), "bin/python": f"python{MINOR}"},
+        )
+
+
+def _pack(
+    stem: str,
+    index: Mapping[str, Any],
+    files: Mapping[str, Content],
+    links: Mapping[str, str],
+    *,
+    entry_points: tuple[str, ...],
+    ending: str,
+) -> bytes:
+    members = {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
+    paths: list[dict[str, Any]] = [
+        {"_path": path, "path_type": "softlink", "sha256": hashlib.sha256(b"").hexdigest(), "size_in_bytes": 0}
+        for path in links
+    ]
+    for path, content in members.items():
+        entry = {"_path": path, "path_type": "hardlink", "size_in_bytes": len(content)}
+        entry["sha256"] = hashlib.sha256(content).hexdigest()
+        if PLACEHOLDER.encode() in content:
+            entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "binary" if b"\0" in content else "text"}
+        paths.append(entry)
+    info = {"info/index.json": index, "info/paths.json": {"paths": paths, "paths_version": 1}, "info/about.json": {}}
+    if index.get("noarch") == "python":
+        noarch = {"type": "python", "entry_points": list(entry_points)}
+        info["info/link.json"] = {"noarch": noarch, "package_metadata_version": 1}
+    about = {path: json.dumps(content).encode() for path, content in info.items()}
+    if ending == ".tar.bz2":
+        return bz2.compress(_tar({**about, **members}, links))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
+        archive.writestr(f"pkg-{stem}.tar.zst", zstandard.compress(_tar(members, links)))
+        archive.writestr(f"info-{stem}.tar.zst", zstandard.compress(_tar(about, {})))
+    return packed.getvalue()
+
+
+def _tar(files: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
+            member.size, member.mode = len(content), 0o755 if path.startswith("bin/") else 0o644
+            tar.addfile(member, io.BytesIO(content))
+        for path, target in links.items():
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+    return packed.getvalue()
+
+
+@pytest.fixture
+def empty_shelf(tmp_path: Path) -> Shelf:
+    """A channel that holds a working python and nothing else."""
+    shelf = Shelf(tmp_path / "channel")
+    shelf.add_python()
+    return shelf
+
+
+@pytest.fixture
+def shelf(empty_shelf: Shelf) -> Shelf:
+    """A channel with one package of each kind."""
+    shelf = empty_shelf
+    shelf.add(
+        "greet",
+        modules={"greet": "def main():\n    import sys\n    print('hello from', sys.prefix)\n"},
+        entry_points=("greet = greet:main",),
+        constrains=["rude <0"],
+        license="MIT",
+    )
+    shelf.add(
+        "native",
+        build="h123_4",
+        subdir="linux-64",
+        build_number=4,
+        depends=("plain >=1.0", "__glibc >=2.17,<3.0.a0"),
+        files={
+            "bin/native": f"#!/bin/sh\necho {PLACEHOLDER}/share\n",
+            "lib/libnative.so": b"\x7fELF\0\0" + PLACEHOLDER.encode() + b"/lib\0after\0",
+            "share/native/data": "unchanged\n" * 1000,
+        },
+        links={"lib/libnative.so.1": "libnative.so"},
+    )
+    shelf.add("plain", files={"share/plain/data": "plain\n"})
+    shelf.add("oldstyle", files={"share/oldstyle/data": "old\n"}, ending=".tar.bz2")
+    return shelf
+
+
+# Building
+
+
+@pytest.fixture
+def site_packages() -> str:
+    """Where the channel's python looks for modules, below a prefix."""
+    return SITE_PACKAGES
+
+
+@pytest.fixture
+def builder(cli: Any, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line, with the channel of real archives as its mirror of conda-forge."""
+    monkeypatch.setenv("MLVIEWS_MIRROR", f"conda-forge={shelf.folder}")
+    return cli
