@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlviews.cudadriver import toolkit_driver, version_key
 from mlviews.errors import MlviewsError
 from mlviews.hardware import ARCHSPECS, GPUS, host_platform
+from mlviews.locks import only_here
 from mlviews.results import DriverLine, Finding, Fit
 from mlviews.sitespec import host_glibc
 
@@ -70,6 +71,7 @@ def examine(site: Site) -> Host:
         _modules(),
         _containers(),
         _space(site.root),
+        _locks(site.root),
     )
     return Host(platform, glibc, cuda, level, findings, _compute())
 
@@ -227,6 +229,17 @@ def _space(root: Path) -> Finding:
         advice = f"A GPU view takes up to {_VIEW_BYTES / 1e9:.0f} GB while it is built; choose --root DIR."
         return Finding(name="space", status="note", found=status, advice=advice)
     return Finding(name="space", status="ok", found=status)
+
+
+def _locks(root: Path) -> Finding:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        mounts = ""
+    if option := only_here(root, mounts):
+        advice = "Build on one host only, or mount it so that locks reach its server."
+        return Finding(name="locks", status="problem", found=f"{root} is mounted with {option}", advice=advice)
+    return Finding(name="locks", status="ok", found="as the file system has them; a build tries them first")
 
 
 def _quota(folder: Path) -> int:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlviews.lock import LockedPackage
     from mlviews.progress import Advance, Progress
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "record_of"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -96,7 +96,7 @@ def install(
     check_prefix(baked)
     located = [_locate(package, mirrors) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
-    records = [_record(item) for item in located]
+    records = [record_of(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located]
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     with (
@@ -192,8 +192,13 @@ def _mismatch(text: str) -> FailedError:
     )
 
 
-def _record(item: _Located) -> RepoDataRecord:
-    package = item.package
+def record_of(package: LockedPackage, url: str) -> RepoDataRecord:
+    """Return what a lock says of a package as a channel's record, which would hold more.
+
+    Args:
+        package: as locked.
+        url: where its archive is read from.
+    """
     record = PackageRecord(
         package.name,
         package.version,
@@ -205,7 +210,6 @@ def _record(item: _Located) -> RepoDataRecord:
         md5=bytes.fromhex(package.md5),
         size=package.size or None,
     )
-    url = item.archive.as_uri() if item.archive else package.url
     return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["FILES", "Expected", "Inventory", "expected_mode", "package_files", "take", "write"]
+__all__ = ["FILES", "Expected", "Inventory", "expected_mode", "own_files", "package_files", "take", "write"]
 
 FILES = "files.json"
 _RECORD = "release.json"
@@ -31,12 +31,14 @@ class Inventory(BaseModel):
 
     Attributes:
         files: sha256 of each file that no package's record holds: the records, and what the build wrote.
+        links: the same of links, sha256 of their text.
         modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: dict[str, str]
+    links: dict[str, str] = {}
     modes: dict[str, tuple[str, ...]]
 
 
@@ -61,6 +63,7 @@ def take(prefix: Path) -> str:
     for record in (prefix / "conda-meta").glob("*.json"):
         owned |= package_files(record).keys()
     files: dict[str, str] = {}
+    links: dict[str, str] = {}
     modes: dict[str, list[str]] = defaultdict(list)
     for path, status in sorted(walk(prefix)):
         if path in {FILES, _RECORD}:
@@ -69,8 +72,9 @@ def take(prefix: Path) -> str:
         if not stat.S_ISLNK(status.st_mode) and mode != _usual(status):
             modes[f"{mode:o}"].append(path)
         if path not in owned and not is_folder(status):
-            files[path] = _sha256(prefix / path, status)
-    found = Inventory(files=files, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
+            of_kind = links if stat.S_ISLNK(status.st_mode) else files
+            of_kind[path] = _sha256(prefix / path, status)
+    found = Inventory(files=files, links=links, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
     return found.model_dump_json(indent=1) + "\n"
 
 
@@ -113,6 +117,12 @@ def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -
         return int(modes[path], 8) if path in modes else _usual(status)
     except ValueError:
         return _usual(status)
+
+
+def own_files(inventory: Inventory) -> dict[str, Expected]:
+    """Return what no package's record holds."""
+    files = {path: Expected("", sha256) for path, sha256 in inventory.files.items()}
+    return files | {path: Expected("", sha256, "link") for path, sha256 in inventory.links.items()}
 
 
 def read(content: bytes) -> Inventory | None:

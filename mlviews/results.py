@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "CellState", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult",
-    "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem", "PromoteResult",
-    "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult",
-    "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine",
+    "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult",
+    "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem",
+    "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -333,6 +333,38 @@ class RemoveResult(_Result):
     bytes: int = Field(description="Bytes that are free now; what others share is not.")
 
 
+class CatalogLine(_Result):
+    """A folder with a catalog of its own on CVMFS."""
+
+    folder: str
+    entries: int
+
+
+class RemarkLine(_Result):
+    """Something that a rule says of what would be published."""
+
+    rule: str
+    path: str
+    why: str
+    forbids: bool
+
+
+class PublishResult(_Result):
+    """``mlviews publish VIEW --plan``."""
+
+    view: str
+    release: str
+    repository: str
+    base: str = Field(description="The folder in the repository that everything is put into.")
+    files: int
+    bytes: int
+    catalogs: list[CatalogLine]
+    replaced: list[str] | None = Field(description="What becomes another; null where the repository is not mounted.")
+    remarks: list[RemarkLine]
+    tar: str | None = Field(description="What was packed for `cvmfs_server ingest`.")
+    command: str = Field(description="What publishes it.")
+
+
 class KeptRelease(_Result):
     """A release that stays."""
 
@@ -479,16 +511,16 @@ class CellFigures(_Result):
     download: int | None = Field(None, description="Bytes of archives.")
     installed: int | None = Field(None, description="Bytes of installed files.")
     age: float | None = Field(None, description="Median age of the packages that night, in days.")
-    solve_seconds: float | None = None
-    install_seconds: float | None = None
-    check_seconds: float | None = None
+    solve_seconds: float | None = Field(None, alias="solve-seconds")
+    install_seconds: float | None = Field(None, alias="install-seconds")
+    check_seconds: float | None = Field(None, alias="check-seconds")
 
 
 class Earlier(_Result):
     """What earlier nights found of the same view on the same platform."""
 
     last: str | None = Field(None, description="The night before.")
-    last_state: CellState | None = None
+    last_state: CellState | None = Field(None, alias="last-state")
     since: str | None = Field(None, description="The first night of this failure.")
     good: str | None = Field(None, description="The last night before it that was without.")
 
@@ -504,7 +536,9 @@ class NightCell(_Result):
     tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
     lock: LockState = Field(description="Of the committed lock.")
     committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
-    committed_state: CellState | None = Field(None, description="What the committed lock gave; null: it was not tried.")
+    committed_state: CellState | None = Field(
+        None, alias="committed-state", description="What the committed lock gave; null: it was not tried."
+    )
     digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
     changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
     suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")
@@ -530,3 +564,31 @@ class NightlyResult(_Result):
 
     report: str | None = Field(description="The report's first page.")
     nights: list[NightRun]
+
+
+class BisectResult(_Result):
+    """``mlviews bisect VIEW``."""
+
+    view: str
+    platform: str
+    good: str = Field(description="What the good lock was called.")
+    bad: str = Field(description="What the bad lock was called.")
+    differ: int = Field(description="Packages that differ between these two.")
+    checks: dict[str, str] = Field(description="The checks that break, and what they say of the first bad lock.")
+    change: list[PackageChange] = Field(description="The smallest change that breaks the good lock.")
+    step: list[PackageChange] = Field(description="What of it lies between the last good and the first bad lock.")
+    together: bool = Field(description="Whether parts of the change can be had, and break nothing alone.")
+    because: list[str] = Field(description="Why parts of the change cannot be had alone.")
+    skipped: list[str] = Field(description="Versions in between that no mixture exists of.")
+    last_good: str = Field(alias="last-good", description="The file of the last good lock.")
+    first_bad: str = Field(alias="first-bad", description="The file of the first bad lock.")
+    builds: int = Field(description="Locks that were installed and checked, repetitions included.")
+    kept: int = Field(description="Outcomes that were there from a bisection before.")
+    unsolvable: int = Field(description="Mixtures that the solver refused.")
+
+
+class CiGithubResult(_Result):
+    """``mlviews ci github``."""
+
+    path: str | None = Field(description="The file that was written; null if none was named.")
+    workflow: str = Field(description="The workflow, as YAML.")

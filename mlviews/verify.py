@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from mlviews.inventory import FILES, Expected, Inventory, expected_mode, package_files
+from mlviews.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
 from mlviews.inventory import read as read_inventory
 from mlviews.progress import silent
 from mlviews.release import Release, is_intact
@@ -90,7 +90,7 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
     faults: list[Fault] = []
     release = _release(prefix, found, faults)
     inventory = _inventory(prefix, release, found, faults)
-    own = {path: Expected("", sha256) for path, sha256 in inventory.files.items()} if inventory else {}
+    own = own_files(inventory) if inventory else {}
     with progress("Verifying", total=sum(status.st_size for status in found.values()), unit="bytes") as advance:
         hashes = _hashes(prefix, found, own, advance)
         faults += _compare(own, found, hashes)

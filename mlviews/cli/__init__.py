@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from mlviews import __version__
+from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build
+from mlviews.cli.ci import ci
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.gc import gc
@@ -17,6 +19,7 @@ from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
 from mlviews.cli.pin import pin
 from mlviews.cli.promote import promote
+from mlviews.cli.publish import publish
 from mlviews.cli.releases import releases
 from mlviews.cli.remove import remove
 from mlviews.cli.render import render
@@ -45,6 +48,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel, nightly),
+    *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, nightly, bisect, ci),
 ):
     cli.add_command(command)

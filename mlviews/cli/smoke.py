@@ -50,9 +50,9 @@ def smoke(
     from mlviews.smoke.programs import PROGRAMS
     from mlviews.smoke.prove import BASIC
     from mlviews.smoke.records import proves
-    from mlviews.smoke.runner import any_python, choose, run_checks
+    from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
 
-    _refuse_unknown(names)
+    refuse_unknown(names)
     release: Release | None = None
     target: Target
     if python:
@@ -78,16 +78,6 @@ def smoke(
     )
     failed = any(line.status in {"fail", "error"} for line in lines)
     return Outcome(result, lambda console: _write(console, result), 1 if failed else 0, errors)
-
-
-def _refuse_unknown(names: tuple[str, ...]) -> None:
-    from mlviews.errors import BadInputError
-    from mlviews.smoke.programs import PROGRAMS
-
-    if unknown := [name for name in names if name not in PROGRAMS]:
-        raise BadInputError(
-            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
-        )
 
 
 def _view(app: App, label: str) -> tuple[Target, Release]:

@@ -6,12 +6,13 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import packaging
 
+from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.results import CheckLine
 from mlviews.smoke.process import Limits, run_limited
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.smoke.programs import Level, Program
 
-__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "refuse_unknown", "run_checks", "view_python"]
 
 NO_SUCH_CHECK = "no such check"
 """The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
@@ -106,6 +107,18 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
     )
 
 
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names, as somebody typed them, that no check answers.
+
+    Raises:
+        BadInputError: there are some.
+    """
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        raise BadInputError(
+            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
+        )
+
+
 def run_checks(
     target: Target,
     plan: Plan,
@@ -145,7 +158,7 @@ def _run_all(
         return line
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
-    jobs = 1 if _has_gpu() else _JOBS
+    jobs = 1 if _gpus() else _JOBS
     together = sorted((p for p in plan.programs if not p.alone), key=lambda program: not program.long)
     alone = [program for program in plan.programs if program.alone]
     found: dict[str, CheckLine] = {}
@@ -180,6 +193,8 @@ def _run(
         # Nothing is written into a release; what is compiled for one check serves the others.
         compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
         environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
+        if program.per_gpu:
+            limits = replace(limits, memory=limits.memory * max(1, _gpus()))
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 
@@ -194,5 +209,5 @@ def _scratch(folder: Path) -> dict[str, str]:
     return dict.fromkeys(places, str(folder))
 
 
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def _gpus() -> int:
+    return sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))

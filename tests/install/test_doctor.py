@@ -105,7 +105,7 @@ def test_this_host_is_what_other_tools_say_it_is(tmp_path: Path):
 
     assert found.glibc == platform.libc_ver()[1]
     by_name = {finding.name: finding for finding in found.findings}
-    assert list(by_name) == ["platform", "glibc", "GPU", "modules", "containers", "space"]
+    assert list(by_name) == ["platform", "glibc", "GPU", "modules", "containers", "space", "locks"]
     free = shutil.disk_usage(tmp_path).free / 1e9
     assert abs(float(by_name["space"].found.split()[0]) - free) < 5
     assert not (tmp_path / "not").exists()

@@ -10,15 +10,13 @@ import socket
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
 
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.locks import HeldError, held_by, hold
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from mlviews.locks import HeldError, held_by, hold, only_here
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
@@ -98,7 +96,7 @@ def test_a_lock_whose_folder_was_deleted_is_no_lock(tmp_path):
         waiter = threading.Thread(target=second)
         waiter.start()
         while not told:
-            pass
+            time.sleep(0.001)
         path.unlink()
         path.parent.rmdir()
     waiter.join(5)
@@ -139,3 +137,30 @@ def test_what_a_dead_holder_left_names_nobody(tmp_path, content):
     with path.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert held_by(path) in {"another process", "process 0 on "}
+
+
+@pytest.mark.parametrize(
+    ("mount", "option"),
+    [
+        ("server:/x /data nfs4 rw,vers=4.2,local_lock=none 0 0", None),
+        ("server:/x /data nfs rw,vers=3,local_lock=flock 0 0", "local_lock=flock"),
+        ("server:/x /data nfs rw,nolock 0 0", "nolock"),
+        ("mgs:/x /data lustre rw,flock 0 0", None),
+        ("mgs:/x /data lustre rw,localflock 0 0", "localflock"),
+        ("/dev/sda1 /data ext4 rw,nolock 0 0", None),  # of another file system it would mean something else
+        ("server:/x /data/other nfs rw,nolock 0 0", None),
+        ("server:/x /data\\040dir nfs rw,nolock 0 0", None),
+        ("broken", None),
+    ],
+)
+def test_mounts_whose_locks_end_at_this_host_are_known(mount, option):
+    mounts = f"/dev/sda1 / ext4 rw 0 0\n{mount}\nproc /proc proc rw 0 0\n"
+
+    assert only_here(Path("/data/views"), mounts) == option
+
+
+def test_a_mount_below_decides_and_names_are_unescaped():
+    mounts = "s:/x / nfs rw,nolock 0 0\n/dev/sda1 /a\\040b ext4 rw 0 0\n"
+
+    assert only_here(Path("/a b/root"), mounts) is None
+    assert only_here(Path("/a/root"), mounts) == "nolock"

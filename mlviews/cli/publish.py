@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.verb import complete_release, verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlviews.publishing import Plan
+    from mlviews.results import PublishResult
+    from mlviews.store import ReleaseEntry, Store
+
+__all__ = ["publish"]
+
+_SHOWN = 20
+
+
+@verb("publish")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("--plan", "planned", is_flag=True, required=True, help="Say what would be published; change nothing.")
+@click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="Pack it for `cvmfs_server ingest`.")
+def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
+    """Plan the publishing of a release on CVMFS, the newest unless one is named; pack it for the host that publishes.
+
+    Exit 1 if a rule forbids it: then nothing is packed.
+    """
+    from mlviews.ingest import pack
+    from mlviews.publishing import plan
+    from mlviews.store import Store
+
+    del planned  # publishing itself is cvmfs_server's, on another host
+    name, _, release = view.partition("/")
+    store = Store(app.site.root, app.site.prefix)
+    entry = _entry(store, name, release)
+    found = plan(store, name, entry, progress=app.progress)
+    packed = tar.absolute() if tar and found.is_allowed else None
+    if packed:
+        pack(found, packed, progress=app.progress)
+    result = _result(name, entry.name, found, packed)
+    code = 0 if found.is_allowed else 1
+    return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
+
+
+def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
+    from mlviews.errors import RefusedError
+
+    if release:
+        return store.existing(view, release)
+    entries = store.releases(view)
+    if not entries:
+        raise RefusedError(
+            "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
+        )
+    return entries[-1]
+
+
+def _result(view: str, release: str, plan: Plan, tar: Path | None) -> PublishResult:
+    from mlviews.results import CatalogLine, PublishResult, RemarkLine
+
+    file = shlex.quote(str(tar)) if tar else "FILE"
+    return PublishResult(
+        view=view,
+        release=release,
+        repository=plan.repository,
+        base=plan.base,
+        files=plan.files,
+        bytes=plan.bytes,
+        catalogs=[CatalogLine(folder=folder, entries=count) for folder, count in plan.catalogs.items()],
+        replaced=None if plan.replaced is None else list(plan.replaced),
+        remarks=[
+            RemarkLine(rule=remark.rule, path=remark.path, why=remark.why, forbids=remark.forbids)
+            for remark in plan.remarks
+        ],
+        tar=str(tar) if tar else None,
+        command=f"cvmfs_server ingest --tar_file {file} --base_dir {shlex.quote(plan.base)} {plan.repository}",
+    )
+
+
+def _write(console: Console, result: PublishResult, *, details: bool) -> None:
+    from rich.markup import escape
+
+    from mlviews.cli.text import size
+
+    def line(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    name, place = f"{result.view}/{result.release}", "" if result.base == "/" else f", below {result.base}"
+    line(f"[bold]{name}[/] for {result.repository}{place}: {result.files} files, {size(result.bytes)}")
+    for catalog in result.catalogs:
+        line(f"  catalog of {catalog.entries:7} entries: {escape(catalog.folder)}")
+    if result.replaced is None:
+        line("  what is replaced is not known: the repository is not mounted here")
+    for path in result.replaced or ():
+        line(f"  replaced: {escape(path)}")
+    shown = result.remarks if details else result.remarks[:_SHOWN]
+    for remark in shown:
+        label = "[red]forbidden[/]" if remark.forbids else "[yellow]note[/]"
+        line(f"  {label} {remark.rule}: {escape(remark.path)}: {escape(remark.why)}")
+    if len(shown) < len(result.remarks):
+        line(f"  ... and {len(result.remarks) - len(shown)} more: -v lists them")
+    if not any(remark.forbids for remark in result.remarks):
+        console.print("\nOn the host that publishes, with no transaction open:", style="bold")
+        console.print(f"  {result.command}", markup=False, soft_wrap=True)

@@ -1,0 +1,228 @@
+"""publish --plan: what CVMFS would get, each rule that forbids it, and the tar that another host publishes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlviews.inventory import write as write_inventory
+from mlviews.release import sealed
+from mlviews.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PREFIX = "/cvmfs/atlasml.example.org/views"
+
+
+@pytest.fixture
+def site(builder: Any, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line at a site that builds for CVMFS, with one release; its python leads nowhere outside."""
+    monkeypatch.delenv("MLVIEWS_ROOT")
+    monkeypatch.setenv("MLVIEWS_SITE", "publisher")
+    builder.site("publisher", root=str(tmp_path / "staging"), prefix=PREFIX, promote="manual")
+    builder.recipes.recipe("demo", "greet", "native", "plain")
+    assert builder("build", "demo").code in {0, 1}
+    built = builder("build", "demo", "--json")
+    assert built.code == 0, built.out
+    (tmp_path / "staging/envs/demo" / built.data["release"] / "linux-64/bin/python3.11").exists()
+    return builder
+
+
+@pytest.fixture
+def prefix(site: Any, tmp_path: Path) -> Path:
+    (folder,) = (tmp_path / "staging/envs/demo").glob("2*/linux-64")
+    for path in (folder / "bin").glob("python3.*"):  # the tests' own python, which is nobody else's
+        path.unlink()
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def renew(tmp_path: Path, prefix: Path) -> Callable[[], None]:
+    """A function that makes what the release holds now what it was built with."""
+
+    def seal() -> None:
+        for record in (prefix / "conda-meta").glob("python-*.json"):
+            record.unlink(missing_ok=True)
+        store = Store(tmp_path / "staging", Path(PREFIX))
+        release = store.releases("demo")[0].platforms["linux-64"]
+        text = sealed(release.model_copy(update={"files": write_inventory(prefix)}))
+        (prefix / "release.json").write_text(text)
+
+    seal()
+    return seal
+
+
+def rules(result: Any) -> set[tuple[str, str]]:
+    return {(remark["rule"], remark["path"].rpartition("linux-64/")[2]) for remark in result.data["remarks"]}
+
+
+def test_a_plan_tells_what_would_be_published_and_how(site, prefix, renew):
+    planned = site("publish", "demo", "--plan", "--json")
+
+    assert planned.data["remarks"] == []
+    assert planned.code == 0
+    data = planned.data
+    assert (data["repository"], data["base"], data["replaced"], data["tar"]) == (
+        "atlasml.example.org", "views", None, None,
+    )  # fmt: skip
+    own = f"envs/demo/{data['release']}"
+    assert [line["folder"] for line in data["catalogs"]] == [own]
+    there = [path for path in prefix.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert data["files"] == len(there) + 5  # two modulefiles, .version, and the kernel with its logo
+    assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*")) + 2
+    assert data["command"] == "cvmfs_server ingest --tar_file FILE --base_dir views atlasml.example.org"
+
+
+def test_a_tar_holds_it_all_with_catalogs_and_nothing_else(site, prefix, renew, tmp_path):
+    name = prefix.parent.name
+    packed = site("publish", f"demo/{name}", "--plan", "--tar", tmp_path / "x.tar", "--json")
+
+    assert (packed.code, packed.data["tar"]) == (0, str(tmp_path / "x.tar"))
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        members = {member.name: member for member in tar.getmembers()}
+        assert all((member.uid, member.gid) == (0, 0) for member in members.values())
+        assert not any(member.islnk() for member in members.values())
+    assert f"envs/demo/{name}/.cvmfscatalog" in members
+    assert f"modulefiles/atlasml/demo/{name}.lua" in members
+    assert f"kernels/demo-{name}/kernel.json" in members
+    assert not [path for path in members if "cache" in path or path.endswith((".usage.json", ".lock"))]
+    out = tmp_path / "out"
+    out.mkdir()
+    subprocess.run(["tar", "-xpf", tmp_path / "x.tar", "-C", out], check=True)
+    there = out / f"envs/demo/{name}/linux-64"
+    for path in prefix.rglob("*"):
+        copy = there / path.relative_to(prefix)
+        assert stat.S_IMODE(copy.lstat().st_mode) == stat.S_IMODE(path.lstat().st_mode)
+        if path.is_symlink():
+            assert copy.readlink() == path.readlink()
+        elif path.is_file():
+            assert copy.read_bytes() == path.read_bytes()
+    first = (tmp_path / "x.tar").read_bytes()
+    site("publish", "demo", "--plan", "--tar", tmp_path / "x.tar")
+    assert (tmp_path / "x.tar").read_bytes() == first
+
+
+def special(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        os.chdir(path.parent)
+        made.bind(path.name)
+
+
+BREAKS = {
+    "readable": lambda prefix: (prefix / "share/plain/data").chmod(0o600),
+    "setuid": lambda prefix: (prefix / "bin/native").chmod(0o4755),
+    "special": lambda prefix: os.mkfifo(prefix / "share/pipe"),
+    "link": lambda prefix: (prefix / "share/link").symlink_to("/etc/passwd"),
+}
+
+
+@pytest.mark.parametrize("rule", BREAKS)
+def test_each_rule_forbids_and_then_nothing_is_packed(site, prefix, renew, tmp_path, rule):
+    BREAKS[rule](prefix)
+    if rule != "special":
+        renew()
+
+    refused = site("publish", "demo", "--plan", "--tar", tmp_path / "x.tar", "--json")
+
+    assert refused.code == 1
+    assert rule in {name for name, _ in rules(refused)}
+    assert rules(refused) <= {(rule, path) for _, path in rules(refused)} | {("intact", "linux-64")} | {
+        ("intact", f"envs/demo/{refused.data['release']}/linux-64")
+    }
+    assert not (tmp_path / "x.tar").exists()
+    assert f"forbidden {rule}: " in site("publish", "demo", "--plan").out
+
+
+@pytest.mark.parametrize("target", ["../../../../../../../etc", "/cvmfs/other.example.org/x", PREFIX + "/../x"])
+def test_links_that_lead_out_are_forbidden_however_they_are_written(site, prefix, renew, target):
+    (prefix / "share/link").symlink_to(target)
+    renew()
+
+    assert ("link", "share/link") in rules(site("publish", "demo", "--plan", "--json"))
+
+
+@pytest.mark.parametrize("target", ["plain/data", "../bin/native", PREFIX + "/envs/x", "nowhere"])
+def test_links_that_stay_inside_are_not(site, prefix, renew, target):
+    (prefix / "share/link").symlink_to(target)
+    renew()
+
+    assert site("publish", "demo", "--plan", "--json").data["remarks"] == []
+
+
+def test_a_link_to_where_it_was_built_is_forbidden(site, prefix, renew, tmp_path):
+    (prefix / "share/link").symlink_to(tmp_path / "staging/envs")
+    renew()
+
+    assert ("link", "share/link") in rules(site("publish", "demo", "--plan", "--json"))
+
+
+def test_files_that_are_one_are_told_and_published_as_two(site, prefix, renew, tmp_path):
+    (prefix / "share/second").hardlink_to(prefix / "share/plain/data")
+    renew()
+
+    noted = site("publish", "demo", "--plan", "--tar", tmp_path / "x.tar", "--json")
+
+    assert noted.code == 0
+    assert rules(noted) == {("hard-link", "share/second")}
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        assert len([member for member in tar if member.name.endswith(("plain/data", "share/second"))]) == 2
+
+
+def test_what_is_damaged_is_not_published(site, prefix, renew):
+    with (prefix / "share/plain/data").open("ab") as file:
+        file.write(b"x")
+
+    refused = site("publish", "demo", "--plan", "--json")
+
+    assert [(remark["rule"], remark["forbids"]) for remark in refused.data["remarks"]] == [("intact", True)]
+
+
+def test_a_release_that_was_built_for_another_place_is_not_published(site, prefix, renew):
+    site.site("elsewhere", root=str(prefix.parents[3]), prefix="/cvmfs/other.example.org", promote="manual")
+
+    refused = site("publish", "demo", "--plan", "--site", "elsewhere", "--json")
+
+    assert "prefix" in {rule for rule, _ in rules(refused)}
+
+
+def test_what_is_no_cvmfs_is_said(site, prefix):
+    refused = site("publish", "demo", "--plan", "--root", prefix.parents[3], "--json")
+
+    assert (refused.code, refused.codes) == (2, ["not-cvmfs"])
+    assert site("publish", "demo", "--json").codes == ["usage"]
+    assert site("publish", "demo/2020.01.01", "--plan", "--json").codes == ["release-missing"]
+
+
+def test_what_is_there_already_is_told(site, prefix, renew, tmp_path, monkeypatch):
+    """The repository as the build host may have it mounted; it stands in a folder of its own here."""
+    from mlviews import publishing
+
+    monkeypatch.setattr(publishing, "_MOUNT", publishing.PurePosixPath(tmp_path))
+    there = tmp_path / "atlasml.example.org/views"
+    store = Store(tmp_path / "staging", there)
+    (there / "modulefiles/atlasml/demo").mkdir(parents=True)
+    name = prefix.parent.name
+    store.promote("demo", name)
+    (there / f"modulefiles/atlasml/demo/{name}.lua").write_text("older")
+    from mlviews.progress import silent
+
+    planned = publishing.plan(store, "demo", store.releases("demo")[0], progress=silent)
+    assert planned.replaced == (f"modulefiles/atlasml/demo/{name}.lua",)
+    assert [remark.rule for remark in planned.remarks] == ["prefix"]
+    assert "envs/demo/default" in {item.path for item in planned.items}
+    (there / f"envs/demo/{name}/linux-64").mkdir(parents=True)
+    (there / f"envs/demo/{name}/linux-64/release.json").write_text("{}")
+
+    again = publishing.plan(store, "demo", store.releases("demo")[0], progress=silent)
+
+    assert "published" in {remark.rule for remark in again.remarks}
