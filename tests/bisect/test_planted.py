@@ -142,6 +142,27 @@ def test_a_group_that_moves_as_one_is_narrowed_to_its_first_bad_version(garden: 
     )
 
 
+def test_each_of_two_that_break_together_is_narrowed_to_its_version(garden: Garden) -> None:
+    garden.grow(6)
+    first, second = garden.draw.sample(garden.names, 2)
+    since = {name: garden.draw.randint(1, 4) for name in (first, second)}
+    together = f"import {first}\nif {first}.version == 2:\n    {BREAKS}"
+    for minor in range(1, 4):
+        garden.between(first, f"1.{minor}", f"version = {1 + (minor >= since[first])}\n")
+        garden.between(second, f"1.{minor}", "version = 1\n" + (together if minor >= since[second] else ""))
+    garden.new(first)
+    garden.new(second, together)
+    garden.lock()
+
+    data = garden.bisect("--retries", "0", "--json").data
+
+    broken = {name: "2.0" if minor == 4 else f"1.{minor}" for name, minor in since.items()}
+    assert changes(data) == {name: ("1.0", version) for name, version in broken.items()}
+    ((name, (before, after)),) = changes(data, "step").items()
+    assert (before, after) == (f"1.{since[name] - 1}", broken[name])
+    assert data["together"]
+
+
 def test_what_is_added_or_taken_away_is_a_change_too(garden: Garden) -> None:
     garden.grow(8)
     user, keeper = garden.draw.sample(garden.names, 2)
