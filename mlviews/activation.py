@@ -25,9 +25,7 @@ from mlviews.release import Activation
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.release import Release
-
-__all__ = ["capture", "loaded"]
+__all__ = ["capture"]
 
 # A view must not see the user's own packages: these never reach it.
 _UNSET = ("PYTHONPATH", "PYTHONHOME")
@@ -91,13 +89,6 @@ def capture(prefix: Path, *, baked: Path | None = None, timeout: float = 60.0) -
         set={name: value for name, value in variables.items() if value},
         unset=tuple(name for name in dict.fromkeys([*_UNSET, *variables]) if not variables.get(name)),
     )
-
-
-def loaded(release: Release) -> Activation:
-    """Return all that loading ``release`` changes: what was captured, and what tells a program where it runs."""
-    captured = release.activation
-    told = {"MLVIEWS_VIEW": release.view, "MLVIEWS_RELEASE": release.release}
-    return Activation(prepend=captured.prepend, set={**captured.set, **told}, unset=captured.unset)
 
 
 def _environment(prefix: Path) -> dict[str, str]:

@@ -37,12 +37,32 @@ def _tcl(text: str) -> str:
     return '"' + "".join(_TCL.get(character, character) for character in text) + '"'
 
 
+def _csh(text: str) -> str:
+    """Quote for csh and tcsh, whose history is substituted even within single quotes and whose lines end there.
+
+    See "Lexical structure" and "History substitution" in https://man.archlinux.org/man/tcsh.1.
+    """
+    return "'" + "".join(_CSH.get(character, character) for character in text) + "'"
+
+
+def _fish(text: str) -> str:
+    """Quote for fish: https://fishshell.com/docs/current/language.html#quotes."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
 # A control character as three octal (Tcl) or decimal (Lua) digits, so that no digit after it is taken for a fourth.
 _CONTROLS = [*range(0x20), 0x7F]
 _LUA = {chr(code): f"\\{code:03d}" for code in _CONTROLS} | {"\n": "\\n", "\\": "\\\\", '"': '\\"'}
 _TCL = {chr(code): f"\\{code:03o}" for code in _CONTROLS} | {"\n": "\\n"} | {mark: f"\\{mark}" for mark in '\\"$[]{}'}
+_CSH = {"'": "'\\''", "!": "\\!", "\n": "\\\n"}
 
-_LANGUAGES: dict[str, Callable[[str], str]] = {"lua": _lua, "tcl": _tcl, "sh": shlex.quote}
+_LANGUAGES: dict[str, Callable[[str], str]] = {
+    "lua": _lua,
+    "tcl": _tcl,
+    "sh": shlex.quote,
+    "csh": _csh,
+    "fish": _fish,
+}
 
 
 def render(template: str, language: str, values: dict[str, Any]) -> str:
@@ -50,7 +70,8 @@ def render(template: str, language: str, values: dict[str, Any]) -> str:
 
     Args:
         template: the file's name without ``.j2``.
-        language: ``lua``, ``tcl`` or ``sh``: what the file is written in, and the name of the filter for its values.
+        language: ``lua``, ``tcl``, ``sh``, ``csh`` or ``fish``: what the file is written in, and the name of the filter
+            for its values.
         values: what the template names; one that it names in vain is an error.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from mlviews.activation import loaded
+from mlviews.loading import loading
 from mlviews.errors import FailedError
 from mlviews.render import escape
 from mlviews.smoke.proof import gpus_in_words
@@ -96,14 +96,14 @@ def _machine(platform: str) -> str:
 
 
 def _platform(machine: str, release: Release) -> dict[str, Any]:
-    activation = loaded(release)
+    change = loading(release)
     return {
         "machine": machine,
         "prefix": release.prefix,
         "missing": f"mlviews: this host has no folder {release.prefix}",
-        "prepend": activation.prepend,
-        "set": activation.set,
-        "unset": activation.unset,
+        "prepend": change.prepend,
+        "set": change.set,
+        "unset": change.unset,
     }
 
 

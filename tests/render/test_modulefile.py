@@ -15,9 +15,10 @@ from mlviews.errors import FailedError
 from mlviews.release import ReleasePackage
 from mlviews.render import escape, modulefile
 
-BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
 LIVED_IN = {
     "PATH": "/opt/a b:/usr/bin:/bin",
+    "HOME": "/tmp",
     "PYTHONPATH": "/home/user's/modules:/lcg $x",
     "PYTHONHOME": "/lcg/python",
     "CONDA_PREFIX": "/opt/conda",

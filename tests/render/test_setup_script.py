@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mlviews.render import setup_script
 
-BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
 LIVED_IN = {
     "PATH": "/opt/a b:/usr/bin:/bin:/usr/bin",
+    "HOME": "/tmp",
     "PYTHONPATH": "/home/user's/modules:/lcg $x",
     "PYTHONHOME": "",
     "CONDA_PREFIX": "/opt/conda",
@@ -160,6 +161,7 @@ def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_pat
         "MLVIEWS_VIEW": "plotting",
         "MLVIEWS_RELEASE": "2026.11.23",
         "OTHER": LIVED_IN["OTHER"],
+        "HOME": "/tmp",
     }
     assert list(tmp_path.glob("pwned")) == []
 
