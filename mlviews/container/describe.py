@@ -1,0 +1,180 @@
+"""Lock, recipe, site and what loading changes -> all that an image of the view is told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import mlviews
+from mlviews.container.images import base_for, is_pinned
+from mlviews.loading import loading
+from mlviews.release import Activation, Release
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlviews.compose import ViewSpec
+    from mlviews.container.images import Images
+    from mlviews.loading import Loading
+    from mlviews.lock import Lock
+
+__all__ = ["Container", "describe", "lock_tag"]
+
+_FOLDER = PurePosixPath("/opt/mlviews")
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
+_TAG = 12  # digits of the lock's digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """An image of a view, before anybody makes it. The same lock and base give the same value.
+
+    Attributes:
+        release: the view as it lies in the image, where its lock takes the place of a release's date.
+        installer: the image that installs the packages, in a Dockerfile and an Apptainer definition.
+        base: the image that the view is put into.
+        labels: by name; of the image as a whole.
+        scripts: whether the packages' activation scripts must run at every start, since nobody has captured yet what
+            they change.
+        packages: how many it holds.
+    """
+
+    release: Release
+    installer: str
+    base: str
+    labels: Mapping[str, str]
+    scripts: bool
+    packages: int
+
+    @property
+    def prefix(self) -> PurePosixPath:
+        """Where the view lies in the image."""
+        return PurePosixPath(self.release.prefix)
+
+    @property
+    def entrypoint(self) -> tuple[str, ...]:
+        """What starts a program in the image: it takes out of the environment what the view must not see."""
+        launch = str(self.prefix / "launch")
+        return (launch, str(self.prefix / "with-scripts")) if self.scripts else (launch,)
+
+    @property
+    def loading(self) -> Loading:
+        """What the environment of the image holds from the start: some programs are run past the entry point."""
+        return loading(self.release)
+
+    @property
+    def gpu(self) -> Mapping[str, str]:
+        """What NVIDIA's container runtime reads: https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/."""
+        if self.release.cuda is None:
+            return {}
+        return {
+            "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+            "NVIDIA_REQUIRE_CUDA": f"cuda>={self.release.cuda}",
+            "NVIDIA_VISIBLE_DEVICES": "all",
+        }
+
+    @property
+    def floating(self) -> tuple[str, ...]:
+        """Say which images are pinned by nothing but a tag."""
+        return tuple(
+            f"{image} is a tag, which may come to mean another image; pin it by digest as {key} in the site's file"
+            for key, image in (("container.installer", self.installer), ("container.base", self.base))
+            if not is_pinned(image)
+        )
+
+
+def lock_tag(digest: str) -> str:
+    """Return the tag of the image that is made from a lock."""
+    return f"lock-{digest[:_TAG]}"
+
+
+def describe(
+    spec: ViewSpec, lock: Lock, platform: str, images: Images, *, base: str | None = None, captured: Release | None
+) -> Container:
+    """Describe the image of a view.
+
+    Args:
+        spec: the recipe; the lock must answer it.
+        lock: what the image holds.
+        platform: for which of the lock's platforms.
+        images: what the site makes images from.
+        base: stands for the site's base image.
+        captured: a release of this very lock, for what loading it changes.
+
+    Raises:
+        RefusedError: the site has no base image for the view's glibc.
+    """
+    prefix = _FOLDER / spec.name
+    release = Release(
+        mlviews=mlviews.__version__,
+        view=spec.name,
+        release=lock_tag(lock.digest),
+        platform=platform,
+        summary=spec.summary,
+        module=spec.module,
+        site="container",
+        prefix=str(prefix),
+        lock_digest=lock.digest,
+        created=_EPOCH,
+        glibc=spec.hardware.glibc,
+        cuda=spec.hardware.cuda,
+        gpus=spec.hardware.gpus,
+        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
+        gaps={reason.package: reason.why for reason in spec.gaps},
+        activation=_moved(captured.activation, captured.prefix, str(prefix)) if captured else _uncaptured(prefix),
+    )
+    chosen = base or base_for(spec.hardware.glibc, images)
+    return Container(
+        release=release,
+        installer=images.installer,
+        base=chosen,
+        labels=_labels(release, lock, images, chosen),
+        scripts=captured is None,
+        packages=len(lock.on(platform)),
+    )
+
+
+def _labels(release: Release, lock: Lock, images: Images, base: str) -> dict[str, str]:
+    """Return labels by https://github.com/opencontainers/image-spec/blob/main/annotations.md, and our own."""
+    name, _, digest = base.partition("@")
+    labels = {
+        "org.opencontainers.image.title": release.view,
+        "org.opencontainers.image.description": release.summary,
+        "org.opencontainers.image.version": release.release,
+        "org.opencontainers.image.source": images.source,
+        "org.opencontainers.image.base.name": name,
+        "org.opencontainers.image.base.digest": digest,
+        "mlviews.version": release.mlviews,
+        "mlviews.module": release.module,
+        "mlviews.platform": release.platform,
+        "mlviews.recipe": lock.recipe_digest,
+        "mlviews.lock": lock.digest,
+        "mlviews.glibc": release.glibc,
+        "mlviews.cuda": release.cuda,
+        "mlviews.gpus": ",".join(release.gpus),
+    }
+    return {key: value for key, value in labels.items() if value}
+
+
+def _uncaptured(prefix: PurePosixPath) -> Activation:
+    return Activation(
+        prepend={"PATH": (f"{prefix}/bin",)},
+        set={"CONDA_PREFIX": str(prefix), "PYTHONNOUSERSITE": "1"},
+        unset=("PYTHONPATH", "PYTHONHOME"),
+    )
+
+
+def _moved(activation: Activation, old: str, new: str) -> Activation:
+    place = re.compile(re.escape(old) + r"(?![\w.+-])")
+
+    def moved(text: str) -> str:
+        return place.sub(lambda _: new, text)
+
+    return Activation(
+        prepend={name: tuple(map(moved, folders)) for name, folders in activation.prepend.items()},
+        set={name: moved(value) for name, value in activation.set.items()},
+        unset=activation.unset,
+    )
