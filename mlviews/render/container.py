@@ -116,7 +116,9 @@ def _install(container: Container) -> str:
 
 
 def _remarks(container: Container) -> list[str]:
-    uncaptured = "No release of this lock was there: its packages' activation scripts run at every start of the entry point"
+    uncaptured = (
+        "No release of this lock was there: its packages' activation scripts run at every start of the entry point"
+    )
     return [
         *(f"{remark}." for remark in container.floating),
         *([f"{uncaptured}, and not for `exec`."] if container.scripts else []),

@@ -54,9 +54,13 @@ def _fish(text: str) -> str:
 
 
 def _docker(text: str) -> str:
-    """Quote for LABEL and ENV in a Dockerfile, where nothing stands for a line's end: https://docs.docker.com/reference/dockerfile/."""
+    """Quote for LABEL and ENV in a Dockerfile, which have nothing that stands for the end of a line.
+
+    See https://docs.docker.com/reference/dockerfile/. A backslash stands outside the quotes: hadolint takes ``\\\\"`` for a
+    quote that was escaped.
+    """
     _refuse_controls(text)
-    return '"' + "".join(f"\\{character}" if character in '\\"$' else character for character in text) + '"'
+    return '"' + "".join(_DOCKER.get(character, character) for character in text) + '"'
 
 
 def _definition(text: str) -> str:
@@ -74,6 +78,7 @@ def _refuse_controls(text: str) -> None:
 _CONTROLS = [*range(0x20), 0x7F]
 _LUA = {chr(code): f"\\{code:03d}" for code in _CONTROLS} | {"\n": "\\n", "\\": "\\\\", '"': '\\"'}
 _TCL = {chr(code): f"\\{code:03o}" for code in _CONTROLS} | {"\n": "\\n"} | {mark: f"\\{mark}" for mark in '\\"$[]{}'}
+_DOCKER = {"\\": '"\\\\"', '"': '\\"', "$": "\\$"}
 _CSH = {"'": "'\\''", "!": "\\!", "\n": "\\\n"}
 
 _LANGUAGES: dict[str, Callable[[str], str]] = {

@@ -99,9 +99,7 @@ def test_setup_does_what_the_release_says_and_deactivate_undoes_it(dialect, run,
 
 def test_another_view_takes_the_place_of_the_first(dialect, run, make_release):
     first, second = make_release(variables={"ONLY": "first"}), make_release(view="shallow")
-    start, _, loaded, undone = run(
-        ["", dialect.source(first), dialect.source(second), "mlviews_deactivate"], LIVED_IN
-    )
+    start, _, loaded, undone = run(["", dialect.source(first), dialect.source(second), "mlviews_deactivate"], LIVED_IN)
     assert loaded["MLVIEWS_VIEW"] == "shallow"
     assert first.prefix not in str(loaded)
     assert "ONLY" not in loaded
@@ -135,7 +133,7 @@ def test_deactivate_keeps_what_others_did_to_a_path(dialect, run, make_release):
 
 
 def test_deactivate_leaves_no_name_behind(dialect, run, make_release):
-    listing = 'set -gx LEFT (set -n; functions -a)' if dialect is FISH else 'setenv LEFT "`set; alias`"'
+    listing = "set -gx LEFT (set -n; functions -a)" if dialect is FISH else 'setenv LEFT "`set; alias`"'
     if dialect is FISH:
         listing = 'set -gx LEFT (begin; set -n; functions -an; end | string join " ")'
     _, _, _, after = run(["", dialect.source(make_release()), "mlviews_deactivate", listing], {"PATH": BARE["PATH"]})
