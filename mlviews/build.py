@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import mlviews
 from mlviews.activation import capture
 from mlviews.errors import RefusedError
-from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install
@@ -20,7 +19,7 @@ from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.render.setup_script import render_launch, render_setup
+from mlviews.render.prefix import prefix_files
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     from mlviews.sitespec import SiteSpec
 
 __all__ = ["Built", "build"]
-
-# CEP 22: conda and mamba then refuse to change the environment, and say this.
-_FROZEN = json.dumps({"message": "A release of a view never changes; `mlviews new` starts a view of your own."}) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +106,10 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
     _install(job, lock, prefix)
-    write_atomically(prefix / "conda-meta" / "frozen", _FROZEN)
     write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
     release = _release(job, lock, name, prefix)
-    write_atomically(prefix / "setup.sh", render_setup(release))
-    write_atomically(prefix / "launch", render_launch(release), executable=True)
+    for path, file in prefix_files(release).items():
+        write_atomically(prefix / path, file.text, executable=file.executable)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     job.store.mark_unpublished(view, name)
@@ -222,6 +217,7 @@ def _publish(job: _Job, name: str) -> bool:
     view, store = job.asked.name, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_faces(store, view, entry)
+    write_command_faces(store)
     if job.site.promote == "on-build":
         store.promote(view, name)
         write_default_faces(store, view, entry)

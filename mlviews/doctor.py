@@ -6,23 +6,28 @@ import ctypes
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.cudadriver import toolkit_driver, version_key
 from mlviews.errors import MlviewsError
-from mlviews.hardware import ARCHSPECS, host_platform
-from mlviews.results import Finding, Fit
+from mlviews.hardware import ARCHSPECS, GPUS, host_platform
+from mlviews.results import DriverLine, Finding, Fit
 from mlviews.sitespec import host_glibc
 
 if TYPE_CHECKING:
     from mlviews.catalogue import Catalogue
-    from mlviews.compose import ViewSpec
+    from mlviews.compose import ViewHardware, ViewSpec
     from mlviews.site import Site
 
-__all__ = ["Host", "examine", "fits"]
+__all__ = ["Host", "drivers", "examine", "fits"]
 
 _VIEW_BYTES = 15_000_000_000  # the largest GPU view of the catalogue, unpacked, with room for its archives
+
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR: CUDA driver API, CUdevice_attribute.
+_COMPUTE_CAPABILITY = (75, 76)
 
 # What a level adds to the one before it: x86-64 psABI, table 3.1, in the names of /proc/cpuinfo.
 _X86_LEVELS = {
@@ -41,6 +46,7 @@ class Host:
         cuda: newest CUDA that the driver supports, or empty where there is no driver.
         archspec: micro-architecture level.
         findings: the same and more, for people.
+        compute: compute capability of each GPU, as in ``sm_70``: 70.
     """
 
     platform: str
@@ -48,6 +54,7 @@ class Host:
     cuda: str
     archspec: str
     findings: tuple[Finding, ...]
+    compute: tuple[int, ...] = ()
 
 
 def examine(site: Site) -> Host:
@@ -64,7 +71,7 @@ def examine(site: Site) -> Host:
         _containers(),
         _space(site.root),
     )
-    return Host(platform, glibc, cuda, level, findings)
+    return Host(platform, glibc, cuda, level, findings, _compute())
 
 
 def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
@@ -79,6 +86,23 @@ def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
     return found
 
 
+def drivers(catalogue: Catalogue, host: Host) -> list[DriverLine]:
+    """Tell which driver each CUDA version that views ask for needs, and whether this host's is one."""
+    asked: dict[str, list[str]] = {}
+    for name in catalogue.names:
+        with suppress(MlviewsError):  # a faulty recipe is told by `fits`
+            if cuda := catalogue.view(name).hardware.cuda:
+                asked.setdefault(cuda, []).append(name)
+    return [
+        DriverLine(cuda=cuda, driver=toolkit_driver(cuda), here=_offers(host, cuda), views=asked[cuda])
+        for cuda in sorted(asked, key=version_key)
+    ]
+
+
+def _offers(host: Host, cuda: str) -> bool:
+    return bool(host.cuda) and version_key(host.cuda) >= version_key(cuda)
+
+
 def _misfit(spec: ViewSpec, host: Host) -> str:
     hardware = spec.hardware
     if host.platform not in spec.platforms:
@@ -88,11 +112,23 @@ def _misfit(spec: ViewSpec, host: Host) -> str:
     levels = ARCHSPECS[host.platform]
     if hardware.archspec in levels and levels.index(host.archspec) < levels.index(hardware.archspec):
         return f"it needs a processor of level {hardware.archspec}, here is {host.archspec}"
-    if hardware.cuda and not host.cuda:
+    return _gpu_misfit(hardware, host) if hardware.cuda else ""
+
+
+def _gpu_misfit(hardware: ViewHardware, host: Host) -> str:
+    if not host.cuda:
         return "it needs an NVIDIA GPU with its driver, here is none"
-    if hardware.cuda and _figures(host.cuda) < _figures(hardware.cuda):
+    if hardware.cuda and not _offers(host, hardware.cuda):
         return f"it needs a driver for CUDA {hardware.cuda}, here it supports {host.cuda}"
+    oldest = min((GPUS[name] for name in hardware.gpus), key=lambda gpu: gpu.compute, default=None)
+    if oldest and host.compute and max(host.compute) < oldest.compute:
+        most = _dotted(max(host.compute))
+        return f"it needs a GPU of compute capability {_dotted(oldest.compute)} ({oldest.name}), here {most}"
     return ""
+
+
+def _dotted(compute: int) -> str:
+    return f"{compute // 10}.{compute % 10}"
 
 
 def _figures(version: str) -> tuple[int, ...]:
@@ -131,6 +167,19 @@ def _driver() -> tuple[str, str]:
     except (OSError, AttributeError):
         pass
     return driver, ""
+
+
+def _compute() -> tuple[int, ...]:
+    """Return the compute capability of each GPU that the driver gives this process."""
+    found = []
+    with suppress(OSError, AttributeError):
+        cuda, count, figures = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), (ctypes.c_int(), ctypes.c_int())
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            for device in range(count.value):
+                for figure, attribute in zip(figures, _COMPUTE_CAPABILITY, strict=True):
+                    cuda.cuDeviceGetAttribute(ctypes.byref(figure), attribute, device)
+                found.append(figures[0].value * 10 + figures[1].value)
+    return tuple(found)
 
 
 def _gpu(driver: str, cuda: str) -> Finding:

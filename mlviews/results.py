@@ -233,8 +233,18 @@ class Fit(_Result):
     why: str
 
 
+class DriverLine(_Result):
+    """A CUDA version that views ask for, and the driver that offers it."""
+
+    cuda: str
+    driver: str | None = Field(description="The oldest that does, on Linux; null where NVIDIA's table has none.")
+    here: bool = Field(description="Whether this host's driver does.")
+    views: list[str]
+
+
 class DoctorResult(_Result):
     """``mlviews doctor``."""
 
     findings: list[Finding]
     views: list[Fit]
+    drivers: list[DriverLine]

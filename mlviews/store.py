@@ -62,6 +62,10 @@ class Store:
             raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` names them.")
         return self.root / "envs" / view
 
+    def views(self) -> tuple[str, ...]:
+        """Return the names of the views that have a folder of releases."""
+        return tuple(path.name for path in _folders(self.root / "envs"))
+
     def platform_folder(self, view: str, release: str, platform: str) -> Path:
         """Return the prefix of one release on one platform."""
         return self.view_folder(view) / release / platform

@@ -10,12 +10,30 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from mlviews import resources
 from mlviews.errors import FailedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlviews.release import Release
 
-__all__ = ["name", "render"]
+__all__ = ["SPECIFICATION", "kernelspec", "name", "render"]
+
+SPECIFICATION = "kernel.json"
+"""The file that makes a folder a kernelspec."""
+
+_START = ("-m", "ipykernel_launcher")
+
+# SWAN's IPython profile loads the extension `swankernelenv` (swan-cern/jupyter-images, others/userconfig.sh), which takes
+# SWAN's own folders out of sys.path. `launch` lets none in: there is nothing to take out, and nothing to find it in.
+_START_IN_SWAN = (
+    "-c",
+    "import runpy, sys, types; "
+    "extension = sys.modules['swankernelenv'] = types.ModuleType('swankernelenv'); "
+    "extension.load_ipython_extension = lambda shell: None; "
+    "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)",
+)
 
 
 def name(release: Release, *, versioned: bool = True) -> str:
@@ -36,8 +54,14 @@ def name(release: Release, *, versioned: bool = True) -> str:
     return text
 
 
-def render(release: Release, *, versioned: bool = True) -> str:
-    """Return ``kernel.json``; arguments as for `name`.
+def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) -> Mapping[str, str]:
+    """Return the files of a kernelspec's folder; arguments and errors as for `render`."""
+    logo = (resources.folder("templates") / "logo.svg").read_text(encoding="utf-8")
+    return {SPECIFICATION: render(release, versioned=versioned, swan=swan), "logo-svg.svg": logo}
+
+
+def render(release: Release, *, versioned: bool = True, swan: bool = False) -> str:
+    """Return ``kernel.json``; arguments as for `name`, and whether it is for a session of SWAN.
 
     The kernel starts through the release's ``launch``: a session may carry a PYTHONHOME that a bare ``python`` does not
     survive, and servers put their own interpreter where the first word is ``python``. The kernel that follows the
@@ -51,15 +75,17 @@ def render(release: Release, *, versioned: bool = True) -> str:
     launch = str(folder / "launch")
     if re.search(r"\{\w+\}", launch):
         raise FailedError("kernel-path", f"Jupyter would replace the braces in {launch}.", "Use a root without braces.")
+    label = f"{release.view} {release.release}" if versioned else release.view
     specification = {
-        "argv": [launch, "python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": f"{release.view} {release.release}" if versioned else release.view,
+        "argv": [launch, "python", *(_START_IN_SWAN if swan else _START), "-f", "{connection_file}"],
+        "display_name": f"{label} (mlviews)",
         "language": "python",
         "metadata": {
             "debugger": True,
             "mlviews": {
                 "view": release.view,
                 "release": release.release,
+                "follows": "release" if versioned else "default",
                 "summary": release.summary,
                 "lock": release.lock_digest,
             },

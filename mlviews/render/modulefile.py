@@ -6,10 +6,12 @@ One file serves all platforms of a release: it looks at the machine's architectu
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlviews.loading import loading
+from mlviews.cudadriver import minimum_driver, toolkit_driver
 from mlviews.errors import FailedError
+from mlviews.loading import loading
 from mlviews.render import escape
 from mlviews.smoke.proof import gpus_in_words
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.results import GpuLine
 
-__all__ = ["default_file", "render_lua", "render_tcl", "version_file"]
+__all__ = ["Known", "default_file", "render_lua", "render_tcl", "version_file"]
 
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
@@ -27,23 +29,50 @@ _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": 
 # Packages that people look for under another name.
 _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
+# Said at load, through `format`: %s is what the shell says of itself, the driver, or modules.
+_SESSION = (
+    "mlviews: this shell was set up by %s, whose Python and libraries step aside until this module is unloaded. "
+    "If something misbehaves, load it in a new shell."
+)
+_OLD = "mlviews: this host's NVIDIA driver, %s, is too old for {}: CUDA {} comes with driver {}. {}"
+_NOT_AT_ALL = "Its GPU code does not run here."
+_PARTLY = "GPU code that is compiled as it runs (Triton, torch.compile) may fail here."
+_FITTING = "mlviews: with this driver work %s"
 
-def render_lua(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a modulefile tells of its release that the release itself does not hold.
+
+    Attributes:
+        gpus: what is known of its lock on the GPUs that it claims, and others.
+        others: modules that may stand in for it on an older driver, the nearest first, with the CUDA that each needs.
+    """
+
+    gpus: tuple[GpuLine, ...] = ()
+    others: tuple[tuple[str, str | None], ...] = ()
+
+
+_NOTHING = Known()
+
+
+def render_lua(releases: Sequence[Release], known: Known = _NOTHING) -> str:
     """Return the modulefile for Lmod.
 
     Args:
         releases: one release of a view, once for each platform that it has.
-        gpus: what is known of its lock on the GPUs that it claims, and others.
+        known: what else is known of it.
 
     Raises:
         FailedError: ``release-mixed`` or ``platform-unknown``.
     """
-    return escape.render("modulefile.lua", "lua", {**_values(releases, gpus), "extensions": _extensions(releases)})
+    values = {**_values(releases, known), "extensions": _extensions(releases)}
+    return escape.render("modulefile.lua", "lua", values)
 
 
-def render_tcl(releases: Sequence[Release], gpus: Sequence[GpuLine] = ()) -> str:
+def render_tcl(releases: Sequence[Release], known: Known = _NOTHING) -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
-    return escape.render("modulefile.tcl", "tcl", _values(releases, gpus))
+    return escape.render("modulefile.tcl", "tcl", _values(releases, known))
 
 
 def version_file(release: str) -> str:
@@ -63,7 +92,7 @@ def default_file(tree: str, release: str) -> tuple[str, str]:
     return ".modulerc.lua", escape.render("version.lua", "lua", {"version": f"/{release}"})
 
 
-def _values(releases: Sequence[Release], gpus: Sequence[GpuLine]) -> dict[str, Any]:
+def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
     first = releases[0]
     if len({(item.view, item.release, item.module, item.lock_digest) for item in releases}) > 1:
         raise FailedError(
@@ -74,18 +103,43 @@ def _values(releases: Sequence[Release], gpus: Sequence[GpuLine]) -> dict[str, A
     machines = {_machine(item.platform): item for item in releases}
     return {
         "module": first.module,
-        "help": _help(first, sorted(item.platform for item in releases)),
+        "help": _help(first, sorted(item.platform for item in releases), known),
         "whatis": [
             f"Name: {first.module}",
             f"Version: {first.release}",
             f"Description: {first.summary}",
             f"Lock: {first.lock_digest}",
-            *([f"GPUs: {gpus_in_words(gpus)}"] if gpus else []),
+            *([f"GPUs: {gpus_in_words(known.gpus)}"] if known.gpus else []),
         ],
         "machines": sorted(machines),
         "elsewhere": f"mlviews: {first.view} {first.release} is for {' and '.join(sorted(machines))} machines.",
         "platforms": [_platform(machine, machines[machine]) for machine in sorted(machines)],
+        "session": _SESSION,
+        "driver": _driver(first, known) if first.cuda else None,
     }
+
+
+def _driver(release: Release, known: Known) -> dict[str, Any] | None:
+    """Return what the driver must be and what is said where it is older; None where no table knows."""
+    cuda = release.cuda or ""
+    driver, minimum = toolkit_driver(cuda), minimum_driver(cuda)
+    if not driver or not minimum:
+        return None
+    # A branch is the first figure of a driver's version: 575.
+    old = _OLD.format(release.view, cuda, driver, "{}")
+    others = [(module, toolkit_driver(needed) if needed else "0") for module, needed in known.others]
+    return {
+        "branch": _branch(driver),
+        "minimum": _branch(minimum),
+        "old": old.format(_NOT_AT_ALL),
+        "partly": old.format(_PARTLY),
+        "fitting": _FITTING,
+        "others": [{"module": module, "branch": _branch(oldest)} for module, oldest in others if oldest],
+    }
+
+
+def _branch(driver: str) -> str:
+    return driver.partition(".")[0]
 
 
 def _machine(platform: str) -> str:
@@ -104,16 +158,20 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
         "prepend": change.prepend,
         "set": change.set,
         "unset": change.unset,
+        "caches": change.caches,
+        "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},
     }
 
 
-def _help(release: Release, platforms: Sequence[str]) -> str:
+def _help(release: Release, platforms: Sequence[str], known: Known) -> str:
     versions = {package.name: package.version for package in release.packages}
     holds = ", ".join(f"{name} {versions[name]}" for name in release.requested if name in versions)
     lines = [
         release.summary,
         "",
         f"View {release.view}, release {release.release}, for {', '.join(platforms)}; lock {release.lock_digest}",
+        *([f"GPUs: {gpus_in_words(known.gpus)}"] if known.gpus else []),
+        *([f"Needs an NVIDIA driver for CUDA {release.cuda}"] if release.cuda else []),
         *([f"Holds {holds}"] if holds else []),
         *(f"Lacks {name}: {why}" for name, why in {**release.gaps, **release.absent}.items()),
         f"To leave another view for this one: module switch OTHER {release.module}",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from mlviews.doctor import Host, examine, fits
+from mlviews.doctor import Host, drivers, examine, fits
+from mlviews.results import Finding
 from mlviews.site import open_site
 
 if TYPE_CHECKING:
@@ -55,7 +56,36 @@ def test_each_reason_against_a_view_is_said_with_both_sides(why, host):
     assert "level x86_64_v4, here is x86_64_v3" in why(hardware={"glibc": "2.28", "archspec": "x86_64_v4"})
     assert why(**gpu(cuda="12.9")) == "it needs a driver for CUDA 12.9, here it supports 12.6"
     assert why(replace(host, cuda=""), **gpu()) == "it needs an NVIDIA GPU with its driver, here is none"
+    assert why(replace(host, compute=(60, 61)), **gpu()) == ("it needs a GPU of compute capability 7.5 (T4), here 6.1")
+    assert why(replace(host, compute=(60, 100)), **gpu()) == ""
     assert why(replace(host, glibc="")) == "it needs glibc 2.34, here is none"
+
+
+def test_the_driver_that_each_cuda_version_needs_is_told_with_the_views_that_ask_for_it(cli, host):
+    from mlviews.catalogue import open_catalogue
+
+    cli.recipes.recipe("faulty", "plain", layers=["no-such-layer"])
+    cli.recipes.recipe("plain", "plain")
+    for name, cuda in {"new": "13.0", "old-a": "12.4", "old-b": "12.4"}.items():
+        cli.recipes.recipe(name, "plain", **gpu(cuda=cuda))
+
+    lines = drivers(open_catalogue(cli.recipes.folder), host)
+
+    assert [(line.cuda, line.driver, line.here, line.views) for line in lines] == [
+        ("12.4", "550.54.14", True, ["old-a", "old-b"]),
+        ("13.0", "580.65.06", False, ["new"]),
+    ]
+    assert not any(line.here for line in drivers(open_catalogue(cli.recipes.folder), replace(host, cuda="")))
+    out = cli("doctor").out
+    assert "580.65.06 or newer" in out
+
+
+def test_a_host_with_too_old_a_driver_is_told_what_to_ask_for(cli, host, monkeypatch):
+    cli.recipes.recipe("new", "plain", **gpu(cuda="13.0"))
+    card = Finding(name="GPU", status="ok", found="Tesla T4, 560.28.03, 15360 MiB; CUDA 12.6")
+    monkeypatch.setattr("mlviews.doctor.examine", lambda site: replace(host, findings=(card,)))
+
+    assert "ask the administrator of this host for driver 580.65.06 or newer" in cli("doctor").out
 
 
 def test_a_faulty_recipe_is_no_end_of_the_list(cli, host):

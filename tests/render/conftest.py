@@ -70,23 +70,30 @@ def lmod() -> Callable[[str], str]:
     def start(shell: str) -> str:
         for folder in ("/usr/share/lmod/lmod/init", os.environ.get("LMOD_PKG", "/nowhere") + "/init"):
             if Path(folder, shell).exists():
-                return f". {folder}/{shell}"
+                return f"{'.' if shell in {'bash', 'zsh'} else 'source'} {folder}/{shell}"
         _missing("Lmod")
 
     return start
 
 
 @pytest.fixture(scope="session")
-def environment_modules(require: Callable[[str], str]) -> Callable[[str], str]:
+def environment_modules(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
     """Return a function that gives the line which makes ``module`` mean environment-modules in a shell."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = os.environ.get("MLVIEWS_TEST_MODULES") or cache / "mlviews-tests/environment-modules"
     found = [*Path(folder).glob("usr/lib/*/modulecmd.tcl"), *Path("/usr/lib").glob("*/modulecmd.tcl")]
+    written = tmp_path_factory.mktemp("environment-modules")
 
     def start(shell: str) -> str:
         if not found:
             _missing("environment-modules")
-        return f'eval "$({shlex.join([require("tclsh"), str(found[0])])} {shell} autoinit)"'
+        autoinit = f"{shlex.join([require('tclsh'), str(found[0])])} {shell} autoinit"
+        if shell in {"bash", "zsh"}:
+            return f'eval "$({autoinit})"'
+        started = shlex.quote(str(written / shell))
+        return f"{autoinit} > {started}\nsource {started}"
 
     return start
 
@@ -140,9 +147,14 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
 
 @pytest.fixture
 def run_steps(tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
-    """Return a function that runs steps in one shell and gives the exported variables after each."""
+    """Return a function that runs steps in one shell and gives the exported variables after each.
 
-    def run(shell: Sequence[str], steps: Sequence[str], environment: Mapping[str, str]) -> list[dict[str, str]]:
+    What the shell writes on stderr must be what the pattern ``says``.
+    """
+
+    def run(
+        shell: Sequence[str], steps: Sequence[str], environment: Mapping[str, str], *, says: str = ""
+    ) -> list[dict[str, str]]:
         folder = tmp_path / "session"
         folder.mkdir(exist_ok=True)
         dumps = [folder / f"environment-{number}" for number in range(len(steps))]
@@ -158,7 +170,8 @@ def run_steps(tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
             text=True,
             timeout=60,
         )
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        assert re.fullmatch(says, done.stderr, re.DOTALL), done.stderr
         assert sorted(path.name for path in folder.iterdir()) == sorted([*(dump.name for dump in dumps), "script"])
         return [_parse(dump) for dump in dumps]
 

@@ -247,15 +247,18 @@ def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
     """Return what a modulefile calls, in order."""
     calls = []
     lua = runtime(encoding="utf-8", register_eval=False)
-    names = ("help", "whatis", "family", "extensions", "prepend_path", "pushenv", "LmodError")
+    names = ("help", "whatis", "family", "extensions", "prepend_path", "pushenv", "setenv", "LmodError", "LmodMessage")
     environment = {name: lambda *values, name=name: calls.append((name, *values)) for name in names}
     environment |= {"mode": lambda: "load", "isDir": lambda folder: True}
-    environment["posix"] = lua.table_from({"uname": lambda field: machine})
+    environment["posix"] = lua.table_from({"uname": lambda field: machine, "stat": lambda path: None})
+    environment["io"] = lua.table_from({"open": lambda path: None})
+    kept = {name: lua.globals()[name] for name in ("ipairs", "pairs", "string", "table", "tonumber")}
     for name in list(lua.globals()):
         lua.globals()[name] = None
+    environment |= kept
     for name, value in environment.items():
         lua.globals()[name] = value
-    lua.globals()["os"] = lua.table_from({"getenv": {"PATH": "/bin"}.get})
+    lua.globals()["os"] = lua.table_from({"getenv": {"PATH": "/bin", "HOME": "/"}.get})
     lua.execute(text)
     return calls
 

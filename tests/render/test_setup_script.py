@@ -98,6 +98,57 @@ def test_deactivate_keeps_what_others_did_to_a_path(shell, make_release, run_ste
     assert undone == {**start, "PATH": f"/first:{BARE['PATH']}:/last", "XDG_DATA_DIRS": "/added"}
 
 
+LCG = "/cvmfs/sft.cern.ch/lcg/views/LCG_108/x86_64-el9-gcc13-opt"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"{LCG}/lib", None),
+        (f"{LCG}/lib:{LCG}/lib64", None),
+        (
+            f"/mine:{LCG}/lib:/usr/local/nvidia/lib64:/cvmfs/sft-nightlies.cern.ch/lcg/x",
+            "/mine:/usr/local/nvidia/lib64",
+        ),
+        ("/cvmfs/sft.cern.ch/lcg-not:/cvmfs/atlas.cern.ch/repo/sw/software/25.0/lib", "/cvmfs/sft.cern.ch/lcg-not"),
+        ("/mine:/yours", "/mine:/yours"),
+    ],
+)
+def test_libraries_of_lcg_views_are_taken_out_and_others_stay(*, shell, before, after, make_release, run_steps, launch):
+    release = make_release()
+    start, loaded, undone = run_steps(
+        [*shell, "-eu"], [":", source(release), "mlviews_deactivate"], {**BARE, "LD_LIBRARY_PATH": before}
+    )
+    assert loaded.get("LD_LIBRARY_PATH") == after
+    assert undone == start
+    done = run([launch(release), "sh", "-c", 'echo "${LD_LIBRARY_PATH-none}"'], {"LD_LIBRARY_PATH": before})
+    assert done.stdout == f"{after or 'none'}\n"
+
+
+@pytest.mark.parametrize("home", [None, "", "/nowhere", "/dev/null"])
+def test_caches_find_a_place_in_a_job_without_home(*, shell, home, make_release, run_steps, launch, tmp_path):
+    before = {"PATH": BARE["PATH"], "TMPDIR": str(tmp_path), "TRITON_CACHE_DIR": "/mine", "MPLCONFIGDIR": ""}
+    before |= {} if home is None else {"HOME": home}
+    release = make_release()
+    start, loaded, undone = run_steps([*shell, "-eu"], [":", source(release), "mlviews_deactivate"], before)
+    assert undone == start
+    done = run([launch(release), "env"], before)
+    launched = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    # zsh asks the system for a home where the environment holds none.
+    for environment in [launched] if start.get("HOME") != home else [launched, loaded]:
+        assert re.fullmatch(re.escape(str(tmp_path)) + r"/mlviews-\d+", cache := environment["MLVIEWS_CACHE"])
+        assert environment["TORCHINDUCTOR_CACHE_DIR"] == f"{cache}/inductor"
+        assert environment["XDG_CACHE_HOME"] == f"{cache}/cache"
+        assert (environment["TRITON_CACHE_DIR"], environment["MPLCONFIGDIR"]) == ("/mine", "")
+    assert not list(tmp_path.glob("mlviews-*"))
+
+
+def test_a_view_that_says_where_its_caches_lie_is_heard(shell, make_release, run_steps):
+    release = make_release(variables={"MPLCONFIGDIR": "/of/the/view"})
+    _, loaded, _ = run_steps(shell, [":", source(release), "mlviews_deactivate"], {"PATH": BARE["PATH"]})
+    assert loaded["MPLCONFIGDIR"] == "/of/the/view"
+
+
 def test_a_variable_of_the_shell_alone_stays_so(shell, make_release, run_steps):
     start, loaded, undone, shown = run_steps(
         shell,

@@ -1,0 +1,69 @@
+"""Which driver a version of CUDA needs.
+
+Two answers, both NVIDIA's ("CUDA Toolkit Release Notes", docs.nvidia.com/cuda/cuda-toolkit-release-notes): within a
+major version a driver runs the machine code of every toolkit, newer ones too ("CUDA minor version compatibility", table
+2); PTX is compiled by the driver, which knows no newer PTX than its own toolkit's ("CUDA Toolkit and Corresponding
+Driver Versions", table 3, and docs.nvidia.com/deploy/cuda-compatibility). Versions are those of Linux on x86_64.
+"""
+
+from __future__ import annotations
+
+__all__ = ["driver_key", "minimum_driver", "toolkit_driver", "version_key"]
+
+# Table 2; 450.80.02 is the data-center driver that made CUDA 11.0 a part of the family.
+_FAMILIES = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
+
+# Table 3, the first release of each minor version. There was no toolkit 12.7.
+_TOOLKITS = {
+    "9.0": "384.81", "9.1": "390.46", "9.2": "396.26", "10.0": "410.48", "10.1": "418.39", "10.2": "440.33",
+    "11.0": "450.51.05", "11.1": "455.23", "11.2": "460.27.03", "11.3": "465.19.01", "11.4": "470.42.01",
+    "11.5": "495.29.05", "11.6": "510.39.01", "11.7": "515.43.04", "11.8": "520.61.05", "12.0": "525.60.13",
+    "12.1": "530.30.02", "12.2": "535.54.03", "12.3": "545.23.06", "12.4": "550.54.14", "12.5": "555.42.02",
+    "12.6": "560.28.03", "12.8": "570.26", "12.9": "575.51.03", "13.0": "580.65.06", "13.1": "590.44.01",
+    "13.2": "595.45.04", "13.3": "610.43.02",
+}  # fmt: skip
+
+
+def minimum_driver(cuda: str) -> str | None:
+    """Return the oldest driver that runs machine code built with a CUDA toolkit, on a GPU that the driver knows.
+
+    Args:
+        cuda: the toolkit's version, such as ``12.9``; the major version alone will do from 11 on.
+
+    Returns:
+        The driver's version, or None for a toolkit that the table does not hold.
+    """
+    major = version_key(cuda)[0]
+    return _FAMILIES.get(major) or toolkit_driver(cuda)
+
+
+def toolkit_driver(cuda: str) -> str | None:
+    """Return the driver that came with a CUDA toolkit: the oldest that compiles its PTX and has all its features.
+
+    Returns:
+        The driver's version, that of the next toolkit where there was none of this version, or None for a version
+        older or newer than those of the table.
+    """
+    wanted = version_key(cuda)
+    if wanted < version_key(next(iter(_TOOLKITS))):
+        return None
+    return next((driver for version, driver in _TOOLKITS.items() if version_key(version) >= wanted), None)
+
+
+def version_key(cuda: str) -> tuple[int, int]:
+    """Return what versions of CUDA are ordered by.
+
+    Raises:
+        ValueError: it is no version.
+    """
+    major, _, minor = cuda.partition(".")
+    return int(major), int(minor.partition(".")[0] or 0)
+
+
+def driver_key(driver: str) -> tuple[int, ...]:
+    """Return what versions of drivers are ordered by.
+
+    Raises:
+        ValueError: it is no version.
+    """
+    return tuple(int(part) for part in driver.split("."))

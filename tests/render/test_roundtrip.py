@@ -1,0 +1,174 @@
+"""Load, switch, unload: nothing left behind, whatever the shell, what loads, and what the shell held before.
+
+    pytest tests/render/test_roundtrip.py -s
+
+prints the table.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mlviews.render import escape, modulefile, setup_script
+
+LCG = "/cvmfs/sft.cern.ch/lcg/views/LCG_108/x86_64-el9-gcc13-opt"
+PATH = "/usr/local/bin:/usr/bin:/bin"
+PLAIN = {"PATH": PATH, "HOME": "/tmp", "LC_ALL": "C.UTF-8"}
+STARTS = {
+    "plain": PLAIN,
+    "env -i": {},
+    "LCG": {
+        **PLAIN,
+        "PATH": f"{LCG}/bin:/cvmfs/sft.cern.ch/lcg/releases/gcc/13.1.0/x/bin:{PATH}",
+        "LD_LIBRARY_PATH": f"{LCG}/lib:/usr/local/nvidia/lib64:{LCG}/lib64:/cvmfs/sft.cern.ch/lcg/releases/gcc/x/lib64",
+        "PYTHONPATH": f"{LCG}/lib:{LCG}/lib/python3.11/site-packages",
+        "PYTHONHOME": LCG,
+        "LCG_VERSION": "LCG_108",
+        "CMAKE_PREFIX_PATH": LCG,
+        "ROOTSYS": LCG,
+    },
+    "conda base": {
+        **PLAIN,
+        "PATH": f"/opt/conda/bin:/opt/conda/condabin:{PATH}",
+        "CONDA_PREFIX": "/opt/conda",
+        "CONDA_DEFAULT_ENV": "base",
+        "CONDA_SHLVL": "1",
+        "XDG_DATA_DIRS": "/opt/conda/share:/usr/share",
+    },
+    "venv": {
+        **PLAIN,
+        "PATH": f"/home/user/my venv/bin:{PATH}",
+        "VIRTUAL_ENV": "/home/user/my venv",
+        "PYTHONPATH": "/m",
+    },
+}
+LD_LIBRARY_PATH = {"LCG": {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64"}}
+SHELLS = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"], "tcsh": ["-f"]}
+SETUPS = {
+    "bash": ("setup.sh", setup_script.render_setup, shlex.quote),
+    "zsh": ("setup.sh", setup_script.render_setup, shlex.quote),
+    "fish": ("setup.fish", setup_script.render_fish, escape._fish),
+    "tcsh": ("setup.csh", setup_script.render_csh, escape._csh),
+}
+CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
+SESSION = r".*this shell was set up by\s+LCG_108.*"
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Collect the rows, and print them at the end."""
+    rows = []
+    yield rows
+    heading = ("shell", "loaded by", "before", "load", "switch", "unload")
+    print("\n\n" + "\n".join("{:6} {:20} {:11} {:>16} {:>16} {:>16}".format(*row) for row in [heading, *rows]))
+
+
+@pytest.fixture(params=["Lmod", "environment-modules", "setup script"])
+def means(request, lmod, environment_modules, tmp_path):
+    """Return a function that gives what a shell types to start, load the first view, switch to the second, unload."""
+
+    def type_in(shell, first, second):
+        if request.param == "setup script":
+            name, render, quote = SETUPS[shell]
+            for release in (first, second):
+                Path(release.prefix, name).write_text(render(release), encoding="utf-8")
+            sources = [f"source {quote(str(Path(release.prefix, name)))}" for release in (first, second)]
+            return ["true", *sources, "mlviews_deactivate"]
+        for release in (first, second):
+            folder = tmp_path / "modulefiles" / release.module
+            folder.mkdir(parents=True)
+            (folder / f"{release.release}.lua").write_text(modulefile.render_lua([release]), encoding="utf-8")
+            (folder / release.release).write_text(modulefile.render_tcl([release]), encoding="utf-8")
+        start = (lmod if request.param == "Lmod" else environment_modules)(shell)
+        use = f"module use {shlex.quote(str(tmp_path / 'modulefiles'))}"
+        switch = f"module switch {first.module} {second.module}"
+        return [f"{start}\n{use}", f"module load {first.module}", switch, f"module unload {second.module}"]
+
+    return request.param, type_in
+
+
+@pytest.mark.parametrize("before", STARTS)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_load_switch_and_unload_leave_the_environment_as_it_was(
+    *, shell, before, means, require, run_steps, make_release, table
+):
+    what, type_in = means
+    first = make_release(variables={"ONLY": "it's $HOME"})
+    second = make_release(view="shallow", variables={"OTHER": "second"})
+    told = before == "LCG" and what != "setup script"
+    environment = {**STARTS[before], **({} if told else {"LMOD_QUIET": "1"})}
+    steps = type_in(shell, first, second)
+    start, loaded, switched, unloaded = run_steps(
+        [require(shell), *SHELLS[shell]], steps, environment, says=SESSION if told else ""
+    )
+
+    if "PATH" not in STARTS[before]:
+        # A shell that gets no PATH makes one up, and may show it only when it is changed.
+        start = {**start, "PATH": loaded["PATH"].removeprefix(f"{first.prefix}/bin:{first.prefix}/more/bin:")}
+        unloaded = {"PATH": start["PATH"], **unloaded}
+        assert "/usr/bin" in start["PATH"].split(":")
+    assert own(loaded) == expected(first, start, loaded, before)
+    assert own(switched) == expected(second, start, switched, before)
+    assert unloaded == start
+    changes = [changed(start, state) for state in (loaded, switched, unloaded)]
+    table.append((shell, what, before, *(f"{count} changed" for count in changes[:2]), f"{changes[2]} left"))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_another_tool_sets_up_meanwhile_stays(shell, means, require, run_steps, make_release):
+    """As `lsetup rucio` does: a folder in front of PATH, a PYTHONPATH, and variables of its own."""
+    export = {"fish": "set -gx {} {}", "tcsh": "setenv {} {}"}.get(shell, "export {}={}")
+    quoted = "$PATH:q" if shell == "tcsh" else '"$PATH"' if shell == "fish" else "$PATH"
+    before = {**STARTS["LCG"], "RUCIO_HOME": "/before"}
+    tool = {"PATH": f"/rucio/bin:{quoted}", "PYTHONPATH": "/rucio/lib", "RUCIO_HOME": "/rucio"}
+    tool["LD_LIBRARY_PATH"] = "/rucio/lib64"
+    _, type_in = means
+    release, other = make_release(view="shallow"), make_release()
+    begin, _, load, unload = type_in(shell, other, release)
+    load = load.replace(f"switch {other.module}", "load")
+    lines = "\n".join(export.format(name, value) for name, value in tool.items())
+    start, _, meanwhile, unloaded, _, again = run_steps(
+        [require(shell), *SHELLS[shell]], [begin, load, lines, unload, load, unload], before, says=".*"
+    )
+    assert meanwhile["PATH"].startswith(f"/rucio/bin:{release.prefix}/bin:")
+    assert unloaded == {**start, **tool, "PATH": f"/rucio/bin:{start['PATH']}"}
+    assert again == unloaded
+
+
+def own(environment):
+    """Return the environment without what mlviews keeps to undo itself."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(("MLVIEWS_OLD_", "MLVIEWS_MADE_")) and name != "MLVIEWS_MODULE"
+    }
+
+
+def expected(release, start, loaded, before):
+    """Return what every way of loading must make of an environment."""
+    cache = loaded.get("MLVIEWS_CACHE", "")
+    assert cache.startswith("/tmp/mlviews-") == ("HOME" not in start)
+    return {
+        **{name: value for name, value in start.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
+        **release.activation.set,
+        "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{start['PATH']}",
+        "XDG_DATA_DIRS": ":".join([f"{release.prefix}/share", *filter(None, [start.get("XDG_DATA_DIRS")])]),
+        **LD_LIBRARY_PATH.get(before, {}),
+        **({name: f"{cache}/{folder(name)}" for name in CACHES} if cache else {}),
+        **({"MLVIEWS_CACHE": cache} if cache else {}),
+        "MLVIEWS_VIEW": release.view,
+        "MLVIEWS_RELEASE": release.release,
+    }
+
+
+def folder(name):
+    return {"MPLCONFIGDIR": "matplotlib", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}.get(
+        name, "cache"
+    )
+
+
+def changed(start, now):
+    return sum(start.get(name) != now.get(name) for name in {*start, *now})

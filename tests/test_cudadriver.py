@@ -1,0 +1,58 @@
+"""Drivers and CUDA: NVIDIA's tables, and what is read off them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlviews.cudadriver import driver_key, minimum_driver, toolkit_driver, version_key
+from mlviews.hardware import GPUS
+
+
+@pytest.mark.parametrize(
+    ("cuda", "floor", "own"),
+    [
+        ("10.2", "440.33", "440.33"),
+        ("11.0", "450.80.02", "450.51.05"),
+        ("11.8", "450.80.02", "520.61.05"),
+        ("12.0", "525.60.13", "525.60.13"),
+        ("12.6", "525.60.13", "560.28.03"),
+        ("12.9", "525.60.13", "575.51.03"),
+        ("12.9.1", "525.60.13", "575.51.03"),
+        ("13.0", "580.65.06", "580.65.06"),
+    ],
+)
+def test_what_nvidias_tables_say(cuda: str, floor: str, own: str) -> None:
+    assert (minimum_driver(cuda), toolkit_driver(cuda)) == (floor, own)
+
+
+def test_the_major_version_is_enough_for_machine_code() -> None:
+    assert minimum_driver("12") == "525.60.13"
+
+
+def test_a_version_that_there_was_no_toolkit_of_needs_the_next_one() -> None:
+    assert toolkit_driver("12.7") == toolkit_driver("12.8")
+
+
+@pytest.mark.parametrize("cuda", ["6.5", "99.0"])
+def test_what_the_tables_do_not_hold_is_not_guessed(cuda: str) -> None:
+    assert toolkit_driver(cuda) is None
+    assert minimum_driver(cuda) is None
+
+
+def test_newer_toolkits_need_newer_drivers() -> None:
+    versions = [f"{major}.{minor}" for major in range(9, 14) for minor in range(10)]
+    known = [driver_key(driver) for version in versions if (driver := toolkit_driver(version))]
+    assert known == sorted(known)
+    floors = [driver_key(driver) for version in versions if (driver := minimum_driver(version))]
+    assert floors == sorted(floors)
+
+
+@pytest.mark.parametrize("text", ["", "x", "12.x"])
+def test_what_is_no_version_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        version_key(text)
+
+
+def test_every_gpu_was_first_known_to_a_driver_of_the_table_or_an_older_one() -> None:
+    for gpu in GPUS.values():
+        assert toolkit_driver(gpu.cuda) or version_key(gpu.cuda) < (9, 0), gpu
