@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import mlviews
 from mlviews.container.images import base_for, is_pinned
 from mlviews.loading import loading
-from mlviews.release import Activation, Release
+from mlviews.release import Activation, Release, ReleasePackage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,6 @@ class Container:
         labels: by name; of the image as a whole.
         scripts: whether the packages' activation scripts must run at every start, since nobody has captured yet what
             they change.
-        packages: how many it holds.
     """
 
     release: Release
@@ -47,7 +46,6 @@ class Container:
     base: str
     labels: Mapping[str, str]
     scripts: bool
-    packages: int
 
     @property
     def prefix(self) -> PurePosixPath:
@@ -124,6 +122,10 @@ def describe(
         gpus=spec.hardware.gpus,
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
+        packages=tuple(
+            ReleasePackage(name=package.name, version=package.version, build=package.build)
+            for package in lock.on(platform)
+        ),
         activation=_moved(captured.activation, captured.prefix, str(prefix)) if captured else _uncaptured(prefix),
     )
     chosen = base or base_for(spec.hardware.glibc, images)
@@ -133,7 +135,6 @@ def describe(
         base=chosen,
         labels=_labels(release, lock, images, chosen),
         scripts=captured is None,
-        packages=len(lock.on(platform)),
     )
 
 

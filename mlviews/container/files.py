@@ -1,14 +1,17 @@
-"""The folder of a definition: a Dockerfile or an Apptainer definition, and all that it copies."""
+"""What mlviews itself writes into an image, and the folder of a Dockerfile or an Apptainer definition."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import RefusedError
-from mlviews.render.container import render_apptainer, render_dockerfile, starters
+from mlviews.locksource import RELEASE_LOCK
+from mlviews.render.container import render_apptainer, render_dockerfile, render_scripts
 from mlviews.render.explicit import render_explicit
+from mlviews.render.prefix import PrefixFile, prefix_files
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.sources import channel_folder, channel_url
+from mlviews.store import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.lock import Lock
 
-__all__ = ["Kind", "definition", "definition_files", "server_mirrors"]
+__all__ = ["Kind", "definition", "definition_files", "image_files"]
 
 Kind = Literal["dockerfile", "apptainer"]
 
@@ -28,6 +31,28 @@ def definition(kind: Kind, container: Container) -> str:
     return _MAIN[kind][1](container)
 
 
+def image_files(
+    container: Container, lock: Lock, lock_text: str, *, licenses: Mapping[str, str] | None = None
+) -> dict[str, PrefixFile]:
+    """Return the files that the view gets in an image besides its packages, by their path below the prefix.
+
+    Args:
+        container: the image.
+        lock: what it holds.
+        lock_text: the lock's file.
+        licenses: archive -> licence, where known.
+    """
+    release = container.release
+    scripts = {"with-scripts": PrefixFile(render_scripts(container), executable=True)} if container.scripts else {}
+    return {
+        **prefix_files(release),
+        **scripts,
+        RELEASE_LOCK: PrefixFile(lock_text),
+        RECORD: PrefixFile(release.model_dump_json(indent=2) + "\n"),
+        SBOM: PrefixFile(render_sbom(lock, [release.platform], licenses=licenses)),
+    }
+
+
 def definition_files(
     kind: Kind,
     container: Container,
@@ -36,8 +61,8 @@ def definition_files(
     *,
     mirrors: Mapping[str, str],
     licenses: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """Return the files of a definition's folder by name; `starters` are programs.
+) -> dict[str, PrefixFile]:
+    """Return the files of a definition's folder by their path.
 
     Args:
         kind: of definition.
@@ -57,15 +82,14 @@ def definition_files(
             f"{here.url} is a file of this host, which no image builder sees",
             f"`mlviews container build {lock.view}` makes the image from the packages here.",
         )
+    inside = image_files(container, lock, lock_text, licenses=licenses)
     return {
-        _MAIN[kind][0]: definition(kind, container),
-        "explicit.txt": render_explicit(lock, platform, mirrors=server_mirrors(mirrors)),
-        "conda-lock.yml": lock_text,
-        SBOM: render_sbom(lock, [platform], licenses=licenses),
-        **starters(container),
+        _MAIN[kind][0]: PrefixFile(definition(kind, container)),
+        "explicit.txt": PrefixFile(render_explicit(lock, platform, mirrors=_servers(mirrors))),
+        **{f"view/{path}": file for path, file in inside.items()},
     }
 
 
-def server_mirrors(mirrors: Mapping[str, str]) -> dict[str, str]:
+def _servers(mirrors: Mapping[str, str]) -> dict[str, str]:
     """Return those of a site's mirrors that are servers, by the channel's URL."""
     return {channel_url(name): place for name, place in mirrors.items() if channel_folder(place) is None}

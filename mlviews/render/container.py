@@ -10,14 +10,11 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from mlviews.render import escape
-from mlviews.render.setup_script import render_launch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mlviews.container.describe import Container
 
-__all__ = ["ENVIRONMENT_PATH", "environment", "render_apptainer", "render_dockerfile", "starters"]
+__all__ = ["ENVIRONMENT_PATH", "environment", "render_apptainer", "render_dockerfile", "render_scripts"]
 
 ENVIRONMENT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH of an image that says nothing of it."""
@@ -26,7 +23,7 @@ _LIST = "/mlviews/explicit.txt"
 
 
 def render_dockerfile(container: Container) -> str:
-    """Return a ``Dockerfile``; it copies ``explicit.txt``, ``conda-lock.yml``, ``sbom.cdx.json`` and `starters`.
+    """Return a ``Dockerfile``; it copies ``explicit.txt``, and the folder ``view`` into the prefix.
 
     Raises:
         ValueError: a text of the recipe holds control characters; recipes cannot.
@@ -49,16 +46,10 @@ def render_apptainer(container: Container) -> str:
             "labels": {key: value for key, value in container.labels.items() if key not in loose},
             "loose": {key: value for key, value in container.labels.items() if key in loose},
             "install": shlex.join(["/bin/sh", "-c", _install(container)]),
-            "count": str(container.packages),
+            "count": str(len(container.release.packages)),
             "nv": "--nv " if container.release.cuda else "",
         },
     )
-
-
-def starters(container: Container) -> dict[str, str]:
-    """Return the programs, by file name, that lie in the view's folder of the image and start others there."""
-    scripts = {"with-scripts": render_scripts(container)} if container.scripts else {}
-    return {"launch": render_launch(container.release), **scripts}
 
 
 def render_scripts(container: Container) -> str:
@@ -90,8 +81,6 @@ def _values(container: Container) -> dict[str, Any]:
         "prepend": {name: ":".join(folders) for name, folders in container.loading.prepend.items() if name != "PATH"},
         "path": ":".join([*container.loading.prepend.get("PATH", ()), ENVIRONMENT_PATH]),
         "prefix": str(container.prefix),
-        "folder": f"{container.prefix}/",
-        "files": ["conda-lock.yml", "sbom.cdx.json", *starters(container)],
         "install": ["/bin/sh", "-c", _install(container)],
         "entrypoint": list(container.entrypoint),
         "list": _LIST,
