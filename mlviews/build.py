@@ -13,7 +13,7 @@ from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix, install
+from mlviews.install import check_prefix, install_lock
 from mlviews.locking import Wishes, lock_views
 from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
@@ -105,7 +105,9 @@ def _new_name(job: _Job) -> str:
 def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     view = job.asked.name
     prefix = job.store.platform_folder(view, name, job.platform)
-    _install(job, lock, prefix)
+    job.store.clear(prefix)
+    baked = job.store.baked(prefix)
+    install_lock(lock, prefix, platform=job.platform, baked=baked, site=job.site, progress=job.progress)
     write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
     release = _release(job, lock, name, prefix)
     for path, file in prefix_files(release).items():
@@ -141,25 +143,6 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     assert state.path
     assert state.lock
     return state.path, state.lock
-
-
-def _install(job: _Job, lock: Lock, prefix: Path) -> None:
-    packages = lock.on(job.platform)
-    if job.site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
-
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-        restore_archives(archives, cache=job.site.cache, progress=job.progress)
-    job.store.clear(prefix)
-    install(
-        packages,
-        prefix,
-        platform=job.platform,
-        baked=job.store.baked(prefix),
-        cache=job.site.cache,
-        mirrors=job.site.mirrors,
-        progress=job.progress,
-    )
 
 
 def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:

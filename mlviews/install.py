@@ -27,10 +27,11 @@ from mlviews.sources import channel_folder, channel_url, http_client
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.lock import LockedPackage
+    from mlviews.lock import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
+    from mlviews.site import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -127,6 +128,23 @@ def install(
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise _failure(str(error)) from error
+
+
+def install_lock(
+    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
+) -> None:
+    """Install what a site's lock holds for a platform; arguments and errors as for `install`.
+
+    Raises:
+        FailedError: also where a site of wheels cannot make a package again as the lock has it.
+    """
+    packages = lock.on(platform)
+    if site.packages == "wheels":
+        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+
+        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
+        restore_archives(archives, cache=site.cache, progress=progress)
+    install(packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlviews.loading import Loading
     from mlviews.lock import Lock
 
-__all__ = ["Container", "describe", "lock_tag"]
+__all__ = ["Container", "lock_tag", "of_recipe", "of_release"]
 
 _FOLDER = PurePosixPath("/opt/mlviews")
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -89,13 +89,39 @@ def lock_tag(digest: str) -> str:
     return f"lock-{digest[:_TAG]}"
 
 
-def describe(
-    spec: ViewSpec, lock: Lock, platform: str, images: Images, *, base: str | None = None, captured: Release | None
-) -> Container:
-    """Describe the image of a view.
+def of_release(release: Release, lock: Lock, images: Images, *, base: str | None = None) -> Container:
+    """Describe the image of a release.
 
     Args:
-        spec: the recipe; the lock must answer it.
+        release: what the image is to hold.
+        lock: its lock.
+        images: what the site makes images from.
+        base: stands for the site's base image.
+
+    Raises:
+        RefusedError: the site has no base image for the view's glibc.
+    """
+    prefix = str(_FOLDER / release.view)
+    inside = release.model_copy(
+        update={
+            "mlviews": mlviews.__version__,
+            "release": lock_tag(lock.digest),
+            "site": "container",
+            "prefix": prefix,
+            "created": _EPOCH,
+            "activation": _moved(release.activation, release.prefix, prefix),
+        }
+    )
+    return _container(inside, lock, images, base, scripts=False)
+
+
+def of_recipe(
+    spec: ViewSpec, lock: Lock, platform: str, images: Images, *, base: str | None = None, captured: Release | None
+) -> Container:
+    """Describe the image of a lock.
+
+    Args:
+        spec: the recipe, as the lock was solved for it.
         lock: what the image holds.
         platform: for which of the lock's platforms.
         images: what the site makes images from.
@@ -105,8 +131,8 @@ def describe(
     Raises:
         RefusedError: the site has no base image for the view's glibc.
     """
-    prefix = _FOLDER / spec.name
-    release = Release(
+    prefix = str(_FOLDER / spec.name)
+    inside = Release(
         mlviews=mlviews.__version__,
         view=spec.name,
         release=lock_tag(lock.digest),
@@ -114,7 +140,7 @@ def describe(
         summary=spec.summary,
         module=spec.module,
         site="container",
-        prefix=str(prefix),
+        prefix=prefix,
         lock_digest=lock.digest,
         created=_EPOCH,
         glibc=spec.hardware.glibc,
@@ -126,16 +152,15 @@ def describe(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
-        activation=_moved(captured.activation, captured.prefix, str(prefix)) if captured else _uncaptured(prefix),
+        activation=_moved(captured.activation, captured.prefix, prefix) if captured else _uncaptured(prefix),
     )
-    chosen = base or base_for(spec.hardware.glibc, images)
-    return Container(
-        release=release,
-        installer=images.installer,
-        base=chosen,
-        labels=_labels(release, lock, images, chosen),
-        scripts=captured is None,
-    )
+    return _container(inside, lock, images, base, scripts=captured is None)
+
+
+def _container(inside: Release, lock: Lock, images: Images, base: str | None, *, scripts: bool) -> Container:
+    chosen = base or base_for(inside.glibc or "", images)
+    labels = _labels(inside, lock, images, chosen)
+    return Container(release=inside, installer=images.installer, base=chosen, labels=labels, scripts=scripts)
 
 
 def _labels(release: Release, lock: Lock, images: Images, base: str) -> dict[str, str]:
@@ -160,10 +185,10 @@ def _labels(release: Release, lock: Lock, images: Images, base: str) -> dict[str
     return {key: value for key, value in labels.items() if value}
 
 
-def _uncaptured(prefix: PurePosixPath) -> Activation:
+def _uncaptured(prefix: str) -> Activation:
     return Activation(
         prepend={"PATH": (f"{prefix}/bin",)},
-        set={"CONDA_PREFIX": str(prefix), "PYTHONNOUSERSITE": "1"},
+        set={"CONDA_PREFIX": prefix, "PYTHONNOUSERSITE": "1"},
         unset=("PYTHONPATH", "PYTHONHOME"),
     )
 

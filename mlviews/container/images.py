@@ -20,8 +20,7 @@ IMAGE = (
 _Image = Annotated[str, StringConstraints(pattern=f"^{IMAGE}$", max_length=500)]
 _Glibc = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
 
-# Of each glibc the smallest image that has it and a shell. Digests go stale with every security update of theirs: a site
-# pins its own.
+# Of each glibc a small image that has it and a shell. Digests go stale with every security update: a site pins its own.
 _BASES = {
     "2.28": "docker.io/library/almalinux:8-minimal",
     "2.34": "docker.io/library/almalinux:9-minimal",

@@ -94,12 +94,12 @@ def _install(container: Container) -> str:
     by nothing stays valid (PEP 552).
     """
     prefix, python = shlex.quote(str(container.prefix)), shlex.quote(f"{container.prefix}/bin/python")
+    compiled = f"{python} -m compileall -q --invalidation-mode unchecked-hash {prefix}/lib > /dev/null || true"
     return " && ".join(
         [
             f"micromamba create --yes --no-rc --no-pyc --prefix {prefix} --file {_LIST}",
             f": > {prefix}/conda-meta/history",
-            f"if [ -x {python} ]; then {python} -m compileall -q --invalidation-mode unchecked-hash {prefix}/lib "
-            "> /dev/null || true; fi",
+            f"if [ -x {python} ]; then {compiled}; fi",
         ]
     )
 

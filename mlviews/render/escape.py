@@ -2,8 +2,8 @@
 
 A template holds layout. Each value passes a filter: the one named after the template's language gives a literal of that
 language, quotes included, ``words`` several of them with spaces between, ``variable`` and ``variables`` bare names of
-environment variables, ``bare`` a word that no language quotes, such as an image's name, ``line`` prose in a comment or a
-help text, ``exec`` a JSON array. Anything else that reaches the output raises.
+environment variables, ``bare`` a word that needs no quotes, such as an image's name, ``line`` prose in a comment or a help
+text, ``exec`` a JSON array. Anything else that reaches the output raises.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ def _fish(text: str) -> str:
 
 
 def _docker(text: str) -> str:
-    """Quote for LABEL and ENV in a Dockerfile, which have nothing that stands for the end of a line.
+    """Quote for LABEL and ENV, in which no line can end: https://docs.docker.com/reference/dockerfile/.
 
-    See https://docs.docker.com/reference/dockerfile/. A backslash stands outside the quotes: hadolint takes ``\\\\"`` for a
-    quote that was escaped.
+    Backslashes stand outside the quotes: hadolint takes a quote behind any of them for one that was escaped.
     """
     _refuse_controls(text)
     return '"' + "".join(_DOCKER.get(character, character) for character in text) + '"'

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlviews.container.describe import describe
+from mlviews.container.describe import of_recipe
 from mlviews.container.files import definition_files
 from mlviews.container.images import Images, base_for
 from mlviews.errors import RefusedError
@@ -50,7 +50,7 @@ def make_container(make_release: Callable[..., Any]) -> Callable[..., Any]:
         values = {"name": "plotting", "summary": "Plots", "module": "atlasml/plotting", "dependencies": (), "gaps": ()}
         spec: Any = SimpleNamespace(hardware=hardware, **{**values, **changes})
         release = make_release(variables=variables) if captured else None
-        return describe(spec, LOCK, "linux-64", images, captured=release)
+        return of_recipe(spec, LOCK, "linux-64", images, captured=release)
 
     return make
 
