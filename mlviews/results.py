@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
+    "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
     "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
@@ -194,6 +194,33 @@ class BuildResult(_Result):
     gaps: dict[str, str]
     absent: dict[str, str]
     checks: list[CheckLine]
+
+
+class LayerLine(_Result):
+    """One layer of an image."""
+
+    holds: str = Field(description="Whose files: one large package's, `packages` the others', `view` mlviews' own.")
+    digest: str
+    bytes: int = Field(description="Compressed.")
+
+
+class ContainerBuildResult(_Result):
+    """``mlviews container build VIEW``."""
+
+    view: str
+    release: str
+    lock: str = Field(description="The lock's digest.")
+    platform: str
+    digest: str = Field(description="What a registry knows the image by.")
+    config: str = Field(description="Digest of its configuration: the image's id in podman and docker.")
+    base: str = Field(description="The base image: a name or a file.")
+    base_digest: str
+    bytes: int = Field(description="Of all layers, compressed.")
+    layers: list[LayerLine] = Field(description="On top of the base's.")
+    archive: str | None = Field(description="The OCI archive that was written.")
+    pushed: str | None = Field(description="Where it was pushed to.")
+    sif: str | None = Field(description="The Apptainer image that was written.")
+    remarks: list[str] = Field(description="What makes the image less than certain, such as a base without a digest.")
 
 
 class ReleaseLine(_Result):

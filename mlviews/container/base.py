@@ -17,7 +17,7 @@ from mlviews.progress import silent
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-__all__ = ["base_file", "copy_image"]
+__all__ = ["base_file", "copy_image", "need_skopeo"]
 
 _FILE = re.compile(r"(oci-archive|oci):(?P<path>.+)")
 
@@ -86,12 +86,7 @@ def copy_image(source: str, target: str, *options: str) -> None:
     Raises:
         FailedError: ``tool-missing`` or ``image-copy-failed``.
     """
-    if shutil.which("skopeo") is None:
-        raise FailedError(
-            "tool-missing",
-            f"{source} cannot be copied to {target}: there is no skopeo on this host",
-            "Install skopeo; a base image may also be a file (--base oci-archive:FILE), and so may what is made (-o FILE).",
-        )
+    need_skopeo(f"{source} cannot be copied to {target}")
     done = subprocess.run(
         ["skopeo", "copy", "--quiet", *options, source, target], capture_output=True, text=True, check=False
     )
@@ -101,6 +96,20 @@ def copy_image(source: str, target: str, *options: str) -> None:
             f"skopeo cannot copy {source} to {target}: {_last(done.stderr)}",
             "`skopeo login REGISTRY` may be missing.",
             detail=done.stderr,
+        )
+
+
+def need_skopeo(otherwise: str) -> None:
+    """Make sure that skopeo is there.
+
+    Raises:
+        FailedError: ``tool-missing``.
+    """
+    if shutil.which("skopeo") is None:
+        raise FailedError(
+            "tool-missing",
+            f"{otherwise}: there is no skopeo on this host",
+            "Install skopeo; base images may also be files (--base oci-archive:FILE), and so may what is made (-o FILE).",
         )
 
 

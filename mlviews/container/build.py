@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.container.layers import Layer
     from mlviews.container.oci import Base
-    from mlviews.lock import Lock
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site import Site
@@ -125,7 +124,7 @@ def licenses(prefix: Path) -> dict[str, str]:
 
 
 def _pinned(wanted: str, base: Base) -> str:
-    """Return the base's name with the digest that it had; of a file the digest alone, for its place is nobody's concern."""
+    """Return the base's name with the digest that it had; of a file the digest alone: where it lay concerns nobody."""
     if is_pinned(wanted):
         return wanted
     return f"{wanted if re.fullmatch(IMAGE, wanted) else ''}@{base.digest}"

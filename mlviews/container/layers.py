@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from mlviews.container.oci import EPOCH, Blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import IO
 
     from mlviews.progress import Advance
@@ -67,7 +67,7 @@ class Layer:
 
 
 def parts_of(prefix: Path) -> tuple[Part, ...]:
-    """Divide the files of a prefix among layers: large packages, the small ones together, and what mlviews wrote last."""
+    """Divide the files of a prefix among layers: large packages, the small ones together, last what mlviews wrote."""
     owners: dict[str, str] = {}
     for path in sorted((prefix / "conda-meta").glob("*.json")):
         record = json.loads(path.read_bytes())
@@ -123,7 +123,7 @@ def write_layers(
 class _Hashed(io.RawIOBase):
     """Writes on, and remembers the digest of what went through."""
 
-    def __init__(self, target: IO[bytes]) -> None:
+    def __init__(self, target: IO[bytes] | gzip.GzipFile) -> None:
         self.digest = hashlib.sha256()
         self.size = 0
         self._target = target

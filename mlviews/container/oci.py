@@ -1,7 +1,7 @@
 """Images in OCI's layout, read from an archive or a folder and written to an archive.
 
-See https://github.com/opencontainers/image-spec/blob/main/image-layout.md. Everything that is written is sorted and bears
-fixed times: the same layers on the same base give the same bytes.
+See https://github.com/opencontainers/image-spec/blob/main/image-layout.md. What is written is sorted and bears fixed
+times: the same layers on the same base give the same bytes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Blob:
 class _Reader(Protocol):
     """Gives the files of a layout by their path."""
 
-    def __call__(self, path: str) -> IO[bytes]:
+    def __call__(self, path: str, /) -> IO[bytes]:
         """Open one for reading; KeyError or OSError where there is none."""
 
 
