@@ -64,8 +64,8 @@ def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None
 def write_default_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
     """Write what leads to the default release: the module folder's link, the kernel, and ``views/<view>``.
 
-    The links go through the view's ``default``, so that promoting a release changes one thing only. ``views/<view>`` has
-    the shape of an LCG view: ``views/<view>/<platform>/setup.sh``.
+    The links go through the view's ``default``, so that promoting a release changes one thing only. ``views/<view>``
+    has the shape of an LCG view: ``views/<view>/<platform>/setup.sh``.
 
     Raises:
         FailedError: they cannot be written.

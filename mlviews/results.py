@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "ReleasesResult", "ShowResult", "SmokeResult", "ViewLine",
+    "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState",
+    "NewResult", "PackageChange", "ReleasesResult", "RenderResult", "ShowResult", "SmokeResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -275,3 +275,13 @@ class DoctorResult(_Result):
     findings: list[Finding]
     views: list[Fit]
     drivers: list[DriverLine]
+
+
+class RenderResult(_Result):
+    """``mlviews render VIEW FORMAT``."""
+
+    view: str
+    format: str
+    platform: str
+    path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
+    files: dict[str, str] = Field(description="Text by file name, the main file first.")

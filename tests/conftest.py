@@ -272,6 +272,7 @@ def cli(
     """The command line, on the test channel; nothing of the user's own is read."""
     for name in [name for name in os.environ if name.startswith("MLVIEWS_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     home = tmp_path / "home"
     home.mkdir()
     made = Cli(recipes, tmp_path / "lockfiles", tmp_path / "root", capsys)

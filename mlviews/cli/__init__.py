@@ -12,6 +12,7 @@ from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
 from mlviews.cli.releases import releases
+from mlviews.cli.render import render
 from mlviews.cli.run import run
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
@@ -33,5 +34,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render):
     cli.add_command(command)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import RefusedError
 from mlviews.locksource import RELEASE_LOCK
+from mlviews.render import explicit
 from mlviews.render.container import render_apptainer, render_dockerfile, render_scripts
-from mlviews.render.explicit import render_explicit
 from mlviews.render.prefix import PrefixFile, prefix_files
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.sources import channel_folder, channel_url
@@ -85,7 +85,7 @@ def definition_files(
     inside = image_files(container, lock, lock_text, licenses=licenses)
     return {
         _MAIN[kind][0]: PrefixFile(definition(kind, container)),
-        "explicit.txt": PrefixFile(render_explicit(lock, platform, mirrors=_servers(mirrors))),
+        "explicit.txt": PrefixFile(explicit.render(lock, platform, strong=True, mirrors=_servers(mirrors))),
         **{f"view/{path}": file for path, file in inside.items()},
     }
 

@@ -1,34 +1,37 @@
-"""A lock's packages as the list that micromamba, conda and mamba install without solving."""
+"""The list of archives that conda, mamba and pixi install without solving.
+
+See https://conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html, "Building identical conda
+environments", and CEP 23.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from mlviews.lock import Lock, LockedPackage
 
-__all__ = ["render_explicit"]
+__all__ = ["render"]
 
 
-def render_explicit(lock: Lock, platform: str, *, mirrors: Mapping[str, str] | None = None) -> str:
-    """Return an ``@EXPLICIT`` list: each package by URL and sha256, after all that it depends on.
+def render(lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None) -> str:
+    """Return the packages that a lock holds for a platform, what each depends on before it.
 
-    micromamba from 1.0, conda from 24.9 and pixi's tools check ``#sha256:...`` before they unpack.
+    Each is an archive's URL and its MD5, the one hash that all readers know.
 
     Args:
         lock: the lock.
-        platform: for which of its platforms.
-        mirrors: channel URL -> URL of a server that stands for it.
+        platform: the conda subdir.
+        strong: give the sha256 instead, as ``#sha256:...``, which micromamba reads from 1.0 on, and conda from 24.9.
+        mirrors: URL of a channel -> URL that it is fetched from.
     """
-    lines = [
-        f"# View {lock.view} for {platform}. Lock: {lock.digest}",
-        f"# platform: {platform}",
-        "@EXPLICIT",
-        *(f"{_at(package.url, mirrors or {})}#sha256:{package.sha256}" for package in _ordered(lock.on(platform))),
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [f"# view {lock.view}, lock {lock.digest}", f"# platform: {platform}", "@EXPLICIT"]
+    for package in _in_order(lock.on(platform)):
+        digest = f"sha256:{package.sha256}" if strong else package.md5
+        lines.append(f"{_at(package.url, mirrors or {})}#{digest}")
+    return "\n".join([*lines, ""])
 
 
 def _at(url: str, mirrors: Mapping[str, str]) -> str:
@@ -38,24 +41,19 @@ def _at(url: str, mirrors: Mapping[str, str]) -> str:
     return url
 
 
-def _ordered(packages: Sequence[LockedPackage]) -> list[LockedPackage]:
-    """Put what is depended on first: installers link such a list from top to bottom, and need Python early."""
+def _in_order(packages: Iterable[LockedPackage]) -> list[LockedPackage]:
     by_name = {package.name: package for package in packages}
-    found: dict[str, LockedPackage] = {}
-    for package in packages:
-        _put(package, by_name, found, frozenset())
-    return list(found.values())
+    order: dict[str, LockedPackage] = {}
+    entered: set[str] = set()
 
+    def enter(name: str) -> None:
+        if name in entered or name not in by_name:  # a cycle, or a virtual package
+            return
+        entered.add(name)
+        for dependency in sorted(by_name[name].dependencies):
+            enter(dependency)
+        order[name] = by_name[name]
 
-def _put(
-    package: LockedPackage,
-    by_name: Mapping[str, LockedPackage],
-    found: dict[str, LockedPackage],
-    above: frozenset[str],
-) -> None:
-    if package.name in found or package.name in above:  # conda's packages may depend on each other in circles
-        return
-    for name in sorted(package.dependencies):
-        if name in by_name:
-            _put(by_name[name], by_name, found, above | {package.name})
-    found[package.name] = package
+    for name in sorted(by_name):
+        enter(name)
+    return list(order.values())

@@ -25,15 +25,15 @@ SPECIFICATION = "kernel.json"
 
 _START = ("-m", "ipykernel_launcher")
 
-# SWAN's IPython profile loads the extension `swankernelenv` (swan-cern/jupyter-images, others/userconfig.sh), which takes
-# SWAN's own folders out of sys.path. `launch` lets none in: there is nothing to take out, and nothing to find it in.
-_START_IN_SWAN = (
-    "-c",
+# SWAN's IPython profile loads the extension `swankernelenv` (swan-cern/jupyter-images, others/userconfig.sh), which
+# takes SWAN's own folders out of sys.path. `launch` lets none in: there is nothing to take out, or to find it in.
+_NO_EXTENSION = (
     "import runpy, sys, types; "
     "extension = sys.modules['swankernelenv'] = types.ModuleType('swankernelenv'); "
     "extension.load_ipython_extension = lambda shell: None; "
-    "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)",
+    "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
 )
+_START_IN_SWAN = ("-c", _NO_EXTENSION)
 
 
 def name(release: Release, *, versioned: bool = True) -> str:

@@ -6,12 +6,13 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlviews.faces import write_default_faces, write_release_faces
+from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.release import Release
 from mlviews.store import Store
 
@@ -115,12 +116,95 @@ def test_jupyter_finds_a_kernel_that_starts_in_the_view(demo, monkeypatch):
     assert found.argv == kernel["argv"]
 
 
+def test_jupyter_finds_the_default_and_each_release(demo, monkeypatch):
+    client = pytest.importorskip("jupyter_client.kernelspec", reason="jupyter_client is not installed")
+    demo.recipes.recipe("demo", "python", "greet", "plain")
+    demo("lock", "demo")
+    assert demo("build", "demo").code == 0
+    names = {line["release"] for line in demo("releases", "demo", "--json").data["releases"]}
+    assert len(names) == 2
+    monkeypatch.setenv("JUPYTER_PATH", str(demo.root))
+
+    found = client.KernelSpecManager().get_all_specs()
+
+    assert {name for name in found if name.startswith("demo")} == {"demo", *(f"demo-{name}" for name in names)}
+    for name in names:
+        launch = Path(found[f"demo-{name}"]["spec"]["argv"][0])
+        assert launch == demo.root / "envs/demo" / name / "linux-64/launch"
+        assert Path(found[f"demo-{name}"]["resource_dir"], "logo-svg.svg").read_text().startswith("<svg")
+
+
+def test_a_view_can_be_set_up_as_an_lcg_view_is(demo):
+    """SWAN sources $ROOT_LCG_VIEW_PATH/$ROOT_LCG_VIEW_NAME/$ROOT_LCG_VIEW_PLATFORM/setup.sh."""
+    link = demo.root / "views/demo"
+    assert link.is_symlink()
+    assert str(link.readlink()) == "../envs/demo/default"
+    setup = "$ROOT_LCG_VIEW_PATH/$ROOT_LCG_VIEW_NAME/$ROOT_LCG_VIEW_PLATFORM/setup.sh"
+    said = subprocess.run(
+        ["bash", "-c", f'source "{setup}" && greet && env'],
+        capture_output=True, text=True, check=True,
+        env={
+            "PATH": "/usr/bin:/bin", "HOME": str(demo.root), "ROOT_LCG_VIEW_PATH": str(demo.root / "views"),
+            "ROOT_LCG_VIEW_NAME": "demo", "ROOT_LCG_VIEW_PLATFORM": "linux-64",
+        },
+    ).stdout  # fmt: skip
+    (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
+    assert said.startswith(f"hello from {demo.root}/envs/demo/{release}/linux-64\n")
+    assert "default" not in said
+
+
+def test_a_module_brings_the_command_and_nothing_else(demo, module):
+    said = module(
+        f"{use(demo)}; before=$(env | grep -v -i -e lmod -e module); module load atlasml/mlviews;"
+        " export PYTHONHOME=/nowhere PYTHONPATH=/nowhere; mlviews run demo -- greet; command -v python3;"
+        " unset PYTHONHOME PYTHONPATH; module load atlasml/demo; mlviews releases demo; module purge;"
+        " command -v mlviews;"
+        ' test "$before" = "$(env | grep -v -i -e lmod -e module)" && echo the same'
+    ).splitlines()
+    (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
+    assert said[0] == f"hello from {demo.root}/envs/demo/{release}/linux-64"
+    assert not said[1].startswith(sys.prefix)
+    assert any(line.startswith(release) for line in said[2:])
+    assert said[-1] == "the same"
+    assert not any("bin/mlviews" in line for line in said[2:])
+
+
+def test_a_host_without_the_commands_python_is_told(demo):
+    (program,) = (demo.root / "commands").glob("*/mlviews")
+    program.write_text(program.read_text().replace(sys.executable, "/nowhere/python"))
+    done = subprocess.run([program, "list"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (127, "")
+    assert done.stderr == "mlviews: this host has no /nowhere/python, with which it was installed\n"
+
+
+def test_a_modulefile_names_the_views_that_need_less_of_the_driver(builder, shelf):
+    shelf.add("solo", modules={"solo": ""})
+    gpu = {"glibc": "2.17", "cuda": "12.9"}
+    older = {"glibc": "2.17", "cuda": "12.4"}
+    builder.recipes.recipe("cpu", "python", "greet")
+    builder.recipes.recipe("older", "python", "greet", "native", hardware=older)
+    builder.recipes.recipe("unlike", "python", "solo")
+    builder.recipes.recipe("gpu", "python", "greet", "native", hardware=gpu)
+    for view in ("cpu", "older", "unlike", "gpu"):
+        assert builder("build", view).code == 0
+    (lua,) = (builder.root / "modulefiles/atlasml/gpu").glob("2*.lua")
+    text = lua.read_text()
+    assert text.index('"atlasml/older"') < text.index('"atlasml/cpu"')
+    assert "unlike" not in text
+    assert "/proc/driver" not in next((builder.root / "modulefiles/atlasml/cpu").glob("2*.lua")).read_text()
+
+
 def test_lost_faces_are_made_again_from_the_releases_alone(demo):
     store = Store(demo.root, demo.root)
     (entry,) = store.releases("demo")
 
     def faces() -> dict[str, str]:
-        made = [path for top in ("modulefiles", "kernels") for path in (demo.root / top).rglob("*") if path.is_file()]
+        made = [
+            path
+            for top in ("modulefiles", "kernels", "commands")
+            for path in (demo.root / top).rglob("*")
+            if path.is_file()
+        ]
         return {str(path): path.read_text() for path in made}
 
     before = faces()
@@ -128,6 +212,8 @@ def test_lost_faces_are_made_again_from_the_releases_alone(demo):
         Path(path).unlink()
     write_release_faces(store, "demo", entry)
     write_default_faces(store, "demo", entry)
+    write_command_faces(store)
 
     assert faces() == before
-    assert len(before) == 4
+    # Two modulefiles and .version, two kernels with their logos, two modulefiles for the command and its program.
+    assert len(before) == 10

@@ -39,6 +39,7 @@ def test_kernel_json_gives_every_text_back(make_release, hostile):
         assert specification["metadata"]["mlviews"] == {
             "view": "plotting",
             "release": "2026.11.23",
+            "follows": "release",
             "summary": text,
             "lock": "sha256:0123456789abcdef",
         }
