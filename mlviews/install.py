@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -307,3 +307,9 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     path.write_bytes(to_json(record, indent=2) + b"\n")
+
+
+def installed_licenses(prefix: Path) -> dict[str, str]:
+    """Return the licences of the packages in a prefix, by the names of their archives."""
+    records = (from_json(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
+    return {record["fn"]: record["license"] for record in records if record.get("license")}

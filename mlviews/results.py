@@ -285,3 +285,4 @@ class RenderResult(_Result):
     platform: str
     path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
     files: dict[str, str] = Field(description="Text by file name, the main file first.")
+    remarks: list[str] = Field(description="What makes them less than certain, such as an image without a digest.")

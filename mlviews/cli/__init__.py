@@ -6,6 +6,7 @@ import click
 
 from mlviews import __version__
 from mlviews.cli.build import build
+from mlviews.cli.container import container
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.list import list_views
@@ -34,5 +35,5 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render):
+for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render, container):
     cli.add_command(command)

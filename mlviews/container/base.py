@@ -109,7 +109,7 @@ def need_skopeo(otherwise: str) -> None:
         raise FailedError(
             "tool-missing",
             f"{otherwise}: there is no skopeo on this host",
-            "Install skopeo; base images may also be files (--base oci-archive:FILE), and so may what is made (-o FILE).",
+            "Install skopeo; a base may also be a file (--base oci-archive:FILE), and so may what is made (-o FILE).",
         )
 
 

@@ -6,7 +6,6 @@ Nothing is solved, and nothing runs inside: no container tool is needed, and nob
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tempfile
 from dataclasses import dataclass
@@ -16,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlviews.container.base import base_file
 from mlviews.container.describe import of_release
-from mlviews.container.files import image_files
+from mlviews.container.files import Contents, image_files
 from mlviews.container.images import IMAGE, base_for, is_pinned
 from mlviews.container.layers import parts_of, write_layers
 from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
 from mlviews.files import make_folder, write_atomically, write_failure
-from mlviews.install import install_lock
-from mlviews.locksource import RELEASE_LOCK
+from mlviews.install import install_lock, installed_licenses
 from mlviews.lock import read_lock
+from mlviews.locksource import RELEASE_LOCK
 from mlviews.progress import silent
 from mlviews.render.container import ENVIRONMENT_PATH, environment
 
@@ -50,6 +49,7 @@ class Image:
 
     Attributes:
         container: what it is.
+        base: the base that was asked for: a file or a name.
         name: what its archive calls it.
         path: the archive.
         digest: of its manifest; what a registry knows it by.
@@ -60,6 +60,7 @@ class Image:
     """
 
     container: Container
+    base: str
     name: str
     path: Path
     digest: str
@@ -67,6 +68,14 @@ class Image:
     base_digest: str
     layers: tuple[Layer, ...]
     size: int
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Say what the next image may not have."""
+        if is_pinned(self.base) or not re.fullmatch(IMAGE, self.base):
+            return ()
+        found = f"{self.base}@{self.base_digest}"
+        return (f"the base {self.base} is a tag, which may come to mean another image; it was {found}",)
 
 
 def build_image(
@@ -106,21 +115,14 @@ def build_image(
         container = of_release(release, lock, site.container, base=_pinned(wanted, found))
         tree = Path(name) / "tree"
         install_lock(lock, tree, platform=release.platform, baked=Path(container.prefix), site=site, progress=progress)
-        for path, content in image_files(
-            container, lock, (prefix / RELEASE_LOCK).read_text(encoding="utf-8"), licenses=licenses(tree)
-        ).items():
+        text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
+        for path, content in image_files(Contents(container, lock, text, installed_licenses(tree))).items():
             write_atomically(tree / path, content.text, executable=content.executable)
         parts = parts_of(tree)
         with progress("Packing", total=sum(part.size for part in parts), unit="bytes") as advance:
             layers = write_layers(parts, tree, container.prefix, Path(name), advance)
         with progress("Writing the image"):
-            return _write(container, found, layers, output)
-
-
-def licenses(prefix: Path) -> dict[str, str]:
-    """Return the licences of installed packages, by their archives, as conda's records have them."""
-    records = (json.loads(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
-    return {record["fn"]: record["license"] for record in records if record.get("license")}
+            return _write(container, wanted, found, layers, output)
 
 
 def _pinned(wanted: str, base: Base) -> str:
@@ -130,7 +132,7 @@ def _pinned(wanted: str, base: Base) -> str:
     return f"{wanted if re.fullmatch(IMAGE, wanted) else ''}@{base.digest}"
 
 
-def _write(container: Container, base: Base, layers: Sequence[Layer], output: Path) -> Image:
+def _write(container: Container, wanted: str, base: Base, layers: Sequence[Layer], output: Path) -> Image:
     config = _blob(_CONFIG, _config(container, base, layers))
     name = f"{container.release.view}:{container.release.release}"
     labels = {key: container.labels[key] for key in container.labels if key.startswith("org.opencontainers.image.")}
@@ -152,7 +154,7 @@ def _write(container: Container, base: Base, layers: Sequence[Layer], output: Pa
     finally:
         part.unlink(missing_ok=True)
     size = sum(descriptor["size"] for descriptor in content["layers"])  # type: ignore[attr-defined]
-    return Image(container, name, output, manifest.digest, config.digest, base.digest, tuple(layers), size)
+    return Image(container, wanted, name, output, manifest.digest, config.digest, base.digest, tuple(layers), size)
 
 
 def _blob(kind: str, content: Any) -> Blob:

@@ -75,13 +75,18 @@ class Container:
         }
 
     @property
-    def floating(self) -> tuple[str, ...]:
-        """Say which images are pinned by nothing but a tag."""
-        return tuple(
-            f"{image} is a tag, which may come to mean another image; pin it by digest as {key} in the site's file"
+    def remarks(self) -> tuple[str, ...]:
+        """Say which images are pinned by nothing but a tag, and what nobody has captured."""
+        floating = (
+            f"{image} is a tag, which may come to mean another image; the site's {key} takes NAME@sha256:DIGEST"
             for key, image in (("container.installer", self.installer), ("container.base", self.base))
             if not is_pinned(image)
         )
+        uncaptured = (
+            "no release of this lock is here: its packages' activation scripts run whenever the entry point starts a "
+            f"program, and not for `exec`; `mlviews build {self.release.view}` captures them"
+        )
+        return (*floating, *([uncaptured] if self.scripts else []))
 
 
 def lock_tag(digest: str) -> str:
@@ -115,23 +120,19 @@ def of_release(release: Release, lock: Lock, images: Images, *, base: str | None
     return _container(inside, lock, images, base, scripts=False)
 
 
-def of_recipe(
-    spec: ViewSpec, lock: Lock, platform: str, images: Images, *, base: str | None = None, captured: Release | None
-) -> Container:
-    """Describe the image of a lock.
+def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Container:
+    """Describe the image of a lock that nobody here has built yet: what loading it changes is not known.
 
     Args:
-        spec: the recipe, as the lock was solved for it.
+        spec: the recipe; what the hardware must be stands in the lock.
         lock: what the image holds.
         platform: for which of the lock's platforms.
         images: what the site makes images from.
-        base: stands for the site's base image.
-        captured: a release of this very lock, for what loading it changes.
 
     Raises:
         RefusedError: the site has no base image for the view's glibc.
     """
-    prefix = str(_FOLDER / spec.name)
+    prefix, hardware = str(_FOLDER / spec.name), lock.inputs["hardware"]
     inside = Release(
         mlviews=mlviews.__version__,
         view=spec.name,
@@ -143,18 +144,18 @@ def of_recipe(
         prefix=prefix,
         lock_digest=lock.digest,
         created=_EPOCH,
-        glibc=spec.hardware.glibc,
-        cuda=spec.hardware.cuda,
-        gpus=spec.hardware.gpus,
+        glibc=hardware["glibc"],
+        cuda=hardware["cuda"],
+        gpus=tuple(hardware["gpus"]),
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
-        activation=_moved(captured.activation, captured.prefix, prefix) if captured else _uncaptured(prefix),
+        activation=_uncaptured(prefix),
     )
-    return _container(inside, lock, images, base, scripts=captured is None)
+    return _container(inside, lock, images, None, scripts=True)
 
 
 def _container(inside: Release, lock: Lock, images: Images, base: str | None, *, scripts: bool) -> Container:

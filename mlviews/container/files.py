@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import RefusedError
@@ -19,62 +20,56 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.lock import Lock
 
-__all__ = ["Kind", "definition", "definition_files", "image_files"]
+__all__ = ["Contents", "Kind", "definition_files", "image_files"]
 
 Kind = Literal["dockerfile", "apptainer"]
 
 _MAIN = {"dockerfile": ("Dockerfile", render_dockerfile), "apptainer": ("view.def", render_apptainer)}
 
 
-def definition(kind: Kind, container: Container) -> str:
-    """Return the definition alone."""
-    return _MAIN[kind][1](container)
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into an image.
 
-
-def image_files(
-    container: Container, lock: Lock, lock_text: str, *, licenses: Mapping[str, str] | None = None
-) -> dict[str, PrefixFile]:
-    """Return the files that the view gets in an image besides its packages, by their path below the prefix.
-
-    Args:
+    Attributes:
         container: the image.
         lock: what it holds.
         lock_text: the lock's file.
         licenses: archive -> licence, where known.
     """
+
+    container: Container
+    lock: Lock
+    lock_text: str
+    licenses: Mapping[str, str] = field(default_factory=dict)
+
+
+def image_files(contents: Contents) -> dict[str, PrefixFile]:
+    """Return the files that the view gets in an image besides its packages, by their path below the prefix."""
+    container, lock = contents.container, contents.lock
     release = container.release
     scripts = {"with-scripts": PrefixFile(render_scripts(container), executable=True)} if container.scripts else {}
     return {
         **prefix_files(release),
         **scripts,
-        RELEASE_LOCK: PrefixFile(lock_text),
+        RELEASE_LOCK: PrefixFile(contents.lock_text),
         RECORD: PrefixFile(release.model_dump_json(indent=2) + "\n"),
-        SBOM: PrefixFile(render_sbom(lock, [release.platform], licenses=licenses)),
+        SBOM: PrefixFile(render_sbom(lock, [release.platform], licenses=contents.licenses)),
     }
 
 
-def definition_files(
-    kind: Kind,
-    container: Container,
-    lock: Lock,
-    lock_text: str,
-    *,
-    mirrors: Mapping[str, str],
-    licenses: Mapping[str, str] | None = None,
-) -> dict[str, PrefixFile]:
-    """Return the files of a definition's folder by their path.
+def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, str]) -> dict[str, PrefixFile]:
+    """Return the files of a definition's folder by their path, the definition first.
 
     Args:
         kind: of definition.
-        container: what it says.
-        lock: what it installs.
-        lock_text: the lock's file.
+        contents: what it says.
         mirrors: the site's; those that are servers stand in the list of packages.
-        licenses: archive -> licence, where known.
 
     Raises:
         RefusedError: the packages lie in folders of this host, where no image builder sees them.
     """
+    container, lock = contents.container, contents.lock
     platform = container.release.platform
     if here := next((package for package in lock.on(platform) if package.url.startswith("file:")), None):
         raise RefusedError(
@@ -82,9 +77,10 @@ def definition_files(
             f"{here.url} is a file of this host, which no image builder sees",
             f"`mlviews container build {lock.view}` makes the image from the packages here.",
         )
-    inside = image_files(container, lock, lock_text, licenses=licenses)
+    name, render = _MAIN[kind]
+    inside = image_files(contents)
     return {
-        _MAIN[kind][0]: PrefixFile(definition(kind, container)),
+        name: PrefixFile(render(container)),
         "explicit.txt": PrefixFile(explicit.render(lock, platform, strong=True, mirrors=_servers(mirrors))),
         **{f"view/{path}": file for path, file in inside.items()},
     }

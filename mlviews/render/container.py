@@ -73,7 +73,7 @@ def _values(container: Container) -> dict[str, Any]:
         "mlviews": release.mlviews,
         "lock": release.lock_digest,
         "platform": release.platform,
-        "remarks": _remarks(container),
+        "remarks": container.remarks,
         "installer": container.installer,
         "base": container.base,
         "labels": container.labels,
@@ -102,13 +102,3 @@ def _install(container: Container) -> str:
             f"if [ -x {python} ]; then {compiled}; fi",
         ]
     )
-
-
-def _remarks(container: Container) -> list[str]:
-    uncaptured = (
-        "No release of this lock was there: its packages' activation scripts run at every start of the entry point"
-    )
-    return [
-        *(f"{remark}." for remark in container.floating),
-        *([f"{uncaptured}, and not for `exec`."] if container.scripts else []),
-    ]

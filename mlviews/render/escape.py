@@ -2,8 +2,8 @@
 
 A template holds layout. Each value passes a filter: the one named after the template's language gives a literal of that
 language, quotes included, ``words`` several of them with spaces between, ``variable`` and ``variables`` bare names of
-environment variables, ``bare`` a word that needs no quotes, such as an image's name, ``line`` prose in a comment or a help
-text, ``exec`` a JSON array. Anything else that reaches the output raises.
+environment variables, ``bare`` a word that needs no quotes, such as an image's name, ``line`` prose in a comment or a
+help text, ``exec`` a JSON array. Anything else that reaches the output raises.
 """
 
 from __future__ import annotations

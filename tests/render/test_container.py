@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlviews.container.describe import of_recipe
-from mlviews.container.files import definition_files
+from mlviews.container.describe import of_recipe, of_release
+from mlviews.container.files import Contents, definition_files
 from mlviews.container.images import Images, base_for
 from mlviews.errors import RefusedError
 from mlviews.lock import Lock, LockedPackage
@@ -38,19 +38,29 @@ def package(name: str, *depends: str, **changes: Any) -> LockedPackage:
     return LockedPackage(name, "1.0", "h0_0", **{**values, "dependencies": dependencies, **changes})
 
 
-LOCK = Lock("plotting", {"platforms": ["linux-64"]}, "solver", (package("a", "z"), package("python"), package("z")))
+HARDWARE = {"glibc": "2.34", "cuda": None, "archspec": None, "gpus": []}
+INPUTS = {"platforms": ["linux-64"], "hardware": HARDWARE}
+LOCK = Lock("plotting", INPUTS, "solver", (package("a", "z"), package("python"), package("z")))
 
 
 @pytest.fixture
 def make_container(make_release: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that describes the image of a view with a captured release, or without one."""
+    """Return a function that describes the image of a release, or of a lock alone."""
 
-    def make(*, captured: bool = True, images: Images = PINNED, variables: Any = None, **changes: Any) -> Any:
-        hardware = SimpleNamespace(glibc="2.34", cuda=changes.pop("cuda", None), gpus=changes.pop("gpus", ()))
-        values = {"name": "plotting", "summary": "Plots", "module": "atlasml/plotting", "dependencies": (), "gaps": ()}
-        spec: Any = SimpleNamespace(hardware=hardware, **{**values, **changes})
-        release = make_release(variables=variables) if captured else None
-        return of_recipe(spec, LOCK, "linux-64", images, captured=release)
+    def make(*, images: Images = PINNED, cuda: str | None = None, gpus: tuple[str, ...] = (), **changes: Any) -> Any:
+        return of_release(make_release(glibc="2.34", cuda=cuda, gpus=gpus, **changes), LOCK, images)
+
+    return make
+
+
+@pytest.fixture
+def uncaptured() -> Callable[..., Any]:
+    """Return a function that describes the image of a lock that was never built."""
+
+    def make(summary: str = "Plots") -> Any:
+        values = {"name": "plotting", "summary": summary, "module": "atlasml/plotting", "dependencies": (), "gaps": ()}
+        spec: Any = SimpleNamespace(**values)
+        return of_recipe(spec, LOCK, "linux-64", PINNED)
 
     return make
 
@@ -118,7 +128,7 @@ def test_the_image_says_where_it_comes_from(images, make_container, tmp_path):
     config = images.config(images.build(tmp_path, "localhost/origin"))
     assert {key: value for key, value in config["Labels"].items() if not key.startswith("io.buildah")} == {
         "org.opencontainers.image.title": "plotting",
-        "org.opencontainers.image.description": "Plots",
+        "org.opencontainers.image.description": "Plots and histograms",
         "org.opencontainers.image.version": f"lock-{LOCK.digest[:12]}",
         "org.opencontainers.image.base.name": "docker.io/a/base",
         "org.opencontainers.image.base.digest": DIGEST,
@@ -156,12 +166,10 @@ def test_a_list_of_folders_of_the_base_stays_behind_the_views(images, make_conta
     assert "XDG_DATA_DIRS=/opt/mlviews/plotting/share:/base" in config["Env"]
 
 
-@pytest.mark.parametrize("captured", [True, False])
-def test_hadolint_finds_nothing(captured, make_container, hostile, tmp_path):
+def test_hadolint_finds_nothing(make_container, uncaptured, hostile, tmp_path):
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint
-    for text in hostile:
-        container = make_container(captured=captured, summary=text, cuda="12.9")
+    for container in [uncaptured(), *(make_container(summary=text, cuda="12.9") for text in hostile)]:
         (tmp_path / "Dockerfile").write_text(render_dockerfile(container))
         done = subprocess.run(
             [hadolint, "--no-color", tmp_path / "Dockerfile"], capture_output=True, text=True, check=False
@@ -170,20 +178,20 @@ def test_hadolint_finds_nothing(captured, make_container, hostile, tmp_path):
 
 
 def test_a_tag_is_said_aloud_and_a_digest_is_not(make_container):
-    assert make_container().floating == ()
+    assert make_container().remarks == ()
     floating = make_container(images=Images())
-    assert len(floating.floating) == 2
+    assert len(floating.remarks) == 2
     text = render_dockerfile(floating)
     assert "# docker.io/library/almalinux:9-minimal is a tag, which may come to mean another image" in text
     assert "is a tag" not in render_dockerfile(make_container())
 
 
-def test_without_a_release_the_packages_scripts_run_at_every_start(make_container):
-    container = make_container(captured=False)
+def test_without_a_release_the_packages_scripts_run_at_every_start(uncaptured):
+    container = uncaptured()
     text = render_dockerfile(container)
     assert json.loads(re.findall(r"ENTRYPOINT (.*)", text)[0])[1] == "/opt/mlviews/plotting/with-scripts"
-    assert "# No release of this lock was there" in text
-    files = definition_files("dockerfile", container, LOCK, "lock", mirrors={})
+    assert "# no release of this lock is here" in text
+    files = definition_files("dockerfile", Contents(container, LOCK, "lock"), mirrors={})
     assert "/opt/mlviews/plotting/etc/conda/activate.d" in files["view/with-scripts"].text
     assert files["view/with-scripts"].executable
 
@@ -222,8 +230,8 @@ def test_a_definitions_environment_holds_every_text(make_container, hostile):
 
 
 def test_packages_come_after_what_they_depend_on_with_their_hash(make_container):
-    files = definition_files("apptainer", make_container(), LOCK, "lock", mirrors={})
-    view = ["conda-lock.yml", "conda-meta/frozen", "launch", "lib/python1.0/EXTERNALLY-MANAGED", "release.json"]
+    files = definition_files("apptainer", Contents(make_container(), LOCK, "lock"), mirrors={})
+    view = ["conda-lock.yml", "conda-meta/frozen", "launch", "release.json"]
     view += ["sbom.cdx.json", "setup.csh", "setup.fish", "setup.sh"]
     assert sorted(files) == ["explicit.txt", "view.def", *(f"view/{path}" for path in view)]
     assert files["explicit.txt"].text.splitlines()[2:] == [
@@ -231,22 +239,22 @@ def test_packages_come_after_what_they_depend_on_with_their_hash(make_container)
         *(f"{item.url}#sha256:{'2' * 64}" for item in (LOCK.packages[2], LOCK.packages[0], LOCK.packages[1])),
     ]
     circle = Lock("v", LOCK.inputs, "solver", (package("a", "b"), package("b", "a")))
-    names = definition_files("apptainer", make_container(), circle, "lock", mirrors={})["explicit.txt"].text
+    names = definition_files("apptainer", Contents(make_container(), circle, "lock"), mirrors={})["explicit.txt"].text
     assert names.count("#sha256:") == 2
 
 
 def test_a_server_that_stands_for_a_channel_is_in_the_list_and_a_folder_is_not(make_container):
     mirrors = {"conda-forge": "http://mirror.example/cf/"}
-    files = definition_files("dockerfile", make_container(), LOCK, "lock", mirrors=mirrors)
+    files = definition_files("dockerfile", Contents(make_container(), LOCK, "lock"), mirrors=mirrors)
     assert "\nhttp://mirror.example/cf/linux-64/a-1.0-h0_0.conda#" in files["explicit.txt"].text
-    files = definition_files("dockerfile", make_container(), LOCK, "lock", mirrors={"conda-forge": "/mirror"})
+    files = definition_files("dockerfile", Contents(make_container(), LOCK, "lock"), mirrors={"conda-forge": "/mirror"})
     assert "\nhttps://conda.anaconda.org/conda-forge/linux-64/a-1.0-h0_0.conda#" in files["explicit.txt"].text
 
 
 def test_packages_of_this_host_alone_are_refused(make_container):
     own = Lock("v", LOCK.inputs, "solver", (package("a", url="file:///cache/linux-64/a-1.0-h0_0.conda"),))
     with pytest.raises(RefusedError) as caught:
-        definition_files("dockerfile", make_container(), own, "lock", mirrors={})
+        definition_files("dockerfile", Contents(make_container(), own, "lock"), mirrors={})
     assert caught.value.code == "container-local"
 
 
