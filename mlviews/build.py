@@ -13,7 +13,7 @@ from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix, install_lock
+from mlviews.install import check_prefix, install_lock, installed_licenses
 from mlviews.locking import Wishes, lock_views
 from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
@@ -109,6 +109,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     baked = job.store.baked(prefix)
     install_lock(lock, prefix, platform=job.platform, baked=baked, site=job.site, progress=job.progress)
     write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
+    _write_bill(lock, prefix, job.platform)
     release = _release(job, lock, name, prefix)
     for path, file in prefix_files(release).items():
         write_atomically(prefix / path, file.text, executable=file.executable)
@@ -143,6 +144,12 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     assert state.path
     assert state.lock
     return state.path, state.lock
+
+
+def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
+    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (a build that has nothing to do is not to wait)
+
+    write_atomically(prefix / SBOM, render_sbom(lock, [platform], licenses=installed_licenses(prefix)))
 
 
 def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:

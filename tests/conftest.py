@@ -375,14 +375,16 @@ def _make_base(suite: str, storage: Path, kept: Path) -> None:
     folder = storage.parent / "base"
     folder.mkdir()
     tree = folder / "tree.tar"
-    made = ["mmdebstrap", "--quiet", "--variant=minbase", "--skip=output/dev", "--include=python3,python3-zstandard"]
+    lean = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man")]
+    made = ["mmdebstrap", "--quiet", "--variant=essential", "--skip=output/dev", "--dpkgopt=force-unsafe-io", *lean]
+    made.append("--include=python3,python3-zstandard")
     subprocess.run([*made, suite, tree], check=True, capture_output=True)
     (folder / "Dockerfile").write_text('FROM scratch\nADD tree.tar /\nCMD ["/bin/sh"]\n')
     environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage)}
     name = "localhost/mlviews-tests-base"
     for command in (
         ["buildah", "bud", "--isolation", "chroot", "--timestamp", "0", "--tag", name, folder],
-        ["buildah", "push", "--quiet", name, f"oci-archive:{kept}.part:latest"],
+        ["buildah", "push", "--quiet", "--compression-level=1", name, f"oci-archive:{kept}.part:latest"],
         ["buildah", "rmi", name],
     ):
         subprocess.run(command, check=True, capture_output=True, env=environment)

@@ -11,7 +11,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -307,6 +307,13 @@ def server(shelf: Shelf) -> Iterator[Server]:
     """The channel with one package of each kind, on a server."""
     with serving(shelf.folder) as server:
         yield server
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], Server]]:
+    """Return a function that serves a folder for as long as the test runs."""
+    with ExitStack() as stack:
+        yield lambda folder: stack.enter_context(serving(folder))
 
 
 @pytest.fixture
