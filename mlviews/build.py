@@ -8,18 +8,20 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 import mlviews
+from mlviews import inventory, usage
 from mlviews.activation import capture
+from mlviews.dressing import dress
 from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.files import write_atomically
+from mlviews.gpus.scan import scan
+from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install_lock, installed_licenses
 from mlviews.locking import Wishes, lock_views
-from mlviews.locksource import RELEASE_LOCK
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.render.prefix import prefix_files
 from mlviews.sitespec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
@@ -73,7 +75,8 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
-        RefusedError: the lock is stale, the view cannot be solved or is not for this host, or a first check failed.
+        RefusedError: the lock is stale, the view cannot be solved or is not for this host, its binaries
+            do not serve a GPU that the recipe names, or a first check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
@@ -83,11 +86,7 @@ def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
     # Before any work: by the time of the install a lock would have been made.
     check_prefix(job.store.baked(job.store.platform_folder(spec.name, _new_name(job), job.platform)))
 
-    def waiting(holder: str) -> None:
-        with progress(f"Waiting: {spec.name} is being built by {holder}"):
-            pass
-
-    with job.store.view_lock(spec.name, waiting=waiting):
+    with job.store.view_lock(spec.name, waiting=announce(progress, spec.name)):
         _finish_publishing(job)
         path, lock = _lock(job)
         entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
@@ -108,13 +107,14 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     job.store.clear(prefix)
     baked = job.store.baked(prefix)
     install_lock(lock, prefix, platform=job.platform, baked=baked, site=job.site, progress=job.progress)
-    write_atomically(prefix / RELEASE_LOCK, lock_file.read_text(encoding="utf-8"))
-    _write_bill(lock, prefix, job.platform)
     release = _release(job, lock, name, prefix)
-    for path, file in prefix_files(release).items():
-        write_atomically(prefix / path, file.text, executable=file.executable)
+    dress(prefix, release, lock_file.read_text(encoding="utf-8"))
+    _refuse_unserved(job, release, prefix)
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
+    release = release.model_copy(update={"files": inventory.write(prefix)})
+    usage.write(prefix, usage.measure(prefix))
+    _write_bill(lock, prefix, job.platform)
     job.store.mark_unpublished(view, name)
     job.store.record(release)
     write_record(job.store.root, release, checks, level="quick")
@@ -147,9 +147,11 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
 
 
 def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
+    """Write the release's bill of materials, beside the prefix: what licences it states, only the packages know."""
     from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (a build that has nothing to do is not to wait)
 
-    write_atomically(prefix / SBOM, render_sbom(lock, [platform], licenses=installed_licenses(prefix)))
+    text = render_sbom(lock, [platform], licenses=installed_licenses(prefix))
+    write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), text)
 
 
 def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
@@ -168,6 +170,7 @@ def _release(job: _Job, lock: Lock, name: str, prefix: Path) -> Release:
         glibc=spec.hardware.glibc,
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
+        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
         absent=dict(job.view.absent),
@@ -188,6 +191,20 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
             f"the new release of {view} failed its first checks and was not recorded",
             "Fix the recipe and lock again; the default is what it was.",
             faults=tuple(f"{check.name}: {check.reason}" for check in failed),
+        )
+
+
+def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
+    """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
+    if not release.gpus:
+        return
+    judged = survey(scan(prefix, progress=job.progress).libraries, release.gpus, some=release.some_gpus_only)
+    if judged.failures:
+        raise RefusedError(
+            "gpu-not-served",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not recorded",
+            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            faults=judged.failures,
         )
 
 

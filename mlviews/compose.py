@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A package and why it is treated as it is (``gaps``, ``cpu-only``)."""
+    """A package and why it is treated as it is (``gaps``, ``cpu-only``, ``some-gpus-only``)."""
 
     package: str
     why: str
@@ -83,6 +83,7 @@ class ViewSpec:
     pypi: tuple[Request, ...]
     gaps: tuple[Reason, ...]
     cpu_only: tuple[Reason, ...]
+    some_gpus_only: tuple[Reason, ...]
     smoke: tuple[str, ...]
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
@@ -139,6 +140,7 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
         pypi=parts.requests("pypi"),
         gaps=parts.reasons("gaps"),
         cpu_only=parts.reasons("cpu_only"),
+        some_gpus_only=parts.reasons("some_gpus_only"),
         smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
     )
 

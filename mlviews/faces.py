@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store import ReleaseEntry, Store
 
-__all__ = ["known", "tell_proofs", "write_command_faces", "write_default_faces", "write_release_faces"]
+__all__ = [
+    "known", "tell_proofs", "write_command_faces", "write_default_faces", "write_gone_faces", "write_release_faces",
+]  # fmt: skip
 
 # What every view has tells nothing of what one is for.
 _COMMON = {"python", "pip", "ipykernel"}
@@ -122,6 +124,21 @@ def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
     folder = store.root / "kernels" / kernel.name(release, versioned=versioned)
     for name, text in kernel.kernelspec(release, versioned=versioned).items():
         write_atomically(folder / name, text)
+
+
+def write_gone_faces(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write the modulefiles of a release that was removed: they say so, and load nothing else instead.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    module, default = releases[0].module, store.default(view)
+    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    folder = store.root / "modulefiles" / module
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, Known(gone=gone)))
+    write_atomically(folder / entry.name, render_tcl(releases, Known(gone=gone)))
 
 
 def _tree(store: Store) -> str:

@@ -7,10 +7,14 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 
-__all__ = ["make_folder", "swap_link", "write_atomically", "write_failure"]
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ["delete_tree", "make_folder", "remove_file", "swap_link", "write_atomically", "write_failure"]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -47,6 +51,51 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(f"the folder {path} cannot be made", error) from error
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, if it is there.
+
+    Raises:
+        FailedError: that is not possible.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise write_failure(f"{path} cannot be deleted", error) from error
+
+
+def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
+    """Delete a folder and all below it, or all below it but a few; return the bytes that are free then.
+
+    Files that have another name elsewhere free nothing. Links are not followed.
+
+    Args:
+        folder: what to delete.
+        keep: names right below it that stay, and the folder with them.
+
+    Raises:
+        FailedError: something cannot be deleted; the rest may be gone.
+    """
+    freed = 0
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if entry.name not in keep]
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                freed += delete_tree(Path(entry.path))
+                continue
+            with suppress(FileNotFoundError):  # somebody else deletes it too
+                status = entry.stat(follow_symlinks=False)
+                os.unlink(entry.path)  # noqa: PTH108  (of a million files, each counts)
+                freed += status.st_size if status.st_nlink == 1 else 0
+        if not keep:
+            folder.rmdir()
+    except FileNotFoundError:
+        return freed
+    except OSError as error:
+        raise write_failure(f"{folder} cannot be deleted", error) from error
+    return freed
 
 
 def write_failure(what: str, error: OSError) -> FailedError:

@@ -39,32 +39,29 @@ class Gpu:
     Attributes:
         name: the product.
         compute: compute capability, as in ``sm_70``: 70.
-        cuda: the first CUDA whose driver knows it.
     """
 
     name: str
     compute: int
-    cuda: str
 
 
-# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus. First CUDA: that of the
-# first PTX ISA that has the target (docs.nvidia.com/cuda/parallel-thread-execution, "Release Notes").
+# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
-        Gpu("P100", 60, "8.0"),
-        Gpu("V100", 70, "9.0"),
-        Gpu("T4", 75, "10.0"),
-        Gpu("A100", 80, "11.0"),
-        Gpu("A30", 80, "11.0"),
-        Gpu("A10", 86, "11.1"),
-        Gpu("A40", 86, "11.1"),
-        Gpu("L4", 89, "11.8"),
-        Gpu("L40S", 89, "11.8"),
-        Gpu("H100", 90, "11.8"),
-        Gpu("H200", 90, "11.8"),
-        Gpu("GH200", 90, "11.8"),
-        Gpu("B200", 100, "12.8"),
+        Gpu("P100", 60),
+        Gpu("V100", 70),
+        Gpu("T4", 75),
+        Gpu("A100", 80),
+        Gpu("A30", 80),
+        Gpu("A10", 86),
+        Gpu("A40", 86),
+        Gpu("L4", 89),
+        Gpu("L40S", 89),
+        Gpu("H100", 90),
+        Gpu("H200", 90),
+        Gpu("GH200", 90),
+        Gpu("B200", 100),
     )
 }
 

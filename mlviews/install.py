@@ -20,9 +20,11 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.errors import FailedError
+from mlviews.locks import announce, hold
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.sources import channel_folder, channel_url, http_client
+from mlviews.store import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,12 +141,14 @@ def install_lock(
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
     """
     packages = lock.on(platform)
-    if site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        if site.packages == "wheels":
+            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
 
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-        restore_archives(archives, cache=site.cache, progress=progress)
-    install(packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress)
+            restore_packages(packages, cache=site.cache, progress=progress)
+        install(
+            packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +297,7 @@ def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
     for path in (prefix / "conda-meta").glob("*.json"):
         _complete_record(path, packages)
+        path.chmod(0o644)  # rattler leaves them to their owner alone
 
 
 def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Loading", "loading"]
 
-# Where LCG views and Athena keep their libraries. An LD_LIBRARY_PATH that leads there outlives the session that set it,
-# and would come before the view's own; other entries stay, since containers keep the GPU's driver libraries in one.
-_FOREIGN = {
-    "LD_LIBRARY_PATH": (
-        "/cvmfs/sft.cern.ch/lcg",
-        "/cvmfs/sft-nightlies.cern.ch/lcg",
-        "/cvmfs/atlas.cern.ch/repo/sw/software",
-    )
-}
+# Where LCG views and Athena keep their libraries and headers. Such an entry outlives the session that set it, and would
+# come before the view's own for the loader, ROOT's interpreter and what torch.compile starts; other entries stay, since
+# containers keep the GPU's driver libraries in one.
+_LCG = (
+    "/cvmfs/sft.cern.ch/lcg",
+    "/cvmfs/sft-nightlies.cern.ch/lcg",
+    "/cvmfs/atlas.cern.ch/repo/sw/software",
+)
+_FOREIGN = dict.fromkeys(("LD_LIBRARY_PATH", "ROOT_INCLUDE_PATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"), _LCG)
 
 # What matplotlib, Triton, Inductor and the rest write in the home folder unless they are told of another one.
 _CACHES = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
+from mlviews.gone import gone_error
 from mlviews.lock import Lock, find_lock, lock_path, parse_lock, read_lock
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
 
 def _release_lock(view: str, site: Site, release: str) -> NamedLock:
     folder = site.root / "envs" / view / release
+    if gone := gone_error(folder.parent, release):
+        raise gone
     found = sorted(folder.glob(f"*/{RELEASE_LOCK}"))
     if not found:
         raise RefusedError(

@@ -129,7 +129,7 @@ class Hardware(_Strict):
 class Remark(_Strict):
     """A package, and why it is treated as it is."""
 
-    package: Text = Field(description="The package's name; under `cpu-only`, `*` stands for any letters.")
+    package: Text = Field(description="Its name; `*` stands for any letters under `cpu-only` and `some-gpus-only`.")
     why: Text = Field(description="The reason, for people.")
 
 
@@ -146,6 +146,9 @@ class Layer(_Strict):
     gaps: list[Remark] = Field([], description="What the view should hold and cannot yet.")
     cpu_only: list[Remark] = Field(
         [], alias="cpu-only", description="In a CUDA view: packages that may lock a CPU build all the same."
+    )
+    some_gpus_only: list[Remark] = Field(
+        [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
     )
     smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
 

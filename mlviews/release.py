@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-__all__ = ["Activation", "Release", "ReleasePackage"]
+__all__ = ["Activation", "Release", "ReleasePackage", "is_intact", "sealed"]
 
 # Lmod 8.6 and environment-modules 5.2 run what follows a newline in a variable's value as a command: no release holds
 # control characters.
@@ -45,7 +46,10 @@ class Release(_Frozen):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
-    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing.
+    packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
+    ``some_gpus_only`` why a package may serve only some of ``gpus``. ``files`` is the sha256 of ``files.json``, which
+    lists what no package's record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known
+    of releases from before there were any.
     """
 
     mlviews: str
@@ -61,8 +65,35 @@ class Release(_Frozen):
     glibc: str | None = None
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
+    some_gpus_only: dict[Text, Text] = {}
     requested: tuple[str, ...] = ()
     gaps: dict[Text, Text] = {}
     absent: dict[Text, Text] = {}
     packages: tuple[ReleasePackage, ...] = ()
     activation: Activation
+    files: str = ""
+    seal: str = ""
+
+
+def sealed(release: Release) -> str:
+    """Return the text of ``release.json``, with a seal by which any change of it is found."""
+    text = release.model_copy(update={"seal": ""}).model_dump_json(indent=2) + "\n"
+    return _with_seal(text, "", hashlib.sha256(text.encode()).hexdigest())
+
+
+def is_intact(content: bytes) -> bool:
+    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal."""
+    try:
+        seal = Release.model_validate_json(content).seal
+    except ValidationError:
+        return False
+    if not seal:
+        return True
+    text = _with_seal(content.decode(errors="replace"), seal, "")
+    return hashlib.sha256(text.encode()).hexdigest() == seal
+
+
+def _with_seal(text: str, old: str, new: str) -> str:
+    """Put another seal in: the last of all keys, whatever else the text holds."""
+    before, _, after = text.rpartition(f'"seal": "{old}"')
+    return f'{before}"seal": "{new}"{after}'

@@ -10,8 +10,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "ListResult", "LockResult", "LockState",
-    "NewResult", "PackageChange", "ReleasesResult", "RenderResult", "ShowResult", "SmokeResult", "ViewLine",
+    "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult",
+    "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
+    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
+    "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -100,6 +102,7 @@ class ShowResult(_Result):
     pypi: list[AskedPackage]
     gaps: list[Why]
     cpu_only: list[Why] = Field(alias="cpu-only")
+    some_gpus_only: list[Why] = Field(alias="some-gpus-only")
     smoke: list[str]
     lock: ShownLock
     gpus: list[GpuLine] = Field(description="What proves this lock on the GPUs that the recipe names, and others.")
@@ -223,6 +226,67 @@ class ContainerBuildResult(_Result):
     remarks: list[str] = Field(description="What makes the image less than certain, such as a base without a digest.")
 
 
+Way = Literal["native", "ptx", "none"]
+
+
+class CodeLine(_Result):
+    """Pieces of device code of one kind in a library."""
+
+    kind: Literal["machine", "ptx"] = Field(description="Machine code, or PTX, which the driver compiles.")
+    target: str = Field(description="What it was made for, such as `sm_90a` or `compute_90`.")
+    isa: str | None = Field(description="Version of the PTX ISA; null for machine code.")
+    modules: int = Field(description="How many modules of the library hold it.")
+    linked: bool = Field(description="False for code that the driver links as it loads it, by way of the PTX.")
+
+
+class GpuServed(_Result):
+    """How something serves a GPU."""
+
+    gpu: str
+    way: Way = Field(description="Machine code that the GPU runs, PTX that the driver compiles for it, or nothing.")
+    driver: str | None = Field(description="The oldest driver that will do; null where none, or where it is not known.")
+
+
+class LibraryServing(_Result):
+    """The device code of one file."""
+
+    path: str
+    package: str
+    cuda: str = Field(description="The oldest CUDA that can have built it; empty where it does not tell.")
+    code: list[CodeLine]
+    gpus: list[GpuServed]
+    fault: str = Field(description="Why it could not be read to its end; empty where it was.")
+
+
+class PackageServing(_Result):
+    """What the libraries of a package do for each GPU together: the best of them counts."""
+
+    package: str
+    gpus: list[GpuServed]
+    why_some: str = Field(alias="why-some", description="Why it may lack GPUs that are asked for; empty: it may not.")
+
+
+class GpuVerdict(GpuServed):
+    """What all packages do for a GPU together: the worst of them counts, but for those that may lack it."""
+
+    compute: int = Field(description="Compute capability, 70 for 7.0.")
+    asked: bool = Field(description="Whether the release or `--gpu` names it: it must then be served.")
+    lacking: list[str] = Field(description="Packages that hold device code and none for this GPU.")
+
+
+class GpusResult(_Result):
+    """``mlviews gpus``; view and release are null for a folder."""
+
+    folder: str
+    view: str | None
+    release: str | None
+    files: int = Field(description="How many files were looked at.")
+    gpus: list[GpuVerdict]
+    packages: list[PackageServing]
+    libraries: list[LibraryServing]
+    unread: dict[str, str] = Field(description="What could not be read, with the reason.")
+
+
 class ReleaseLine(_Result):
     """One release in ``mlviews releases``."""
 
@@ -232,8 +296,20 @@ class ReleaseLine(_Result):
     created: str
     lock: str
     packages: int
+    pinned: bool = Field(description="Whether nothing removes it until `mlviews pin --undo`.")
     bytes: int = Field(description="Bytes that its files take; files shared with others count in full.")
+    shared: int = Field(description="Bytes of them that the cache or other releases hold too, by hard links.")
+    passed: list[str] = Field(description="Checks that its lock passed, by the last record of each.")
+    failed: list[str] = Field(description="Checks that its lock failed, by the last record of each.")
     gpus: list[GpuLine] = Field(description="What proves its lock on the GPUs that it claims, and others.")
+
+
+class RemovedLine(_Result):
+    """A release that is gone."""
+
+    release: str
+    removed: str
+    lock: str
 
 
 class ReleasesResult(_Result):
@@ -241,6 +317,98 @@ class ReleasesResult(_Result):
 
     view: str
     releases: list[ReleaseLine]
+    removed: list[RemovedLine] = []
+
+
+class PromoteResult(_Result):
+    """``mlviews promote VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    before: str | None = Field(description="The default until now.")
+
+
+class RollbackResult(PromoteResult):
+    """``mlviews rollback VIEW``."""
+
+
+class PinResult(_Result):
+    """``mlviews pin VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    pinned: bool
+
+
+class RemoveResult(_Result):
+    """``mlviews remove VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    bytes: int = Field(description="Bytes that are free now; what others share is not.")
+
+
+class KeptRelease(_Result):
+    """A release that stays."""
+
+    view: str
+    release: str
+    why: str
+
+
+class RemovedRelease(_Result):
+    """A release that goes."""
+
+    view: str
+    release: str
+
+
+class BusyView(_Result):
+    """A view that is left alone, since somebody is at work on it."""
+
+    view: str
+    holder: str
+
+
+class GcResult(_Result):
+    """``mlviews gc``."""
+
+    dry_run: bool = Field(alias="dry-run", description="Whether nothing was changed.")
+    removed: list[RemovedRelease]
+    kept: list[KeptRelease]
+    busy: list[BusyView]
+    debris: list[str] = Field(description="What processes that died had left.")
+    cache: list[str] = Field(description="Packages in the cache that no release has.")
+    bytes: int = Field(description="Bytes that are free then; of what has several names, only what loses them all.")
+
+
+class FaultLine(_Result):
+    """One thing in a release that is not as it was built."""
+
+    path: str
+    kind: Literal["changed", "missing", "extra", "link", "mode"] = Field(
+        description="link: it leads elsewhere, or a file and a link stand in each other's place."
+    )
+    package: str = Field(description="Whose it is; empty for what the build wrote and what nobody knows.")
+
+
+class VerifiedRelease(_Result):
+    """What `verify` found of one platform of a release."""
+
+    release: str
+    platform: str
+    files: int = Field(description="Files and links that were looked at.")
+    bytes: int = Field(description="Bytes that were read.")
+    whole: bool = Field(description="False where a damaged record kept others from being judged.")
+    faults: list[FaultLine]
+    repaired: list[FaultLine]
+
+
+class VerifyResult(_Result):
+    """``mlviews verify VIEW[/RELEASE]``."""
+
+    view: str
+    releases: list[VerifiedRelease]
 
 
 class Finding(_Result):
@@ -286,3 +454,34 @@ class RenderResult(_Result):
     path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
     files: dict[str, str] = Field(description="Text by file name, the main file first.")
     remarks: list[str] = Field(description="What makes them less than certain, such as an image without a digest.")
+
+
+class KernelLine(_Result):
+    """One kernel of a view."""
+
+    name: str = Field(description="What notebooks store.")
+    view: str
+    release: str = Field(description="What it runs; for one that follows the default, what that was when it was added.")
+    follows: Literal["release", "default"]
+    lock: str = Field(description="The release's lock digest.")
+    folder: str
+    works: bool = Field(description="Whether what it starts is there.")
+
+
+class KernelAddResult(_Result):
+    """``mlviews kernel add VIEW``."""
+
+    kernel: KernelLine
+    script: str | None = Field(description="What SWAN's form wants as environment script.")
+
+
+class KernelListResult(_Result):
+    """``mlviews kernel list``."""
+
+    kernels: list[KernelLine]
+
+
+class KernelRemoveResult(_Result):
+    """``mlviews kernel remove VIEW``."""
+
+    removed: list[KernelLine]

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
+import re
 import shutil
-import socket
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from mlviews import history
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.files import make_folder, swap_link, write_atomically, write_failure
-from mlviews.release import Release
+from mlviews.files import remove_file, swap_link, write_atomically, write_failure
+from mlviews.gone import gone_error, is_gone
+from mlviews.locks import hold
+from mlviews.release import Release, sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-__all__ = ["ReleaseEntry", "Store"]
+__all__ = ["KEPT", "LOCK", "RECORD", "ReleaseEntry", "Store"]
 
+LOCK = ".lock"
 RECORD = "release.json"
+PINNED = "pinned"
 UNPUBLISHED = ".unpublished"
+KEPT = frozenset({LOCK, UNPUBLISHED, history.FILE})
+"""Hidden names in a view's folder that are no debris."""
+_DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +69,6 @@ class Store:
             raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` names them.")
         return self.root / "envs" / view
 
-    def views(self) -> tuple[str, ...]:
-        """Return the names of the views that have a folder of releases."""
-        return tuple(path.name for path in _folders(self.root / "envs"))
-
     def platform_folder(self, view: str, release: str, platform: str) -> Path:
         """Return the prefix of one release on one platform."""
         return self.view_folder(view) / release / platform
@@ -74,19 +77,61 @@ class Store:
         """Return a path under the root as files name it."""
         return self.prefix / path.relative_to(self.root)
 
+    def views(self) -> tuple[str, ...]:
+        """Return the views that have a folder here, whether or not a recipe still makes them."""
+        return tuple(path.name for path in _folders(self.root / "envs") if not path.is_symlink())
+
+    def folders(self, view: str) -> tuple[str, ...]:
+        """Return what lies where releases do, oldest first: releases, what is left of them, and debris."""
+        found = (path.name for path in _folders(self.view_folder(view)) if not path.is_symlink())
+        return tuple(sorted(found, key=_order))
+
     def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
         """Return the view's releases, oldest first; folders without a whole ``release.json`` are none."""
         folder = self.view_folder(view)
-        names = sorted((path.name for path in _folders(folder) if not path.is_symlink()), key=_order)
-        entries = [self._entry(view, name) for name in names]
+        entries = [self.entry(view, name) for name in self.folders(view) if not is_gone(folder, name)]
         return tuple(entry for entry in entries if entry.platforms)
 
-    def _entry(self, view: str, name: str) -> ReleaseEntry:
+    def entry(self, view: str, name: str) -> ReleaseEntry:
+        """Return what a release's folder holds; no platforms where that is no release."""
         found: dict[str, Release] = {}
         for path in _folders(self.view_folder(view) / name):
             with suppress(OSError, ValidationError):
                 found[path.name] = Release.model_validate_json((path / RECORD).read_bytes())
         return ReleaseEntry(name, found)
+
+    def existing(self, view: str, release: str) -> ReleaseEntry:
+        """Return a release.
+
+        Raises:
+            RefusedError: there is none of that name: there never was, or it was removed.
+        """
+        folder = self.view_folder(view)
+        if release not in {"", ".", ".."} and "/" not in release:
+            if gone := gone_error(folder, release):
+                raise gone
+            entry = self.entry(view, release)
+            if entry.platforms and not (folder / release).is_symlink():
+                return entry
+        raise RefusedError(
+            "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
+        )
+
+    def is_pinned(self, view: str, release: str) -> bool:
+        """Tell whether a release must never be removed."""
+        return (self.view_folder(view) / release / PINNED).is_file()
+
+    def pin(self, view: str, release: str, *, pinned: bool) -> None:
+        """See to it that a release is never removed, or may be again.
+
+        Raises:
+            FailedError: that cannot be noted.
+        """
+        path = self.view_folder(view) / release / PINNED
+        if pinned:
+            write_atomically(path, "")
+        else:
+            remove_file(path)
 
     def default(self, view: str) -> str | None:
         """Return the release that the view's default link names, if there is one."""
@@ -96,14 +141,26 @@ class Store:
             return None
 
     def new_release_name(self, view: str, now: datetime) -> str:
-        """Return a free name of the form ``2026.11.23``, then ``2026.11.23.2`` (UTC)."""
-        day = now.astimezone(timezone.utc).strftime("%Y.%m.%d")
-        number = 1
-        while True:
-            name = day if number == 1 else f"{day}.{number}"
-            if not self._entry(view, name).platforms:
-                return name
-            number += 1
+        """Return a free name of the form ``2026.11.23``, then ``2026.11.23.2`` (UTC).
+
+        It comes after every other: a clock that was set back makes no new release look older than the last. A name that
+        a removed release had is never free again.
+        """
+        today = now.astimezone(timezone.utc).strftime("%Y.%m.%d")
+        taken = [name for name in self.folders(view) if _DATED.fullmatch(name) and self._is_taken(view, name)]
+        if not taken or _order(today) > _order(taken[-1]):
+            return today
+        day, number = (taken[-1] + ".1").split(".")[:3], (taken[-1] + ".1").split(".")[3]
+        return f"{'.'.join(day)}.{int(number) + 1}"
+
+    def _is_taken(self, view: str, name: str) -> bool:
+        """Tell whether a folder is more than debris: a release whose record is damaged may still be the default."""
+        return (
+            is_gone(self.view_folder(view), name)
+            or self.default(view) == name
+            or self.is_pinned(view, name)
+            or bool(self.entry(view, name).platforms)
+        )
 
     def clear(self, folder: Path) -> None:
         """Delete what an interrupted build left of a release.
@@ -125,7 +182,7 @@ class Store:
             FailedError: it cannot be written.
         """
         folder = self.platform_folder(release.view, release.release, release.platform)
-        write_atomically(folder / RECORD, release.model_dump_json(indent=2) + "\n")
+        write_atomically(folder / RECORD, sealed(release))
 
     def unpublished(self, view: str) -> str | None:
         """Return the release that is recorded, or about to be, and whose faces and default may not be written yet."""
@@ -142,61 +199,38 @@ class Store:
         """
         path = self.view_folder(view) / UNPUBLISHED
         if release is None:
-            path.unlink(missing_ok=True)
+            remove_file(path)
         else:
             write_atomically(path, release)
 
-    def promote(self, view: str, release: str) -> None:
+    def promote(self, view: str, release: str, *, back: bool = False) -> None:
         """Make a release the default, in one step that no reader sees half done.
+
+        Args:
+            view: the view.
+            release: its release.
+            back: whether this is the way back to a former default.
 
         Raises:
             RefusedError: there is no such release, or it lacks a platform that the default has.
             FailedError: the link cannot be written.
         """
-        entries = {entry.name: entry for entry in self.releases(view)}
-        if release not in entries:
-            raise RefusedError(
-                "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
-            )
-        current = entries.get(self.default(view) or "")
-        missing = sorted({*current.platforms} - {*entries[release].platforms}) if current else []
-        if missing:
+        entry = self.existing(view, release)
+        default = self.default(view)
+        current = self.entry(view, default).platforms if default else {}
+        if missing := sorted({*current} - {*entry.platforms}):
             raise RefusedError(
                 "platform-missing",
                 f"release {release} of {view} lacks {', '.join(missing)}, which the default has",
                 f"Build it there too: `mlviews build {view}`.",
             )
-        swap_link(self.view_folder(view) / "default", release)
-
-    @contextmanager
-    def view_lock(self, view: str, *, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the view's lock, which the kernel gives back when its process dies, however it dies.
-
-        Args:
-            view: the view.
-            waiting: told once who holds the lock, if this has to wait.
-
-        Raises:
-            FailedError: the lock file cannot be made.
-        """
         folder = self.view_folder(view)
-        make_folder(folder)
-        try:
-            file = (folder / ".lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise write_failure(f"{folder} cannot be written", error) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                waiting(file.read().strip() or "another process")
-                fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-            yield
+        history.note(folder, release, back=back, now=datetime.now(timezone.utc))
+        swap_link(folder / "default", release)
+
+    def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[None]:
+        """Hold the view's lock; see `mlviews.locks.hold`."""
+        return hold(self.view_folder(view) / LOCK, waiting=waiting)
 
 
 def _folders(path: Path) -> list[Path]:

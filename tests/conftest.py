@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
     Packages = Mapping[str, Mapping[str, list[str]]]
 
@@ -64,6 +66,49 @@ def require() -> Callable[[str], str]:
         return found
 
     return find
+
+
+# CUDA's binaries, written and real
+
+# 50 MB in all: libraries of CUDA 11, 12 and 13; the assembler; what lists fat binaries.
+CUDA_WHEELS = (
+    "nvidia-nvjpeg-cu11==11.9.0.86",
+    "nvidia-nvjpeg-cu12==12.4.0.76",
+    "nvidia-nvjpeg==13.0.1.86",
+    "nvidia-cuda-nvcc==13.0.88",
+    "nvidia-cuda-cuobjdump==13.4.92",
+)
+
+
+@pytest.fixture(scope="session")
+def binaries() -> ModuleType:
+    """What writes CUDA's binaries: ``tests/gpus/binaries.py``."""
+    spec = importlib.util.spec_from_file_location("binaries", HERE / "gpus/binaries.py")
+    assert spec
+    assert spec.loader
+    module = sys.modules["binaries"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def cuda_wheels() -> Path:
+    """A folder with real CUDA libraries and NVIDIA's tools out of wheels, side by side; made once, and kept."""
+    digest = hashlib.sha256(repr(CUDA_WHEELS).encode()).hexdigest()[:12]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlviews-tests" / f"cuda-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--only-binary=:all:", "--upgrade"]
+            made = subprocess.run(
+                [*command, "--target", folder, *CUDA_WHEELS], capture_output=True, text=True, check=False
+            )
+            if made.returncode:
+                lacking = f"pip cannot install {' '.join(CUDA_WHEELS)}: {made.stderr[-500:]}"
+                (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
+            (folder / "done").touch()
+    return folder
 
 
 # A conda channel

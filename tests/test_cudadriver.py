@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlviews.cudadriver import driver_key, minimum_driver, toolkit_driver, version_key
+from mlviews.cudadriver import driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver, version_key
 from mlviews.hardware import GPUS
 
 
@@ -53,6 +53,16 @@ def test_what_is_no_version_is_refused(text: str) -> None:
         version_key(text)
 
 
-def test_every_gpu_was_first_known_to_a_driver_of_the_table_or_an_older_one() -> None:
-    for gpu in GPUS.values():
-        assert toolkit_driver(gpu.cuda) or version_key(gpu.cuda) < (9, 0), gpu
+def test_every_gpu_has_a_first_cuda() -> None:
+    assert {name for name, gpu in GPUS.items() if first_cuda(gpu.compute) is None} == set()
+    assert first_cuda(90) == "11.8"
+    assert first_cuda(91) is None
+
+
+def test_ptx_tells_its_toolkit() -> None:
+    assert [ptx_cuda(isa) for isa in ("6.0", "7.8", "8.8", "9.0", "99.0")] == ["9.0", "11.8", "12.9", "13.0", None]
+
+
+def test_the_newest_version_is_found_by_its_figures() -> None:
+    assert newest(["12.9", None, "12.10", ""]) == "12.10"
+    assert newest([]) == ""

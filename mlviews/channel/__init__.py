@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlviews.channel.make import WheelChannel, make_channel
-    from mlviews.channel.restore import restore_archives
+    from mlviews.channel.restore import restore_archives, restore_packages
 
-__all__ = ["WheelChannel", "make_channel", "restore_archives"]
+__all__ = ["WheelChannel", "make_channel", "restore_archives", "restore_packages"]
 
-_MODULES = {"WheelChannel": "make", "make_channel": "make", "restore_archives": "restore"}
+_MODULES = {
+    "WheelChannel": "make",
+    "make_channel": "make",
+    "restore_archives": "restore",
+    "restore_packages": "restore",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -9,15 +9,23 @@ from mlviews.cli.build import build
 from mlviews.cli.container import container
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
+from mlviews.cli.gc import gc
+from mlviews.cli.gpus import gpus
+from mlviews.cli.kernel import kernel
 from mlviews.cli.list import list_views
 from mlviews.cli.lock import lock
 from mlviews.cli.new import new
+from mlviews.cli.pin import pin
+from mlviews.cli.promote import promote
 from mlviews.cli.releases import releases
+from mlviews.cli.remove import remove
 from mlviews.cli.render import render
+from mlviews.cli.rollback import rollback
 from mlviews.cli.run import run
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
 from mlviews.cli.verb import shared_options
+from mlviews.cli.verify import verify
 
 __all__ = ["cli"]
 
@@ -35,5 +43,8 @@ def cli() -> None:
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (list_views, show, new, doctor, lock, diff, build, run, smoke, releases, render, container):
+for command in (
+    *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
+    *(releases, promote, rollback, pin, remove, verify, gc, render, kernel, container),
+):
     cli.add_command(command)

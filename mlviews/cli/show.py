@@ -48,6 +48,7 @@ def show(app: App, view: str) -> Outcome:
         pypi=_asked(spec.pypi),
         gaps=_whys(spec.gaps),
         cpu_only=_whys(spec.cpu_only),
+        some_gpus_only=_whys(spec.some_gpus_only),
         smoke=list(spec.smoke),
         lock=ShownLock(
             state=found.state,
@@ -103,6 +104,8 @@ def _write(console: Console, view: ShowResult) -> None:
         _section(console, title, [(request.spec, ", ".join(request.by)) for request in requests])
     _section(console, "gaps: what it should hold and cannot yet", [(gap.package, gap.why) for gap in view.gaps])
     _section(console, "cpu-only: may lock a CPU build", [(item.package, item.why) for item in view.cpu_only])
+    some = [(item.package, item.why) for item in view.some_gpus_only]
+    _section(console, "some-gpus-only: may lack code for some of the GPUs", some)
 
 
 def _hardware(view: ShowResult) -> str:

@@ -91,22 +91,11 @@ def _refuse_unknown(names: tuple[str, ...]) -> None:
 
 
 def _view(app: App, label: str) -> tuple[Target, Release]:
-    from mlviews.errors import RefusedError
-    from mlviews.release import Release
-    from mlviews.running import launcher
+    from mlviews.running import release_here
     from mlviews.smoke.prove import release_target
 
-    name, _, chosen = label.partition("/")
-    launch = launcher(app.root, name, chosen or None)
-    try:
-        release = Release.model_validate_json((launch.parent / "release.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise RefusedError(
-            "release-broken",
-            f"{launch.parent / 'release.json'} cannot be read",
-            f"Build it again: `mlviews build {name}`.",
-        ) from error
-    return release_target(launch.parent, release), release
+    prefix, release = release_here(app.root, label)
+    return release_target(prefix, release), release
 
 
 def _record(
@@ -114,18 +103,15 @@ def _record(
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
     from mlviews.faces import tell_proofs
+    from mlviews.locks import announce
     from mlviews.smoke.records import write_record
     from mlviews.store import Store
-
-    def waiting(holder: str) -> None:
-        with app.progress(f"Waiting: {release.view} is held by {holder}"):
-            pass
 
     record = None
     try:
         record = write_record(app.root, release, lines, level=level)
         if record and any(line.device not in {"", "cpu"} for line in lines):
-            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=waiting)
+            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=announce(app.progress, release.view))
     except MlviewsError as error:
         return record, (error,)  # whoever only reads a store may test its views all the same
     return record, ()

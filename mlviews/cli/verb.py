@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mlviews.cli.app import Outcome
 
-__all__ = ["complete_view", "shared_options", "verb"]
+__all__ = ["complete_release", "complete_view", "shared_options", "split_release", "verb"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -86,3 +86,25 @@ def complete_view(context: click.Context, parameter: click.Parameter, incomplete
     del parameter
     folder = context.ensure_object(App).recipes
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+
+
+def complete_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete VIEW/RELEASE in the shell, from the folders alone."""
+    view, slash, _ = incomplete.partition("/")
+    if not slash:
+        return [f"{name}/" for name in complete_view(context, parameter, incomplete)]
+    found = (path.parent for path in (context.ensure_object(App).root / "envs" / view).glob("*/*/release.json"))
+    names = {f"{view}/{path.parent.name}" for path in found if path.parent.name != "default"}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def split_release(text: str) -> tuple[str, str]:
+    """Return the view and the release that VIEW/RELEASE names.
+
+    Raises:
+        click.BadParameter: it names no release.
+    """
+    view, _, release = text.partition("/")
+    if not view or not release:
+        raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
+    return view, release

@@ -115,6 +115,8 @@ def of_release(release: Release, lock: Lock, images: Images, *, base: str | None
             "prefix": prefix,
             "created": _EPOCH,
             "activation": _moved(release.activation, release.prefix, prefix),
+            "files": "",  # the files are the image's own
+            "seal": "",
         }
     )
     return _container(inside, lock, images, base, scripts=False)
@@ -148,6 +150,7 @@ def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Cont
         cuda=hardware["cuda"],
         gpus=tuple(hardware["gpus"]),
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
+        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         gaps={reason.package: reason.why for reason in spec.gaps},
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import RefusedError
 from mlviews.locksource import RELEASE_LOCK
+from mlviews.release import sealed
 from mlviews.render import explicit
 from mlviews.render.container import render_apptainer, render_dockerfile, render_scripts
 from mlviews.render.prefix import PrefixFile, prefix_files
@@ -53,7 +54,7 @@ def image_files(contents: Contents) -> dict[str, PrefixFile]:
         **prefix_files(release),
         **scripts,
         RELEASE_LOCK: PrefixFile(contents.lock_text),
-        RECORD: PrefixFile(release.model_dump_json(indent=2) + "\n"),
+        RECORD: PrefixFile(sealed(release)),
         SBOM: PrefixFile(render_sbom(lock, [release.platform], licenses=contents.licenses)),
     }
 

@@ -55,9 +55,12 @@ def name(release: Release, *, versioned: bool = True) -> str:
 
 
 def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) -> Mapping[str, str]:
-    """Return the files of a kernelspec's folder; arguments and errors as for `render`."""
+    """Return the files of a kernelspec's folder, the one that makes it a kernelspec last.
+
+    Arguments and errors are `render`'s.
+    """
     logo = (resources.folder("templates") / "logo.svg").read_text(encoding="utf-8")
-    return {SPECIFICATION: render(release, versioned=versioned, swan=swan), "logo-svg.svg": logo}
+    return {"logo-svg.svg": logo, SPECIFICATION: render(release, versioned=versioned, swan=swan)}
 
 
 def render(release: Release, *, versioned: bool = True, swan: bool = False) -> str:

@@ -47,10 +47,12 @@ class Known:
     Attributes:
         gpus: what is known of its lock on the GPUs that it claims, and others.
         others: modules that may stand in for it on an older driver, the nearest first, with the CUDA that each needs.
+        gone: of a release that was removed, what whoever loads it is told; unloading it still works.
     """
 
     gpus: tuple[GpuLine, ...] = ()
     others: tuple[tuple[str, str | None], ...] = ()
+    gone: str = ""
 
 
 _NOTHING = Known()
@@ -116,6 +118,7 @@ def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
         "platforms": [_platform(machine, machines[machine]) for machine in sorted(machines)],
         "session": _SESSION,
         "driver": _driver(first, known) if first.cuda else None,
+        "gone": known.gone,
     }
 
 

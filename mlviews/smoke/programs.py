@@ -40,13 +40,17 @@ class Program:
 PROGRAMS: dict[str, Program] = {
     program.name: program
     for program in (
+        Program("cupy-kernel", gpu=True),
         Program("environment-leaks"),
         Program("gnn-message-passing", gpu=True),
         Program("hdf5-roundtrip"),
         Program("import-order", long=True),
         Program("imports", long=True),
+        Program("jax-grad", gpu=True),
+        Program("jax-jit", gpu=True),
         Program("kernel-start"),
         Program("lightgbm-train", gpu=True),
+        Program("numba-kernel", gpu=True),
         Program("onnx-roundtrip", gpu=True, long=True),
         Program("onnxruntime-cpu"),
         Program("onnxruntime-cuda", gpu=True),
@@ -57,15 +61,19 @@ PROGRAMS: dict[str, Program] = {
         Program("pyroot-fit"),
         Program("root-roundtrip"),
         Program("sklearn-train"),
+        Program("tensorflow-matmul", gpu=True),
+        Program("tensorflow-train", gpu=True, long=True),
         Program("torch-attention", gpu=True),
         Program("torch-compile", gpu=True, level="full"),
         Program("torch-convolution", gpu=True),
         Program("torch-dataloader", gpu=True),
         Program("torch-errors", gpu=True),
         Program("torch-matmul", gpu=True),
+        Program("torch-nccl", gpu=True),
         Program("torch-reduction", gpu=True),
         Program("torch-resume", gpu=True),
         Program("torch-train", gpu=True, long=True),
+        Program("triton-kernel", gpu=True),
         Program("xgboost-train", gpu=True),
     )
 }

@@ -16,12 +16,12 @@ from mlviews.hardware import host_platform
 from mlviews.results import CheckLine  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from mlviews.release import Release
 
-__all__ = ["Record", "proves", "read_records", "write_record"]
+__all__ = ["Record", "last_results", "proves", "read_records", "write_record"]
 
 _LONGEST = 10_000_000
 
@@ -98,6 +98,16 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
             found.append(Record.model_validate_json(file.read(_LONGEST)))
     own = (record for record in found if (record.view, record.lock) == (view, lock_digest))
     return tuple(sorted(own, key=lambda record: record.created))
+
+
+def last_results(records: Iterable[Record]) -> dict[str, bool]:
+    """Return for each check whether it passed when it last proved anything.
+
+    Args:
+        records: of one lock, oldest first.
+    """
+    lines = (line for record in records for line in record.checks)
+    return {line.name: line.status == "pass" for line in lines if line.status in {"pass", "fail"}}
 
 
 def _folder(root: Path, view: str, lock_digest: str) -> Path:

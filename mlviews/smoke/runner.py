@@ -45,12 +45,14 @@ class Target:
         environment: what the command is started in; caches and temporary files are added to it.
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
+        bytecode: whether byte code lies beside its modules; without, most of a check's time is spent compiling them.
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(hash=False)
     claims_gpu: bool = False
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    bytecode: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple
     drivers = [path for path in folders if (Path(path) / "libcuda.so.1").exists()]
     if drivers:
         environment["LD_LIBRARY_PATH"] = ":".join(drivers)
-    return Target((str(launch), "python"), environment, claims_gpu, arguments)
+    bytecode = any((launch.parent / "lib").glob("python3*/__pycache__/os.*.pyc"))
+    return Target((str(launch), "python"), environment, claims_gpu, arguments, bytecode)
 
 
 def any_python(python: Path) -> Target:
@@ -122,11 +125,22 @@ def run_checks(
         require_gpu: make an error of a check that had work for a GPU and found none.
         progress: told which check has ended.
     """
-    limits = limits or Limits()
+    with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as shared:
+        found = _run_all(
+            target, plan, level, limits or Limits(), Path(shared), require_gpu=require_gpu, progress=progress
+        )
+    lines = [found[program.name] for program in plan.programs]
+    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
+    return tuple(lines)
+
+
+def _run_all(
+    target: Target, plan: Plan, level: Level, limits: Limits, shared: Path, *, require_gpu: bool, progress: Progress
+) -> dict[str, CheckLine]:
     stop = threading.Event()
 
     def one(program: Program) -> CheckLine:
-        line = _run(target, program, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
+        line = _run(target, program, shared, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
         advance(note=program.name)
         return line
 
@@ -145,27 +159,33 @@ def run_checks(
                 stop.set()
                 pool.shutdown(cancel_futures=True)
             stop.clear()
-    lines = [found[program.name] for program in plan.programs]
-    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
-    return tuple(lines)
+    return found
 
 
 def _run(
-    target: Target, program: Program, *, level: Level, limits: Limits, require_gpu: bool, stop: threading.Event
+    target: Target,
+    program: Program,
+    shared: Path,
+    *,
+    level: Level,
+    limits: Limits,
+    require_gpu: bool,
+    stop: threading.Event,
 ) -> CheckLine:
     with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         report = folder / "report.json"
         command = [*target.command, str(program.path), "--report", str(report), "--level", level]
         command += {**_OWN_ARGUMENTS, **target.arguments}.get(program.name, ())
-        environment = {**_scratch(folder), **_THREADS, **target.environment, **_READ_ONLY}
+        # Nothing is written into a release; what is compiled for one check serves the others.
+        compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
+        environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 
 
 # Threads of two checks that wait for each other's core in a busy loop make both some ten times slower.
 _THREADS = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // _JOBS))}
-_READ_ONLY = {"PYTHONDONTWRITEBYTECODE": "1"}  # a release never changes
 
 
 def _scratch(folder: Path) -> dict[str, str]:

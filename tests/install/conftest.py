@@ -6,6 +6,7 @@ import bz2
 import hashlib
 import io
 import json
+import shutil
 import sys
 import tarfile
 import threading
@@ -78,13 +79,20 @@ class Shelf:
         archive = self.folder / subdir / f"{stem}{ending}"
         archive.parent.mkdir(parents=True, exist_ok=True)
         archive.write_bytes(_pack(stem, index, contents, links or {}, entry_points=entry_points, ending=ending))
-        packed = archive.read_bytes()
-        sums = {"md5": hashlib.md5(packed).hexdigest(), "sha256": hashlib.sha256(packed).hexdigest()}
-        self._index[subdir][archive.name] = {**index, **sums, "size": len(packed)}
-        self._write(subdir)
+        self._list(archive, index)
         return archive
 
-    def _write(self, subdir: str) -> None:
+    def put(self, archive: Path, index: Mapping[str, Any]) -> None:
+        """Put an archive that is there already into the channel."""
+        self._list(Path(shutil.copy(archive, self.folder / index["subdir"])), index)
+
+    def _list(self, archive: Path, index: Mapping[str, Any]) -> None:
+        packed = archive.read_bytes()
+        sums = {"md5": hashlib.md5(packed).hexdigest(), "sha256": hashlib.sha256(packed).hexdigest()}
+        self._index[index["subdir"]][archive.name] = {**index, **sums, "size": len(packed)}
+        self._write()
+
+    def _write(self) -> None:
         for name, index in self._index.items():
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             tables = {

@@ -236,7 +236,7 @@ def test_two_builds_of_one_view_at_once_make_one_release(demo, server, faults):
 
     results = [json.loads(process.communicate(timeout=60)[0])["data"] for process in (one, other)]
 
-    assert f"demo is being built by process {one.pid} on " in holder
+    assert f"demo is in use by process {one.pid} on " in holder
     assert [result["status"] for result in results] == ["new", "unchanged"]
     assert results[0]["folder"] == results[1]["folder"]
     assert len(server.archives()) == 3

@@ -373,7 +373,7 @@ def test_a_bill_of_materials_is_valid_and_lies_beside_the_release(demo):
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(said.out) is None
     assert demo("render", "demo", "sbom").out == said.out
     release = next(demo.root.glob("envs/demo/2*/linux-64"))
-    assert (release / "sbom.cdx.json").read_text() == said.out
+    assert release.with_name("linux-64.sbom.cdx.json").read_text() == said.out
 
     bill = json.loads(said.out)
     found = {item["name"]: item for item in bill["components"]}

@@ -160,7 +160,7 @@ def run_steps(tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
         dumps = [folder / f"environment-{number}" for number in range(len(steps))]
         script = folder / "script"
         lines = [f"{step}\n/usr/bin/env -0 > '{dump}'" for step, dump in zip(steps, dumps, strict=True)]
-        script.write_text("\n".join([*lines, ""]))
+        script.write_text("\n".join([*lines, ""]), newline="\n")
         done = subprocess.run(
             [*shell, str(script)],
             check=False,
@@ -179,7 +179,7 @@ def run_steps(tmp_path: Path) -> Callable[..., list[dict[str, str]]]:
 
 
 def _parse(dump: Path) -> dict[str, str]:
-    pairs = (entry.partition("=") for entry in dump.read_text(errors="surrogateescape").split("\0") if entry)
+    pairs = (entry.partition("=") for entry in dump.read_bytes().decode(errors="surrogateescape").split("\0") if entry)
     return {
         name: value for name, _, value in pairs if name not in _SHELLS_OWN and not _MODULE_SYSTEMS_OWN.fullmatch(name)
     }

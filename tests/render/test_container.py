@@ -58,7 +58,14 @@ def uncaptured() -> Callable[..., Any]:
     """Return a function that describes the image of a lock that was never built."""
 
     def make(summary: str = "Plots") -> Any:
-        values = {"name": "plotting", "summary": summary, "module": "atlasml/plotting", "dependencies": (), "gaps": ()}
+        values = {
+            "name": "plotting",
+            "summary": summary,
+            "module": "atlasml/plotting",
+            "dependencies": (),
+            "gaps": (),
+            "some_gpus_only": (),
+        }
         spec: Any = SimpleNamespace(**values)
         return of_recipe(spec, LOCK, "linux-64", PINNED)
 

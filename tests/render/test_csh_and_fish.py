@@ -151,6 +151,15 @@ def test_a_host_without_the_folder_is_told(dialect, make_release, require, tmp_p
     assert done.stderr == "mlviews: this host has no folder /nowhere/a'b/bin\n"
 
 
+@settings(max_examples=25)
+@given(texts=st.lists(st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0")), min_size=20))
+def test_the_filter_gives_any_text_back(dialect, run, texts):
+    """Control characters too, which no release holds."""
+    lines = [dialect.set(f"TEXT_{number}", dialect.quote(text)) for number, text in enumerate(texts)]
+    (said,) = run(["\n".join(lines)], BARE)
+    assert [said[f"TEXT_{number}"] for number in range(len(texts))] == texts
+
+
 @settings(max_examples=15)
 @given(texts=st.lists(TEXT, min_size=20, max_size=20))
 def test_any_text_comes_through(dialect, run, texts, make_release):

@@ -26,8 +26,11 @@ STARTS = {
         "LD_LIBRARY_PATH": f"{LCG}/lib:/usr/local/nvidia/lib64:{LCG}/lib64:/cvmfs/sft.cern.ch/lcg/releases/gcc/x/lib64",
         "PYTHONPATH": f"{LCG}/lib:{LCG}/lib/python3.11/site-packages",
         "PYTHONHOME": LCG,
-        "LCG_VERSION": "LCG_108",
+        "LCG_VERSION": "108",
         "CMAKE_PREFIX_PATH": LCG,
+        "C_INCLUDE_PATH": f"{LCG}/include",
+        "CPLUS_INCLUDE_PATH": f"{LCG}/include",
+        "ROOT_INCLUDE_PATH": f"{LCG}/include:/home/user/include:{LCG}/include/python3.11",
         "ROOTSYS": LCG,
     },
     "conda base": {
@@ -45,7 +48,13 @@ STARTS = {
         "PYTHONPATH": "/m",
     },
 }
-LD_LIBRARY_PATH = {"LCG": {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib64"}}
+# What stays of these lists; None where nothing does.
+LISTS = {
+    "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+    "C_INCLUDE_PATH": None,
+    "CPLUS_INCLUDE_PATH": None,
+    "ROOT_INCLUDE_PATH": "/home/user/include",
+}
 SHELLS = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"], "tcsh": ["-f"]}
 SETUPS = {
     "bash": ("setup.sh", setup_script.render_setup, shlex.quote),
@@ -54,7 +63,7 @@ SETUPS = {
     "tcsh": ("setup.csh", setup_script.render_csh, escape._csh),
 }
 CACHES = ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME")
-SESSION = r".*this shell was set up by\s+LCG_108.*"
+SESSION = r".*this shell was set up by\s+LCG\s+view\s+108.*"
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +160,13 @@ def expected(release, start, loaded, before):
     """Return what every way of loading must make of an environment."""
     cache = loaded.get("MLVIEWS_CACHE", "")
     assert cache.startswith("/tmp/mlviews-") == ("HOME" not in start)
+    gone = {"PYTHONPATH", "PYTHONHOME", *LISTS}
     return {
-        **{name: value for name, value in start.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
+        **{name: value for name, value in start.items() if name not in gone},
         **release.activation.set,
         "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{start['PATH']}",
         "XDG_DATA_DIRS": ":".join([f"{release.prefix}/share", *filter(None, [start.get("XDG_DATA_DIRS")])]),
-        **LD_LIBRARY_PATH.get(before, {}),
+        **{name: value for name, value in LISTS.items() if value and before == "LCG"},
         **({name: f"{cache}/{folder(name)}" for name in CACHES} if cache else {}),
         **({"MLVIEWS_CACHE": cache} if cache else {}),
         "MLVIEWS_VIEW": release.view,

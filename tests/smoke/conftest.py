@@ -23,12 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mlviews.results import CheckLine
+    from mlviews.smoke.programs import Level
 
 CLASSICAL = (
     *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
     *("onnx", "onnxruntime", "pyhf", "scikit-learn", "uproot", "xgboost-cpu"),
 )
-NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0")
+CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
+JAX = ("jax[cpu]",)
+NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
+NUMBA = ("numba", "numba-cuda")
+TENSORFLOW = ("tensorflow-cpu",)
 
 
 def _python(packages: tuple[str, ...]) -> Path:
@@ -55,8 +60,28 @@ def classical() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cuda() -> Path:
+    return _python(CUDA)
+
+
+@pytest.fixture(scope="session")
+def jax() -> Path:
+    return _python(JAX)
+
+
+@pytest.fixture(scope="session")
 def neural() -> Path:
     return _python(NEURAL)
+
+
+@pytest.fixture(scope="session")
+def numba() -> Path:
+    return _python(NUMBA)
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> Path:
+    return _python(TENSORFLOW)
 
 
 @dataclass
@@ -73,12 +98,19 @@ class Bed:
         (self.folder / "sitecustomize.py").write_text(PLANTER.format(module=module, code=textwrap.dedent(code)))
 
     def run(
-        self, name: str, *, claims_gpu: bool = False, require_gpu: bool = False, limits: Limits | None = None
+        self,
+        name: str,
+        *,
+        claims_gpu: bool = False,
+        require_gpu: bool = False,
+        limits: Limits | None = None,
+        level: Level = "quick",
     ) -> CheckLine:
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(self.folder), **self.environment}
         target = Target((str(self.python),), environment, claims_gpu, self.arguments)
-        plan = choose([name], "quick", named=True)
-        return run_checks(target, plan, limits=limits or Limits(seconds=240), require_gpu=require_gpu)[0]
+        plan = choose([name], level, named=True)
+        limits = limits or Limits(seconds=240)
+        return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu)[0]
 
 
 PLANTER = """
@@ -114,11 +146,22 @@ def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Bed]:
 @pytest.fixture(scope="session")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a driver's library that offers one GPU, which nobody can compute on."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C compiler")
+    return _driver(
+        tmp_path_factory, "int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }"
+    )
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a driver's library that knows any address as its GPU's memory; the host's where ON_HOST is set."""
+    return _driver(tmp_path_factory, (Path(__file__).parent / "standin/driver.c").read_text())
+
+
+def _driver(tmp_path_factory: pytest.TempPathFactory, source: str) -> Path:
+    # What stands in for CuPy compiles C++.
+    if not (shutil.which("gcc") and shutil.which("g++")):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C and C++ compiler")
     folder = tmp_path_factory.mktemp("driver")
-    source = folder / "cuda.c"
-    source.write_text("int cuInit(unsigned f) { return 0; } int cuDeviceGetCount(int *n) { *n = 1; return 0; }")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libcuda.so.1", source], check=True)
+    (folder / "cuda.c").write_text(source)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "libcuda.so.1", folder / "cuda.c"], check=True)
     return folder

@@ -199,15 +199,29 @@ def visible_gpus() -> int:
 
 
 def gpu_name() -> str:
-    """Return the name of the first GPU, as the driver gives it."""
+    """Return the name of the first GPU and its architecture, as the driver gives them."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
-        text = ctypes.create_string_buffer(100)
+        text, major, minor = ctypes.create_string_buffer(100), ctypes.c_int(), ctypes.c_int()
         if cuda.cuInit(0) == 0 and cuda.cuDeviceGetName(text, 100, 0) == 0:
-            return text.value.decode(errors="replace")
+            # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+            cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, 0)
+            cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, 0)
+            return f"{text.value.decode(errors='replace')} (sm_{major.value}{minor.value})"
     except (OSError, AttributeError):
         pass
     return ""
+
+
+def gpu_holds(address: int) -> bool:
+    """Tell whether the driver knows an address as memory of a GPU, not of the host."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        kind = ctypes.c_uint()
+        # CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_MEMORYTYPE_DEVICE
+        return cuda.cuPointerGetAttribute(ctypes.byref(kind), 2, ctypes.c_uint64(address)) == 0 and kind.value == 2
+    except (OSError, AttributeError):
+        return False
 
 
 def gpu_memory() -> int:

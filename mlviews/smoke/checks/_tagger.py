@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 TRACKS, FEATURES, CLASSES = 20, 8, 3
+PARTING = 2e-4  # how far the losses of a few steps in float32 may be from float64's, in parts: see torch_train.py
 
 
 def tagger(torch: Any, *, width: int = 128, layers: int = 5) -> Any:
@@ -37,3 +38,18 @@ def jets(torch: Any, count: int, *, seed: int = 4) -> tuple[Any, Any]:
     displaced = torch.rand(count, TRACKS, generator=generator) < 0.3 * flavour[:, None]
     tracks[..., 0] += 3.0 * displaced * flavour[:, None]
     return tracks, flavour
+
+
+def descend(torch: Any, model: Any, data: tuple[Any, Any], steps: int) -> Any:
+    """Return the loss of each step of plain gradient descent; Adam would divide small roundings by small gradients."""
+    weight = next(model.parameters())
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
+    x, y = data[0].to(weight.device, weight.dtype), data[1].to(weight.device)
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.detach())
+    return torch.stack(losses)

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from _protocol import Check
 
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
-"""Unit roundoff: the largest relative error of rounding a number to the type (TF32 keeps 10 bits, as float16 does)."""
-
 
 class Bench:
     """A device to work on, and what is needed to prove work done there.
@@ -36,11 +33,16 @@ class Bench:
         """Return a numpy array as a tensor on the device."""
         return self.torch.from_numpy(array).to(self.device, dtype)
 
-    def do(self, what: str, work: Callable[[], Any]) -> Any:
+    def do(self, what: str, work: Callable[[], Any], *, kernel: str = "") -> Any:
         """Do work and prove that the device did it; returns its result.
 
         On a GPU three witnesses must agree: every tensor of the result lies there, the profiler saw kernels that took
         time on it, and its allocator gave out memory. Copies to and from the GPU are no kernels.
+
+        Args:
+            what: what is done, for people.
+            work: does it.
+            kernel: what the name of one of the kernels must hold.
 
         Raises:
             WrongError: any of them says otherwise.
@@ -60,8 +62,8 @@ class Bench:
             torch.cuda.synchronize()
         _lies_on(result, "cuda", what)
         kernels, microseconds = _kernels(torch, profile)
-        if not kernels or not microseconds > 0:
-            raise WrongError(f"{what}: the profiler saw no kernel on the GPU")
+        if not any(kernel in name for name in kernels) or not microseconds > 0:
+            raise WrongError(f"{what}: the profiler saw no kernel {kernel} on the GPU".replace("  ", " "))
         if torch.cuda.memory_stats().get("allocation.all.allocated", 0) <= before:
             raise WrongError(f"{what}: the GPU's allocator gave out no memory")
         self.check.figures[f"{what}: kernels"] = len(kernels)
@@ -103,6 +105,14 @@ def benches(check: Check) -> list[Bench]:
         )
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return [Bench(check, torch, numpy, device) for device in devices]
+
+
+def types(bench: Bench) -> list[str]:
+    """Return the types of floating-point numbers to multiply; ``tf32`` is float32 whose products may be TF32."""
+    names = ["float64", "float32", "float16", "bfloat16"]
+    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
+        names.append("tf32")
+    return names
 
 
 def on_devices(found: list[Bench]) -> str:

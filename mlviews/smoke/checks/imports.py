@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from pathlib import Path
 
 from _protocol import Check, SkipCheck, run
 
@@ -13,6 +14,8 @@ def main(check: Check) -> str:
     if not check.arguments:
         raise SkipCheck("no module was named")
     warnings.simplefilter("ignore")
+    # None of the programs beside this one is to be taken for a module of the same name.
+    sys.path = [path for path in sys.path if Path(path) != Path(__file__).parent]
     failed = []
     for name in check.arguments:
         # Where Python itself ends, the last words tell at which module.

@@ -11,6 +11,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, WrongError, run
+from _rounding import UNIT
 
 HEADS, POINTS, WIDTH = 4, 1000, 32
 REAL = 700  # points of the masked cloud that are no padding
@@ -67,7 +68,7 @@ def _attend(bench: work.Bench, what: str, backend: str, inputs: list[Any]) -> An
 
 def _bound(name: str, inputs: list[Any]) -> float:
     largest = float(inputs[2].abs().max())
-    return (32 * work.UNIT["float32"] + (0 if name == "float32" else 4 * work.UNIT[name])) * largest
+    return (32 * UNIT["float32"] + (0 if name == "float32" else 4 * UNIT[name])) * largest
 
 
 def _masked(bench: work.Bench, cloud: Any) -> None:

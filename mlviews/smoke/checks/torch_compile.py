@@ -1,8 +1,8 @@
-"""torch.compile builds code that gives what eager PyTorch gives, forward and backward, and really is compiled.
+"""torch.compile builds code that gives what eager PyTorch gives, trains with it, and really is compiled.
 
-A tagger in float32 is compared with itself in float64: bound 1e-4 of the largest value, as for ONNX. Inductor's own
-counters must say that graphs were captured and no part of the model was left to Python. Needs a C++ compiler; on a GPU
-it needs Triton.
+A tagger in float32 is compared with itself in float64: bound 1e-4 of the largest value, as for ONNX; the losses of its
+first steps of training as in torch_train.py, and they must fall. Inductor's own counters must say that graphs were
+captured and no part of the model was left to Python. Needs a C++ compiler; on a GPU it needs Triton.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import _tagger
 import _torch_work as work
 from _protocol import Check, SkipCheck, run
+
+STEPS = 5
 
 
 def main(check: Check) -> str:
@@ -42,6 +44,11 @@ def _on(bench: work.Bench) -> None:
     got = bench.do("compiled tagger", lambda: outcome(compiled, torch.float32, bench.device))
     for what, left, right in zip(("logits", "gradient"), got, want):  # noqa: B905  (Python 3.9 has no strict)
         bench.within(f"compiled {what}", left, right, 1e-4 * abs(right).max())
+    trained = torch.compile(_tagger.tagger(torch).to(bench.device), fullgraph=True)
+    losses = bench.do("compiled training", lambda: _tagger.descend(torch, trained, (tracks, flavour), STEPS))
+    want_losses = work.numbers(_tagger.descend(torch, _tagger.tagger(torch).double(), (tracks, flavour), STEPS))
+    bench.within("compiled training", losses, want_losses, _tagger.PARTING * abs(want_losses))
+    bench.check.expect(losses[-1] < losses[0], f"{bench.device}: the loss of a compiled tagger does not fall")
     graphs = dynamo.utils.counters["stats"]["unique_graphs"]
     bench.check.figures[f"{bench.device} graphs"] = int(graphs)
     bench.check.expect(graphs >= 1, f"{bench.device}: nothing was compiled")

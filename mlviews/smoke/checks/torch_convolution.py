@@ -1,7 +1,7 @@
 """Convolutions forward and backward agree with float64 arithmetic of numpy on the same rounded inputs.
 
 The reference is the definition: windows of the padded image against the kernel, and its transpose for the gradient.
-Bound: as for matrix products, with K the number of products in a sum (torch_matmul.py); TF32 is switched off.
+Bound: as for matrix products, with K the number of products in a sum (_rounding.py), with TF32 and without.
 Winograd transforms, which libraries choose for 3x3, amplify rounding by up to a factor 10: they are allowed for. The
 gradient of the input is gathered from nine partial sums in the type itself, each about size / sqrt(K): 4 u of those.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
+from _rounding import UNIT
 
 BATCH, IN, OUT, SIDE, KERNEL = 4, 8, 16, 24, 3
 WINOGRAD = 10
@@ -20,18 +21,18 @@ WINOGRAD = 10
 def main(check: Check) -> str:
     found = work.benches(check)
     for bench in found:
-        bench.torch.backends.cudnn.allow_tf32 = False
         generator = bench.numpy.random.default_rng(4)
         image = generator.standard_normal((BATCH, IN, SIDE, SIDE))
         kernel = generator.standard_normal((OUT, IN, KERNEL, KERNEL))
-        for name in ("float64", "float32", "float16", "bfloat16"):
+        for name in work.types(bench):
             _one(bench, name, image, kernel)
     return f"float64, float32, float16 and bfloat16 agree with float64 {work.on_devices(found)}"
 
 
 def _one(bench: work.Bench, name: str, image: Any, kernel: Any) -> None:
     torch, numpy = bench.torch, bench.numpy
-    dtype = getattr(torch, name)
+    torch.backends.cudnn.allow_tf32 = name == "tf32"
+    dtype = torch.float32 if name == "tf32" else getattr(torch, name)
     x, k = bench.put(image, dtype).requires_grad_(), bench.put(kernel, dtype).requires_grad_()
 
     def forward_and_backward() -> tuple[Any, Any, Any, Any]:
@@ -69,7 +70,8 @@ def _want(numpy: Any, name: str, image: Any, kernel: Any) -> tuple[Any, Any]:
 def _bound(numpy: Any, name: str, want: Any, size: Any, products: int) -> Any:
     accumulator = "float64" if name == "float64" else "float32"
     partial = numpy.abs(want) + size / products**0.5
-    return WINOGRAD * 8 * products**0.5 * work.UNIT[accumulator] * size + 4 * work.UNIT[name] * partial
+    bound = WINOGRAD * 8 * products**0.5 * UNIT[accumulator] * size + 4 * UNIT[name] * partial
+    return bound + WINOGRAD * 4 * UNIT["tf32"] * size if name == "tf32" else bound
 
 
 if __name__ == "__main__":

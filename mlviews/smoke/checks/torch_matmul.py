@@ -1,9 +1,7 @@
 """Matrix products in every type agree with float64 arithmetic of numpy on the same rounded inputs.
 
-Bound, element by element: the rounding of the sum, 8 sqrt(K) u (|A||B|) with the accumulator's unit roundoff u (a
-random walk of K roundings: Higham and Mary, SIAM J. Sci. Comput. 41, 2019), and two roundings of the result to its own
-type. TF32 also rounds both inputs, 2 u of TF32 each. int8 products summed in int32 are exact. float32 with TF32
-switched off must keep within the bound of true float32, which TF32 does not.
+Bounds: see _rounding.py. int8 products summed in int32 are exact. float32 with TF32 switched off must keep within the
+bound of true float32, which TF32 does not.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
+from _rounding import product
 
 ROWS, INNER, COLUMNS = 192, 512, 256
 
@@ -23,21 +22,14 @@ def main(check: Check) -> str:
         scale = 4 if check.full else 1
         a = generator.standard_normal((ROWS * scale, INNER))
         b = generator.standard_normal((INNER, COLUMNS * scale))
-        for name in _types(bench):
+        for name in work.types(bench):
             _floats(bench, name, a, b)
         _int8(bench)
     return f"float64, float32, float16, bfloat16 and int8 agree with float64 {work.on_devices(found)}"
 
 
-def _types(bench: work.Bench) -> list[str]:
-    names = ["float64", "float32", "float16", "bfloat16"]
-    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
-        names.append("tf32")
-    return names
-
-
 def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
-    torch, numpy = bench.torch, bench.numpy
+    torch = bench.torch
     settings = torch.backends.cuda.matmul
     settings.allow_fp16_reduced_precision_reduction = settings.allow_bf16_reduced_precision_reduction = False
     settings.allow_tf32 = name == "tf32"
@@ -45,15 +37,7 @@ def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     x, y = bench.put(a, dtype), bench.put(b, dtype)
     got = bench.do(name, lambda: x @ y)
     bench.check.expect(got.dtype == dtype, f"{name}: the result is {got.dtype}")
-    x64, y64 = work.numbers(x), work.numbers(y)
-    want, size = x64 @ y64, numpy.abs(x64) @ numpy.abs(y64)
-    accumulator = "float64" if name == "float64" else "float32"
-    result = "float32" if name == "tf32" else name
-    bound = 8 * INNER**0.5 * work.UNIT[accumulator] * size + 2 * work.UNIT[result] * numpy.abs(want)
-    if name == "tf32":
-        bound += 4 * work.UNIT["tf32"] * size
-    elif name == "float64":
-        bound *= 2  # numpy's own rounding
+    want, bound = product(bench.numpy, name, work.numbers(x), work.numbers(y))
     bench.within(name, got, want, bound)
     settings.allow_tf32 = False
 

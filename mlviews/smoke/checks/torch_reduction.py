@@ -12,6 +12,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
+from _rounding import UNIT
 
 
 def main(check: Check) -> str:
@@ -31,13 +32,13 @@ def _sums(bench: work.Bench, name: str, data: Any) -> None:
     total, mean, square = bench.do(name, lambda: (x.sum(), x.mean(), (x * x).float().mean()))
     x64 = work.numbers(x)
     want, size, count = math.fsum(x64), math.fsum(abs(x64)), x64.size
-    accumulator = work.UNIT["float64" if name == "float64" else "float32"]
+    accumulator = UNIT["float64" if name == "float64" else "float32"]
     rounding = 4 * math.log2(count) * accumulator * size
-    unit = work.UNIT[name]
+    unit = UNIT[name]
     bench.within(f"{name} sum", total, want, rounding + 2 * unit * abs(want))
     bench.within(f"{name} mean", mean, want / count, (rounding + 2 * unit * abs(want)) / count)
     mean_square = math.fsum(x64 * x64) / count
-    bound = (unit + 4 * math.log2(count) * work.UNIT["float32"]) * mean_square
+    bound = (unit + 4 * math.log2(count) * UNIT["float32"]) * mean_square
     bench.within(f"{name} mean square", square, mean_square, bound)
 
 
@@ -65,7 +66,7 @@ def _softmax(bench: work.Bench, data: Any) -> None:
     powers = numpy.exp(wide - wide.max(axis=1, keepdims=True))
     want = powers / powers.sum(axis=1, keepdims=True)
     # exp turns the rounding of its argument, up to 400, into a relative error of 400 u; 16 u for exp, sum and division.
-    bench.within("softmax", got, want, (400 + 16) * work.UNIT["float32"] * want + 1e-37)
+    bench.within("softmax", got, want, (400 + 16) * UNIT["float32"] * want + 1e-37)
 
 
 if __name__ == "__main__":

@@ -16,22 +16,22 @@ import _torch_work as work
 from _protocol import Check, run
 
 STEPS, LEARN = 3, 14
-PARTING = 2e-4
 TARGET = 0.5 * math.log(_tagger.CLASSES)
 
 
 def main(check: Check) -> str:
     found = work.benches(check)
+    torch = found[0].torch
+    batch = 128 if check.full else 16
+    data = _tagger.jets(torch, batch * 4)
+    parameters = sum(p.numel() for p in _tagger.tagger(torch).parameters())
+    check.figures["parameters"] = parameters
+    first = data[0][:batch], data[1][:batch]
+    want = work.numbers(_tagger.descend(torch, _tagger.tagger(torch).double(), first, STEPS))
     for bench in found:
-        torch = bench.torch
-        batch = 128 if check.full else 16
-        data = _tagger.jets(torch, batch * 4)
-        parameters = sum(p.numel() for p in _tagger.tagger(torch).parameters())
-        check.figures["parameters"] = parameters
-        first = data[0][:batch], data[1][:batch]
-        want = work.numbers(_descend(torch, "cpu", torch.float64, first))
-        got = bench.do("first losses", lambda: _descend(torch, bench.device, torch.float32, first))  # noqa: B023
-        bench.within("first losses", got, want, PARTING * abs(want))
+        model = _tagger.tagger(torch).to(bench.device)
+        got = bench.do("first losses", lambda: _tagger.descend(torch, model, first, STEPS))  # noqa: B023
+        bench.within("first losses", got, want, _tagger.PARTING * abs(want))
         for precision in ("float32", "bfloat16", "float16")[: 2 if bench.device == "cpu" else 3]:
             _must_learn(bench, precision, data, batch)
     return f"{parameters} parameters learn in float32 and mixed precision {work.on_devices(found)}"
@@ -43,21 +43,6 @@ def _must_learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch:
     label = f"{bench.device} {precision} training"
     bench.check.figures[f"{label}: loss"] = round(last, 4)
     bench.check.expect(last < TARGET, f"{label}: the loss is {last:.3f} after {LEARN} steps, not below {TARGET:.3f}")
-
-
-def _descend(torch: Any, device: str, dtype: Any, data: tuple[Any, Any]) -> Any:
-    """Return the loss of each step of plain gradient descent; Adam would divide small roundings by small gradients."""
-    model = _tagger.tagger(torch).to(device, dtype)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.01)
-    x, y = data[0].to(device, dtype), data[1].to(device)
-    losses = []
-    for _ in range(STEPS):
-        optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), y)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
-    return torch.stack(losses)
 
 
 def _learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch: int) -> Any:

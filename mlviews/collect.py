@@ -1,0 +1,249 @@
+"""Freeing what nobody needs: releases that may go, debris, and packages in the cache that no release has.
+
+Views are locked one after another and never together with the cache, so that no two processes wait for each other. A
+view that is being built is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from mlviews import history, usage
+from mlviews.debris import cache_debris, view_debris
+from mlviews.files import delete_tree, remove_file
+from mlviews.locks import HeldError, announce, held_by, hold
+from mlviews.removal import finish, is_unfinished, remove
+from mlviews.retention import Standing, kept
+from mlviews.store import LOCK
+from mlviews.tree import is_folder, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from mlviews.progress import Progress
+    from mlviews.store import Store
+
+__all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What stays besides defaults, pinned releases and those in progress.
+
+    Attributes:
+        keep: how many of a view's newest releases.
+        within: how long what was the default.
+    """
+
+    keep: int
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """What becomes of one view.
+
+    Attributes:
+        kept: releases that stay, each with the reason.
+        removed: releases that go.
+        unfinished: releases that were removed, and hold something still.
+        debris: folders and files that are left of dead processes.
+        busy: who is at work on the view, if somebody is: nothing is done then.
+    """
+
+    view: str
+    kept: dict[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    debris: tuple[Path, ...] = ()
+    busy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was freed, or would be.
+
+    Attributes:
+        views: what became of each.
+        cache: packages that no release has, by the names of their folders.
+        debris: what was left in the cache.
+        bytes: what is free then; of what has several names, only what loses all of them.
+    """
+
+    views: tuple[ViewPlan, ...]
+    cache: tuple[str, ...]
+    debris: tuple[Path, ...]
+    bytes: int
+
+
+def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Collected:
+    """Say what `collect` would do now, and change nothing.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    plans = tuple(_plan_if_free(store, view, rule) for view in views)
+    going = {(plan.view, name) for plan in plans for name in plan.removed}
+    unused = _unused(store, cache, going)
+    tally = _Tally()
+    for plan in plans:
+        for name in plan.removed:
+            for platform in store.entry(plan.view, name).platforms:
+                tally.add_release(store.platform_folder(plan.view, name, platform))
+        tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
+        tally.add(plan.debris)
+    debris = cache_debris(cache)
+    tally.add([cache / "pkgs" / name for name in unused])
+    tally.add(debris)
+    return Collected(plans, unused, debris, tally.freed)
+
+
+def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, progress: Progress) -> Collected:
+    """Free what nobody needs.
+
+    Raises:
+        FailedError: something cannot be deleted; what is gone by then stays so, and the next call goes on.
+    """
+    freed = 0
+    plans = []
+    with progress("Removing", total=len(views)) as advance:
+        for view in views:
+            plan, bytes_ = _collect_view(store, view, rule)
+            plans.append(plan)
+            freed += bytes_
+            advance()
+    if not (cache / "pkgs").is_dir():
+        return Collected(tuple(plans), (), (), freed)
+    with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
+        unused, debris = _unused(store, cache, set()), cache_debris(cache)
+        freed += sum(_delete(cache / "pkgs" / name) for name in unused)
+        freed += sum(map(_delete, debris))
+    return Collected(tuple(plans), unused, debris, freed)
+
+
+def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
+    try:
+        with store.view_lock(view, waiting=None):
+            plan = _plan(store, view, rule)
+            now = datetime.now(timezone.utc)
+            freed = sum(remove(store, view, name, now) for name in plan.removed)
+            freed += sum(finish(store, view, name) for name in plan.unfinished)
+            return plan, freed + sum(map(_delete, plan.debris))
+    except HeldError as held:
+        return ViewPlan(view, busy=held.holder), 0
+
+
+def _plan_if_free(store: Store, view: str, rule: Rule) -> ViewPlan:
+    holder = held_by(store.view_folder(view) / LOCK)
+    return ViewPlan(view, busy=holder) if holder else _plan(store, view, rule)
+
+
+def _plan(store: Store, view: str, rule: Rule) -> ViewPlan:
+    default, unpublished = store.default(view), store.unpublished(view)
+    left = history.left(history.read(store.view_folder(view)))
+    standings = [
+        Standing(
+            name=entry.name,
+            default=entry.name == default,
+            pinned=store.is_pinned(view, entry.name),
+            in_progress=entry.name == unpublished,
+            left=left.get(entry.name),
+        )
+        for entry in store.releases(view)
+    ]
+    stays = kept(standings, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
+    return ViewPlan(
+        view,
+        kept=stays,
+        removed=tuple(release.name for release in standings if release.name not in stays),
+        unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
+        debris=view_debris(store, view),
+    )
+
+
+def _unused(store: Store, cache: Path, going: set[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the packages in the cache that no release has, by the names of their folders."""
+    used = {
+        f"{package.name}-{package.version}-{package.build}"
+        for view in store.views()
+        for entry in store.releases(view)
+        if (view, entry.name) not in going
+        for release in entry.platforms.values()
+        for package in release.packages
+    }
+    try:
+        names = {path.name.removesuffix(".lock") for path in (cache / "pkgs").iterdir()}
+    except OSError:
+        return ()
+    return tuple(sorted(name for name in names - used if not name.startswith(".") and name))
+
+
+def _delete(path: Path) -> int:
+    """Delete a file or a folder, and of a package in the cache the lock that rattler keeps beside it."""
+    freed = 0
+    if path.is_dir() and not path.is_symlink():
+        freed = delete_tree(path)
+    else:
+        with suppress(OSError):
+            freed = path.lstat().st_size if path.lstat().st_nlink == 1 else 0
+        remove_file(path)
+    if path.parent.name == "pkgs":
+        remove_file(path.with_name(f"{path.name}.lock"))
+    return freed
+
+
+class _Tally:
+    """Counts the bytes that are free when all that was added is gone: what has another name elsewhere is not."""
+
+    def __init__(self) -> None:
+        self._own = 0
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._links: dict[tuple[int, int], int] = {}
+        self._bytes: dict[tuple[int, int], int] = {}
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Add files and folders with all below them."""
+        for path in paths:
+            with suppress(OSError):
+                status = path.lstat()
+                if not is_folder(status):
+                    self._file(status)
+                    continue
+                for _, inner in walk(path):
+                    if not is_folder(inner):
+                        self._file(inner)
+
+    def add_release(self, prefix: Path) -> None:
+        """Add one platform of a release, by what was measured of it: of each package one file is looked at."""
+        measured = usage.read(prefix)
+        self._own += measured.own
+        for package in measured.linked.values():
+            try:
+                status = os.lstat(prefix / package.file)
+            except OSError:
+                continue
+            self._file(status)
+            if status.st_nlink > 1:
+                self._bytes[status.st_dev, status.st_ino] = package.bytes
+            else:
+                self._own += package.bytes - status.st_size
+
+    @property
+    def freed(self) -> int:
+        """All bytes of which no name is left."""
+        return self._own + sum(self._bytes[key] for key, seen in self._seen.items() if seen >= self._links[key])
+
+    def _file(self, status: os.stat_result) -> None:
+        if status.st_nlink == 1:
+            self._own += status.st_size
+            return
+        key = (status.st_dev, status.st_ino)
+        self._seen[key] += 1
+        self._links[key] = status.st_nlink
+        self._bytes.setdefault(key, status.st_size)

@@ -1,0 +1,77 @@
+"""What processes that died have left behind: nothing of it is a release, and nobody waits for it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from mlviews.gone import is_gone
+from mlviews.store import KEPT, RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from mlviews.store import Store
+
+__all__ = ["cache_debris", "view_debris"]
+
+# In folders of modules these hidden names are read by module systems.
+_MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
+_AGE = 86_400
+"""Seconds after which a temporary file that no lock covers is nobody's any more."""
+
+
+def view_debris(store: Store, view: str) -> tuple[Path, ...]:
+    """Return what is left of interrupted work on a view. Only who holds the view's lock knows that it is that.
+
+    A release whose ``release.json`` cannot be read is debris too, unless it is the default or pinned.
+    """
+    folder = store.view_folder(view)
+    found = [path for path in _hidden(folder) if path.name not in KEPT]
+    modules: set[str] = set()
+    for name in store.folders(view):
+        entry = store.entry(view, name)
+        modules |= {release.module for release in entry.platforms.values()}
+        if is_gone(folder, name):
+            continue
+        if entry.platforms or store.default(view) == name or store.is_pinned(view, name):
+            found += _in_release(folder / name, lost=bool(entry.platforms))
+        else:
+            found.append(folder / name)
+    for module in sorted(modules):
+        found += [path for path in _hidden(store.root / "modulefiles" / module) if path.name not in _MODULE_NAMES]
+    found += _hidden(store.root / "kernels" / view)
+    found += _aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
+    return tuple(found)
+
+
+def cache_debris(cache: Path) -> tuple[Path, ...]:
+    """Return what is left of interrupted work in the cache. Only who has the cache alone knows that it is that."""
+    known = {".lock", ".cache.lock"}
+    found = [path for path in _hidden(cache / "pkgs") if path.name not in known]
+    return (*found, *_aged(path for path in _hidden(cache) if path.name not in known))
+
+
+def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            yield from _aged([path])
+        elif lost and path.is_dir() and not path.is_symlink() and not (path / RECORD).exists():
+            yield path  # a platform that was being added
+
+
+def _hidden(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _aged(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        try:
+            if time.time() - path.lstat().st_mtime > _AGE:
+                yield path
+        except OSError:
+            continue

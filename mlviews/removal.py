@@ -1,0 +1,123 @@
+"""Taking a release away so that a kill at any moment leaves nothing half there, and so that those who ask are told."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlviews.errors import RefusedError
+from mlviews.faces import write_gone_faces
+from mlviews.files import delete_tree, remove_file, write_atomically
+from mlviews.gone import NOTE, is_gone
+from mlviews.render.gone import render_gone
+from mlviews.store import RECORD
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.store import Store
+
+__all__ = ["Removed", "finish", "is_unfinished", "remove", "removed"]
+
+_LEFT = frozenset({"launch", "setup.sh"})
+"""What stays of a platform's folder, to tell who still uses it: kernels and batch scripts hold their paths."""
+
+
+class Removed(BaseModel):
+    """What is remembered of a release that was removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view: str
+    release: str
+    lock_digest: str
+    removed: datetime
+    default: str | None
+
+
+def remove(store: Store, view: str, release: str, now: datetime) -> int:
+    """Remove a release, under its view's lock; return the bytes that are free then.
+
+    First it is noted as removed, which is the moment when it is no release any more. All that follows is repeated by
+    `finish` if it does not come to its end.
+
+    Raises:
+        RefusedError: it is the default or pinned, or there is no such release.
+        FailedError: something cannot be written or deleted.
+    """
+    entry = store.existing(view, release)
+    default = store.default(view)
+    if release == default:
+        raise RefusedError(
+            "release-default",
+            f"release {release} is the default of {view}",
+            f"Make another one the default first: `mlviews rollback {view}` or `mlviews promote {view}/RELEASE`.",
+        )
+    if store.is_pinned(view, release):
+        raise RefusedError(
+            "release-pinned",
+            f"release {release} of {view} is pinned",
+            f"`mlviews pin {view}/{release} --undo` ends that.",
+        )
+    note = Removed(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
+    write_atomically(store.view_folder(view) / release / NOTE, note.model_dump_json(indent=2) + "\n")
+    return finish(store, view, release)
+
+
+def removed(store: Store, view: str) -> tuple[Removed, ...]:
+    """Return what is remembered of a view's removed releases, oldest first."""
+    found = []
+    for name in store.folders(view):
+        try:
+            found.append(Removed.model_validate_json((store.view_folder(view) / name / NOTE).read_bytes()))
+        except (OSError, ValidationError):
+            continue
+    return tuple(found)
+
+
+def is_unfinished(store: Store, view: str, release: str) -> bool:
+    """Tell whether a removed release still holds something to delete."""
+    folder = store.view_folder(view) / release
+    return is_gone(store.view_folder(view), release) and any(
+        {path.name for path in item.iterdir()} - _LEFT if item.is_dir() else item.name != NOTE
+        for item in folder.iterdir()
+    )
+
+
+def finish(store: Store, view: str, release: str) -> int:
+    """Delete what is left of a removed release; return the bytes that are free then.
+
+    Raises:
+        FailedError: something cannot be written or deleted.
+    """
+    folder = store.view_folder(view) / release
+    if (entry := store.entry(view, release)).platforms:
+        write_gone_faces(store, view, entry)
+    platforms = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    freed = 0
+    for platform in platforms:
+        freed += _size(platform / RECORD)
+        remove_file(platform / RECORD)
+    for platform in platforms:
+        freed += _leave_word(store, platform)
+        freed += delete_tree(platform, keep=_LEFT)
+    return freed + delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
+
+
+def _leave_word(store: Store, platform: Path) -> int:
+    """Put a word on what happened where programs and people look for the release; return what that frees."""
+    release, view = platform.parent, platform.parents[1]
+    text = render_gone(view.name, release.name, str(store.baked(view / "default")))
+    before = sum(_size(platform / name) for name in _LEFT)
+    for name in _LEFT:
+        write_atomically(platform / name, text, executable=name == "launch")
+    return before - sum(_size(platform / name) for name in _LEFT)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

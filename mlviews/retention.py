@@ -1,0 +1,58 @@
+"""Which releases stay: a pure rule, so that nothing on a disk can bend it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+__all__ = ["DAYS", "KEEP", "Standing", "kept"]
+
+KEEP = 3
+DAYS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the rule needs to know of a release.
+
+    Attributes:
+        default: whether it is the view's default.
+        pinned: whether people said that it stays.
+        in_progress: whether a build has recorded it, and is not done with it.
+        left: when it stopped being the default, if it ever was.
+    """
+
+    name: str
+    default: bool = False
+    pinned: bool = False
+    in_progress: bool = False
+    left: datetime | None = None
+
+
+def kept(releases: Sequence[Standing], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
+    """Return the releases that stay, each with the reason.
+
+    Args:
+        releases: of one view, oldest first.
+        keep: how many of the newest stay.
+        within: how long a release stays after it stopped being the default.
+        now: the moment to count back from. What stopped being the default after it, by a clock that was wrong, stays.
+    """
+    newest = {release.name for release in releases[max(0, len(releases) - keep) :]}
+    reasons = {}
+    for release in releases:
+        if release.default:
+            reasons[release.name] = "default"
+        elif release.pinned:
+            reasons[release.name] = "pinned"
+        elif release.in_progress:
+            reasons[release.name] = "in progress"
+        elif release.name in newest:
+            reasons[release.name] = f"among the last {keep}"
+        elif release.left is not None and now - release.left < within:
+            reasons[release.name] = f"the default until {release.left:%Y-%m-%d}"
+    return reasons

@@ -1,0 +1,141 @@
+"""Locks: they keep others out, tell who holds them, die with their process, and are found out where they fail."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlviews.errors import FailedError
+from mlviews.locks import HeldError, held_by, hold
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ME = f"process {os.getpid()} on {socket.gethostname()}"
+HOLD = """
+import sys, pathlib
+from mlviews.locks import hold
+with hold(pathlib.Path(sys.argv[1]), waiting=None, shared=len(sys.argv) > 2):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def other(path: Path, *shared: str) -> subprocess.Popen[str]:
+    """Hold a lock in another process."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path), *shared], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_who_does_not_wait_is_told_who_holds_it(tmp_path):
+    process = other(tmp_path / ".lock")
+
+    with pytest.raises(HeldError, match=f"process {process.pid} on") as caught, hold(tmp_path / ".lock", waiting=None):
+        pass
+    assert caught.value.exit_code == 1
+    assert held_by(tmp_path / ".lock") == caught.value.holder
+    process.communicate()
+    assert held_by(tmp_path / ".lock") is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_it_dies_with_its_process(tmp_path, number):
+    process = other(tmp_path / ".lock")
+    process.send_signal(number)
+    process.communicate()
+
+    with hold(tmp_path / ".lock", waiting=pytest.fail):
+        pass
+
+
+def test_those_who_share_it_let_each_other_in_and_are_all_named(tmp_path):
+    path = tmp_path / ".lock"
+    others = [other(path, "shared"), other(path, "shared")]
+    told: list[str] = []
+    alone = threading.Event()
+
+    def wait() -> None:
+        with hold(path, waiting=told.append):
+            alone.set()
+
+    with hold(path, waiting=pytest.fail, shared=True):
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        assert not alone.wait(0.2)
+    for process in others:
+        assert not alone.is_set()
+        process.communicate()
+    waiter.join(5)
+
+    assert alone.is_set()
+    assert [line.split()[1] for line in told[0].split(" and ")] == [*(str(p.pid) for p in others), str(os.getpid())]
+    with hold(path, waiting=pytest.fail):
+        assert path.read_text() == f"{ME}\n"  # those before are forgotten
+
+
+def test_a_lock_whose_folder_was_deleted_is_no_lock(tmp_path):
+    path = tmp_path / "cache" / ".lock"
+    told: list[str] = []
+    entered = threading.Event()
+
+    def second() -> None:
+        with hold(path, waiting=told.append):
+            entered.set()
+
+    with hold(path, waiting=pytest.fail):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        while not told:
+            pass
+        path.unlink()
+        path.parent.rmdir()
+    waiter.join(5)
+
+    assert entered.is_set()
+    assert path.read_text() == f"{ME}\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch, number):
+    def refuses(file: object, kind: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    with pytest.raises(FailedError, match=os.strerror(number)) as caught, hold(tmp_path / ".lock", waiting=None):
+        pass
+
+    assert (caught.value.code, "--root" in caught.value.hint) == ("locks-missing", True)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_file_system_that_grants_every_lock_is_found_out(tmp_path, monkeypatch, shared):
+    monkeypatch.setattr(fcntl, "flock", lambda file, kind: None)
+
+    with (
+        pytest.raises(FailedError, match="granted twice") as caught,
+        hold(tmp_path / ".lock", waiting=None, shared=shared),
+    ):
+        pass
+
+    assert caught.value.code == "locks-missing"
+
+
+@pytest.mark.parametrize("content", ["", "\n", "process 0 on \n", "process 4194305 on HOST\n", "process x\n", "\0"])
+def test_what_a_dead_holder_left_names_nobody(tmp_path, content):
+    path = tmp_path / ".lock"
+    path.write_text(content.replace("HOST", socket.gethostname()))
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert held_by(path) in {"another process", "process 0 on "}

@@ -1,0 +1,251 @@
+"""What people do with releases: promote, roll back, pin, remove; and what is left of those that are gone."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlviews.hardware import host_platform
+
+
+@pytest.fixture
+def three(builder: Any) -> Any:
+    """A view with three releases; the last one is the default."""
+    builder.made = []
+    for packages in (("greet",), ("greet", "plain"), ("greet", "native")):
+        builder.recipes.recipe("demo", "python", *packages)
+        assert builder("lock", "demo").code == 0
+        builder.made.append(builder("build", "demo", "--json").data["release"])
+    return builder
+
+
+@pytest.fixture
+def builder(builder: Any) -> Any:
+    class Builder:
+        made: list[str]
+
+        def __call__(self, *arguments: str | Path) -> Any:
+            return builder(*arguments)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(builder, name)
+
+    return Builder()
+
+
+def default(builder: Any) -> str:
+    return (builder.root / "envs/demo/default").readlink().name
+
+
+def test_promote_changes_what_a_plain_start_gives(three):
+    first, _, last = three.made
+
+    promoted = three("promote", f"demo/{first}", "--json")
+
+    assert (promoted.code, promoted.data) == (0, {"view": "demo", "release": first, "before": last})
+    assert three.process("run", "demo", "--", "greet").out == f"hello from {three.root}/envs/demo/{first}/linux-64\n"
+    kernel = json.loads((three.root / "kernels/demo/kernel.json").read_text())
+    assert kernel["metadata"]["mlviews"]["release"] == first
+    assert f'"{first}"' in (three.root / "modulefiles/atlasml/demo/.version").read_text()
+
+
+def test_rollback_goes_back_step_by_step_and_never_to_what_was_left(three):
+    first, second, last = three.made
+
+    assert three("rollback", "demo", "--json").data == {"view": "demo", "release": second, "before": last}
+    assert "again" in three("rollback", "demo").out
+    assert default(three) == first
+    refused = three("rollback", "demo", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["release-missing"])
+    assert default(three) == first
+    three("promote", f"demo/{last}")
+    assert three("rollback", "demo", "--json").data["release"] == first
+
+
+def test_rollback_leaves_out_what_was_removed(three):
+    first, second, _ = three.made
+    assert three("remove", f"demo/{second}").code == 0
+
+    assert three("rollback", "demo", "--json").data["release"] == first
+
+
+@pytest.mark.parametrize("verb", ["promote", "pin", "remove"])
+@pytest.mark.parametrize("name", ["demo/2020.01.01", "demo/..", "demo/default", "demo/2020.01.01/linux-64", "no/x"])
+def test_what_is_no_release_is_refused(three, verb, name):
+    refused = three(verb, name, "--json")
+
+    assert (refused.code, refused.codes) == (1, ["release-missing"])
+    assert not (three.root / "envs/no").exists()
+
+
+@pytest.mark.parametrize("verb", ["promote", "pin", "remove"])
+@pytest.mark.parametrize("name", ["demo", "demo/", "/2020.01.01", ""])
+def test_what_names_no_release_is_wrong_usage(builder, verb, name):
+    assert builder(verb, name, "--json").codes == ["usage"]
+
+
+def test_the_default_and_what_is_pinned_are_never_removed(three):
+    first, _, last = three.made
+    assert three("remove", f"demo/{last}", "--json").codes == ["release-default"]
+    assert three("pin", f"demo/{first}").code == 0
+
+    refused = three("remove", f"demo/{first}", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["release-pinned"])
+    lines = {line["release"]: line for line in three("releases", "demo", "--json").data["releases"]}
+    assert [lines[name]["pinned"] for name in three.made] == [True, False, False]
+    assert three("pin", f"demo/{first}", "--undo").code == 0
+    assert three("remove", f"demo/{first}").code == 0
+
+
+def test_remove_says_what_it_frees_and_frees_it(three):
+    first = three.made[0]
+    folder = three.root / "envs/demo" / first
+
+    def alone() -> int:
+        files = [path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+        return sum(status.st_size for status in files if status.st_nlink == 1)
+
+    before = alone()
+    shared = [line["shared"] for line in three("releases", "demo", "--json").data["releases"]]
+    removed = three("remove", f"demo/{first}", "--json")
+
+    assert removed.code == 0
+    assert removed.data["bytes"] == before - alone() + (folder / "removed.json").stat().st_size
+    assert removed.data["bytes"] > 2000
+    assert all(count > 0 for count in shared)
+    listed = three("releases", "demo", "--json").data
+    assert [line["release"] for line in listed["releases"]] == three.made[1:]
+    assert [line["release"] for line in listed["removed"]] == [first]
+    assert f"removed: {first}" in three("releases", "demo").out
+
+
+def test_the_name_of_a_removed_release_is_never_given_again(three):
+    first, _, last = three.made
+    three("promote", f"demo/{first}")
+    assert three("remove", f"demo/{last}").code == 0
+
+    built = three("build", "demo", "--json").data
+
+    assert built["status"] == "new"
+    assert built["release"] == f"{first}.4"
+
+
+def test_who_asks_for_a_removed_release_is_told_what_there_is_instead(three):
+    first, _, last = three.made
+    prefix = three.root / "envs/demo" / first / host_platform()
+    kernel = [prefix / "launch", "python", "-m", "ipykernel_launcher"]
+    three("remove", f"demo/{first}")
+
+    for command in (kernel, ["sh", "-c", f". {prefix}/setup.sh"], ["bash", "-c", f"source {prefix}/setup.sh || exit"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (127, "")
+        assert f"release {first} of demo was removed; the default is {last}, in {three.root}/envs/demo" in done.stderr
+    refused = three("run", f"demo/{first}", "--json", "--", "python")
+    assert refused.code == 1
+    for arguments in (("promote", f"demo/{first}"), ("diff", "demo", "--from", first)):
+        said = three(*arguments, "--json").json["errors"]
+        assert [error["code"] for error in said] == ["release-removed"]
+        assert f"release {first} of demo was removed on 20" in said[0]["message"]
+        assert last in said[0]["hint"]
+    three("rollback", "demo")
+    done = subprocess.run([prefix / "launch", "x"], capture_output=True, text=True, check=False)
+    assert f"the default is {three.made[1]}," in done.stderr
+
+
+def test_the_module_of_a_removed_release_says_so_and_loads_nothing(three, lmod):
+    first, _, last = three.made
+    use = f"module use {shlex.quote(str(three.root / 'modulefiles'))}"
+    modules = three.root / "modulefiles/atlasml/demo"
+    whole = (modules / f"{first}.lua").read_text()
+    three("remove", f"demo/{first}")
+
+    said = lmod(f"{use}; module load atlasml/demo/{first}; echo release=$MLVIEWS_RELEASE")
+
+    told = " ".join(said.split())
+    assert f"release {first} of demo was removed; atlasml/demo loads the default, {last} by then" in told
+    assert said.endswith("release=\n")
+    assert lmod(f"{use}; module load atlasml/demo; echo $MLVIEWS_RELEASE") == f"{last}\n"
+    # Who had it loaded when it went can still unload it.
+    gone = (modules / f"{first}.lua").read_text()
+    (modules / f"{first}.lua").write_text(whole.replace("not isDir", "false and not isDir"))
+    (three.root / "gone").write_text(gone)
+    swap = f"cp {three.root}/gone {modules}/{first}.lua"
+    left = lmod(f"{use}; module load atlasml/demo/{first} && {swap} && module purge; echo $PATH $MLVIEWS_RELEASE")
+    assert left == "/usr/bin:/bin\n"
+
+
+@pytest.fixture
+def lmod(tmp_path: Path, require: Any) -> Any:
+    init = Path("/usr/share/lmod/lmod/init/bash")
+    if not init.exists():
+        require("lmod")
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["env", "-i", f"HOME={tmp_path}", "PATH=/usr/bin:/bin", "bash", "-c", f". {init}; {line}"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stderr + done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("at", ["write_gone_faces", "remove_file", "_leave_word", "delete_tree"])
+def test_a_removal_that_is_killed_is_one_and_is_finished(three, monkeypatch, at):
+    from mlviews.removal import finish, is_unfinished
+    from mlviews.store import Store
+
+    first = three.made[0]
+    store = Store(three.root, three.root)
+    with monkeypatch.context() as patched:
+
+        def interrupt(*arguments: object, **keys: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(f"mlviews.removal.{at}", interrupt)
+        assert three("remove", f"demo/{first}").code == 130
+
+    assert [line["release"] for line in three("releases", "demo", "--json").data["releases"]] == three.made[1:]
+    assert three("remove", f"demo/{first}", "--json").codes == ["release-removed"]
+    assert is_unfinished(store, "demo", first)
+    finish(store, "demo", first)
+    assert not is_unfinished(store, "demo", first)
+    assert {path.name for path in (store.view_folder("demo") / first).rglob("*")} == {
+        "removed.json", host_platform(), "launch", "setup.sh"
+    }  # fmt: skip
+    assert "was removed" in (three.root / f"modulefiles/atlasml/demo/{first}.lua").read_text()
+
+
+def test_a_view_that_shares_its_packages_costs_little_more(builder, shelf):
+    noise = bytes(range(256)) * 4000
+    shelf.add("bulk", files={f"share/bulk/{n}": noise + bytes([n]) for n in range(20)})
+    for view in ("one", "two"):
+        builder.recipes.recipe(view, "python", "greet", "bulk", summary=view)
+        assert builder("build", view).code == 0
+
+    lines = [builder("releases", view, "--json").data["releases"][0] for view in ("one", "two")]
+
+    for line in lines:
+        assert (line["bytes"] - line["shared"]) / line["bytes"] < 0.05
+    assert lines[0]["passed"] == ["imports", "pip-check"]
+    assert lines[0]["failed"] == []
+
+
+def test_releases_complete_in_the_shell(three, monkeypatch):
+    monkeypatch.setenv("COMP_WORDS", f"mlviews promote demo/{three.made[0][:4]}")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    monkeypatch.setenv("_MLVIEWS_COMPLETE", "bash_complete")
+
+    said = three.process()
+    monkeypatch.setenv("COMP_WORDS", "mlviews run de")
+    views = three.process()
+
+    assert [line.partition(",")[2] for line in said.out.splitlines()] == [f"demo/{name}" for name in three.made]
+    assert views.out == "plain,demo/\n"

@@ -1,0 +1,304 @@
+"""verify finds every change, and repair takes each back without touching what shares the bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlviews.hardware import host_platform
+from mlviews.verify import Fault, verify
+
+SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
+MODULE = "lib/python{minor}/site-packages/greet.py"
+KINDS = (
+    ("share/plain/data", "share/oldstyle/data", "share/native/data", "pyvenv.cfg"),  # shared with the cache
+    ("bin/native",),  # the prefix written into text
+    ("lib/libnative.so",),  # and into a binary
+    ("bin/greet",),  # made when it was installed
+    (MODULE,),
+    ("conda-meta/*.json",),
+    ("conda-meta/frozen",),
+    ("files.json",),
+    ("release.json",),
+    ("setup.sh", "launch", "conda-lock.yml"),
+)
+
+
+@pytest.fixture
+def demo(builder: Any) -> Any:
+    builder.recipes.recipe("demo", "python", "greet", "native", "plain", "oldstyle")
+    assert builder("build", "demo").code == 0
+    return builder
+
+
+@pytest.fixture
+def prefix(demo: Any) -> Path:
+    return (demo.root / "envs/demo/default" / host_platform()).resolve()
+
+
+def flip(path: Path, draw: random.Random) -> str:
+    """Flip one bit where it lies; the same call with the same state flips it back."""
+    bit = draw.randrange(path.stat().st_size * 8)
+    with path.open("r+b") as file:
+        file.seek(bit // 8)
+        byte = file.read(1)[0]
+        file.seek(bit // 8)
+        file.write(bytes([byte ^ 1 << bit % 8]))
+    return f"{path}, bit {bit}, MLVIEWS_SEED={SEED}"
+
+
+def test_what_was_built_is_intact_and_stays_so_when_it_is_used(demo, prefix):
+    demo.process("run", "demo", "--", "python", "-B", "-c", "import greet; greet.main()")
+    demo("smoke", "demo")
+
+    verified = demo("verify", "demo", "--json")
+
+    (release,) = verified.data["releases"]
+    assert (verified.code, release["faults"], release["whole"]) == (0, [], True)
+    assert release["files"] == sum(1 for path in prefix.rglob("*") if path.is_symlink() or path.is_file()) - 2
+    assert "intact" in demo("verify", f"demo/{prefix.parent.name}").out
+
+
+def test_fifty_random_flipped_bits_in_every_kind_of_file_are_found(prefix, site_packages):
+    draw = random.Random(SEED)
+    for number in range(50):
+        patterns = KINDS[number % len(KINDS)]
+        pattern = draw.choice(patterns).replace(MODULE, f"{site_packages}/greet.py")
+        path = draw.choice(sorted(prefix.glob(pattern)))
+        state = draw.getstate()
+        where = flip(path, draw)
+
+        found = verify(prefix)
+
+        assert [(fault.path, fault.kind) for fault in found.faults] == [(str(path.relative_to(prefix)), "changed")], (
+            where
+        )
+        draw.setstate(state)
+        flip(path, draw)
+    assert verify(prefix).faults == ()
+
+
+def change(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def relink(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("elsewhere")
+
+
+def to_file(path: Path) -> None:
+    path.unlink()
+    path.write_text("")
+
+
+def to_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def add(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("path", "do", "kind", "package"),
+    [
+        ("share/native/data", change, "changed", "native-1.0-h123_4"),
+        ("share/native/data", Path.unlink, "missing", "native-1.0-h123_4"),
+        ("share/native/data", to_folder, "changed", "native-1.0-h123_4"),
+        ("share/native/data", relink, "link", "native-1.0-h123_4"),
+        ("lib/libnative.so.1", relink, "link", "native-1.0-h123_4"),
+        ("lib/libnative.so.1", to_file, "link", "native-1.0-h123_4"),
+        ("lib/libnative.so.1", Path.unlink, "missing", "native-1.0-h123_4"),
+        ("bin/native", lambda path: path.chmod(0o644), "mode", "native-1.0-h123_4"),
+        ("share/plain/data", lambda path: path.chmod(0o666), "mode", "plain-1.0-h0_0"),
+        ("share/native", lambda path: path.chmod(0o700), "mode", ""),
+        ("bin/greet", change, "changed", "greet-1.0-h0_0"),
+        ("bin/greet", Path.unlink, "missing", "greet-1.0-h0_0"),
+        ("setup.sh", change, "changed", ""),
+        ("launch", Path.unlink, "missing", ""),
+        ("launch", lambda path: path.chmod(0o644), "mode", ""),
+        ("conda-lock.yml", change, "changed", ""),
+        ("conda-meta/frozen", Path.unlink, "missing", ""),
+        ("conda-meta/history", change, "changed", ""),
+        ("files.json", change, "changed", ""),
+        ("files.json", Path.unlink, "missing", ""),
+        ("conda-meta/greet-1.0-h0_0.json", change, "changed", ""),
+        ("conda-meta/native-1.0-h123_4.json", Path.unlink, "missing", ""),
+        ("conda-meta/evil.json", add, "extra", ""),
+        ("share/new/file", add, "extra", ""),
+        ("share/new/link", lambda path: (path.parent.mkdir(), path.symlink_to("/")), "extra", ""),
+    ],
+)
+def test_each_fault_is_named_and_repaired(demo, prefix, path, do, kind, package):  # noqa: PLR0917
+    do(prefix / path)
+
+    found = demo("verify", "demo", "--json")
+
+    assert found.code == 1
+    assert found.data["releases"][0]["faults"] == [{"path": path, "kind": kind, "package": package}]
+    listed = demo("verify", "demo").out
+    assert path in listed
+    assert "--repair" in listed
+    repaired = demo("verify", "demo", "--repair", "--json")
+    assert (repaired.code, repaired.data["releases"][0]["faults"]) == (0, []), repaired.out
+    assert {"path": path, "kind": kind, "package": package} in repaired.data["releases"][0]["repaired"]
+    assert verify(prefix).faults == ()
+    assert [item.name for item in prefix.parents[1].glob(".repair*")] == []
+
+
+def test_a_folder_that_became_a_link_elsewhere_is_found_and_not_followed(demo, prefix, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(prefix / "share", elsewhere)
+    (prefix / "share").symlink_to(elsewhere)
+
+    found = verify(prefix)
+
+    assert Fault("share", "extra") in found.faults
+    assert Fault("share/plain/data", "missing", "plain-1.0-h0_0") in found.faults
+    assert demo("verify", "demo", "--repair").code == 0
+    assert not (prefix / "share").is_symlink()
+    assert (elsewhere / "plain/data").read_text() == "plain\n"
+
+
+def test_everything_at_once_is_repaired(demo, prefix):
+    draw = random.Random(SEED)
+    for path in sorted(prefix.rglob("*")):
+        if path.is_symlink():
+            relink(path)
+        elif path.is_file() and path.name != "release.json" and path.stat().st_size:
+            flip(path, draw)
+
+    repaired = demo("verify", "demo", "--repair", "--json")
+
+    assert repaired.code == 0, (SEED, repaired.out)
+    assert demo.process("run", "demo", "--", "greet").out.startswith("hello from")
+
+
+def test_repair_writes_new_files_and_leaves_those_that_share_the_bytes(demo, prefix):
+    demo.recipes.recipe("other", "python", "greet", "plain")
+    assert demo("build", "other").code == 0
+    path = prefix / "share/plain/data"
+    shared = path.lstat().st_ino
+    flip(path, random.Random(SEED))  # in place, as a bad disk would: the cache and the other view have it too
+    assert [line["faults"] != [] for line in demo("verify", "other", "--json").data["releases"]] == [True]
+
+    assert demo("verify", "demo", "--repair").code == 0
+
+    assert path.read_text() == "plain\n"
+    assert path.lstat().st_ino != shared
+    assert path.lstat().st_nlink == 1
+    assert (demo.root / "cache/pkgs/plain-1.0-h0_0/share/plain/data").lstat().st_ino == shared
+    assert demo("verify", "other").code == 1
+    assert demo("verify", "other", "--repair").code == 0
+
+
+def test_repair_fetches_from_a_server_what_is_needed_and_no_more(demo, prefix, server):
+    (prefix / "share/native/data").unlink()
+
+    assert demo("verify", "demo", "--repair", "--mirror", f"conda-forge={server.url}").code == 0
+
+    assert server.archives() == ["native-1.0-h123_4.conda"]
+
+
+def test_an_archive_with_other_bytes_repairs_nothing(demo, prefix, shelf):
+    (prefix / "share/plain/data").unlink()
+    before = {path: path.lstat().st_ino for path in prefix.rglob("*")}
+    change(shelf.archive("plain"))
+
+    refused = demo("verify", "demo", "--repair", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["hash-mismatch"])
+    assert {path: path.lstat().st_ino for path in prefix.rglob("*")} == before
+
+
+def test_without_its_lock_a_release_is_not_repaired(demo, prefix):
+    (prefix / "conda-lock.yml").unlink()
+    demo.recipes.recipe("demo", "python")
+    demo("lock", "demo")
+
+    refused = demo("verify", "demo", "--repair", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["lock-lost"])
+    assert "--lockfiles" in refused.json["errors"][0]["hint"]
+
+
+def test_a_damaged_release_json_is_said_and_the_next_build_makes_a_release_beside_it(demo, prefix):
+    (prefix / "release.json").write_text("{")
+    name = prefix.parent.name
+
+    found = demo("verify", f"demo/{name}", "--repair")
+
+    assert found.code == 1
+    assert "`mlviews build demo`" in found.out
+    built = demo("build", "demo", "--json").data
+    assert (built["status"], built["release"], built["default"]) == ("new", f"{name}.2", True)
+    assert (prefix / "share/plain/data").is_file()
+
+
+def test_a_release_from_before_the_inventory_is_checked_as_far_as_its_packages_say(demo, prefix):
+    record = json.loads((prefix / "release.json").read_text())
+    del record["files"], record["seal"]
+    (prefix / "release.json").write_text(json.dumps(record))
+    (prefix / "files.json").unlink()
+    assert demo("verify", "demo").code == 0
+    change(prefix / "share/native/data")
+
+    found = demo("verify", "demo", "--json")
+
+    (release,) = found.data["releases"]
+    assert ([fault["path"] for fault in release["faults"]], release["whole"]) == (["share/native/data"], False)
+    assert demo("verify", "demo", "--repair").code == 0
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "null", '{"paths_data": null}', '{"paths_data": {"paths": [{"_path": 1}]}}', "\0"]
+)
+def test_records_that_are_none_are_faults(prefix, content):
+    path = prefix / "conda-meta/greet-1.0-h0_0.json"
+    path.write_text(content)
+
+    found = verify(prefix)
+
+    assert (found.faults, found.whole) == ((Fault("conda-meta/greet-1.0-h0_0.json", "changed"),), False)
+
+
+def test_packages_that_write_the_same_file_are_no_fault(builder, shelf):
+    shelf.add("first", files={"share/same": "first\n"})
+    shelf.add("second", files={"share/same": "second\n"})
+    builder.recipes.recipe("demo", "python", "greet", "first", "second")
+    assert builder("build", "demo").code == 0
+
+    verified = builder("verify", "demo", "--json")
+
+    assert (verified.code, verified.data["releases"][0]["faults"]) == (0, [])
+
+
+@pytest.mark.parametrize("name", ["no", "demo/2020.01.01", "demo/..", "demo/default"])
+def test_what_is_not_there_is_not_verified(demo, name):
+    refused = demo("verify", name, "--json")
+
+    assert (refused.code, refused.codes) == (1, ["release-missing"])
+
+
+def test_interrupted_it_changes_nothing(demo, prefix, monkeypatch: pytest.MonkeyPatch):
+    change(prefix / "share/native/data")
+    before = {path: path.lstat().st_ino for path in prefix.rglob("*")}
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlviews.repair._replace", interrupt)
+
+    assert demo("verify", "demo", "--repair").code == 130
+    assert {path: path.lstat().st_ino for path in prefix.rglob("*")} == before
+    assert list(prefix.parents[1].glob(".repair*")) == []

@@ -1,0 +1,196 @@
+"""A store of its own for the storm and the crowd: a channel of archives, recipes and locks, and calls of mlviews.
+
+Each call runs in a fork of this process, which has imported everything and started nothing: a call costs what it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).resolve().parent
+PACKAGES = 12
+
+
+def _conftest() -> Any:
+    name = "tests_install_conftest"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE.parent / "install/conftest.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A call that runs in a process of its own."""
+
+    pid: int
+    _pipe: int
+
+    def end(self) -> tuple[int | None, str]:
+        """Wait for it; return its status, None if it was killed, and all that it wrote into the pipe."""
+        parts = []
+        while part := os.read(self._pipe, 1 << 16):
+            parts.append(part)
+        os.close(self._pipe)
+        _, status = os.waitpid(self.pid, 0)
+        return (os.WEXITSTATUS(status) if os.WIFEXITED(status) else None), b"".join(parts).decode(errors="replace")
+
+    def kill(self) -> None:
+        """Kill it and nothing that it has started, as the kernel does when memory runs out."""
+        os.kill(self.pid, signal.SIGKILL)
+
+
+def fork(work: Callable[[int], int]) -> Fork:
+    """Run ``work`` in a fork; it is given the pipe's descriptor to write to, and returns the status."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return Fork(pid, reading)
+    os.close(reading)
+    status = 99
+    try:
+        status = work(writing)
+    except BaseException:  # noqa: BLE001
+        os.write(writing, traceback.format_exc().encode())
+    os._exit(status)  # this process must never return into the caller's
+
+
+def mlviews(pipe: int, *arguments: str) -> int:
+    """Call mlviews with ``--json`` in this process; its envelope goes into the pipe."""
+    from mlviews.__main__ import run
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+        code = run([*arguments, "--json"])
+    os.write(pipe, out.getvalue().encode())
+    return code
+
+
+@dataclass
+class Place:
+    """A root, a channel, and versions of views to build.
+
+    Attributes:
+        versions: for each view and step, its recipe and its lock.
+    """
+
+    folder: Path
+    draw: random.Random
+    versions: dict[tuple[str, int], tuple[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    def make(self, views: tuple[str, ...], steps: int) -> None:
+        """Write the channel, and recipes and locks of each step of each view."""
+        for name, value in {
+            "MLVIEWS_RECIPES": self.folder / "recipes",
+            "MLVIEWS_LOCKFILES": self.folder / "lockfiles",
+            "MLVIEWS_ROOT": self.root,
+            "MLVIEWS_MIRROR": f"conda-forge={self.folder / 'channel'}",
+        }.items():
+            os.environ[name] = str(value)
+        (self.folder / "recipes").mkdir(parents=True)
+        self._channel(steps)
+        recipes = {(view, step): _recipe(view, step) for view in views for step in range(steps)}
+        for (view, _), text in recipes.items():
+            (self.folder / f"recipes/{view}.yaml").write_text(text)
+
+        def lock(pipe: int) -> int:
+            for (view, step), text in recipes.items():
+                (self.folder / f"recipes/{view}.yaml").write_text(text)
+                if code := mlviews(pipe, "lock", view):
+                    return code
+                self._lock(view).replace(self.folder / f"{view}-{step}.lock")
+            return 0
+
+        code, said = fork(lock).end()
+        assert code == 0, said
+        for (view, step), text in recipes.items():
+            self.versions[view, step] = (text, (self.folder / f"{view}-{step}.lock").read_bytes())
+
+    def choose(self, view: str, step: int) -> None:
+        """Make a step of a view what its next build builds."""
+        text, lock = self.versions[view, step]
+        (self.folder / f"recipes/{view}.yaml").write_text(text)
+        self._lock(view).parent.mkdir(exist_ok=True)
+        self._lock(view).write_bytes(lock)
+
+    def call(self, *arguments: str) -> Any:
+        """Call mlviews; return what it gives.
+
+        Raises:
+            AssertionError: it failed.
+        """
+        code, said = fork(lambda pipe: mlviews(pipe, *arguments)).end()
+        assert code == 0, (arguments, said)
+        return json.loads(said)["data"]
+
+    def default(self, view: str) -> str | None:
+        try:
+            return (self.root / "envs" / view / "default").readlink().name
+        except OSError:
+            return None
+
+    def _lock(self, view: str) -> Path:
+        return self.folder / f"lockfiles/{view}.conda-lock.yml"
+
+    def _channel(self, steps: int) -> None:
+        conftest = _conftest()
+        shelf = conftest.Shelf(self.folder / "channel")
+        shelf.add_python()
+        shelf.add(
+            "greet",
+            modules={"greet": "def main():\n    import sys\n    print('hello from', sys.prefix)\n"},
+            entry_points=("greet = greet:main",),
+        )
+        shelf.add(
+            "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {conftest.PLACEHOLDER}/share\n"},
+            links={"lib/link": "../bin/native"},
+        )  # fmt: skip
+        for number in range(PACKAGES):
+            content = {f"share/bulk{number}/{n}": self.draw.randbytes(2000) for n in range(150)}
+            shelf.add(f"bulk{number}", files=content)
+        for step in range(steps):
+            content = {f"share/step/{n}": self.draw.randbytes(1000) for n in range(50)}
+            shelf.add("step", f"{step}.0", files=content)
+
+
+def _recipe(view: str, step: int) -> str:
+    bulk = ", ".join(f"bulk{number}" for number in range(PACKAGES))
+    return (
+        f"schema: 1\nname: {view}\nsummary: About {view}\nmodule: storm/{view}\nplatforms: [linux-64]\n"
+        f'hardware: {{glibc: "2.17"}}\ndependencies: [python, greet, native, {bulk}, step =={step}.0]\n'
+    )
+
+
+def import_all() -> None:
+    """Import what calls import, so that forks need not."""
+    for name in ("rattler", "mlviews.cli", "mlviews.collect", "mlviews.releases", "mlviews.build"):
+        importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[Callable[[], float]]:
+    began = time.perf_counter()
+    yield lambda: time.perf_counter() - began

@@ -1,0 +1,44 @@
+"""The storm and the crowd, small enough for every day; docs/reliability.md says how to run them large."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture
+def run():
+    """Return a function that runs one of the programs beside this file, in memory where that can be."""
+
+    def run(program: str, *arguments: str) -> str:
+        memory = ["--folder", "/dev/shm"] if os.access("/dev/shm", os.W_OK) else []
+        seed = ["--seed", os.environ["MLVIEWS_SEED"]] if "MLVIEWS_SEED" in os.environ else []
+        done = subprocess.run(
+            [sys.executable, HERE / program, *memory, *seed, *arguments],
+            capture_output=True, text=True, check=False, timeout=500,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_builds_that_are_killed_at_any_moment_leave_a_whole_store(run):
+    said = run("storm.py", "--kills", "18")  # and one at the start of each of twelve stages
+
+    print(said)
+    assert "\n18 kills counted" in said
+    assert "12 more" in said
+
+
+def test_a_crowd_makes_what_one_after_another_makes(run):
+    said = run("crowd.py", "--rounds", "1")
+
+    print(said)
+    assert "the same as one after another" in said
