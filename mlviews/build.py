@@ -19,6 +19,7 @@ from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
 from mlviews.install import check_prefix, install_lock, installed_licenses
 from mlviews.locking import Wishes, lock_views
+from mlviews.locks import announce
 from mlviews.lockstate import lock_state
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "BuildResult", "ContainerBuildResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult",
-    "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult", "PackageChange",
-    "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
-    "SmokeResult", "VerifyResult", "ViewLine",
+    "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState",
+    "NewResult", "PackageChange", "PinResult", "PromoteResult", "ReleasesResult", "RemoveResult", "RenderResult",
+    "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]

@@ -181,7 +181,7 @@ def test_an_image_is_pushed_and_nothing_is_left(demo, require, base_archive, tmp
     data = demo("container", "build", "demo", *options).data
     assert (data["archive"], data["pushed"]) == (None, f"oci:{target}:v1")
     assert json.loads((target / "index.json").read_text())["manifests"][0]["digest"] == data["digest"]
-    assert [path.name for path in demo.root.joinpath("cache").iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in demo.root.joinpath("cache").iterdir() if path.name.startswith((".push", ".image"))] == []
     assert list(tmp_path.glob("*.oci.tar")) == []
 
 
