@@ -16,16 +16,14 @@ from mlviews.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     from mlviews.compose import ViewSpec
     from mlviews.container.files import Contents
     from mlviews.locksource import NamedLock
-    from mlviews.release import Release
     from mlviews.site import Site
     from mlviews.store import ReleaseEntry
 
-__all__ = ["find_prefix", "find_release", "subject"]
+__all__ = ["find_release", "subject"]
 
 
 def subject(
@@ -117,20 +115,3 @@ def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:
             f"`mlviews releases {view}` lists what there is; `mlviews build {view}` makes one.",
         )
     return entry
-
-
-def find_prefix(store: Store, view: str, release: str | None) -> tuple[Path, Release]:
-    """Return the folder of a release for this host's platform, and what it says of itself; arguments as above.
-
-    Raises:
-        RefusedError: there is none.
-    """
-    entry = find_release(store, view, None if release == "default" else release)
-    here = host_platform()
-    if here not in entry.platforms:
-        raise RefusedError(
-            "platform-missing",
-            f"release {entry.name} of {view} is for {', '.join(sorted(entry.platforms))}; this host is {here}",
-            f"Build it here too: `mlviews build {view}`.",
-        )
-    return store.platform_folder(view, entry.name, here), entry.platforms[here]

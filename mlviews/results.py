@@ -168,6 +168,13 @@ class CheckLine(_Result):
     figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
 
 
+class DoorLine(_Result):
+    """What the checks found through one door of a view."""
+
+    door: Literal["prefix", "module", "kernel", "container"]
+    checks: list[CheckLine]
+
+
 class SmokeResult(_Result):
     """``mlviews smoke``; view, release and lock are null for an interpreter of no view."""
 
@@ -179,7 +186,9 @@ class SmokeResult(_Result):
     proved: bool = Field(description="Whether any check passed or failed.")
     record: str | None = Field(description="The record that was kept.")
     full_only: list[str] = Field(alias="full-only", description="Checks that only `--level full` runs.")
-    checks: list[CheckLine]
+    checks: list[CheckLine] = Field(description="Through the first door, where doors were named.")
+    doors: list[DoorLine] = Field([], description="What was found through each door that was named.")
+    differences: list[str] = Field([], description="What is not the same through each, the door's name first.")
 
 
 class BuildResult(_Result):

@@ -44,12 +44,10 @@ def build(
     from mlviews.container.deliver import check_tools, push, write_sif
     from mlviews.container.describe import lock_tag
     from mlviews.files import make_folder
-    from mlviews.rendering import find_prefix
-    from mlviews.store import Store
+    from mlviews.running import release_here
 
     check_tools(pushes=reference is not None, sif=apptainer)
-    name, _, chosen = view.partition("/")
-    prefix, release = find_prefix(Store(app.site.root, app.site.prefix), name, chosen or None)
+    prefix, release = release_here(app.root, view)
     stem = f"{release.view}-{lock_tag(release.lock_digest)}"
     make_folder(app.site.cache)
     with tempfile.TemporaryDirectory(prefix=".push-", dir=app.site.cache) as scratch:

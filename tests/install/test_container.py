@@ -181,7 +181,7 @@ def test_an_image_is_pushed_and_nothing_is_left(demo, require, base_archive, tmp
     data = demo("container", "build", "demo", *options).data
     assert (data["archive"], data["pushed"]) == (None, f"oci:{target}:v1")
     assert json.loads((target / "index.json").read_text())["manifests"][0]["digest"] == data["digest"]
-    assert [path.name for path in demo.root.joinpath("cache").iterdir() if path.name.startswith((".push", ".image"))] == []
+    assert [*demo.root.glob("cache/.push*"), *demo.root.glob("cache/.image*")] == []
     assert list(tmp_path.glob("*.oci.tar")) == []
 
 
@@ -295,6 +295,19 @@ import held
 code, source = (pathlib.Path(path).read_bytes() for path in (held.__cached__, held.__file__))
 print(code[4:8].hex(), importlib.util.source_hash(source) == code[8:16])
 """
+
+
+def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, base_archive):
+    before = images.buildah("images", "--all", "--quiet")
+    base = f"oci-archive:{base_archive}"
+    tested = demo("smoke", "demo", "--via", "prefix", "--via", "container", "--base", base, "--json")
+    found = {door["door"]: {line["name"]: line["status"] for line in door["checks"]} for door in tested.data["doors"]}
+    passed = {"imports": "pass", "pip-check": "pass"}
+    assert found == {"prefix": passed, "container": passed}
+    assert (tested.code, tested.data["differences"]) == (0, [])
+    assert images.buildah("containers", "--quiet") == ""
+    assert images.buildah("images", "--all", "--quiet") == before
+    assert [*demo.root.glob("cache/.door*")] == []
 
 
 # --- what buildah makes of a Dockerfile ----------------------------------------------------------------------------
