@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from mlviews.loading import Loading
     from mlviews.lock import Lock
 
-__all__ = ["Container", "lock_tag", "of_recipe", "of_release"]
+__all__ = ["NO_REPOSITORY", "Container", "lock_tag", "of_recipe", "of_release"]
+
+NO_REPOSITORY = "registry.example/views"
+"""Stands for a repository where the site names none."""
 
 _FOLDER = PurePosixPath("/opt/mlviews")
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -36,6 +39,7 @@ class Container:
         release: the view as it lies in the image, where its lock takes the place of a release's date.
         installer: the image that installs the packages, in a Dockerfile and an Apptainer definition.
         base: the image that the view is put into.
+        reference: what the image is called in its registry.
         labels: by name; of the image as a whole.
         scripts: whether the packages' activation scripts must run at every start, since nobody has captured yet what
             they change.
@@ -44,6 +48,7 @@ class Container:
     release: Release
     installer: str
     base: str
+    reference: str
     labels: Mapping[str, str]
     scripts: bool
 
@@ -164,7 +169,14 @@ def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Cont
 def _container(inside: Release, lock: Lock, images: Images, base: str | None, *, scripts: bool) -> Container:
     chosen = base or base_for(inside.glibc or "", images)
     labels = _labels(inside, lock, images, chosen)
-    return Container(release=inside, installer=images.installer, base=chosen, labels=labels, scripts=scripts)
+    return Container(
+        release=inside,
+        installer=images.installer,
+        base=chosen,
+        reference=f"{images.repository or NO_REPOSITORY}/{inside.view}:{inside.release}",
+        labels=labels,
+        scripts=scripts,
+    )
 
 
 def _labels(release: Release, lock: Lock, images: Images, base: str) -> dict[str, str]:

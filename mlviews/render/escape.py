@@ -68,6 +68,12 @@ def _definition(text: str) -> str:
     return shlex.quote(text).replace("{{", "{''{") if "{{" in text else shlex.quote(text)
 
 
+def _markdown(text: str) -> str:
+    """Escape for prose in Markdown: https://spec.commonmark.org/0.31.2/#backslash-escapes."""
+    _refuse_controls(text)
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
 def _refuse_controls(text: str) -> None:
     if re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError(f"{text!r} holds control characters, which this language cannot carry")
@@ -88,6 +94,7 @@ _LANGUAGES: dict[str, Callable[[str], str]] = {
     "fish": _fish,
     "docker": _docker,
     "definition": _definition,
+    "markdown": _markdown,
 }
 
 
@@ -96,8 +103,8 @@ def render(template: str, language: str, values: dict[str, Any]) -> str:
 
     Args:
         template: the file's name without ``.j2``.
-        language: ``lua``, ``tcl``, ``sh``, ``csh``, ``fish``, ``docker`` or ``definition`` (Apptainer's): what the file
-            is written in, and the name of the filter for its values.
+        language: ``lua``, ``tcl``, ``sh``, ``csh``, ``fish``, ``docker``, ``definition`` (Apptainer's) or ``markdown``:
+            what the file is written in, and the name of the filter for its values.
         values: what the template names; one that it names in vain is an error.
 
     Raises:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlviews.render import explicit, kernel, modulefile, setup_script
+from mlviews.container.describe import NO_REPOSITORY
+from mlviews.render import batch, explicit, kernel, modulefile, setup_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +88,16 @@ def _definition(kind: Kind, summary: str) -> Format:
     return Format(summary, files, _PROGRAMS, lambda subject: subject.image().container.remarks)
 
 
+def _batch(subject: Subject) -> Mapping[str, str]:
+    return {f"{subject.view}.md": batch.render_batch(subject.image().container)}
+
+
+def _placed(subject: Subject) -> tuple[str, ...]:
+    if not subject.image().container.reference.startswith(NO_REPOSITORY):
+        return ()
+    return (f"the site names no `container: {{repository: ...}}`: {NO_REPOSITORY} stands for it",)
+
+
 def _sbom(subject: Subject) -> Mapping[str, str]:
     from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (as above)
 
@@ -111,6 +122,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
+    "batch": Format("how jobs use the image, in Markdown", _batch, remarks=_placed),
     "sbom": Format("bill of materials, CycloneDX", _sbom),
 }
 """Format by the name that the command line gives it."""
