@@ -2,8 +2,8 @@
 
     python tests/bench/bench_container.py --view plotting --site pypi --root ROOT --base oci-archive:FILE
 
-ROOT holds a release of the view. Whole processes; the first fills the file system's cache and does not count. CPU seconds
-are steadier on a busy machine.
+ROOT holds a release of the view. Whole processes; the first fills the file system's cache and does not count. On a busy
+machine CPU seconds are steadier.
 """
 
 from __future__ import annotations
