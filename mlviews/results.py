@@ -565,8 +565,9 @@ class Earlier(_Result):
 class NightCell(_Result):
     """One view on one platform in one night."""
 
-    view: str
-    platform: str
+    # Files are named after these, and a history may come from another host.
+    view: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    platform: str = Field(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+)*$")
     state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
     reason: str = Field("", description="The state in a line.")
     problem: Problem | None = Field(None, description="Why it could not be solved, installed, or looked at.")
