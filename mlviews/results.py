@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "DiffResult", "DoctorResult", "GcResult", "GpuLine",
-    "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult",
-    "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem",
-    "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult",
-    "SmokeResult", "VerifyResult", "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "ContainerBuildResult", "DiffResult", "DoctorResult",
+    "GcResult", "GpuLine", "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult",
+    "ListResult", "LockResult", "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange",
+    "PinResult", "Problem", "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult",
+    "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -180,6 +180,13 @@ class CheckLine(_Result):
     figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
 
 
+class DoorLine(_Result):
+    """What the checks found through one door of a view."""
+
+    door: Literal["prefix", "module", "kernel", "container"]
+    checks: list[CheckLine]
+
+
 class SmokeResult(_Result):
     """``mlviews smoke``; view, release and lock are null for an interpreter of no view."""
 
@@ -191,7 +198,9 @@ class SmokeResult(_Result):
     proved: bool = Field(description="Whether any check passed or failed.")
     record: str | None = Field(description="The record that was kept.")
     full_only: list[str] = Field(alias="full-only", description="Checks that only `--level full` runs.")
-    checks: list[CheckLine]
+    checks: list[CheckLine] = Field(description="Through the first door, where doors were named.")
+    doors: list[DoorLine] = Field([], description="What was found through each door that was named.")
+    differences: list[str] = Field([], description="What is not the same through each, the door's name first.")
 
 
 class BuildResult(_Result):
@@ -209,6 +218,33 @@ class BuildResult(_Result):
     gaps: dict[str, str]
     absent: dict[str, str]
     checks: list[CheckLine]
+
+
+class LayerLine(_Result):
+    """One layer of an image."""
+
+    holds: str = Field(description="Whose files: one large package's, `packages` the others', `view` mlviews' own.")
+    digest: str
+    bytes: int = Field(description="Compressed.")
+
+
+class ContainerBuildResult(_Result):
+    """``mlviews container build VIEW``."""
+
+    view: str
+    release: str
+    lock: str = Field(description="The lock's digest.")
+    platform: str
+    digest: str = Field(description="What a registry knows the image by.")
+    config: str = Field(description="Digest of its configuration: the image's id in podman and docker.")
+    base: str = Field(description="The base image: a name or a file.")
+    base_digest: str
+    bytes: int = Field(description="Of all layers, compressed.")
+    layers: list[LayerLine] = Field(description="On top of the base's.")
+    archive: str | None = Field(description="The OCI archive that was written.")
+    pushed: str | None = Field(description="Where it was pushed to.")
+    sif: str | None = Field(description="The Apptainer image that was written.")
+    remarks: list[str] = Field(description="What makes the image less than certain, such as a base without a digest.")
 
 
 Way = Literal["native", "ptx", "none"]
@@ -471,6 +507,7 @@ class RenderResult(_Result):
     platform: str
     path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
     files: dict[str, str] = Field(description="Text by file name, the main file first.")
+    remarks: list[str] = Field(description="What makes them less than certain, such as an image without a digest.")
 
 
 class KernelLine(_Result):

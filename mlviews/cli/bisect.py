@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bisect"]
 
+_MOST_REASONS = 12
 _LOCK = "LOCK|RELEASE|GITREF"
 
 
@@ -106,8 +107,10 @@ def _write(console: Console, result: BisectResult) -> None:
     console.print(change_table(result.change))
     if result.because:
         line("These cannot be separated, because")
-    for text in result.because:
+    for text in result.because[:_MOST_REASONS]:
         line(f"  {text}")
+    if (more := len(result.because) - _MOST_REASONS) > 0:
+        line(f"  ... and {more} more reasons; --json holds them")
     if result.step != result.change:
         line(f"The last step: {', '.join(change.name for change in result.step)}")
     if result.skipped:

@@ -93,5 +93,5 @@ def _write(console: Console, result: GcResult, *, details: bool) -> None:
         console.print(f"[green]kept[/] {kept.view}/{kept.release}: {kept.why}", soft_wrap=True)
     for busy in result.busy:
         console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
-    stays = f"{len(result.kept)} releases stay"
+    stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     console.print(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}", markup=False)

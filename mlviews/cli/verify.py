@@ -64,7 +64,7 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
 
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
-        written = f"; {line.bytecode} files of byte code that Python wrote since" if line.bytecode else ""
+        written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
         judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
