@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -434,12 +435,12 @@ def test_apptainer_runs_the_image(apptainer, demo, base_archive, tmp_path):
 
 
 @pytest.mark.usefixtures("served")
-def test_apptainer_builds_the_definition(apptainer, demo, images, installer, base_image, tmp_path):
+def test_apptainer_builds_the_definition(apptainer, demo, images, tmp_path):
     folder = tmp_path / "definition"
     assert demo("render", "demo", "apptainer", "--site", "ours", "-o", folder).code == 0
     text = (folder / "view.def").read_text().replace("Bootstrap: docker", "Bootstrap: oci-archive")
-    for name in (installer, base_image):
-        archive = tmp_path / f"{len(name)}.tar"
+    for number, name in enumerate(re.findall(r"(?m)^From: (.*)", text)):
+        archive = tmp_path / f"{number}.tar"
         images.buildah("push", "--quiet", name, f"oci-archive:{archive}:latest")
         text = text.replace(f"From: {name}", f"From: {archive}")
     (folder / "view.def").write_text(text)
