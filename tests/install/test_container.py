@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -405,3 +407,47 @@ def test_a_lock_that_nobody_built_has_a_bill_without_licences(demo, monkeypatch,
     bill = json.loads(demo("render", "demo", "sbom").out)
     assert [item["name"] for item in bill["components"] if "licenses" in item] == []
     assert all({entry["alg"] for entry in item["hashes"]} == {"MD5", "SHA-256"} for item in bill["components"])
+
+
+# --- what Apptainer makes of it: an optional extra, since few systems package it -----------------------------------
+
+
+@pytest.fixture
+def apptainer() -> Any:
+    """Return a function that runs Apptainer; without one the test is skipped, in CI too."""
+    if shutil.which("apptainer") is None:
+        pytest.skip("there is no Apptainer here")
+
+    def run(*arguments: str | Path) -> str:
+        done = subprocess.run(["apptainer", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run
+
+
+def test_apptainer_runs_the_image(apptainer, demo, base_archive, tmp_path):
+    data = build(demo, base_archive, tmp_path / "demo.oci.tar", "--apptainer")
+    assert data["sif"] == str(tmp_path / "demo.sif")
+    for way in ("exec", "run"):
+        said = apptainer(way, "-e", "--no-home", data["sif"], "python", "-c", "import greet; greet.main()")
+        assert said == f"hello from {PREFIX}"
+
+
+@pytest.mark.usefixtures("served")
+def test_apptainer_builds_the_definition(apptainer, demo, images, tmp_path):
+    folder = tmp_path / "definition"
+    assert demo("render", "demo", "apptainer", "--site", "ours", "-o", folder).code == 0
+    text = (folder / "view.def").read_text().replace("Bootstrap: docker", "Bootstrap: oci-archive")
+    for number, name in enumerate(re.findall(r"(?m)^From: (.*)", text)):
+        archive = tmp_path / f"{number}.tar"
+        images.buildah("push", "--quiet", name, f"oci-archive:{archive}:latest")
+        text = text.replace(f"From: {name}", f"From: {archive}")
+    (folder / "view.def").write_text(text)
+    sif = tmp_path / "demo.sif"
+    subprocess.run(["apptainer", "build", "--ignore-fakeroot-command", sif, "view.def"], cwd=folder, check=True)
+    assert 'org.opencontainers.image.description: It\'s d\u00e9j\u00e0 vu: $(x) "y" {{ z }}' in apptainer(
+        "inspect", "--labels", sif
+    )
+    said = apptainer("exec", "-e", "--no-home", sif, "python", "-c", "import greet; greet.main()")
+    assert said == f"hello from {PREFIX}"
