@@ -27,10 +27,10 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = 12
 
 
-def _conftest() -> Any:
-    name = "tests_install_conftest"
+def _shelf() -> Any:
+    name = "tests_shelf"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, HERE.parent / "install/conftest.py")
+        spec = importlib.util.spec_from_file_location(name, HERE.parent / "shelf.py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -156,8 +156,8 @@ class Place:
         return self.folder / f"lockfiles/{view}.conda-lock.yml"
 
     def _channel(self, steps: int) -> None:
-        conftest = _conftest()
-        shelf = conftest.Shelf(self.folder / "channel")
+        module = _shelf()
+        shelf = module.Shelf(self.folder / "channel")
         shelf.add_python()
         shelf.add(
             "greet",
@@ -165,7 +165,7 @@ class Place:
             entry_points=("greet = greet:main",),
         )
         shelf.add(
-            "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {conftest.PLACEHOLDER}/share\n"},
+            "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {module.PLACEHOLDER}/share\n"},
             links={"lib/link": "../bin/native"},
         )  # fmt: skip
         for number in range(PACKAGES):
