@@ -20,17 +20,20 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.errors import FailedError
+from mlviews.locks import announce, hold
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.sources import channel_folder, channel_url, http_client
+from mlviews.store import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.lock import LockedPackage
+    from mlviews.lock import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
+    from mlviews.site import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "record_of"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "record_of"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -127,6 +130,25 @@ def install(
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise _failure(str(error)) from error
+
+
+def install_lock(
+    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
+) -> None:
+    """Install what a site's lock holds for a platform; arguments and errors as for `install`.
+
+    Raises:
+        FailedError: also where a site of wheels cannot make a package again as the lock has it.
+    """
+    packages = lock.on(platform)
+    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        if site.packages == "wheels":
+            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
+
+            restore_packages(packages, cache=site.cache, progress=progress)
+        install(
+            packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,3 +316,9 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     path.write_bytes(to_json(record, indent=2) + b"\n")
+
+
+def installed_licenses(prefix: Path) -> dict[str, str]:
+    """Return the licences of the packages in a prefix, by the names of their archives."""
+    records = (from_json(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
+    return {record["fn"]: record["license"] for record in records if record.get("license")}

@@ -154,7 +154,7 @@ class _Hunt:
     progress: Progress
     unsolvable: int = 0
     skipped: list[str] = field(default_factory=list)
-    silent: dict[frozenset[int], str] = field(default_factory=dict)
+    unclear: dict[frozenset[int], str] = field(default_factory=dict)
 
     def answer(self, folder: Path) -> Answer:
         units = self.mixtures.units
@@ -169,7 +169,7 @@ class _Hunt:
         locks = self.mixtures.lock(good), self.mixtures.lock(bad)
         why = [*self.mixtures.why(good, bad), *self.mixtures.why(self.mixtures.good, bad)]
         if len(last) > 1:
-            why += [text for applied, text in self.silent.items() if found.good < applied < found.bad][:_REASONS]
+            why += [text for applied, text in self.unclear.items() if found.good < applied < found.bad][:_REASONS]
         return Answer(
             folder=folder,
             differ=sum(len(unit.names) for unit in units),
@@ -193,12 +193,12 @@ class _Hunt:
             self.mixtures.solve(packages)
         except RefusedError as error:
             self.unsolvable += 1
-            self.silent[applied] = error.message
+            self.unclear[applied] = error.message
             return "unresolved"
         outcome = self._try(packages, f"Trying {names} of {differ} changes{self._rest(left)}")
         if outcome == "unresolved":
             says = self.broken.says(self._run(packages, 1, "")[0])
-            self.silent[applied] = f"with {names} of {differ} changes, a mixture fails in another way: {says}"
+            self.unclear[applied] = f"with {names} of {differ} changes, a mixture fails in another way: {says}"
         return outcome
 
     def _try(self, packages: Packages, label: str) -> Outcome:

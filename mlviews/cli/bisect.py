@@ -11,10 +11,11 @@ from mlviews.cli.verb import complete_view, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import BisectResult
+    from mlviews.results.nights import BisectResult
 
 __all__ = ["bisect"]
 
+_MOST_REASONS = 12
 _LOCK = "LOCK|RELEASE|GITREF"
 
 
@@ -52,7 +53,7 @@ def bisect(
     from mlviews.diff import package_changes
     from mlviews.hardware import host_platform
     from mlviews.locksource import named_lock
-    from mlviews.results import BisectResult
+    from mlviews.results.nights import BisectResult
     from mlviews.sitespec import for_site
     from mlviews.smoke.prove import BASIC
     from mlviews.smoke.runner import refuse_unknown
@@ -106,8 +107,10 @@ def _write(console: Console, result: BisectResult) -> None:
     console.print(change_table(result.change))
     if result.because:
         line("These cannot be separated, because")
-    for text in result.because:
+    for text in result.because[:_MOST_REASONS]:
         line(f"  {text}")
+    if (more := len(result.because) - _MOST_REASONS) > 0:
+        line(f"  ... and {more} more reasons; --json holds them")
     if result.step != result.change:
         line(f"The last step: {', '.join(change.name for change in result.step)}")
     if result.skipped:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.collect import Collected
-    from mlviews.results import GcResult
+    from mlviews.results.releases import GcResult
 
 __all__ = ["gc"]
 
@@ -58,7 +58,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
 
 
 def _result(collected: Collected, *, dry_run: bool) -> GcResult:
-    from mlviews.results import BusyView, GcResult, KeptRelease, RemovedRelease
+    from mlviews.results.releases import BusyView, GcResult, KeptRelease, RemovedRelease
 
     plans = collected.views
     return GcResult(
@@ -93,5 +93,5 @@ def _write(console: Console, result: GcResult, *, details: bool) -> None:
         console.print(f"[green]kept[/] {kept.view}/{kept.release}: {kept.why}", soft_wrap=True)
     for busy in result.busy:
         console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
-    stays = f"{len(result.kept)} releases stay"
+    stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     console.print(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}", markup=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.releases import Checked
-    from mlviews.results import FaultLine, VerifiedRelease, VerifyResult
+    from mlviews.results.releases import FaultLine, VerifiedRelease, VerifyResult
     from mlviews.verify import Fault
 
 __all__ = ["verify"]
@@ -27,7 +27,7 @@ _SHOWN = 20
 def verify(app: App, view: str, *, repair: bool) -> Outcome:
     """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
     from mlviews.releases import check
-    from mlviews.results import VerifyResult
+    from mlviews.results.releases import VerifyResult
     from mlviews.store import Store
 
     name, _, release = view.partition("/")
@@ -39,7 +39,7 @@ def verify(app: App, view: str, *, repair: bool) -> Outcome:
 
 
 def _line(one: Checked) -> VerifiedRelease:
-    from mlviews.results import VerifiedRelease
+    from mlviews.results.releases import VerifiedRelease
 
     return VerifiedRelease(
         release=one.release,
@@ -54,7 +54,7 @@ def _line(one: Checked) -> VerifiedRelease:
 
 
 def _faults(faults: Iterable[Fault]) -> list[FaultLine]:
-    from mlviews.results import FaultLine
+    from mlviews.results.releases import FaultLine
 
     return [FaultLine(path=fault.path, kind=fault.kind, package=fault.package) for fault in faults]
 
@@ -64,7 +64,7 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
 
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
-        written = f"; {line.bytecode} files of byte code that Python wrote since" if line.bytecode else ""
+        written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
         judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)

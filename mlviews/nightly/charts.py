@@ -20,6 +20,8 @@ _WIDTH, _HEIGHT = 300, 120
 _FEWEST = 2  # points that make a trend
 _TICKS = 4
 _MUTED, _LINE, _BAD = "var(--muted)", "var(--line)", "var(--bad)"  # the page's own colours, light or dark
+# What a drawing that is hidden from screen readers, and drawn as wide as the page likes, has no use for.
+_NEEDLESS = re.compile(r' (role|aria-[a-z]+|class|pointer-events|xmlns:xlink|version)="[^"]*"')
 _DIMENSIONS = re.compile(r' width="[\d.]+" height="[\d.]+"')
 
 
@@ -70,7 +72,8 @@ def chart_of(series: Series, draw: ModuleType | None) -> Chart | None:
     if draw is None or len(known) < _FEWEST:
         return None
     svg = draw.vegalite_to_svg(json.dumps(_specification(series)))
-    return Chart(series.title, _words(known, len(series.failed)), _DIMENSIONS.sub(' aria-hidden="true"', svg, count=1))
+    hidden = _DIMENSIONS.sub(' aria-hidden="true"', _NEEDLESS.sub("", svg), count=1)
+    return Chart(series.title, _words(known, len(series.failed)), hidden)
 
 
 def _words(known: Sequence[tuple[str, float]], failed: int) -> str:

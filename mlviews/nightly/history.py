@@ -12,14 +12,16 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel, ConfigDict
 
 from mlviews.errors import FailedError
 from mlviews.files import make_folder
 from mlviews.lock import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import Night
-from mlviews.results import CellState, Earlier, NightCell
+from mlviews.results.nights import CellState, Earlier, NightCell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -215,7 +217,8 @@ class History:
             "SELECT variant, night, cells.body, locks.body FROM cells LEFT JOIN locks USING (digest) ORDER BY night"
         )
         for variant, name, cell, lock in rows:
-            night = Night(day=date.fromisoformat(name), cuda=variant.removeprefix("cuda-") or None)
+            with _readable():
+                night = Night(day=date.fromisoformat(name), cuda=variant.removeprefix("cuda-") or None)
             yield night, _cell(cell), _lock(lock) if lock else None
 
     def lock(self, night: Night, view: str, platform: str, name: str) -> Lock | None:
@@ -262,10 +265,45 @@ def _packed(text: str) -> bytes:
     return zlib.compress(text.encode())
 
 
+class _Package(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    version: str
+    build: str
+    platform: str
+    url: str
+    md5: str
+    sha256: str
+    size: int
+    dependencies: dict[str, str]
+
+
+class _Lock(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    view: str
+    inputs: dict[str, Any]
+    solver: str
+    packages: list[_Package]
+
+
 def _cell(body: bytes) -> NightCell:
-    return NightCell.model_validate_json(zlib.decompress(body))
+    with _readable():
+        return NightCell.model_validate_json(zlib.decompress(body))
 
 
 def _lock(body: bytes) -> Lock:
-    content = json.loads(zlib.decompress(body))
-    return Lock(**{**content, "packages": tuple(LockedPackage(**package) for package in content["packages"])})
+    with _readable():
+        stored = _Lock.model_validate_json(zlib.decompress(body))
+    packages = tuple(LockedPackage(**package.model_dump()) for package in stored.packages)
+    return Lock(stored.view, stored.inputs, stored.solver, packages)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say of what cannot be read what SQLite says of a file that is damaged."""
+    try:
+        yield
+    except (zlib.error, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"what it holds cannot be read: {error}") from error

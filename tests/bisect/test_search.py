@@ -134,7 +134,7 @@ def test_what_units_need_is_never_left_out(drawn: tuple[list[Set], Set]) -> None
     assert len(found.bad - found.good) == 1
 
 
-@given(drawn=ordered_needs(100))
+@given(drawn=ordered_needs(50))
 def test_needs_cost_no_more_trials(drawn: tuple[list[Set], Set]) -> None:
     needs, culprits = drawn
     world = World(frozenset(sorted(culprits)[:1]))

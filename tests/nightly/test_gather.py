@@ -11,7 +11,7 @@ import pytest
 
 from mlviews.nightly.history import gather, history_file, open_history
 from mlviews.nightly.night import Night
-from mlviews.results import NightCell
+from mlviews.results.nights import NightCell
 
 DAY = date(2026, 11, 24)
 
@@ -59,3 +59,22 @@ def test_what_is_no_history_is_refused_and_changes_nothing(cli: Any, hosts: list
     assert (done.code, done.codes) == (3, ["history-unusable"])
     assert cli("nightly", "--gather", hosts[0], "--solve-only").code == 2
     assert cli("nightly", "--gather", tmp_path / "none.sqlite").code == 2
+
+
+@pytest.mark.parametrize("change", ["view = '../../up'", "body = x'00'", "night = 'someday'"])
+def test_a_history_that_means_harm_is_refused(cli: Any, hosts: list[Path], change: str) -> None:
+    import sqlite3
+    import zlib
+
+    connection = sqlite3.connect(hosts[0])
+    if "view" in change:
+        ((body,),) = connection.execute("SELECT body FROM cells LIMIT 1").fetchmany(1)
+        body = zlib.compress(zlib.decompress(body).replace(b'"demo"', b'"../../up"'))
+        connection.execute("UPDATE cells SET body = ?", (body,))
+    else:
+        connection.execute(f"UPDATE cells SET {change} WHERE variant = '' AND platform = 'linux-64'")
+    connection.commit()
+    connection.close()
+    done = cli("nightly", "--gather", hosts[0], "--json")
+    assert (done.code, done.codes) == (3, ["history-unusable"])
+    assert not list(cli.root.parent.rglob("view-*.html"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def versions(shelf: Any) -> Any:
     return shelf
 
 
-def test_what_broke_since_when_and_what_changed(builder, versions, night):
+def test_what_broke_since_when_and_what_changed(builder, versions, night, monkeypatch):
     builder.recipes.recipe("demo", "python", "tool", "other")
     assert builder("lock", "demo", "--as-of", "2026-02-01").code == 0
 
@@ -69,7 +70,11 @@ def test_what_broke_since_when_and_what_changed(builder, versions, night):
     good = read_lock(locks / "demo.linux-64.good.conda-lock.yml")
     bad = read_lock(locks / "demo.linux-64.bad.conda-lock.yml")
     assert (good.digest, bad.digest) == (fine["digest"], later["digest"])
-    assert "mlviews bisect demo --good locks/demo" in (locks.parent / "view-demo.html").read_text()
+    command = re.search(r"<code>mlviews (bisect demo .*?)</code>", (locks.parent / "view-demo.html").read_text())
+    assert command
+    monkeypatch.chdir(locks.parent)
+    bisected = builder(*command[1].split(), "--retries", "0", "--json").data
+    assert [(c["name"], c["before"], c["after"]) for c in bisected["change"]] == [("tool", "1.0", "2.0")]
     assert not list((builder.root / "nightly/.scratch").iterdir())
     assert not (builder.root / "envs").exists()
 
