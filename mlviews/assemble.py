@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import mlviews
 from mlviews.activation import capture
 from mlviews.dressing import dress
-from mlviews.install import install
-from mlviews.locks import announce, hold
+from mlviews.install import install_lock
 from mlviews.progress import silent
 from mlviews.release import Release, ReleasePackage
-from mlviews.store import LOCK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,28 +55,10 @@ def assemble(
         FailedError: network, disk, or a package that cannot be installed or activated.
         KeyboardInterrupt: Ctrl-C.
     """
-    _install(lock, site, prefix, platform=platform, baked=baked, progress=progress)
+    install_lock(lock, prefix, platform=platform, baked=baked, site=site, progress=progress)
     release = _release(lock, view, site, prefix, platform=platform, name=name, baked=baked)
     dress(prefix, release, lock_text)
     return release
-
-
-def _install(lock: Lock, site: Site, prefix: Path, *, platform: str, baked: Path, progress: Progress) -> None:
-    packages = lock.on(platform)
-    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
-        if site.packages == "wheels":
-            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
-
-            restore_packages(packages, cache=site.cache, progress=progress)
-        install(
-            packages,
-            prefix,
-            platform=platform,
-            baked=baked,
-            cache=site.cache,
-            mirrors=site.mirrors,
-            progress=progress,
-        )
 
 
 def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path) -> Release:

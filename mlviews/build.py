@@ -11,10 +11,11 @@ from mlviews import inventory, usage
 from mlviews.assemble import assemble
 from mlviews.errors import RefusedError
 from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.files import write_atomically
 from mlviews.gpus.scan import scan
 from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix
+from mlviews.install import check_prefix, installed_licenses
 from mlviews.locking import Wishes, lock_views
 from mlviews.locks import announce
 from mlviews.lockstate import lock_state
@@ -118,6 +119,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
+    _write_bill(lock, prefix, job.platform)
     usage.write(prefix, usage.measure(prefix))
     job.store.mark_unpublished(view, name)
     job.store.record(release)
@@ -148,6 +150,14 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     assert state.path
     assert state.lock
     return state.path, state.lock
+
+
+def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
+    """Write the release's bill of materials, beside the prefix: what licences it states, only the packages know."""
+    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (a build that has nothing to do is not to wait)
+
+    text = render_sbom(lock, [platform], licenses=installed_licenses(prefix))
+    write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), text)
 
 
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:

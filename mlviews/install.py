@@ -20,17 +20,20 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.errors import FailedError
+from mlviews.locks import announce, hold
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.sources import channel_folder, channel_url, http_client
+from mlviews.store import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.lock import LockedPackage
+    from mlviews.lock import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
+    from mlviews.site import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "record_of"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -96,7 +99,7 @@ def install(
     check_prefix(baked)
     located = [_locate(package, mirrors) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
-    records = [_record(item) for item in located]
+    records = [record_of(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located]
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     with (
@@ -127,6 +130,25 @@ def install(
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise _failure(str(error)) from error
+
+
+def install_lock(
+    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
+) -> None:
+    """Install what a site's lock holds for a platform; arguments and errors as for `install`.
+
+    Raises:
+        FailedError: also where a site of wheels cannot make a package again as the lock has it.
+    """
+    packages = lock.on(platform)
+    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        if site.packages == "wheels":
+            from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
+
+            restore_packages(packages, cache=site.cache, progress=progress)
+        install(
+            packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +214,13 @@ def _mismatch(text: str) -> FailedError:
     )
 
 
-def _record(item: _Located) -> RepoDataRecord:
-    package = item.package
+def record_of(package: LockedPackage, url: str) -> RepoDataRecord:
+    """Return what a lock says of a package as a channel's record, which would hold more.
+
+    Args:
+        package: as locked.
+        url: where its archive is read from.
+    """
     record = PackageRecord(
         package.name,
         package.version,
@@ -205,7 +232,6 @@ def _record(item: _Located) -> RepoDataRecord:
         md5=bytes.fromhex(package.md5),
         size=package.size or None,
     )
-    url = item.archive.as_uri() if item.archive else package.url
     return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
 
 
@@ -290,3 +316,9 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     path.write_bytes(to_json(record, indent=2) + b"\n")
+
+
+def installed_licenses(prefix: Path) -> dict[str, str]:
+    """Return the licences of the packages in a prefix, by the names of their archives."""
+    records = (from_json(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
+    return {record["fn"]: record["license"] for record in records if record.get("license")}

@@ -33,6 +33,7 @@ __all__ = [
     "find_lock",
     "lock_of",
     "lock_path",
+    "locked_package",
     "parse_lock",
     "read_lock",
 ]
@@ -167,7 +168,7 @@ def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
         FailedError: a record lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
     packages = tuple(
-        _locked(record, solution.platform)
+        locked_package(record, solution.platform)
         for solution in sorted(solutions, key=lambda solution: solution.platform)
         for record in solution.records
     )
@@ -175,7 +176,12 @@ def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     return Lock(view.spec.name, view.inputs, solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
 
 
-def _locked(record: RepoDataRecord, platform: str) -> LockedPackage:
+def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
+    """Return a channel's record as a lock holds it.
+
+    Raises:
+        FailedError: it lacks a hash that the lock format asks for, or is not what its archive's name says.
+    """
     if record.md5 is None or record.sha256 is None:
         raise FailedError(
             "hash-missing",

@@ -26,10 +26,19 @@ _RELEASE = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class NamedLock:
-    """A lock and what to call it."""
+    """A lock and what to call it.
+
+    Attributes:
+        text: its file, as it is.
+    """
 
     label: str
     lock: Lock
+    text: str
+
+
+def _named(label: str, path: Path) -> NamedLock:
+    return NamedLock(label, read_lock(path), path.read_text(encoding="utf-8"))
 
 
 def lock_file(view: str, site: Site) -> NamedLock:
@@ -43,7 +52,7 @@ def lock_file(view: str, site: Site) -> NamedLock:
         raise RefusedError(
             "lock-missing", f"there is no {lock_path(site.lockfiles, view)}", f"`mlviews lock {view}` makes it."
         )
-    return NamedLock(str(path), read_lock(path))
+    return _named(str(path), path)
 
 
 def default_release_lock(view: str, site: Site) -> NamedLock:
@@ -71,7 +80,7 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
     """
     path = os.path.expanduser(name)  # noqa: PTH111  (here and below: what cannot be a path is no file, not an error)
     if os.path.isfile(path):  # noqa: PTH113
-        return NamedLock(name, read_lock(Path(path)))
+        return _named(name, Path(path))
     if name == "default":
         return default_release_lock(view, site)
     if _RELEASE.fullmatch(name):
@@ -88,7 +97,7 @@ def _release_lock(view: str, site: Site, release: str) -> NamedLock:
         raise RefusedError(
             "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
         )
-    return NamedLock(f"{view}/{release}", read_lock(found[0]))
+    return _named(f"{view}/{release}", found[0])
 
 
 def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
@@ -105,4 +114,5 @@ def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
         raise BadInputError("lock-unknown", f"{problem} (there is no git here)", hint) from error
     if shown.returncode != 0:
         raise BadInputError("lock-unknown", problem, hint, detail=shown.stderr.decode(errors="replace"))
-    return NamedLock(f"{revision}:{path.name}", parse_lock(shown.stdout, f"{revision}:{path.name}"))
+    label = f"{revision}:{path.name}"
+    return NamedLock(label, parse_lock(shown.stdout, label), shown.stdout.decode())

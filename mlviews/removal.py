@@ -12,7 +12,7 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.faces import write_gone_faces
 from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.gone import NOTE, is_gone
-from mlviews.render.gone import render_gone
+from mlviews.render.gone import GONE_FILES, gone_files
 from mlviews.store import RECORD
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from mlviews.store import Store
 
 __all__ = ["Removed", "finish", "is_unfinished", "remove", "removed"]
-
-_LEFT = frozenset({"launch", "setup.sh"})
-"""What stays of a platform's folder, to tell who still uses it: kernels and batch scripts hold their paths."""
 
 
 class Removed(BaseModel):
@@ -92,7 +89,7 @@ def is_unfinished(store: Store, view: str, release: str) -> bool:
     """Tell whether a removed release still holds something to delete."""
     folder = store.view_folder(view) / release
     return is_gone(store.view_folder(view), release) and any(
-        {path.name for path in item.iterdir()} - _LEFT if item.is_dir() else item.name != NOTE
+        {path.name for path in item.iterdir()} - GONE_FILES if item.is_dir() else item.name != NOTE
         for item in folder.iterdir()
     )
 
@@ -111,7 +108,7 @@ def finish(store: Store, view: str, release: str) -> int:
         told = True
     except FailedError:
         told = False  # on a full disk there is room for it only when the rest is gone
-    freed += sum(delete_tree(platform, keep={*_LEFT, RECORD}) for platform in platforms)
+    freed += sum(delete_tree(platform, keep={*GONE_FILES, RECORD}) for platform in platforms)
     freed += delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
     if not told:
         freed += _leave_word(store, view, release, platforms)
@@ -126,12 +123,15 @@ def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]
     if (entry := store.entry(view, release)).platforms:
         write_gone_faces(store, view, entry)
     default = str(store.baked(store.view_folder(view) / "default"))
-    paths = [platform / name for platform in platforms for name in sorted(_LEFT)]
-    before = sum(map(_size, paths))
-    for path in paths:
-        text = render_gone(view, release, default, path.parent.name)
-        write_atomically(path, text, executable=path.name == "launch")
-    return before - sum(map(_size, paths))
+    files = {
+        platform / name: file
+        for platform in platforms
+        for name, file in gone_files(view, release, default, platform.name).items()
+    }
+    before = sum(map(_size, files))
+    for path, file in files.items():
+        write_atomically(path, file.text, executable=file.executable)
+    return before - sum(map(_size, files))
 
 
 def _size(path: Path) -> int:

@@ -5,29 +5,41 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mlviews.container.describe import of_recipe, of_release
 from mlviews.errors import RefusedError
 from mlviews.faces import known
 from mlviews.hardware import host_platform
+from mlviews.install import installed_licenses
 from mlviews.locksource import lock_file, named_lock
 from mlviews.render.formats import Subject
 from mlviews.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-    from mlviews.lock import Lock
+    from mlviews.compose import ViewSpec
+    from mlviews.container.files import Contents
+    from mlviews.locksource import NamedLock
     from mlviews.site import Site
     from mlviews.store import ReleaseEntry
 
 __all__ = ["find_release", "subject"]
 
 
-def subject(view: str, site: Site, *, release: str | None = None, platform: str | None = None) -> Subject:
+def subject(
+    view: str,
+    site: Site,
+    *,
+    recipe: Callable[[], ViewSpec],
+    release: str | None = None,
+    platform: str | None = None,
+) -> Subject:
     """Return what a view's formats are made from; nothing is read yet.
 
     Args:
         view: its name.
         site: where its releases and its lock lie.
+        recipe: gives its recipe.
         release: one of its releases; None or ``default`` for the default one.
         platform: what to render for; None for this host's.
 
@@ -44,10 +56,15 @@ def subject(view: str, site: Site, *, release: str | None = None, platform: str 
         check_platform(f"release {found.name} of {view}", found.platforms)
         return found
 
-    def lock() -> Lock:
+    @cache
+    def lock() -> NamedLock:
         found = named_lock(view, site, named) if named else lock_file(view, site)
         check_platform(f"the lock {found.label}", found.lock.platforms)
-        return found.lock
+        return found
+
+    @cache
+    def image() -> Contents:
+        return _image(lock(), site, store, wanted, recipe)
 
     def check_platform(what: str, platforms: Iterable[str]) -> None:
         if wanted not in platforms:
@@ -63,8 +80,23 @@ def subject(view: str, site: Site, *, release: str | None = None, platform: str 
         versioned=named is not None,
         releases=lambda: entry().platforms,
         known=lambda: known(store, entry()),
-        lock=lock,
+        lock=lambda: lock().lock,
+        image=image,
+        mirrors=site.mirrors,
     )
+
+
+def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Callable[[], ViewSpec]) -> Contents:
+    """Return what an image of a lock holds; a release of that lock knows more than the lock."""
+    from mlviews.container.files import Contents  # noqa: PLC0415  (half of it is for bills of materials)
+
+    lock = named.lock
+    for entry in store.releases(lock.view):
+        if entry.lock_digest == lock.digest and platform in entry.platforms:
+            container = of_release(entry.platforms[platform], lock, site.container)
+            prefix = store.platform_folder(lock.view, entry.name, platform)
+            return Contents(container, lock, named.text, installed_licenses(prefix))
+    return Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
 
 
 def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:

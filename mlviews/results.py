@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "BuildResult", "CellState", "DiffResult", "DoctorResult", "GcResult", "GpuLine", "GpusResult", "KernelAddResult",
-    "KernelLine", "KernelListResult", "KernelRemoveResult", "ListResult", "LockResult", "LockState", "NewResult",
-    "NightCell", "NightRun", "NightlyResult", "PackageChange", "PinResult", "Problem", "PromoteResult",
-    "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult", "RollbackResult", "ShowResult", "SmokeResult",
-    "VerifyResult", "ViewLine",
+    "BisectResult", "BuildResult", "CellState", "CiGithubResult", "ContainerBuildResult", "DiffResult", "DoctorResult",
+    "GcResult", "GpuLine", "GpusResult", "KernelAddResult", "KernelLine", "KernelListResult", "KernelRemoveResult",
+    "ListResult", "LockResult", "LockState", "NewResult", "NightCell", "NightRun", "NightlyResult", "PackageChange",
+    "PinResult", "Problem", "PromoteResult", "PublishResult", "ReleasesResult", "RemoveResult", "RenderResult",
+    "RollbackResult", "ShowResult", "SmokeResult", "VerifyResult", "ViewLine",
 ]  # fmt: skip
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -180,6 +180,13 @@ class CheckLine(_Result):
     figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
 
 
+class DoorLine(_Result):
+    """What the checks found through one door of a view."""
+
+    door: Literal["prefix", "module", "kernel", "container"]
+    checks: list[CheckLine]
+
+
 class SmokeResult(_Result):
     """``mlviews smoke``; view, release and lock are null for an interpreter of no view."""
 
@@ -191,7 +198,9 @@ class SmokeResult(_Result):
     proved: bool = Field(description="Whether any check passed or failed.")
     record: str | None = Field(description="The record that was kept.")
     full_only: list[str] = Field(alias="full-only", description="Checks that only `--level full` runs.")
-    checks: list[CheckLine]
+    checks: list[CheckLine] = Field(description="Through the first door, where doors were named.")
+    doors: list[DoorLine] = Field([], description="What was found through each door that was named.")
+    differences: list[str] = Field([], description="What is not the same through each, the door's name first.")
 
 
 class BuildResult(_Result):
@@ -209,6 +218,33 @@ class BuildResult(_Result):
     gaps: dict[str, str]
     absent: dict[str, str]
     checks: list[CheckLine]
+
+
+class LayerLine(_Result):
+    """One layer of an image."""
+
+    holds: str = Field(description="Whose files: one large package's, `packages` the others', `view` mlviews' own.")
+    digest: str
+    bytes: int = Field(description="Compressed.")
+
+
+class ContainerBuildResult(_Result):
+    """``mlviews container build VIEW``."""
+
+    view: str
+    release: str
+    lock: str = Field(description="The lock's digest.")
+    platform: str
+    digest: str = Field(description="What a registry knows the image by.")
+    config: str = Field(description="Digest of its configuration: the image's id in podman and docker.")
+    base: str = Field(description="The base image: a name or a file.")
+    base_digest: str
+    bytes: int = Field(description="Of all layers, compressed.")
+    layers: list[LayerLine] = Field(description="On top of the base's.")
+    archive: str | None = Field(description="The OCI archive that was written.")
+    pushed: str | None = Field(description="Where it was pushed to.")
+    sif: str | None = Field(description="The Apptainer image that was written.")
+    remarks: list[str] = Field(description="What makes the image less than certain, such as a base without a digest.")
 
 
 Way = Literal["native", "ptx", "none"]
@@ -471,6 +507,7 @@ class RenderResult(_Result):
     platform: str
     path: str | None = Field(description="What was written: a file, or a folder where there are several files.")
     files: dict[str, str] = Field(description="Text by file name, the main file first.")
+    remarks: list[str] = Field(description="What makes them less than certain, such as an image without a digest.")
 
 
 class KernelLine(_Result):
@@ -511,16 +548,16 @@ class CellFigures(_Result):
     download: int | None = Field(None, description="Bytes of archives.")
     installed: int | None = Field(None, description="Bytes of installed files.")
     age: float | None = Field(None, description="Median age of the packages that night, in days.")
-    solve_seconds: float | None = None
-    install_seconds: float | None = None
-    check_seconds: float | None = None
+    solve_seconds: float | None = Field(None, alias="solve-seconds")
+    install_seconds: float | None = Field(None, alias="install-seconds")
+    check_seconds: float | None = Field(None, alias="check-seconds")
 
 
 class Earlier(_Result):
     """What earlier nights found of the same view on the same platform."""
 
     last: str | None = Field(None, description="The night before.")
-    last_state: CellState | None = None
+    last_state: CellState | None = Field(None, alias="last-state")
     since: str | None = Field(None, description="The first night of this failure.")
     good: str | None = Field(None, description="The last night before it that was without.")
 
@@ -528,15 +565,18 @@ class Earlier(_Result):
 class NightCell(_Result):
     """One view on one platform in one night."""
 
-    view: str
-    platform: str
+    # Files are named after these, and a history may come from another host.
+    view: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    platform: str = Field(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+)*$")
     state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
     reason: str = Field("", description="The state in a line.")
     problem: Problem | None = Field(None, description="Why it could not be solved, installed, or looked at.")
     tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
     lock: LockState = Field(description="Of the committed lock.")
     committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
-    committed_state: CellState | None = Field(None, description="What the committed lock gave; null: it was not tried.")
+    committed_state: CellState | None = Field(
+        None, alias="committed-state", description="What the committed lock gave; null: it was not tried."
+    )
     digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
     changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
     suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")
@@ -562,3 +602,31 @@ class NightlyResult(_Result):
 
     report: str | None = Field(description="The report's first page.")
     nights: list[NightRun]
+
+
+class BisectResult(_Result):
+    """``mlviews bisect VIEW``."""
+
+    view: str
+    platform: str
+    good: str = Field(description="What the good lock was called.")
+    bad: str = Field(description="What the bad lock was called.")
+    differ: int = Field(description="Packages that differ between these two.")
+    checks: dict[str, str] = Field(description="The checks that break, and what they say of the first bad lock.")
+    change: list[PackageChange] = Field(description="The smallest change that breaks the good lock.")
+    step: list[PackageChange] = Field(description="What of it lies between the last good and the first bad lock.")
+    together: bool = Field(description="Whether parts of the change can be had, and break nothing alone.")
+    because: list[str] = Field(description="Why parts of the change cannot be had alone.")
+    skipped: list[str] = Field(description="Versions in between that no mixture exists of.")
+    last_good: str = Field(alias="last-good", description="The file of the last good lock.")
+    first_bad: str = Field(alias="first-bad", description="The file of the first bad lock.")
+    builds: int = Field(description="Locks that were installed and checked, repetitions included.")
+    kept: int = Field(description="Outcomes that were there from a bisection before.")
+    unsolvable: int = Field(description="Mixtures that the solver refused.")
+
+
+class CiGithubResult(_Result):
+    """``mlviews ci github``."""
+
+    path: str | None = Field(description="The file that was written; null if none was named.")
+    workflow: str = Field(description="The workflow, as YAML.")

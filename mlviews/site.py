@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlviews.container.images import Images
 from mlviews.errors import BadInputError
 from mlviews.recipe import Text, ViewName, nearest, parse_model
 from mlviews.resources import folder
@@ -44,6 +45,7 @@ class SiteFile(BaseModel):
     lockfiles: Text | None = Field(None, description="Folder of lock files.")
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
     absent: dict[Text, Text] = Field({}, description="With wheels: package -> why this site cannot have it.")
+    container: Images = Field(Images(), description="What images of views are made from.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Site:
         shipped_lockfiles: where a lock is read when ``lockfiles`` has none; None where that would be wrong.
         channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
+        container: what images of views are made from.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Site:
     shipped_lockfiles: Path | None
     pins: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    container: Images = field(default_factory=Images)
 
     @property
     def cache(self) -> Path:
@@ -132,4 +136,5 @@ def open_site(
         shipped_lockfiles=None if alone else folder("lockfiles"),
         pins=given.pins,
         absent=given.absent,
+        container=given.container,
     )

@@ -66,6 +66,7 @@ async def solve(
     *,
     locked: Iterable[RepoDataRecord] = (),
     as_of: datetime | None = None,
+    blame: bool = True,
 ) -> Solution:
     """Find the packages of a view for one platform.
 
@@ -78,6 +79,7 @@ async def solve(
         sources: where packages are looked up.
         locked: records to keep wherever that is possible.
         as_of: leave out what was built later than this (UTC).
+        blame: where there is no solution, look for the smallest set of requests in conflict, by many more solves.
 
     Raises:
         RefusedError: no set of packages fits; the message names the requests in conflict and who made them.
@@ -93,12 +95,12 @@ async def solve(
         locked=tuple(locked),
         as_of=as_of,
     )
-    records = await _solve_or_blame(problem, sources)
+    records = await _solve_or_refuse(problem, sources, blame=blame)
     if cuda:
         # Choosing a CUDA build can bring in further packages that have CUDA builds too.
         while more := await _cuda_constraints(spec, records, problem, sources):
             problem = replace(problem, constraints=(*problem.constraints, *more))
-            records = await _solve_or_blame(problem, sources)
+            records = await _solve_or_refuse(problem, sources, blame=blame)
     elif found := [record.name.normalized for record in records if is_cuda_build(record)]:
         raise RefusedError(
             "cuda-in-cpu-view",
@@ -149,11 +151,13 @@ def _virtual(package: VirtualPackage) -> GenericVirtualPackage:
     return GenericVirtualPackage(PackageName(package.name), Version(package.version), BuildString(package.build))
 
 
-async def _solve_or_blame(problem: Problem, sources: Sources) -> list[RepoDataRecord]:
+async def _solve_or_refuse(problem: Problem, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
     try:
         return await _solve(problem, sources)
     except SolverError as error:
         tree = str(error).strip()
+    if not blame:
+        raise RefusedError("unsolvable", "\n".join(_cut(_readable(tree))))
     await _refuse_unknown_names(problem, sources)
     raise await _blame(problem, sources, tree)
 

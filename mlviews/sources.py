@@ -5,7 +5,7 @@ Records always carry the channel's own URLs, wherever they were read: a lock mad
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from rattler import RepoDataRecord
+    from rattler import PackageName, RepoDataRecord, Subdir
 
 __all__ = ["Sources", "channel_folder", "channel_url", "open_sources"]
 
@@ -42,15 +42,19 @@ class Sources:
 
     places: Mapping[str, str]
     gateway: Gateway
-    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel]
+    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel | _Records]
     _records: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
     _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
 
-    def on(self, platform: str) -> list[Channel | SparseRepoData]:
+    def only(self, records: Iterable[RepoDataRecord]) -> Sources:
+        """Return sources that hold these records alone."""
+        return replace(self, _opened={"records": _Records(tuple(records))}, _records={}, _cuda={})
+
+    def on(self, platform: str) -> list[Channel | SparseRepoData | _Records]:
         """Return what rattler solves from for one platform, first channel first."""
-        found: list[Channel | SparseRepoData] = []
+        found: list[Channel | SparseRepoData | _Records] = []
         for source in self._opened.values():
-            if isinstance(source, Channel):
+            if isinstance(source, (Channel, _Records)):
                 found.append(source)
             else:
                 found.extend(source[subdir] for subdir in (platform, NOARCH))
@@ -109,7 +113,7 @@ class Sources:
             FailedError: a channel cannot be read, or none has a package made for the platform.
         """
         own, shared = await self._names(platform), await self._names(NOARCH)
-        if not own:
+        if not own and not any(isinstance(source, _Records) for source in self._opened.values()):
             # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
             raise FailedError(
                 "repodata-invalid",
@@ -122,7 +126,7 @@ class Sources:
         found: set[str] = set()
         with self.reading():
             for source in self._opened.values():
-                if isinstance(source, Channel):
+                if isinstance(source, (Channel, _Records)):
                     fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
                 else:
@@ -132,6 +136,19 @@ class Sources:
     def reading(self) -> _Reading:
         """Turn what goes wrong while channels are read into errors for people."""
         return _Reading(self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """Records in memory, as rattler asks for them (`rattler.RepoDataSource`)."""
+
+    records: tuple[RepoDataRecord, ...]
+
+    async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
+        return [r for r in self.records if (r.subdir, r.name.normalized) == (str(platform), name.normalized)]
+
+    def package_names(self, platform: Subdir) -> list[str]:
+        return sorted({record.name.normalized for record in self.records if record.subdir == str(platform)})
 
 
 def _newer(record: RepoDataRecord, as_of: datetime | None) -> bool:

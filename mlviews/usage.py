@@ -58,9 +58,9 @@ class Usage(BaseModel):
 
 
 def measure(prefix: Path) -> Usage:
-    """Look at every file of a prefix."""
+    """Look at every file of a prefix, and at what lies beside it under its name."""
     owner = {path: name for name, paths in _packages(prefix).items() for path in paths}
-    own = 0
+    own = sum(path.lstat().st_size for path in prefix.parent.glob(f"{prefix.name}.*"))
     linked: dict[str, Linked] = {}
     for path, status in walk(prefix):
         if is_folder(status):

@@ -335,3 +335,132 @@ def cli(
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(tmp_path)
     return made
+
+
+# Containers
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]) -> Path:
+    """The tests' own store of images, which every container tool reads for as long as a test uses `images`."""
+    require("buildah")
+    folder = tmp_path_factory.mktemp("containers")
+    lines = ["[storage]", f'driver = "{_driver(folder)}"', f'runroot = "{folder}/run"', f'graphroot = "{folder}/graph"']
+    (folder / "storage.conf").write_text("\n".join([*lines, ""]))
+    return folder / "storage.conf"
+
+
+def _driver(folder: Path) -> str:
+    """Return how images are stored: overlay where this file system can be one's upper folder, else by copying."""
+    for name in ("low", "up", "work", "merged"):
+        (folder / name).mkdir()
+    options = f"lowerdir={folder}/low,upperdir={folder}/up,workdir={folder}/work"
+    mounted = subprocess.run(
+        ["mount", "-t", "overlay", "overlay", "-o", options, folder / "merged"], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        return "vfs"
+    subprocess.run(["umount", folder / "merged"], check=True)
+    return "overlay"
+
+
+@dataclass(frozen=True)
+class ImageTools:
+    """Runs buildah on the tests' own store."""
+
+    folder: Path
+
+    def buildah(self, *arguments: str | Path, **options: Any) -> str:
+        """Run it; what it prints on stdout comes back."""
+        done = subprocess.run(
+            ["buildah", *map(str, arguments)], check=False, capture_output=True, text=True, timeout=120, **options
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
+
+    def build(self, folder: Path, name: str, *options: str) -> str:
+        """Build a folder's Dockerfile without a network's images; its id comes back."""
+        fixed = ["--isolation", "chroot", "--pull-never", "--timestamp", "0", "--quiet"]
+        return self.buildah("bud", *fixed, *options, "--tag", name, folder).splitlines()[-1]
+
+    def config(self, name: str) -> dict[str, Any]:
+        """Return what an image says of itself."""
+        return json.loads(self.buildah("inspect", "--type", "image", name))["OCIv1"]["config"]
+
+    def inside(self, name: str, *command: str) -> str:
+        """Run a program in a container of an image, as its user, with its environment; what it prints comes back.
+
+        By a file: `buildah run` may lose the end of what a program prints to a pipe.
+        """
+        said = self.folder / "said"
+        said.mkdir(exist_ok=True)
+        said.chmod(0o777)  # the image's user is nobody here
+        (said / "out").unlink(missing_ok=True)
+        container = self.buildah("from", "--pull-never", name)
+        try:
+            entered = ["run", "--isolation", "chroot", f"--volume={said}:/said", container, "--"]
+            self.buildah(*entered, "sh", "-c", '"$@" > /said/out', "sh", *command)
+        finally:
+            self.buildah("rm", container)
+        return (said / "out").read_text().strip()
+
+
+@pytest.fixture
+def images(storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageTools:
+    """The container tools, on the tests' own store."""
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    return ImageTools(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def base_archive(storage: Path, require: Callable[[str], str]) -> Path:
+    """A base image as an OCI archive: this host's own Debian or Ubuntu, with its Python; made once and kept."""
+    require("mmdebstrap")
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    suite = release["VERSION_CODENAME"].strip('"')
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlviews-tests" / f"base-{suite}.oci.tar"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            _make_base(suite, storage, kept)
+    return kept
+
+
+def _make_base(suite: str, storage: Path, kept: Path) -> None:
+    folder = storage.parent / "base"
+    folder.mkdir()
+    tree = folder / "tree.tar"
+    lean = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "locale", "man")]
+    made = ["mmdebstrap", "--quiet", "--variant=essential", "--skip=output/dev", "--dpkgopt=force-unsafe-io", *lean]
+    made.append("--include=python3,python3-zstandard")
+    subprocess.run([*made, suite, tree], check=True, capture_output=True)
+    (folder / "Dockerfile").write_text('FROM scratch\nADD tree.tar /\nCMD ["/bin/sh"]\n')
+    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage)}
+    name = "localhost/mlviews-tests-base"
+    for command in (
+        ["buildah", "bud", "--isolation", "chroot", "--timestamp", "0", "--tag", name, folder],
+        ["buildah", "push", "--quiet", "--compression-level=1", name, f"oci-archive:{kept}.part:latest"],
+        ["buildah", "rmi", name],
+    ):
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    Path(f"{kept}.part").replace(kept)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def base_image(storage: Path, base_archive: Path) -> str:
+    """The base image by the name it has in the tests' own store."""
+    name = "docker.io/library/mlviews-tests-base:1"
+    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage)}
+    pulled = subprocess.run(
+        ["buildah", "pull", "--quiet", f"oci-archive:{base_archive}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    subprocess.run(
+        ["buildah", "tag", pulled.stdout.split()[-1], name], check=True, capture_output=True, env=environment
+    )
+    return name

@@ -5,7 +5,10 @@ from __future__ import annotations
 import click
 
 from mlviews import __version__
+from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build
+from mlviews.cli.ci import ci
+from mlviews.cli.container import container
 from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
 from mlviews.cli.gc import gc
@@ -46,6 +49,6 @@ def cli() -> None:
 
 for command in (
     *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, nightly),
+    *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, container, nightly, bisect, ci),
 ):
     cli.add_command(command)

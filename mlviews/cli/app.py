@@ -114,6 +114,13 @@ class App:
             console.width = _PIPED_WIDTH  # a file or a pipe has no edge to fold at
         return console
 
+    def remark(self, text: str) -> None:
+        """Tell people, on stderr, what is no error; with ``--json`` the result is to hold it."""
+        if not self.json:
+            console = self.console(stderr=True)
+            console.print("note: ", style="bold yellow", end="", markup=False)
+            console.print(text, markup=False, soft_wrap=True)
+
     @property
     def progress(self) -> Progress:
         """Bars on stderr; nothing when quiet."""

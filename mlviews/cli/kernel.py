@@ -46,7 +46,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     from mlviews.results import KernelAddResult
 
     place = _place(user=user, prefix=prefix, swan=swan)
-    it = subject(view, app.site, release=release)
+    it = subject(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
     folder = kernels.add(place, it.release, versioned=it.versioned)
     (added,) = (found for found in kernels.kernels_in(place) if found.folder == folder)
     result = KernelAddResult(kernel=_line(added), script=str(place.script) if place.script else None)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
+    from mlviews.nightly.matrix import Runner
     from mlviews.results import NightCell, NightlyResult, NightRun
 
 __all__ = ["nightly"]
@@ -58,14 +61,28 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
 @click.option("--resume", is_flag=True, help="Leave out what is known of this night.")
+@click.option(
+    "--gather",
+    "others",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Run nothing: take in the history of another host, and write the report of its last night.",
+)
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
+@click.option("--scheduler", metavar="ADDRESS", help="Test on the Dask cluster of this scheduler, not here.")
 def nightly(
     app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
-    backfill: tuple[date, ...], cuda: str | None, resume: bool, jobs: int,
+    backfill: tuple[date, ...], cuda: str | None, resume: bool, others: tuple[Path, ...], jobs: int,
+    scheduler: str | None,
 ) -> Outcome:  # fmt: skip
     """Try every view, or those named, with the newest packages; lock files stay as they are."""
     if backfill and as_of:
         raise click.UsageError("--backfill names its own days: it goes without --as-of")
+    if others:
+        if views or solve_only or as_of or backfill or cuda or resume:
+            raise click.UsageError("--gather runs nothing: it goes alone")
+        return _gathered(app, others)
     days = backfill or ((as_of.date(),) if as_of else ())
     today = datetime.now(timezone.utc).date()
     if any(day > today for day in days):
@@ -83,7 +100,8 @@ def nightly(
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
     with open_history(app.site.root) as history:
-        runs = tuple(run_nights(specs, app.site, nights, history, jobs=jobs, resume=resume, progress=app.progress))
+        runner = _runner(jobs, scheduler)
+        runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
@@ -92,6 +110,42 @@ def nightly(
         _exit_code(runs),
         _errors(runs),
     )
+
+
+def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
+    from mlviews.nightly.history import gather, open_history
+    from mlviews.nightly.night import Night, named_from
+    from mlviews.nightly.report import write_night
+    from mlviews.results import NightlyResult, NightRun
+
+    specs = tuple(named_from(spec, app.recipes.parent) for spec in app.catalogue.views())
+    with open_history(app.site.root) as history:
+        days = [day for path in others if (day := gather(history, path))]
+        night = Night(day=max(days, default=datetime.now(timezone.utc).date()))
+        cells = list(history.cells(night).values())
+        run = NightRun(
+            night=night.folder,
+            as_of=None,
+            cuda=None,
+            solve_only=not any(c.tested for c in cells),
+            seconds=0,
+            cells=cells,
+        )
+        report = write_night(app.site.root, night, run, history, specs, progress=app.progress)
+    result = NightlyResult(report=str(report), nights=[run])
+    return Outcome(
+        result,
+        lambda console: _write(console, result, details=app.verbosity > 0),
+        _exit_code([run]) if cells else 0,
+        _errors([run]),
+    )
+
+
+def _runner(jobs: int, scheduler: str | None) -> Runner:
+    from mlviews.nightly.cluster import each_on
+    from mlviews.nightly.workers import each
+
+    return partial(each_on, scheduler) if scheduler else partial(each, count=jobs)
 
 
 def _exit_code(runs: Sequence[NightRun]) -> int:

@@ -9,7 +9,7 @@ from mlviews.cli.app import App, Outcome
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from rich.console import Console
 
@@ -38,6 +38,10 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     sh csh fish     setup script for bash, zsh and sh; for tcsh; for fish
     kernel          kernel.json for Jupyter
     explicit        list of archives for conda and mamba, from the lock
+    dockerfile      with -o a folder to build an image in; without, the Dockerfile alone
+    apptainer       the same for Apptainer, in view.def
+    batch           how jobs use the image: Apptainer, CVMFS, PanDA, HTCondor
+    sbom            bill of materials, CycloneDX, from the lock
     """  # noqa: D301  (click wants the character, not its escape)
     from mlviews.errors import BadInputError
     from mlviews.recipe import nearest
@@ -50,28 +54,31 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
             "format-unknown", f"there is no format {form!r}{nearest(form, FORMATS)}", f"There are {', '.join(FORMATS)}."
         )
     name, _, release = view.partition("/")
-    it = subject(name, app.site, release=release or None, platform=platform)
-    files = FORMATS[form].files(it)
+    it = subject(name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None, platform=platform)
+    files, remarks = FORMATS[form].files(it), FORMATS[form].remarks(it)
     if output:
-        _write_files(files, output.absolute())
+        _write_files(files, FORMATS[form].programs, output.absolute())
+    for remark in remarks:
+        app.remark(remark)
     result = RenderResult(
         view=name,
         format=form,
         platform=it.platform,
         path=str(output.absolute()) if output else None,
         files=dict(files),
+        remarks=list(remarks),
     )
     return Outcome(result, lambda console: _write(console, result))
 
 
-def _write_files(files: Mapping[str, str], output: Path) -> None:
+def _write_files(files: Mapping[str, str], programs: Container[str], output: Path) -> None:
     from mlviews.files import write_atomically
 
     if len(files) == 1:
         write_atomically(output, next(iter(files.values())))
         return
     for name, text in files.items():
-        write_atomically(output / name, text)
+        write_atomically(output / name, text, executable=name in programs)
 
 
 def _write(console: Console, result: RenderResult) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,11 +10,14 @@ from mlviews.cli.app import App, Outcome
 from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
-    from mlviews.results import CheckLine, SmokeResult
+    from mlviews.results import CheckLine, DoorLine, SmokeResult
+    from mlviews.smoke.doors import Door
     from mlviews.smoke.runner import Target
 
 __all__ = ["smoke"]
@@ -30,6 +34,14 @@ Level = Literal["quick", "full"]
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option("--require-gpu", is_flag=True, help="Work for a GPU that no GPU did is an error, not skipped.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each check.")
+@click.option(
+    "--via",
+    "doors",
+    type=click.Choice(["prefix", "module", "kernel", "container", "all"]),
+    multiple=True,
+    help="Enter the view by this door, and compare; may be given again.",
+)
+@click.option("--base", metavar="IMAGE", help="Base of the image for --via container.  [default: the site's]")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results as JUnit XML, too.")
 def smoke(
     app: App,
@@ -40,21 +52,25 @@ def smoke(
     level: Level,
     require_gpu: bool,
     timeout: float | None,
+    doors: tuple[Door | Literal["all"], ...],
+    base: str | None,
     junit: Path | None,
 ) -> Outcome:
     """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter."""
     if (view is None) == (python is None):
         raise click.UsageError("name a view, or give --python PATH")
+    if python and doors:
+        raise click.UsageError("--via is for views: a bare interpreter has no doors")
     from mlviews.results import SmokeResult
+    from mlviews.smoke.doors import differences
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
     from mlviews.smoke.prove import BASIC
     from mlviews.smoke.records import proves
-    from mlviews.smoke.runner import any_python, choose, run_checks
+    from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
 
-    _refuse_unknown(names)
+    refuse_unknown(names)
     release: Release | None = None
-    target: Target
     if python:
         target, wanted = any_python(python.absolute()), names or tuple(PROGRAMS)
     else:
@@ -62,7 +78,12 @@ def smoke(
         wanted = names or (*BASIC, *app.catalogue.view(release.view).smoke)
     plan = choose(wanted, level, named=bool(names))
     limits = Limits(seconds=timeout) if timeout else Limits()
-    lines = run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
+
+    def run(target: Target) -> tuple[CheckLine, ...]:
+        return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
+
+    entered = _doors(app, view, doors, base, run) if view and doors else []
+    lines = tuple(entered[0].checks) if entered else run(target)
     record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
     result = SmokeResult(
@@ -75,19 +96,49 @@ def smoke(
         record=str(record) if record else None,
         full_only=list(plan.left_out),
         checks=list(lines),
+        doors=entered,
+        differences=[],
     )
-    failed = any(line.status in {"fail", "error"} for line in lines)
-    return Outcome(result, lambda console: _write(console, result), 1 if failed else 0, errors)
+    result = result.model_copy(update={"differences": list(differences(entered))}) if entered else result
+    failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for door in entered for c in door.checks)))
+    errors = (*errors, *_different(result))
+    return Outcome(result, lambda console: _write(console, result), 1 if failed or result.differences else 0, errors)
 
 
-def _refuse_unknown(names: tuple[str, ...]) -> None:
-    from mlviews.errors import BadInputError
-    from mlviews.smoke.programs import PROGRAMS
+def _different(result: SmokeResult) -> tuple[MlviewsError, ...]:
+    from mlviews.errors import RefusedError
 
-    if unknown := [name for name in names if name not in PROGRAMS]:
-        raise BadInputError(
-            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
-        )
+    if not result.differences:
+        return ()
+    what = f"{result.view}/{result.release} is not the same through each door"
+    hint = f"`mlviews smoke {result.view} --via DOOR` tests one; -v on the build tells what it is made of."
+    return (RefusedError("doors-differ", what, hint, faults=tuple(result.differences)),)
+
+
+def _doors(
+    app: App,
+    view: str,
+    names: tuple[Door | Literal["all"], ...],
+    base: str | None,
+    run: Callable[[Target], tuple[CheckLine, ...]],
+) -> list[DoorLine]:
+    """Run the checks through each door, in the doors' own order."""
+    from mlviews.results import DoorLine
+    from mlviews.running import release_here
+    from mlviews.smoke.doors import DOORS, open_door
+
+    prefix, release = release_here(app.root, view)
+    found = []
+    # All are opened before the first is used: a tool that is missing should not be told after minutes of work.
+    with ExitStack() as stack:
+        targets = {
+            name: stack.enter_context(open_door(name, prefix, release, app.site, base=base, progress=app.progress))
+            for name in DOORS
+            if name in names or "all" in names
+        }
+        for name, target in targets.items():
+            found.append(DoorLine(door=name, checks=list(run(target))))
+    return found
 
 
 def _view(app: App, label: str) -> tuple[Target, Release]:
@@ -131,6 +182,9 @@ def _write(console: Console, result: SmokeResult) -> None:
 
     from mlviews.cli.text import STATUS_STYLES
 
+    if result.doors:
+        _write_doors(console, result)
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("Status", "Check", "Device"):
         table.add_column(heading, no_wrap=True)
@@ -146,5 +200,34 @@ def _write(console: Console, result: SmokeResult) -> None:
         console.print(f"only with --level full: {', '.join(result.full_only)}", markup=False)
     if not result.proved:
         console.print("nothing was proved", style="bold yellow")
+    if result.record:
+        console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)
+
+
+def _write_doors(console: Console, result: SmokeResult) -> None:
+    """Write what each check found, a column a door."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mlviews.cli.text import STATUS_STYLES
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("Check", no_wrap=True)
+    for door in result.doors:
+        table.add_column(door.door, no_wrap=True)
+    for lines in zip(*(door.checks for door in result.doors), strict=True):
+        cells = (f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.seconds:.1f} s" for line in lines)
+        table.add_row(lines[0].name, *cells)
+    console.print(table)
+    reasons = {
+        (line.name, line.reason): f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.name}: {escape(line.reason)}"
+        for door in result.doors
+        for line in door.checks
+        if line.status != "pass"
+    }
+    for reason in reasons.values():
+        console.print(reason, soft_wrap=True)
+    if len(result.doors) > 1 and not result.differences:
+        console.print(f"[bold green]the same[/] through {', '.join(door.door for door in result.doors)}")
     if result.record:
         console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)

@@ -18,7 +18,10 @@ __all__ = ["Chart", "Series", "chart_of", "drawing"]
 
 _WIDTH, _HEIGHT = 300, 120
 _FEWEST = 2  # points that make a trend
+_TICKS = 4
 _MUTED, _LINE, _BAD = "var(--muted)", "var(--line)", "var(--bad)"  # the page's own colours, light or dark
+# What a drawing that is hidden from screen readers, and drawn as wide as the page likes, has no use for.
+_NEEDLESS = re.compile(r' (role|aria-[a-z]+|class|pointer-events|xmlns:xlink|version)="[^"]*"')
 _DIMENSIONS = re.compile(r' width="[\d.]+" height="[\d.]+"')
 
 
@@ -69,20 +72,23 @@ def chart_of(series: Series, draw: ModuleType | None) -> Chart | None:
     if draw is None or len(known) < _FEWEST:
         return None
     svg = draw.vegalite_to_svg(json.dumps(_specification(series)))
-    return Chart(series.title, _words(known, len(series.failed)), _DIMENSIONS.sub(' aria-hidden="true"', svg, count=1))
+    hidden = _DIMENSIONS.sub(' aria-hidden="true"', _NEEDLESS.sub("", svg), count=1)
+    return Chart(series.title, _words(known, len(series.failed)), hidden)
 
 
 def _words(known: Sequence[tuple[str, float]], failed: int) -> str:
     values = [value for _, value in known]
     (first_night, first), (last_night, last) = known[0], known[-1]
     text = f"{first:g} on {first_night}, {last:g} on {last_night}; between {min(values):g} and {max(values):g}."
+    if min(values) == max(values):
+        text = f"{first:g} on every night from {first_night} to {last_night}."
     return f"{text} {failed} {'night' if failed == 1 else 'nights'} failed." if failed else text
 
 
 def _specification(series: Series) -> dict[str, Any]:
     nights = [night for night, _ in series.points]
     values = [{"night": night, "value": value} for night, value in series.points]
-    x = {"field": "night", "type": "temporal", "scale": {"domain": [nights[0], nights[-1]]}, "axis": _x_axis(nights)}
+    x = {"field": "night", "type": "temporal", "timeUnit": "yearmonthdate", "axis": _x_axis(nights)}
     axis, scale = {"title": None, "tickCount": 4}, {"zero": series.zero, "padding": 0 if series.zero else 8}
     y = {"field": "value", "type": "quantitative", "axis": axis, "scale": scale}
     failed = [{"night": night} for night in sorted(series.failed)]
@@ -103,7 +109,11 @@ def _specification(series: Series) -> dict[str, Any]:
 
 def _x_axis(nights: Sequence[str]) -> dict[str, Any]:
     within = "%Y" if nights[0][:4] != nights[-1][:4] else "%d"
-    return {"title": None, "format": f"%b {within}", "tickCount": 4, "labelOverlap": True, "grid": False}
+    shown = [nights[round(step * (len(nights) - 1) / (_TICKS - 1))] for step in range(_TICKS)]
+    days = [
+        {"year": int(night[:4]), "month": int(night[5:7]), "date": int(night[8:])} for night in dict.fromkeys(shown)
+    ]
+    return {"title": None, "format": f"%b {within}", "values": days, "labelOverlap": True, "grid": False}
 
 
 _CONFIG = {

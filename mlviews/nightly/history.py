@@ -11,23 +11,23 @@ import sqlite3
 import zlib
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, get_args
+from datetime import date
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mlviews.errors import FailedError
 from mlviews.files import make_folder
 from mlviews.lock import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
+from mlviews.nightly.night import Night
 from mlviews.results import CellState, Earlier, NightCell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.nightly.night import Night
-
-__all__ = ["History", "Seen", "history_file", "look_back", "open_history"]
+__all__ = ["History", "Seen", "gather", "history_file", "look_back", "open_history"]
 
 _BUSY_SECONDS = 30.0
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
@@ -75,6 +75,43 @@ def open_history(root: Path) -> Iterator[History]:
     """
     path = history_file(root)
     make_folder(path.parent)
+    with _opened(path) as history:
+        yield history
+
+
+def gather(history: History, path: Path) -> date | None:
+    """Take what another host's history holds; of two accounts of one cell, the one that tells more stays.
+
+    Args:
+        history: what it is taken into.
+        path: the other host's file, which anyone may have made: only cells and locks that can be read are taken.
+
+    Returns:
+        The latest night that the other one holds; None where it holds none.
+
+    Raises:
+        FailedError: it cannot be read, is no history, or is of a newer mlviews.
+    """
+    if not path.is_file():
+        raise FailedError("history-unusable", f"{path}: there is no such file", "Check the path.")
+    latest: date | None = None
+    with _opened(path) as other:
+        for night, cell, lock in other.everything():
+            known = history.cells(night).get((cell.view, cell.platform))
+            if known is None or _worth(cell) >= _worth(known):
+                history.record(night, cell, lock)
+            if not night.variant:
+                latest = max(night.day, latest or night.day)
+    return latest
+
+
+def _worth(cell: NightCell) -> tuple[bool, bool]:
+    """Rank accounts of one cell: a host that tested knows more than one that solved, and that more than no host."""
+    return (cell.tested, cell.digest is not None)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[History]:
     with _failing(path):
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
@@ -88,7 +125,7 @@ def open_history(root: Path) -> Iterator[History]:
 def _failing(path: Path) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, zlib.error, ValidationError) as error:
+    except (sqlite3.Error, zlib.error, ValueError, TypeError, KeyError) as error:
         raise FailedError(
             "history-unusable",
             f"{path}: {error}",
@@ -174,6 +211,16 @@ class History:
         )
         return tuple(Seen(name, state, bool(tested), digest) for name, state, tested, digest in rows)
 
+    def everything(self) -> Iterator[tuple[Night, NightCell, Lock | None]]:
+        """Yield every cell of every night, the oldest first, with the lock that it is about."""
+        rows = self._connection.execute(
+            "SELECT variant, night, cells.body, locks.body FROM cells LEFT JOIN locks USING (digest) ORDER BY night"
+        )
+        for variant, name, cell, lock in rows:
+            with _readable():
+                night = Night(day=date.fromisoformat(name), cuda=variant.removeprefix("cuda-") or None)
+            yield night, _cell(cell), _lock(lock) if lock else None
+
     def lock(self, night: Night, view: str, platform: str, name: str) -> Lock | None:
         """Return the newest packages as the night ``name`` knew them."""
         row = self._connection.execute(
@@ -218,10 +265,45 @@ def _packed(text: str) -> bytes:
     return zlib.compress(text.encode())
 
 
+class _Package(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    version: str
+    build: str
+    platform: str
+    url: str
+    md5: str
+    sha256: str
+    size: int
+    dependencies: dict[str, str]
+
+
+class _Lock(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    view: str
+    inputs: dict[str, Any]
+    solver: str
+    packages: list[_Package]
+
+
 def _cell(body: bytes) -> NightCell:
-    return NightCell.model_validate_json(zlib.decompress(body))
+    with _readable():
+        return NightCell.model_validate_json(zlib.decompress(body))
 
 
 def _lock(body: bytes) -> Lock:
-    content = json.loads(zlib.decompress(body))
-    return Lock(**{**content, "packages": tuple(LockedPackage(**package) for package in content["packages"])})
+    with _readable():
+        stored = _Lock.model_validate_json(zlib.decompress(body))
+    packages = tuple(LockedPackage(**package.model_dump()) for package in stored.packages)
+    return Lock(stored.view, stored.inputs, stored.solver, packages)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say of what cannot be read what SQLite says of a file that is damaged."""
+    try:
+        yield
+    except (zlib.error, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"what it holds cannot be read: {error}") from error

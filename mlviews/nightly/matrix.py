@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mlviews.diff import compare, package_changes
 from mlviews.errors import MlviewsError, RefusedError
@@ -27,7 +28,7 @@ from mlviews.smoke.prove import BASIC
 from mlviews.sources import open_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mlviews.compose import ViewSpec
@@ -39,9 +40,21 @@ if TYPE_CHECKING:
     from mlviews.site import Site
     from mlviews.sources import Sources
 
-__all__ = ["run_nights"]
+__all__ = ["Runner", "run_nights"]
 
 _BATCH = 64  # cells whose packages are in memory at a time
+
+
+class Runner(Protocol):
+    """Tries cells somewhere, and gives what was found as it comes; see `mlviews.nightly.workers.each`."""
+
+    def __call__(
+        self, work: Callable[[CellJob], Tested], jobs: Sequence[CellJob], /
+    ) -> Iterator[tuple[CellJob, Tested | Exception]]:
+        """Do ``work`` for each job."""
+
+
+_HERE: Runner = partial(each, count=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +63,7 @@ class _Work:
 
     site: Site
     history: History
-    jobs: int
+    runner: Runner
     resume: bool
     progress: Progress
 
@@ -61,7 +74,7 @@ def run_nights(
     nights: Sequence[Night],
     history: History,
     *,
-    jobs: int = 1,
+    runner: Runner = _HERE,
     resume: bool = False,
     progress: Progress = silent,
 ) -> Iterator[NightRun]:
@@ -74,7 +87,7 @@ def run_nights(
         site: where they are solved and installed.
         nights: the oldest first; all suppose the same CUDA.
         history: takes every cell as soon as it is known.
-        jobs: cells that are installed and checked side by side.
+        runner: where cells are installed and checked: here, some side by side, or on a cluster.
         resume: leave out cells that the history has of the same night.
         progress: told about solving and testing.
 
@@ -85,7 +98,7 @@ def run_nights(
     """
     if any(night.as_of for night in nights):
         refuse_looking_back(site)
-    work = _Work(site=site, history=history, jobs=jobs, resume=resume, progress=progress)
+    work = _Work(site=site, history=history, runner=runner, resume=resume, progress=progress)
     states = {spec.name: lock_state(spec, site) for spec in specs}
     supposed = suppose_cuda(specs, nights[0].cuda) if nights[0].cuda else specs
     views = [_View(spec, states[spec.name], _ready(spec, work)) for spec in supposed]
@@ -198,7 +211,7 @@ def _tested(
     with scratch(work.site.root) as folder, work.progress("Testing", total=len(pairs)) as advance:
         jobs = {ask.key: _job(ask, solved, work.site, folder) for ask, solved in pairs}
         by_key = {ask.key: (ask, solved) for ask, solved in pairs}
-        for job, found in each(try_cell, [job for job in jobs.values() if job.newest or job.committed], work.jobs):
+        for job, found in work.runner(try_cell, [job for job in jobs.values() if job.newest or job.committed]):
             advance(note=job.key[0])
             tested = found if isinstance(found, Tested) else _not_tested(job, found)
             yield (*by_key.pop(job.key), tested)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -111,7 +112,8 @@ def _series(nights: Sequence[tuple[str, NightCell]]) -> Iterator[Series]:
     yield series("Time of all checks in seconds", [item.check_seconds for item in figures])
     measured = [{(check.name, key): value for check in cell.checks for key, value in _numbers(check.figures)}
                 for _, cell in nights]  # fmt: skip
-    for name, key in sorted({pair for night in measured for pair in night})[:_MOST_FIGURES]:
+    changing = [pair for pair in sorted({*chain(*measured)}) if len({night.get(pair) for night in measured}) > 1]
+    for name, key in changing[:_MOST_FIGURES]:
         yield series(f"{name}: {key}", [night.get((name, key)) for night in measured])
 
 

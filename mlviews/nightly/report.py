@@ -71,7 +71,7 @@ def write_night(
     past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
     matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
     write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
-    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True) + "\n")
     write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
     # The first page comes last: where it is, the pages that it leads to are.
     index = folder / "index.html"
@@ -98,10 +98,14 @@ class _Writer:
             return {}
         from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second; most nights need none)
 
+        found = {
+            "good": self.history.lock(self.night, cell.view, cell.platform, cell.earlier.good),
+            "bad": self.history.lock(self.night, cell.view, cell.platform, self.night.day.isoformat()),
+        }
         written = {}
-        for kind, name in (("good", cell.earlier.good), ("bad", self.night.day.isoformat())):
-            lock = self.history.lock(self.night, cell.view, cell.platform, name)
-            assert lock  # the history keeps the lock of every digest that it names
+        for kind, lock in found.items():
+            if lock is None:
+                return {}  # another host's history names it and lacks it
             written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
             write_atomically(self.folder / written[kind], lock_text(lock, spec))
         return written

@@ -102,11 +102,21 @@ def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
         )
         return _test(job, prefix, release, time.monotonic() - start, progress)
     except Exception as error:  # noqa: BLE001  (the result of one trial among many)
-        seconds = round(time.monotonic() - start, 3)
-        return Trial(digest=job.lock.digest, platform=host_platform(), problem=problem(error), install_seconds=seconds)
+        seconds, found = round(time.monotonic() - start, 3), problem(error)
+        return Trial(
+            digest=job.lock.digest,
+            platform=host_platform(),
+            problem=found.model_copy(update={"message": _anywhere(found.message, prefix)}),
+            install_seconds=seconds,
+        )
     finally:
         if prefix:
             shutil.rmtree(prefix, ignore_errors=True)
+
+
+def _anywhere(text: str, prefix: Path | None) -> str:
+    """Return what was found without the prefix, which is gone by then and another one every time."""
+    return text.replace(str(prefix), "$PREFIX") if prefix else text
 
 
 def problem(error: Exception) -> Problem:
@@ -134,7 +144,7 @@ def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progres
     return Trial(
         digest=job.lock.digest,
         platform=release.platform,
-        checks=checks,
+        checks=tuple(check.model_copy(update={"reason": _anywhere(check.reason, prefix)}) for check in checks),
         install_seconds=round(seconds, 3),
         check_seconds=round(time.monotonic() - start, 3),
         bytes=size,

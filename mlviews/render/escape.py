@@ -2,11 +2,14 @@
 
 A template holds layout. Each value passes a filter: the one named after the template's language gives a literal of that
 language, quotes included, ``words`` several of them with spaces between, ``variable`` and ``variables`` bare names of
-environment variables. Anything else that reaches the output raises.
+environment variables, ``bare`` a word that needs no quotes, such as an image's name, ``line`` prose in a comment or a
+help text, ``exec`` a JSON array. Anything else that reaches the output raises.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -50,10 +53,37 @@ def _fish(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def _docker(text: str) -> str:
+    """Quote for LABEL and ENV, in which no line can end: https://docs.docker.com/reference/dockerfile/.
+
+    Backslashes stand outside the quotes: hadolint takes a quote behind any of them for one that was escaped.
+    """
+    _refuse_controls(text)
+    return '"' + "".join(_DOCKER.get(character, character) for character in text) + '"'
+
+
+def _definition(text: str) -> str:
+    """Quote for the shell in a section of an Apptainer definition, which first fills in every ``{{ name }}`` there."""
+    _refuse_controls(text)
+    return shlex.quote(text).replace("{{", "{''{") if "{{" in text else shlex.quote(text)
+
+
+def _markdown(text: str) -> str:
+    """Escape for prose in Markdown: https://spec.commonmark.org/0.31.2/#backslash-escapes."""
+    _refuse_controls(text)
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+
+
+def _refuse_controls(text: str) -> None:
+    if re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError(f"{text!r} holds control characters, which this language cannot carry")
+
+
 # A control character as three octal (Tcl) or decimal (Lua) digits, so that no digit after it is taken for a fourth.
 _CONTROLS = [*range(0x20), 0x7F]
 _LUA = {chr(code): f"\\{code:03d}" for code in _CONTROLS} | {"\n": "\\n", "\\": "\\\\", '"': '\\"'}
 _TCL = {chr(code): f"\\{code:03o}" for code in _CONTROLS} | {"\n": "\\n"} | {mark: f"\\{mark}" for mark in '\\"$[]{}'}
+_DOCKER = {"\\": '"\\\\"', '"': '\\"', "$": "\\$"}
 _CSH = {"'": "'\\''", "!": "\\!", "\n": "\\\n"}
 
 _LANGUAGES: dict[str, Callable[[str], str]] = {
@@ -62,6 +92,9 @@ _LANGUAGES: dict[str, Callable[[str], str]] = {
     "sh": shlex.quote,
     "csh": _csh,
     "fish": _fish,
+    "docker": _docker,
+    "definition": _definition,
+    "markdown": _markdown,
 }
 
 
@@ -70,13 +103,14 @@ def render(template: str, language: str, values: dict[str, Any]) -> str:
 
     Args:
         template: the file's name without ``.j2``.
-        language: ``lua``, ``tcl``, ``sh``, ``csh`` or ``fish``: what the file is written in, and the name of the filter
-            for its values.
+        language: ``lua``, ``tcl``, ``sh``, ``csh``, ``fish``, ``docker``, ``definition`` (Apptainer's) or ``markdown``:
+            what the file is written in, and the name of the filter for its values.
         values: what the template names; one that it names in vain is an error.
 
     Raises:
         TypeError: the template puts out a value that passed no filter, or one that is no text.
-        ValueError: the name of a variable is none; `mlviews.release.Activation` holds no such name.
+        ValueError: the name of a variable is none, or a text cannot be written in the language at all;
+            `mlviews.release.Activation` holds no such names and texts.
         jinja2.UndefinedError: the template names a value that ``values`` does not hold.
     """
     return _environment(language).get_template(f"{template}.j2").render(values)
@@ -98,6 +132,9 @@ def _environment(language: str) -> jinja2.Environment:
     environment.filters["words"] = lambda values: _Literal(" ".join(quote(_text(value)) for value in values))
     environment.filters["variable"] = _variable
     environment.filters["variables"] = _variables
+    environment.filters["bare"] = _bare
+    environment.filters["line"] = _line
+    environment.filters["exec"] = lambda values: _Literal(json.dumps([_text(value) for value in values]))
     return environment
 
 
@@ -106,6 +143,20 @@ def _variable(name: object) -> _Literal:
     if not (text.isascii() and text.isidentifier()):
         raise ValueError(f"{text!r} cannot be a variable's name")
     return _Literal(text)
+
+
+def _bare(word: object) -> _Literal:
+    text = _text(word)
+    if not re.fullmatch(r"[A-Za-z0-9._/:@+,=<>~-]+", text):
+        raise ValueError(f"{text!r} cannot stand without quotes")
+    return _Literal(text)
+
+
+def _line(prose: object) -> _Literal:
+    """Give prose that its reader sees as it is, but for ``{{``: Apptainer would fill in what follows."""
+    text = _text(prose)
+    _refuse_controls(text)
+    return _Literal(text.replace("{{", "{ {"))
 
 
 def _variables(names: Iterable[object]) -> _Literal:

@@ -9,20 +9,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mlviews.lock import Lock, LockedPackage
 
 __all__ = ["render"]
 
 
-def render(lock: Lock, platform: str) -> str:
+def render(lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None) -> str:
     """Return the packages that a lock holds for a platform, what each depends on before it.
 
     Each is an archive's URL and its MD5, the one hash that all readers know.
+
+    Args:
+        lock: the lock.
+        platform: the conda subdir.
+        strong: give the sha256 instead, as ``#sha256:...``, which micromamba reads from 1.0 on, and conda from 24.9.
+        mirrors: URL of a channel -> URL that it is fetched from.
     """
     lines = [f"# view {lock.view}, lock {lock.digest}", f"# platform: {platform}", "@EXPLICIT"]
-    return "\n".join([*lines, *(f"{package.url}#{package.md5}" for package in _in_order(lock.on(platform))), ""])
+    for package in _in_order(lock.on(platform)):
+        digest = f"sha256:{package.sha256}" if strong else package.md5
+        lines.append(f"{_at(package.url, mirrors or {})}#{digest}")
+    return "\n".join([*lines, ""])
+
+
+def _at(url: str, mirrors: Mapping[str, str]) -> str:
+    for channel, mirror in mirrors.items():
+        if url.startswith(f"{channel.rstrip('/')}/"):
+            return mirror.rstrip("/") + url.removeprefix(channel.rstrip("/"))
+    return url
 
 
 def _in_order(packages: Iterable[LockedPackage]) -> list[LockedPackage]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlviews.render import explicit, kernel, modulefile, setup_script
+from mlviews.container.describe import NO_REPOSITORY
+from mlviews.render import batch, explicit, kernel, modulefile, setup_script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from mlviews.container.files import Contents, Kind
     from mlviews.lock import Lock
     from mlviews.release import Release
     from mlviews.render.modulefile import Known
@@ -27,6 +29,8 @@ class Subject:
         releases: gives the release, once for each platform that it has.
         known: gives what else is known of that release.
         lock: gives the release's own lock, where one was named, else the view's.
+        image: gives what an image of that lock holds.
+        mirrors: the site's, channel -> folder or URL.
     """
 
     view: str
@@ -35,6 +39,8 @@ class Subject:
     releases: Callable[[], Mapping[str, Release]]
     known: Callable[[], Known]
     lock: Callable[[], Lock]
+    image: Callable[[], Contents]
+    mirrors: Mapping[str, str]
 
     @property
     def release(self) -> Release:
@@ -50,10 +56,14 @@ class Format:
         summary: what it is for.
         files: gives text by file name, the main file first. One file goes to stdout or into the file that ``-o``
             names, several go into the folder that it names.
+        programs: those of the files that are programs.
+        remarks: gives what people should know of the files, and need not read in them.
     """
 
     summary: str
     files: Callable[[Subject], Mapping[str, str]]
+    programs: frozenset[str] = frozenset()
+    remarks: Callable[[Subject], tuple[str, ...]] = lambda _: ()
 
 
 def _lmod(subject: Subject) -> Mapping[str, str]:
@@ -68,6 +78,35 @@ def _tcl(subject: Subject) -> Mapping[str, str]:
     return {subject.release.release: text}
 
 
+def _definition(kind: Kind, summary: str) -> Format:
+    def files(subject: Subject) -> Mapping[str, str]:
+        from mlviews.container.files import definition_files  # noqa: PLC0415  (half of it is for bills of materials)
+
+        made = definition_files(kind, subject.image(), mirrors=subject.mirrors)
+        return {path: file.text for path, file in made.items()}
+
+    return Format(summary, files, _PROGRAMS, lambda subject: subject.image().container.remarks)
+
+
+def _batch(subject: Subject) -> Mapping[str, str]:
+    return {f"{subject.view}.md": batch.render_batch(subject.image().container)}
+
+
+def _placed(subject: Subject) -> tuple[str, ...]:
+    if not subject.image().container.reference.startswith(NO_REPOSITORY):
+        return ()
+    return (f"the site names no `container: {{repository: ...}}`: {NO_REPOSITORY} stands for it",)
+
+
+def _sbom(subject: Subject) -> Mapping[str, str]:
+    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (as above)
+
+    contents = subject.image()
+    return {SBOM: render_sbom(contents.lock, [subject.platform], licenses=contents.licenses)}
+
+
+_PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
+
 FORMATS: Mapping[str, Format] = {
     "lmod": Format("modulefile for Lmod", _lmod),
     "tcl": Format("modulefile for environment-modules", _tcl),
@@ -81,5 +120,9 @@ FORMATS: Mapping[str, Format] = {
     "explicit": Format(
         "list of archives for conda, mamba", lambda it: {"explicit.txt": explicit.render(it.lock(), it.platform)}
     ),
+    "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
+    "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
+    "batch": Format("how jobs use the image, in Markdown", _batch, remarks=_placed),
+    "sbom": Format("bill of materials, CycloneDX", _sbom),
 }
 """Format by the name that the command line gives it."""

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Ended", "Limits", "run_limited"]
+__all__ = ["MARK", "Ended", "Limits", "run_limited"]
 
 _LOOK = 0.1  # seconds between two looks at the memory in use
 _POLL = 0.02
@@ -32,7 +32,8 @@ _PAGE = resource.getpagesize()
 _GRACE = 10  # seconds for a killed process to go; one that hangs in a driver may never do so
 _LOG = 20_000
 _FILE_BYTES = 4 << 30  # no file that a check writes, its log included, grows larger
-_MARK = "MLVIEWS_SMOKE_RUN"
+MARK = "MLVIEWS_SMOKE_RUN"
+"""The variable by which what a check started is known; a door must let it through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def run_limited(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env={**environment, _MARK: mark},
+                env={**environment, MARK: mark},
                 start_new_session=True,
             )
         except OSError as error:
@@ -189,7 +190,7 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
 def _carries(pid: int, mark: str) -> bool:
     try:
         # A dead process that nobody has waited for has no environment left.
-        return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
 

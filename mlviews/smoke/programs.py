@@ -23,6 +23,7 @@ class Program:
         level: ``full`` where it takes too long for every build.
         long: whether it takes ten seconds and more: started first, so that nothing waits for it at the end.
         alone: whether its figures are times, which other checks beside it would spoil.
+        per_gpu: whether it starts a process for each GPU: each may take what another check may.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Program:
     level: Level = "quick"
     long: bool = False
     alone: bool = False
+    per_gpu: bool = False
 
     @property
     def path(self) -> Path:
@@ -69,7 +71,7 @@ PROGRAMS: dict[str, Program] = {
         Program("torch-dataloader", gpu=True),
         Program("torch-errors", gpu=True),
         Program("torch-matmul", gpu=True),
-        Program("torch-nccl", gpu=True),
+        Program("torch-nccl", gpu=True, per_gpu=True),
         Program("torch-reduction", gpu=True),
         Program("torch-resume", gpu=True),
         Program("torch-train", gpu=True, long=True),

@@ -6,12 +6,13 @@ import os
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import packaging
 
+from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.results import CheckLine
 from mlviews.smoke.process import Limits, run_limited
@@ -19,21 +20,36 @@ from mlviews.smoke.programs import PROGRAMS
 from mlviews.smoke.report import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.progress import Progress
     from mlviews.smoke.programs import Level, Program
 
-__all__ = ["NO_SUCH_CHECK", "Plan", "Target", "any_python", "choose", "run_checks", "view_python"]
+__all__ = [
+    "NO_SUCH_CHECK", "OWN_FOLDERS", "Enter", "Plan", "Target", "any_python", "choose", "refuse_unknown", "run_checks",
+    "view_python",
+]  # fmt: skip
 
 NO_SUCH_CHECK = "no such check"
 """The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
+
+OWN_FOLDERS = (PROGRAMS["imports"].path.parent, Path(packaging.__file__).parent)
+"""What checks read of mlviews' own."""
 
 # What a batch system or a container says about the host, rather than about software.
 _HOST_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
 # A view need not hold what judges versions.
 _OWN_ARGUMENTS = {"pip-check": (str(Path(packaging.__file__).parent),)}
 _JOBS = 2  # checks side by side: most of one is spent importing its framework, on one core
+
+
+class Enter(Protocol):
+    """Gives what runs a command in another place, such as a container."""
+
+    def __call__(
+        self, command: Sequence[str], environment: Mapping[str, str], folders: Sequence[Path], /
+    ) -> tuple[list[str], dict[str, str]]:
+        """Return the command and its environment on this host; ``folders`` must lie in the same place there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,7 @@ class Target:
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
         bytecode: whether byte code lies beside its modules; without, most of a check's time is spent compiling them.
+        enter: makes of a command, its environment and the folders that it writes to what runs it elsewhere.
     """
 
     command: tuple[str, ...]
@@ -53,6 +70,7 @@ class Target:
     claims_gpu: bool = False
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     bytecode: bool = True
+    enter: Enter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,18 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
     )
 
 
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse names, as somebody typed them, that no check answers.
+
+    Raises:
+        BadInputError: there are some.
+    """
+    if unknown := [name for name in names if name not in PROGRAMS]:
+        raise BadInputError(
+            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
+        )
+
+
 def run_checks(
     target: Target,
     plan: Plan,
@@ -145,7 +175,7 @@ def _run_all(
         return line
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.
-    jobs = 1 if _has_gpu() else _JOBS
+    jobs = 1 if _gpus() else _JOBS
     together = sorted((p for p in plan.programs if not p.alone), key=lambda program: not program.long)
     alone = [program for program in plan.programs if program.alone]
     found: dict[str, CheckLine] = {}
@@ -180,6 +210,10 @@ def _run(
         # Nothing is written into a release; what is compiled for one check serves the others.
         compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
         environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
+        if program.per_gpu:
+            limits = replace(limits, memory=limits.memory * max(1, _gpus()))
+        if target.enter:
+            command, environment = target.enter(command, environment, (folder, shared))
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 
@@ -194,5 +228,5 @@ def _scratch(folder: Path) -> dict[str, str]:
     return dict.fromkeys(places, str(folder))
 
 
-def _has_gpu() -> bool:
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def _gpus() -> int:
+    return sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))

@@ -169,14 +169,6 @@ def test_a_module_brings_the_command_and_nothing_else(demo, module):
     assert not any("bin/mlviews" in line for line in said[2:])
 
 
-def test_a_host_without_the_commands_python_is_told(demo):
-    (program,) = (demo.root / "commands").glob("*/mlviews")
-    program.write_text(program.read_text().replace(sys.executable, "/nowhere/python"))
-    done = subprocess.run([program, "list"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (127, "")
-    assert done.stderr == "mlviews: this host has no /nowhere/python, with which it was installed\n"
-
-
 def test_a_modulefile_names_the_views_that_need_less_of_the_driver(builder, shelf):
     shelf.add("solo", modules={"solo": ""})
     gpu = {"glibc": "2.17", "cuda": "12.9"}

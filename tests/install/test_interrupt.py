@@ -84,7 +84,7 @@ def heavy(builder: Any, shelf: Any) -> Any:
     return builder
 
 
-def test_while_solving(builder, server, faults, interrupted, finishes, number):  # noqa: PLR0917  (fixtures)
+def test_while_solving(builder, server, faults, interrupted, finishes, number):
     builder.recipes.recipe("demo", "python", "greet")
     server.faults["repodata.json"] = faults["drips"](400)
 
@@ -94,7 +94,7 @@ def test_while_solving(builder, server, faults, interrupted, finishes, number): 
     finishes()
 
 
-def test_while_downloading(builder, server, faults, interrupted, finishes, number):  # noqa: PLR0917
+def test_while_downloading(builder, server, faults, interrupted, finishes, number):
     builder.recipes.recipe("demo", "python", "greet")
     builder("lock", "demo")
     server.faults["greet"] = faults["drips"](100)

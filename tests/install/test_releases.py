@@ -218,9 +218,25 @@ def test_a_removal_that_is_killed_is_one_and_is_finished(three, monkeypatch, at)
     finish(store, "demo", first)
     assert not is_unfinished(store, "demo", first)
     assert {path.name for path in (store.view_folder("demo") / first).rglob("*")} == {
-        "removed.json", host_platform(), "launch", "setup.sh"
+        "removed.json", host_platform(), "launch", "setup.sh", "setup.csh", "setup.fish"
     }  # fmt: skip
     assert "was removed" in (three.root / f"modulefiles/atlasml/demo/{first}.lua").read_text()
+
+
+@pytest.mark.parametrize("shell", ["tcsh -f", "fish --no-config"])
+def test_other_shells_are_told_too(three, require, shell):
+    first = three.made[0]
+    program, option = shell.split()
+    assert three("remove", f"demo/{first}").code == 0
+    setup = three.root / "envs/demo" / first / host_platform() / f"setup.{'csh' if program == 'tcsh' else program}"
+
+    done = subprocess.run(
+        [require(program), option, "-c", f"source '{setup}'"], capture_output=True, text=True, check=False
+    )
+
+    default = three.root / "envs/demo/default"
+    assert done.stderr == f"mlviews: release {first} of demo was removed; the default is in {default}\n"
+    assert done.returncode != 0
 
 
 def test_a_view_that_shares_its_packages_costs_little_more(builder, shelf):

@@ -153,7 +153,7 @@ def add(path: Path) -> None:
         ("share/new/link", lambda path: (path.parent.mkdir(), path.symlink_to("/")), "extra", ""),
     ],
 )
-def test_each_fault_is_named_and_repaired(demo, prefix, path, do, kind, package):  # noqa: PLR0917
+def test_each_fault_is_named_and_repaired(demo, prefix, path, do, kind, package):
     do(prefix / path)
 
     found = demo("verify", "demo", "--json")

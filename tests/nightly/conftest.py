@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +42,24 @@ def run_of(day: date, cells: list[NightCell], **keys: Any) -> NightRun:
     return NightRun(night=day.isoformat(), cells=cells, **{**plain, **keys})
 
 
+def write_report(root: Path, *nights: list[NightCell], **keys: Any) -> Path:
+    """Keep nights in a history, write the report of the last one, and return its folder."""
+    with open_history(root) as history:
+        for number, cells in enumerate(nights, 1):
+            night = Night(day=date(2026, 11, number))
+            for one in cells:
+                history.record(night, one, None)
+        return write_night(root, night, run_of(night.day, nights[-1], **keys), history, []).parent
+
+
 @pytest.fixture
 def report(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that keeps nights in a history and writes the report of the last one."""
-
-    def write(*nights: list[NightCell], **keys: Any) -> Path:
-        with open_history(tmp_path) as history:
-            for number, cells in enumerate(nights, 1):
-                night = Night(day=date(2026, 11, number))
-                for one in cells:
-                    history.record(night, one, None)
-            return write_night(tmp_path, night, run_of(night.day, nights[-1], **keys), history, []).parent
-
-    return write
+    """Return a function that writes the report of nights."""
+    return functools.partial(write_report, tmp_path)
 
 
-@pytest.fixture
-def busy(report: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="session")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A report with every state, twelve nights, checks, changes, and text that means harm."""
     failed = CheckLine(name="torch-matmul", status="fail", reason=HOSTILE, seconds=1.5, figures={"error": 0.5})
     passed = CheckLine(name="imports", status="pass", reason="3 modules", seconds=2.0, figures={"modules": 3})
@@ -79,4 +81,4 @@ def busy(report: Callable[..., Path]) -> Path:
          for one in cells]
         for n in range(1, 13)
     ]  # fmt: skip
-    return report(*nights)
+    return write_report(tmp_path_factory.mktemp("busy"), *nights)

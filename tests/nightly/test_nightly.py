@@ -163,7 +163,7 @@ def test_months_are_filled_in_one_after_another_and_know_each_other(cli):
     assert [run["cells"][0]["state"] for run in nights] == ["unsolvable", "unsolvable", "updated", "updated"]
     assert [run["cells"][0]["earlier"]["since"] for run in nights] == ["2025-11-30", "2025-11-30", None, None]
     assert nights[2]["cells"][0]["earlier"] == {
-        "last": "2025-12-31", "last_state": "unsolvable", "since": None, "good": None,
+        "last": "2025-12-31", "last-state": "unsolvable", "since": None, "good": None,
     }  # fmt: skip
     assert all(run["solve-only"] for run in nights)
 

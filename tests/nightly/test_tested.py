@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def versions(shelf: Any) -> Any:
     return shelf
 
 
-def test_what_broke_since_when_and_what_changed(builder, versions, night):
+def test_what_broke_since_when_and_what_changed(builder, versions, night, monkeypatch):
     builder.recipes.recipe("demo", "python", "tool", "other")
     assert builder("lock", "demo", "--as-of", "2026-02-01").code == 0
 
@@ -50,7 +51,7 @@ def test_what_broke_since_when_and_what_changed(builder, versions, night):
     broken = night("--as-of", "2026-03-02", code=1)["demo"]
     later = night("--as-of", "2026-03-03", code=1)["demo"]
 
-    assert (fine["state"], fine["tested"], fine["committed_state"]) == ("ok", True, "ok")
+    assert (fine["state"], fine["tested"], fine["committed-state"]) == ("ok", True, "ok")
     assert fine["figures"]["installed"] > 0
     assert [(check["name"], check["status"]) for check in fine["checks"]] == [
         ("imports", "pass"),
@@ -60,7 +61,7 @@ def test_what_broke_since_when_and_what_changed(builder, versions, night):
     assert broken["reason"].startswith("imports: ")
     assert "no such driver" in broken["reason"]
     assert broken["reason"].endswith("(the committed lock does not fail)")
-    assert broken["committed_state"] == "ok"
+    assert broken["committed-state"] == "ok"
     assert (later["earlier"]["since"], later["earlier"]["good"]) == ("2026-03-02", "2026-02-02")
     assert {(c["name"], c["before"], c["after"]) for c in later["suspects"]} == {
         ("tool", "1.0", "2.0"), ("other", "1.0", "1.1"),
@@ -69,7 +70,11 @@ def test_what_broke_since_when_and_what_changed(builder, versions, night):
     good = read_lock(locks / "demo.linux-64.good.conda-lock.yml")
     bad = read_lock(locks / "demo.linux-64.bad.conda-lock.yml")
     assert (good.digest, bad.digest) == (fine["digest"], later["digest"])
-    assert "mlviews bisect demo --good locks/demo" in (locks.parent / "view-demo.html").read_text()
+    command = re.search(r"<code>mlviews (bisect demo .*?)</code>", (locks.parent / "view-demo.html").read_text())
+    assert command
+    monkeypatch.chdir(locks.parent)
+    bisected = builder(*command[1].split(), "--retries", "0", "--json").data
+    assert [(c["name"], c["before"], c["after"]) for c in bisected["change"]] == [("tool", "1.0", "2.0")]
     assert not list((builder.root / "nightly/.scratch").iterdir())
     assert not (builder.root / "envs").exists()
 
@@ -83,7 +88,7 @@ def test_a_failure_of_the_place_is_told_from_one_of_the_packages(builder, versio
     found = night(code=1)["demo"]
 
     assert found["state"] == "check-failed"
-    assert found["committed_state"] == "install-failed"
+    assert found["committed-state"] == "install-failed"
     assert found["reason"].endswith("(the committed lock fails too)")
 
 

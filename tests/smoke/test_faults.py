@@ -1,6 +1,7 @@
 """Seeded faults: each check passes as it is, and fails with a fault planted from outside, in the same test.
 
-What needs a GPU is not here: a fault on one can only be planted where there is one.
+A fault on a GPU can only be planted where there is one. Until then kernels run in simulators, or with the stand-ins of
+standin/, and frameworks on the CPU.
 """
 
 from __future__ import annotations

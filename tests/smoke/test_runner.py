@@ -14,8 +14,9 @@ import pytest
 
 from mlviews.catalogue import open_catalogue
 from mlviews.results import CheckLine
+from mlviews.smoke import runner
 from mlviews.smoke.junit import junit
-from mlviews.smoke.process import Limits, run_limited
+from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
 from mlviews.smoke.runner import Target, choose, run_checks, view_python
 
@@ -84,6 +85,21 @@ def test_a_view_that_holds_no_byte_code_is_known(tmp_path):
 
     assert not without.bytecode
     assert view_python(tmp_path / "launch", claims_gpu=False, arguments={}).bytecode
+
+
+def test_a_check_with_a_process_a_gpu_may_take_as_much_for_each(monkeypatch):
+    allowed = []
+
+    def see(command, *, limits, **_):
+        allowed.append(limits.memory)
+        return Ended(1, 0.0, "", "")
+
+    monkeypatch.setattr(runner, "_gpus", lambda: 3)
+    monkeypatch.setattr(runner, "run_limited", see)
+
+    run_checks(Target(("python",), {}), choose(["pip-check", "torch-nccl"], "quick"), limits=Limits(memory=5))
+
+    assert allowed == [5, 15]
 
 
 def test_control_characters_do_not_reach_the_terminal(own):

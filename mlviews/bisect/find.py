@@ -1,0 +1,266 @@
+"""A good lock, a bad lock -> the smallest change of packages that breaks a view."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mlviews.bisect.between import row_of
+from mlviews.bisect.mixtures import mixtures_of
+from mlviews.bisect.search import Outcome, boundary, smallest_change
+from mlviews.bisect.trials import Trials
+from mlviews.bisect.verdict import what_broke
+from mlviews.diff import compare
+from mlviews.errors import RefusedError
+from mlviews.files import make_folder, write_atomically
+from mlviews.hardware import host_platform
+from mlviews.lock import lock_path
+from mlviews.nightly.scratch import scratch
+from mlviews.progress import silent
+from mlviews.sources import open_sources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.bisect.mixtures import Mixtures, Packages
+    from mlviews.bisect.trials import Run
+    from mlviews.bisect.verdict import Broken
+    from mlviews.compose import ViewSpec
+    from mlviews.diff import Change
+    from mlviews.lock import Lock
+    from mlviews.locksource import NamedLock
+    from mlviews.progress import Progress
+    from mlviews.site import Site
+    from mlviews.sitespec import SiteSpec
+    from mlviews.smoke.programs import Level
+
+__all__ = ["Answer", "bisect", "write_locks"]
+
+_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The smallest change that breaks.
+
+    Attributes:
+        folder: where the outcomes are kept, and the answer's locks go unless told otherwise.
+        differ: how many packages differ between the two locks.
+        broken: the checks that break, and what the first bad lock makes them say.
+        last_good: a lock that works.
+        first_bad: the nearest lock that does not.
+        step: what differs between these two.
+        whole: what differs between the good lock and the first bad one.
+        together: whether the change breaks only as a whole, although parts of it can be tried.
+        because: why what is in the step, or is needed for it, cannot be had apart.
+        skipped: versions in between that no mixture exists of.
+        builds: how many locks were installed and checked, repetitions included.
+        kept: how many such outcomes were there from a bisection before.
+        unsolvable: how many mixtures the solver refused.
+    """
+
+    folder: Path
+    differ: int
+    broken: dict[str, str]
+    last_good: Lock
+    first_bad: Lock
+    step: tuple[Change, ...]
+    whole: tuple[Change, ...]
+    together: bool
+    because: tuple[str, ...]
+    skipped: tuple[str, ...]
+    builds: int
+    kept: int
+    unsolvable: int
+
+
+def bisect(
+    view: SiteSpec,
+    site: Site,
+    good: NamedLock,
+    bad: NamedLock,
+    *,
+    checks: tuple[str, ...],
+    level: Level = "quick",
+    retries: int = 2,
+    resume: bool = False,
+    progress: Progress = silent,
+) -> Answer:
+    """Find the smallest change of packages that breaks a view, by building and checking mixtures of two locks.
+
+    Both locks are tried first, and what was found last is tried again, each so often as ``retries`` says: a check that
+    gives both results on one lock names no culprit.
+
+    Args:
+        view: the view at its site.
+        site: where packages come from; outcomes are kept under its root.
+        good: the lock that works.
+        bad: the lock that does not.
+        checks: names of the checks to look at.
+        level: how thorough they are.
+        retries: how often a trial that decides is repeated.
+        resume: use the outcomes that an earlier bisection of these locks has kept.
+        progress: told what is tried.
+
+    Raises:
+        RefusedError: the good lock fails, the bad one does not, they do not differ, the channel has come to contradict
+            one, or a check is flaky.
+        BadInputError: a lock is another view's.
+        FailedError: a channel, the network or the disk failed.
+        KeyboardInterrupt: Ctrl-C; what was tried is kept.
+    """
+    platform = host_platform()
+    sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
+    mixtures = mixtures_of(view, platform, good, bad, sources)
+    _refuse_unsound(mixtures, good.label, bad.label)
+    ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
+    key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
+    folder = site.root / "bisect" / f"{view.spec.name}-{key}"
+    make_folder(folder / "trials")
+    with scratch(site.root) as place:
+        trials = Trials(view, site, platform, folder / "trials", place, level)
+        if not resume:
+            trials.forget()
+        tries = 1 + retries
+        broken = what_broke(
+            (good.label, trials.run(ends[0], checks, tries, label="Trying the good lock", progress=progress)),
+            (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
+        )
+        return _Hunt(mixtures, trials, broken, tries, progress).answer(folder)
+
+
+def _refuse_unsound(mixtures: Mixtures, good: str, bad: str) -> None:
+    """Refuse locks that the channel has come to contradict: no mixture near to them would stand."""
+    for label, packages in ((good, mixtures.good), (bad, mixtures.bad)):
+        try:
+            mixtures.solve(packages)
+        except RefusedError as error:
+            raise RefusedError(
+                "lock-refused",
+                f"what {label} holds does not go together, by what the channel says of it now\n\n{error.message}",
+                "If this is what broke the view, its packages were mended: lock anew. Else name other locks.",
+            ) from error
+
+
+@dataclass(slots=True)
+class _Hunt:
+    """One bisection: the mixtures, what is known of them, and what was counted."""
+
+    mixtures: Mixtures
+    trials: Trials
+    broken: Broken
+    tries: int
+    progress: Progress
+    unsolvable: int = 0
+    skipped: list[str] = field(default_factory=list)
+    unclear: dict[frozenset[int], str] = field(default_factory=dict)
+
+    def answer(self, folder: Path) -> Answer:
+        units = self.mixtures.units
+        found = smallest_change([unit.needs for unit in units], self._mixture)
+        good, bad = self.mixtures.packages(found.good), self.mixtures.packages(found.bad)
+        last = found.bad - found.good
+        good, bad = self._closer(good, bad, last)
+        loose = found.bad - frozenset[int]().union(*(units[unit].needs - {unit} for unit in found.bad))
+        for unit in sorted(loose - last):
+            good, bad = self._closer_still(good, bad, unit)
+        self._confirm(good, bad)
+        locks = self.mixtures.lock(good), self.mixtures.lock(bad)
+        why = [*self.mixtures.why(good, bad), *self.mixtures.why(self.mixtures.good, bad)]
+        if len(last) > 1:
+            why += [text for applied, text in self.unclear.items() if found.good < applied < found.bad][:_REASONS]
+        return Answer(
+            folder=folder,
+            differ=sum(len(unit.names) for unit in units),
+            broken=self.broken.reasons(self._run(bad, 1, "")[0]),
+            last_good=locks[0],
+            first_bad=locks[1],
+            step=compare(*locks),
+            whole=compare(self.mixtures.lock(self.mixtures.good), locks[1]),
+            together=len(loose) > 1,
+            because=tuple(dict.fromkeys(why)),
+            skipped=tuple(self.skipped),
+            builds=self.trials.builds,
+            kept=self.trials.kept,
+            unsolvable=self.unsolvable,
+        )
+
+    def _mixture(self, applied: frozenset[int], /, *, left: int) -> Outcome:
+        packages = self.mixtures.packages(applied)
+        names, differ = len(self.mixtures.names(applied)), len(self.mixtures.names(range(len(self.mixtures.units))))
+        try:
+            self.mixtures.solve(packages)
+        except RefusedError as error:
+            self.unsolvable += 1
+            self.unclear[applied] = error.message
+            return "unresolved"
+        outcome = self._try(packages, f"Trying {names} of {differ} changes{self._rest(left)}")
+        if outcome == "unresolved":
+            says = self.broken.says(self._run(packages, 1, "")[0])
+            self.unclear[applied] = f"with {names} of {differ} changes, a mixture fails in another way: {says}"
+        return outcome
+
+    def _try(self, packages: Packages, label: str) -> Outcome:
+        return self.broken.judge(self._run(packages, 1, label), "a mixture of the two locks")
+
+    def _run(self, packages: Packages, times: int, label: str) -> tuple[Run, ...]:
+        lock = self.mixtures.lock(packages)
+        return self.trials.run(lock, self.broken.checks, times, label=label, progress=self.progress)
+
+    def _rest(self, left: int) -> str:
+        """Say what is left to be done: to find one culprit, and to try the answer again."""
+        builds = left + 2 * (self.tries - 1)
+        return f"; if one is to blame, at most {builds} builds follow" if builds else ""
+
+    def _closer(self, good: Packages, bad: Packages, units: frozenset[int]) -> tuple[Packages, Packages]:
+        """Go through the versions in between of what some units change, and of what they need."""
+        needed = frozenset[int]().union(*(self.mixtures.units[unit].needs for unit in units))
+        row = row_of(self.mixtures, bad, self.mixtures.names(units), self.mixtures.names(needed))
+        if row is None:
+            return good, bad
+        states: dict[int, Packages] = {0: good, len(row.steps) + 1: bad}
+
+        def state(applied: frozenset[int], /, *, left: int) -> Outcome:
+            step = row.steps[len(applied) - 1]
+            try:
+                states[len(applied)] = row.packages(step)
+            except RefusedError:
+                self.unsolvable += 1
+                self.skipped.append(str(step))
+                return "unresolved"
+            return self._try(states[len(applied)], f"Trying {step}{self._rest(left)}")
+
+        # To be at one version is to have taken every step up to it.
+        found = boundary([frozenset(range(number + 1)) for number in range(len(row.steps) + 1)], state)
+        return states[len(found.good)], states[len(found.bad)]
+
+    def _closer_still(self, good: Packages, bad: Packages, unit: int) -> tuple[Packages, Packages]:
+        """Do the same for another unit of a change that breaks only as a whole, if it is still needed for that."""
+        undone = self.mixtures.without(bad, unit)
+        try:
+            self.mixtures.solve(undone)
+        except RefusedError:
+            self.unsolvable += 1
+            return good, bad
+        label = f"Trying without {', '.join(self.mixtures.units[unit].names)}"
+        return self._closer(undone, bad, frozenset({unit})) if self._try(undone, label) == "good" else (good, bad)
+
+    def _confirm(self, good: Packages, bad: Packages) -> None:
+        """Try the answer again: a check that is flaky must not have led here."""
+        for packages, label in ((good, "Trying the last good lock again"), (bad, "Trying the first bad lock again")):
+            self.broken.judge(self._run(packages, self.tries, label), "a mixture of the two locks")
+
+
+def write_locks(answer: Answer, spec: ViewSpec, folder: Path) -> tuple[Path, Path]:
+    """Write the last good and the first bad lock into a folder, and return their files.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    from mlviews.lockwriter import lock_text  # noqa: PLC0415  (it imports conda-lock, which takes its time)
+
+    paths = lock_path(folder, "last-good"), lock_path(folder, "first-bad")
+    for path, lock in zip(paths, (answer.last_good, answer.first_bad), strict=True):
+        write_atomically(path, lock_text(lock, spec))
+    return paths

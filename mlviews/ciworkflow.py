@@ -1,0 +1,251 @@
+"""Views -> the GitHub workflow that runs every night: a job for each view on each platform, one report of all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mlviews.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlviews.compose import ViewSpec
+
+__all__ = ["Settings", "literal", "workflow"]
+
+_HEADER = """\
+# Made by `mlviews ci github` from the recipes: do not edit, make it anew when views come or go.
+#
+# It runs by the clock or by hand, never for a pull request: nobody else's code reaches the runners with GPUs.
+# Repository variables switch on what a repository must have first (Settings, Actions, Variables):
+#   MLVIEWS_GPU_RUNNERS=yes  views for GPUs are tested on self-hosted runners with the labels below
+#   MLVIEWS_PAGES=yes        the report is published; Settings, Pages must name GitHub Actions as its source
+# Actions are named by their major version: no source was at hand to verify the commit behind a tag.
+"""
+_ACTIONS = {
+    name: f"actions/{name}@{version}"
+    for name, version in {
+        "cache": "v4",
+        "cache/restore": "v4",
+        "cache/save": "v4",
+        "checkout": "v5",
+        "deploy-pages": "v4",
+        "download-artifact": "v4",
+        "setup-python": "v6",
+        "upload-artifact": "v4",
+        "upload-pages-artifact": "v3",
+    }.items()
+}
+# GitHub's names of its runners, and of a self-hosted runner's architecture.
+_HOSTED = {"linux-64": "ubuntu-24.04", "linux-aarch64": "ubuntu-24.04-arm"}
+_ARCHITECTURES = {"linux-64": "X64", "linux-aarch64": "ARM64"}
+_MOST_JOBS = 256  # of one matrix (docs.github.com, "Running variations of jobs in a workflow")
+
+_PYTHON = "3.12"
+_ROOT = "~/mlviews-nightly"  # outside of the checkout: a self-hosted runner keeps its packages from night to night
+_HISTORY = f"{_ROOT}/nightly/history.sqlite"
+_HISTORY_KEY = "nights-${{ github.run_id }}-${{ github.run_attempt }}"
+_ALWAYS = "${{ !cancelled() }}"
+_GATHER = """\
+set --
+for history in nights/*/history.sqlite; do
+  if [ -e "$history" ]; then set -- "$@" --gather "$history"; fi
+done
+if [ $# -eq 0 ]; then echo "no runner has found out anything" >&2; exit 3; fi
+mlviews nightly "$@"
+"""
+_PUBLISH = f"""\
+mkdir -p public
+cp -RL {_ROOT}/nightly/latest/. public/
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a repository decides.
+
+    Attributes:
+        cron: when the night begins (UTC), as five fields.
+        gpu_labels: labels of the self-hosted runners that have GPUs, beside their system's and architecture's.
+        requirement: what pip installs mlviews from.
+        recipes: the folder of recipes in the repository; None for those that travel with mlviews.
+        lockfiles: the folder of lock files in the repository.
+    """
+
+    cron: str = "17 3 * * *"
+    gpu_labels: tuple[str, ...] = ("gpu",)
+    requirement: str = ".[report]"
+    recipes: str | None = "recipes"
+    lockfiles: str = "lockfiles"
+
+
+def workflow(views: Sequence[ViewSpec], settings: Settings) -> str:
+    """Return the workflow's text; the same views and settings always give the same.
+
+    Args:
+        views: what is tested each night.
+        settings: what the repository decides.
+
+    Raises:
+        RefusedError: there is no view, or more of them than GitHub runs in one matrix.
+    """
+    gpu = [view for view in views if view.hardware.cuda is not None]
+    jobs: dict[str, Any] = {}
+    if cells := _cells([view for view in views if view not in gpu], settings, gpu=False):
+        jobs["cpu"] = _tests(cells, settings, minutes=120)
+    if cells := _cells(gpu, settings, gpu=True):
+        jobs["gpu"] = {"if": "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}", **_tests(cells, settings, minutes=180)}
+    if not jobs:
+        raise RefusedError("no-views", "there is no view to test", "`mlviews new VIEW` starts one.")
+    jobs["report"] = _report(list(jobs), settings)
+    jobs["pages"] = _pages()
+    content = {
+        "name": "nightly",
+        "on": {"schedule": [{"cron": settings.cron}], "workflow_dispatch": {}},
+        "permissions": {},
+        "concurrency": {"group": "nightly", "cancel-in-progress": False},
+        "env": _environment(settings),
+        "jobs": jobs,
+    }
+    return _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True)
+
+
+def literal(text: str) -> str:
+    """Return text as GitHub must read it to give back the same: nothing in it is an expression."""
+    return text.replace("${{", "${{ '${{' }}")
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    named = {"MLVIEWS_RECIPES": literal(settings.recipes)} if settings.recipes else {}
+    return {**named, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT}
+
+
+def _cells(views: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[dict[str, Any]]:
+    labels = [literal(label) for label in settings.gpu_labels]
+    cells = [
+        {
+            "view": literal(view.name),
+            "platform": literal(platform),
+            "runner": ["self-hosted", "Linux", _ARCHITECTURES[platform], *labels] if gpu else [_HOSTED[platform]],
+        }
+        for view in views
+        for platform in view.platforms
+    ]
+    if len(cells) > _MOST_JOBS:
+        raise RefusedError(
+            "too-many-jobs",
+            f"{len(cells)} jobs would be needed; GitHub runs at most {_MOST_JOBS} in one matrix",
+            "Split the recipes into several folders, and make a workflow of each with --recipes.",
+        )
+    return cells
+
+
+def _tests(cells: list[dict[str, Any]], settings: Settings, *, minutes: int) -> dict[str, Any]:
+    packages = "packages-${{ matrix.platform }}-${{ matrix.view }}-"
+    lock = f"format('{_quoted(settings.lockfiles)}/{{0}}.conda-lock.yml', matrix.view)"
+    cached = {
+        "path": f"{_ROOT}/cache/pkgs",
+        "key": f"{packages}${{{{ hashFiles({lock}) }}}}",
+        "restore-keys": packages,
+    }
+    found = {
+        "name": "night-${{ matrix.view }}-${{ matrix.platform }}",
+        "path": _HISTORY,
+        "if-no-files-found": "error",
+        "retention-days": 7,
+    }
+    # What a self-hosted runner has on its own disk need not travel.
+    hosted = "${{ runner.environment == 'github-hosted' }}"
+    steps = [
+        *_start(settings),
+        _use("cache", cached, name="Packages, by the lock's digest", condition=hosted),
+        {"name": "Solve, install, check", "run": 'mlviews nightly "$VIEW"', "env": {"VIEW": "${{ matrix.view }}"}},
+        _use("upload-artifact", found, name="What was found", condition=_ALWAYS),
+    ]
+    return {
+        "name": "${{ matrix.view }} on ${{ matrix.platform }}",
+        "runs-on": "${{ matrix.runner }}",
+        "timeout-minutes": minutes,
+        "permissions": {"contents": "read"},
+        "strategy": {"fail-fast": False, "matrix": {"include": cells}},
+        "steps": steps,
+    }
+
+
+def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
+    report = {"name": "report", "path": "public"}
+    steps = [
+        *_start(settings),
+        # Views that no runner tests are in the report all the same; what is broken fails the step after the next.
+        {"name": "Solve every view", "run": "mlviews nightly --solve-only", "continue-on-error": True},
+        _use("download-artifact", {"pattern": "night-*", "path": "nights"}, name="What the runners found"),
+        {"name": "Write the report", "run": _GATHER},
+        _use("cache/save", {"path": _HISTORY, "key": _HISTORY_KEY}, name="Keep the history", condition=_ALWAYS),
+        {"name": "Collect the pages", "if": _ALWAYS, "run": _PUBLISH},
+        _use("upload-artifact", report, name="The report", condition=_ALWAYS),
+        _use("upload-pages-artifact", {"path": "public"}, name="The report, as pages", condition=_ALWAYS),
+    ]
+    return {
+        "needs": tests,
+        "if": _ALWAYS,
+        "runs-on": _HOSTED["linux-64"],
+        "timeout-minutes": 30,
+        "permissions": {"contents": "read"},
+        "steps": steps,
+    }
+
+
+def _pages() -> dict[str, Any]:
+    return {
+        "needs": "report",
+        "if": "${{ !cancelled() && vars.MLVIEWS_PAGES == 'yes' }}",
+        "runs-on": _HOSTED["linux-64"],
+        "timeout-minutes": 10,
+        "permissions": {"pages": "write", "id-token": "write"},
+        "concurrency": {"group": "pages", "cancel-in-progress": False},
+        "environment": {"name": "github-pages", "url": "${{ steps.deployment.outputs.page_url }}"},
+        "steps": [{"id": "deployment", "uses": _ACTIONS["deploy-pages"]}],
+    }
+
+
+def _start(settings: Settings) -> list[dict[str, Any]]:
+    """Return the steps that every job begins with: the recipes, mlviews, and what earlier nights found."""
+    earlier = {"path": _HISTORY, "key": _HISTORY_KEY, "restore-keys": "nights-"}
+    return [
+        _use("checkout", {"persist-credentials": False}),
+        _use("setup-python", {"python-version": _PYTHON}),
+        _use("cache/restore", earlier, name="Earlier nights"),
+        {
+            "name": "Install mlviews",
+            "run": 'python -m pip install "$REQUIREMENT"',
+            "env": {"REQUIREMENT": literal(settings.requirement)},
+        },
+    ]
+
+
+def _use(action: str, inputs: Mapping[str, Any], *, name: str = "", condition: str = "") -> dict[str, Any]:
+    head = {key: value for key, value in (("name", name), ("if", condition)) if value}
+    return {**head, "uses": _ACTIONS[action], "with": dict(inputs)}
+
+
+def _quoted(text: str) -> str:
+    """Return text as it stands inside of quotes in a format string of GitHub's expressions."""
+    return text.replace("'", "''").replace("{", "{{").replace("}", "}}")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes scripts as blocks, and everything in full: GitHub knows anchors only lately."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

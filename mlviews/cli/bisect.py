@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from mlviews.cli.app import App, Outcome
+from mlviews.cli.verb import complete_view, verb
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mlviews.results import BisectResult
+
+__all__ = ["bisect"]
+
+_MOST_REASONS = 12
+_LOCK = "LOCK|RELEASE|GITREF"
+
+
+@verb("bisect")
+@click.argument("view", shell_complete=complete_view)
+@click.option("--good", metavar=_LOCK, required=True, help="A lock that works.")
+@click.option("--bad", metavar=_LOCK, required=True, help="A lock that does not.")
+@click.option(
+    "--check", "names", metavar="NAME", multiple=True, help="Look at this check alone.  [default: the recipe's]"
+)
+@click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option(
+    "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Repeat what decides so many times."
+)
+@click.option("--resume", is_flag=True, help="Go on where an earlier call with these two locks ended.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    help="Write the last good and the first bad lock there.  [default: under the root]",
+)  # fmt: skip
+def bisect(
+    app: App,
+    view: str,
+    *,
+    good: str,
+    bad: str,
+    names: tuple[str, ...],
+    level: Literal["quick", "full"],
+    retries: int,
+    resume: bool,
+    output: Path | None,
+) -> Outcome:
+    """Find the package change that breaks a view: build and check mixtures of two locks."""
+    from mlviews.bisect.find import bisect as find
+    from mlviews.bisect.find import write_locks
+    from mlviews.diff import package_changes
+    from mlviews.hardware import host_platform
+    from mlviews.locksource import named_lock
+    from mlviews.results import BisectResult
+    from mlviews.sitespec import for_site
+    from mlviews.smoke.prove import BASIC
+    from mlviews.smoke.runner import refuse_unknown
+
+    refuse_unknown(names)
+    spec = app.catalogue.view(view)
+    site = for_site(spec, app.site)
+    locks = named_lock(spec.name, app.site, good), named_lock(spec.name, app.site, bad)
+    answer = find(
+        site,
+        app.site,
+        *locks,
+        checks=tuple(dict.fromkeys(names or (*BASIC, *spec.smoke))),
+        level=level,
+        retries=retries,
+        resume=resume,
+        progress=app.progress,
+    )
+    last_good, first_bad = write_locks(answer, site.spec, output.absolute() if output else answer.folder)
+    result = BisectResult(
+        view=view,
+        platform=host_platform(),
+        good=locks[0].label,
+        bad=locks[1].label,
+        differ=answer.differ,
+        checks=answer.broken,
+        change=package_changes(answer.whole),
+        step=package_changes(answer.step),
+        together=answer.together,
+        because=list(answer.because),
+        skipped=list(answer.skipped),
+        last_good=str(last_good),
+        first_bad=str(first_bad),
+        builds=answer.builds,
+        kept=answer.kept,
+        unsolvable=answer.unsolvable,
+    )
+    return Outcome(result, lambda console: _write(console, result))
+
+
+def _write(console: Console, result: BisectResult) -> None:
+    from mlviews.cli.text import change_table
+
+    def line(text: str, style: str | None = None) -> None:
+        console.print(text, style=style, markup=False, soft_wrap=True)
+
+    line(f"{result.good} -> {result.bad}", "dim")
+    line(_heading(result), "bold")
+    for name, reason in result.checks.items():
+        line(f"  {name}: {reason}")
+    console.print(change_table(result.change))
+    if result.because:
+        line("These cannot be separated, because")
+    for text in result.because[:_MOST_REASONS]:
+        line(f"  {text}")
+    if (more := len(result.because) - _MOST_REASONS) > 0:
+        line(f"  ... and {more} more reasons; --json holds them")
+    if result.step != result.change:
+        line(f"The last step: {', '.join(change.name for change in result.step)}")
+    if result.skipped:
+        line(f"Not tried, since the solver finds no mixture with them: {'; '.join(result.skipped)}")
+    line(f"last good  {result.last_good}")
+    line(f"first bad  {result.first_bad}")
+    counted = f"{result.builds} builds"
+    counted += f" and {result.kept} kept from before" if result.kept else ""
+    counted += f"; {result.unsolvable} more mixtures do not exist" if result.unsolvable else ""
+    line(counted, "dim")
+
+
+def _heading(result: BisectResult) -> str:
+    checks, count = ", ".join(result.checks), len(result.change)
+    if count == 1:
+        return f"1 of {result.differ} changes breaks {checks} on {result.platform}"
+    how = "and only together" if result.together else "and cannot be separated"
+    return f"{count} of {result.differ} changes break {checks} on {result.platform}, {how}"

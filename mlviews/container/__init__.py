@@ -1,0 +1,1 @@
+"""Views as container images, made from their locks."""

@@ -1,0 +1,197 @@
+"""A release -> an OCI image: its packages installed for their place in the image, layer by layer, on a base.
+
+Nothing is solved, and nothing runs inside: no container tool is needed, and nobody's rights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlviews.container.base import base_file
+from mlviews.container.describe import of_release
+from mlviews.container.files import Contents, image_files
+from mlviews.container.images import IMAGE, base_for, is_pinned
+from mlviews.container.layers import parts_of, write_layers
+from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
+from mlviews.errors import RefusedError
+from mlviews.files import make_folder, write_atomically, write_failure
+from mlviews.install import install_lock, installed_licenses
+from mlviews.lock import read_lock
+from mlviews.locksource import RELEASE_LOCK
+from mlviews.progress import silent
+from mlviews.render.container import ENVIRONMENT_PATH, environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlviews.container.describe import Container
+    from mlviews.container.layers import Layer
+    from mlviews.container.oci import Base
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+    from mlviews.site import Site
+
+__all__ = ["Image", "build_image"]
+
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_CREATED = datetime.fromtimestamp(EPOCH, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that was written.
+
+    Attributes:
+        container: what it is.
+        base: the base that was asked for: a file or a name.
+        name: what its archive calls it.
+        path: the archive.
+        digest: of its manifest; what a registry knows it by.
+        config_digest: of its configuration, which names what its layers hold uncompressed; podman's image id.
+        base_digest: of its base's manifest.
+        layers: on top of the base.
+        size: bytes of the compressed layers, the base's too.
+    """
+
+    container: Container
+    base: str
+    name: str
+    path: Path
+    digest: str
+    config_digest: str
+    base_digest: str
+    layers: tuple[Layer, ...]
+    size: int
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Say what the next image may not have."""
+        if is_pinned(self.base) or not re.fullmatch(IMAGE, self.base):
+            return ()
+        found = f"{self.base}@{self.base_digest}"
+        return (f"the base {self.base} is a tag, which may come to mean another image; it was {found}",)
+
+
+def build_image(
+    prefix: Path, release: Release, site: Site, output: Path, *, base: str | None = None, progress: Progress = silent
+) -> Image:
+    """Make the image of a release.
+
+    Packages come from the site's cache; what it lost is fetched again and checked against the lock.
+
+    Args:
+        prefix: the release's folder.
+        release: what it says of itself.
+        site: whose cache and base image are used.
+        output: the OCI archive that is written.
+        base: stands for the site's base image: a file or a name.
+        progress: told about each piece of work.
+
+    Raises:
+        RefusedError: the site has no base image for the view.
+        BadInputError: the base is no image for the view's platform.
+        FailedError: network, disk, or a missing tool.
+        KeyboardInterrupt: Ctrl-C; ``output`` is what it was.
+    """
+    lock = read_lock(prefix / RELEASE_LOCK)
+    if lock.digest != release.lock_digest:
+        raise RefusedError(
+            "release-broken", f"{prefix / RELEASE_LOCK} is not the lock of its release", f"Build {release.view} again."
+        )
+    wanted = base or base_for(release.glibc or "", site.container)
+    file = base_file(wanted, site.cache, ARCHITECTURES[release.platform], progress=progress)
+    make_folder(site.cache)
+    make_folder(output.parent)
+    with (
+        open_base(file, release.platform) as found,
+        tempfile.TemporaryDirectory(prefix=".image-", dir=site.cache) as name,
+    ):
+        container = of_release(release, lock, site.container, base=_pinned(wanted, found))
+        tree = Path(name) / "tree"
+        install_lock(lock, tree, platform=release.platform, baked=Path(container.prefix), site=site, progress=progress)
+        text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
+        for path, content in image_files(Contents(container, lock, text, installed_licenses(tree))).items():
+            write_atomically(tree / path, content.text, executable=content.executable)
+        parts = parts_of(tree)
+        with progress("Packing", total=sum(part.size for part in parts), unit="bytes") as advance:
+            layers = write_layers(parts, tree, container.prefix, Path(name), advance)
+        with progress("Writing the image"):
+            return _write(container, wanted, found, layers, output)
+
+
+def _pinned(wanted: str, base: Base) -> str:
+    """Return the base's name with the digest that it had; of a file the digest alone: where it lay concerns nobody."""
+    if is_pinned(wanted):
+        return wanted
+    return f"{wanted if re.fullmatch(IMAGE, wanted) else ''}@{base.digest}"
+
+
+def _write(container: Container, wanted: str, base: Base, layers: Sequence[Layer], output: Path) -> Image:
+    config = _blob(_CONFIG, _config(container, base, layers))
+    name = f"{container.release.view}:{container.release.release}"
+    labels = {key: container.labels[key] for key in container.labels if key.startswith("org.opencontainers.image.")}
+    blobs = [layer.blob for layer in layers]
+    content = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.descriptor,
+        "layers": [*base.layers, *(blob.descriptor for blob in blobs)],
+        "annotations": labels,
+    }
+    manifest = _blob(MANIFEST, content)
+    part = output.with_name(f".{output.name}.part")
+    try:
+        write_archive(part, base, [config, *blobs], manifest, name=name)
+        part.replace(output)
+    except OSError as error:
+        raise write_failure(f"{output} cannot be written", error) from error
+    finally:
+        part.unlink(missing_ok=True)
+    size = sum(descriptor["size"] for descriptor in content["layers"])  # type: ignore[attr-defined]
+    return Image(container, wanted, name, output, manifest.digest, config.digest, base.digest, tuple(layers), size)
+
+
+def _blob(kind: str, content: Any) -> Blob:
+    text = to_json(content)
+    return Blob(kind, f"sha256:{hashlib.sha256(text).hexdigest()}", len(text), text)
+
+
+def _config(container: Container, base: Base, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return the image's configuration: https://github.com/opencontainers/image-spec/blob/main/config.md."""
+    below = base.config
+    made = [{"created": _CREATED, "created_by": f"mlviews: {layer.title}"} for layer in layers]
+    running = below.get("config") or {}
+    variables = dict(entry.split("=", 1) for entry in running.get("Env") or ())
+    return {
+        **below,
+        "created": _CREATED,
+        "config": {
+            **running,
+            "Env": [f"{name}={value}" for name, value in sorted(_environment(container, variables).items())],
+            "Labels": {**(running.get("Labels") or {}), **container.labels},
+            "User": "1000:1000",
+            "Entrypoint": list(container.entrypoint),
+            "Cmd": ["python"],
+        },
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [*below["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)],
+        },
+        "history": [*(below.get("history") or ()), *made],
+    }
+
+
+def _environment(container: Container, below: dict[str, str]) -> dict[str, str]:
+    lists = {
+        name: ":".join([*folders, *([found] if (found := below.get(name)) else [])])
+        for name, folders in container.loading.prepend.items()
+        if name != "PATH"
+    }
+    path = ":".join([*container.loading.prepend.get("PATH", ()), below.get("PATH") or ENVIRONMENT_PATH])
+    return {**below, **lists, **environment(container), "PATH": path}

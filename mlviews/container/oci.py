@@ -1,0 +1,253 @@
+"""Images in OCI's layout, read from an archive or a folder and written to an archive.
+
+See https://github.com/opencontainers/image-spec/blob/main/image-layout.md. What is written is sorted and bears fixed
+times: the same layers on the same base give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from mlviews.errors import BadInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import IO
+
+__all__ = ["ARCHITECTURES", "EPOCH", "MANIFEST", "Base", "Blob", "open_base", "to_json", "write_archive"]
+
+EPOCH = 315532800
+"""1980-01-01, the time of everything in an image: the first that zip files, such as wheels, can hold."""
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_INDEX = "application/vnd.oci.image.index.v1+json"
+_LAYOUT = {"imageLayoutVersion": "1.0.0"}
+ARCHITECTURES = {"linux-64": "amd64", "linux-aarch64": "arm64", "linux-ppc64le": "ppc64le"}
+_LARGEST_JSON = 16 << 20
+_NESTED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Content by its digest: bytes, or a file that holds them."""
+
+    media_type: str
+    digest: str
+    size: int
+    content: bytes | Path
+
+    @property
+    def descriptor(self) -> dict[str, Any]:
+        """How other parts of an image name it."""
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+
+
+class _Reader(Protocol):
+    """Gives the files of a layout by their path."""
+
+    def __call__(self, path: str, /) -> IO[bytes]:
+        """Open one for reading; KeyError or OSError where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An image to build on.
+
+    Attributes:
+        digest: of its manifest.
+        manifest: its layers, among others.
+        config: what it says of itself.
+    """
+
+    digest: str
+    manifest: Mapping[str, Any]
+    config: Mapping[str, Any]
+    _read: _Reader
+    _name: str
+
+    @property
+    def layers(self) -> tuple[Mapping[str, Any], ...]:
+        """The descriptors of its layers, the lowest first."""
+        return tuple(self.manifest["layers"])
+
+    @contextmanager
+    def blob(self, descriptor: Mapping[str, Any]) -> Iterator[IO[bytes]]:
+        """Open one blob for reading; at the end it must have been what its digest says.
+
+        Raises:
+            BadInputError: it is missing, or is not.
+        """
+        with _reading(self._name), self._read(_path(descriptor["digest"])) as source:
+            checked = _Checked(source)
+            yield cast("IO[bytes]", checked)
+            if f"sha256:{checked.found.hexdigest()}" != descriptor["digest"] or source.read(1):
+                raise ValueError(f"{descriptor['digest']} has other bytes than its digest says")
+
+
+class _Checked:
+    """A file that remembers what was read of it."""
+
+    def __init__(self, source: IO[bytes]) -> None:
+        self.found = hashlib.sha256()
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._source.read(size)
+        self.found.update(part)
+        return part
+
+
+@contextmanager
+def open_base(path: Path, platform: str) -> Iterator[Base]:
+    """Open an image in an OCI archive or layout folder, for as long as the context lasts.
+
+    Args:
+        path: the archive or folder.
+        platform: the conda subdir that it must be for; of an image for many it is the part that is read.
+
+    Raises:
+        BadInputError: it is no such image.
+    """
+    name = str(path)
+    if path.is_dir():
+        yield _base(lambda part: (path / part).open("rb"), name, platform)
+        return
+    with _reading(name):
+        archive = tarfile.open(path)  # noqa: SIM115  (closed below)
+    with archive:
+
+        def read(part: str) -> IO[bytes]:
+            # GNU tar writes ./index.json where others write index.json
+            member = next((m for m in (part, f"./{part}") if m in names), part)
+            file = archive.extractfile(member)
+            if file is None:
+                raise KeyError(part)
+            return file
+
+        with _reading(name):
+            names = set(archive.getnames())
+        yield _base(read, name, platform)
+
+
+def _base(read: _Reader, name: str, platform: str) -> Base:
+    with _reading(name):
+        index = _json(read, "index.json")
+        descriptor = _manifest(index, read, platform, name)
+        manifest = _json(read, _path(descriptor["digest"]), descriptor["digest"])
+        config = _json(read, _path(manifest["config"]["digest"]), manifest["config"]["digest"])
+        if config["architecture"] != ARCHITECTURES[platform] or config["os"] != "linux":
+            found = f"{config['os']} on {config['architecture']}"
+            raise _broken(name, f"it is for {found}, and the view is for {platform}")
+        if len(manifest["layers"]) != len(config["rootfs"]["diff_ids"]):
+            raise _broken(name, "its manifest and its configuration do not name the same layers")
+        return Base(descriptor["digest"], manifest, config, read, name)
+
+
+def _manifest(index: Mapping[str, Any], read: _Reader, platform: str, name: str, depth: int = 0) -> Mapping[str, Any]:
+    """Return the descriptor of the one manifest for a platform; an index may hold others, and further indexes."""
+    architecture = ARCHITECTURES[platform]
+    fitting = [
+        item
+        for item in index["manifests"]
+        if item.get("platform", {}).get("architecture", architecture) == architecture
+        and item.get("platform", {}).get("os", "linux") == "linux"
+    ]
+    if not fitting:
+        raise _broken(name, f"it holds nothing for {platform}")
+    if len(fitting) > 1:
+        raise _broken(name, f"it holds {len(fitting)} images for {platform}")
+    if fitting[0]["mediaType"] == _INDEX and depth < _NESTED:
+        return _manifest(
+            _json(read, _path(fitting[0]["digest"]), fitting[0]["digest"]), read, platform, name, depth + 1
+        )
+    found: Mapping[str, Any] = fitting[0]
+    return found
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turn what is wrong with an image into an error for people: it may be anyone's."""
+    try:
+        yield
+    except (
+        OSError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        tarfile.TarError,
+    ) as error:
+        raise _broken(name, f"{type(error).__name__}: {error}") from error
+
+
+def _broken(name: str, why: str) -> BadInputError:
+    return BadInputError(
+        "base-invalid",
+        f"{name} cannot be the base of an image: {why}",
+        "Name an OCI archive or layout, such as `skopeo copy docker://IMAGE oci-archive:FILE` writes.",
+    )
+
+
+def _json(read: _Reader, path: str, digest: str | None = None) -> Any:
+    with read(path) as file:
+        text = file.read(_LARGEST_JSON)
+    if digest and f"sha256:{hashlib.sha256(text).hexdigest()}" != digest:
+        raise ValueError(f"{digest} has other bytes than its digest says")
+    return json.loads(text)
+
+
+def _path(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != len(hashlib.sha256().hexdigest()) or not value.isalnum():
+        raise ValueError(f"{digest!r} is no sha256 digest")
+    return f"blobs/sha256/{value}"
+
+
+def to_json(content: object) -> bytes:
+    """Return the one form in which the project writes parts of images."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def write_archive(path: Path, base: Base, blobs: Iterable[Blob], manifest: Blob, *, name: str) -> None:
+    """Write an image as an OCI archive, which skopeo, podman, buildah and Apptainer read.
+
+    Args:
+        path: the archive.
+        base: whose layers go into it.
+        blobs: what is new, without the manifest.
+        manifest: of the image.
+        name: what the image is called in the archive.
+    """
+    named = {**manifest.descriptor, "annotations": {"org.opencontainers.image.ref.name": name}}
+    index = to_json({"schemaVersion": 2, "mediaType": _INDEX, "manifests": [named]})
+    new = {blob.digest: blob for blob in (*blobs, manifest)}
+    old = {layer["digest"]: layer for layer in base.layers if layer["digest"] not in new}
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for folder in ("blobs", "blobs/sha256"):
+            archive.addfile(_member(folder, kind=tarfile.DIRTYPE))
+        for digest in sorted([*new, *old]):
+            blob = new.get(digest)
+            with _opened(blob) if blob else base.blob(old[digest]) as content:
+                archive.addfile(_member(_path(digest), blob.size if blob else old[digest]["size"]), content)
+        for part, text in (("index.json", index), ("oci-layout", to_json(_LAYOUT))):
+            archive.addfile(_member(part, len(text)), io.BytesIO(text))
+
+
+def _opened(blob: Blob) -> IO[bytes]:
+    return io.BytesIO(blob.content) if isinstance(blob.content, bytes) else blob.content.open("rb")
+
+
+def _member(name: str, size: int = 0, *, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.size, member.mtime = kind, size, EPOCH
+    member.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
+    return member

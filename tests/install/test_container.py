@@ -1,0 +1,453 @@
+"""Images of releases: made, run and made again, by mlviews itself and by buildah from what mlviews writes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from mlviews.container.oci import EPOCH
+
+STAND_IN = Path(__file__).resolve().parent.parent / "data/micromamba.py"
+PREFIX = "/opt/mlviews/demo"
+
+
+@pytest.fixture
+def shared(empty_shelf: Any, tmp_path: Path) -> Any:
+    """A channel whose python is the system's, which the base image has in the same place."""
+    shelf = type(empty_shelf)(tmp_path / "container-channel")
+    asked = ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    minor = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    shelf.add(
+        "python",
+        f"{minor}.0",
+        build="0_cpython",
+        subdir="linux-64",
+        files={"pyvenv.cfg": "home = /usr/bin\ninclude-system-site-packages = false\n"},
+        links={f"bin/python{minor}": "/usr/bin/python3", "bin/python": f"python{minor}"},
+    )
+    shelf.add(
+        "greet",
+        modules={"greet": "import sys\ndef main():\n    print('hello from', sys.prefix)\n"},
+        license="MIT OR Apache-2.0",
+    )
+    placeholder = "/opt/placehold" + "_placehold" * 24
+    shelf.add(
+        "native",
+        subdir="linux-64",
+        depends=("plain",),
+        license="My own",
+        files={
+            "bin/native": f"#!/bin/sh\necho {placeholder}/share\n",
+            "etc/conda/activate.d/native.sh": f'export NATIVE="{placeholder}/share it\'s \\$HOME"\n',
+            "share/" + "deep/" * 30 + "d\u00e9j\u00e0": "long\n",
+        },
+        links={"lib/link": "../share"},
+    )
+    shelf.add("plain", files={"share/plain/data": "plain\n"})
+    return shelf
+
+
+@pytest.fixture
+def demo(cli: Any, shared: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line, with a release of a view on that channel."""
+    monkeypatch.setenv("MLVIEWS_MIRROR", f"conda-forge={shared.folder}")
+    cli.recipes.recipe("demo", "python", "greet", "native", summary='It\'s d\u00e9j\u00e0 vu: $(x) "y" {{ z }}')
+    built = cli("build", "demo")
+    assert built.code == 0, built.err
+    return cli
+
+
+def build(demo: Any, base: Path, output: Path, *options: str) -> Any:
+    done = demo("container", "build", "demo", "--base", f"oci-archive:{base}", "-o", output, "--json", *options)
+    assert done.code == 0, done.out
+    return done.data
+
+
+def blobs(archive: Path) -> dict[str, bytes]:
+    with tarfile.open(archive) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+
+
+def layers(archive: Path) -> list[list[tarfile.TarInfo]]:
+    """Return the members of each layer of an image's archive."""
+    found = blobs(archive)
+    manifest = json.loads(found[f"blobs/sha256/{json.loads(found['index.json'])['manifests'][0]['digest'][7:]}"])
+    members = []
+    for item in manifest["layers"]:
+        with tarfile.open(fileobj=io.BytesIO(found[f"blobs/sha256/{item['digest'][7:]}"])) as tar:
+            members.append(tar.getmembers())
+    return members
+
+
+def test_an_image_runs_and_shows_what_the_release_is(demo, images, base_archive, tmp_path):
+    data = build(demo, base_archive, tmp_path / "demo.oci.tar")
+    name = images.buildah("pull", "--quiet", f"oci-archive:{tmp_path / 'demo.oci.tar'}").splitlines()[-1]
+    assert data["config"] == f"sha256:{name}"
+
+    launch = f"{PREFIX}/launch"
+    assert images.inside(name, launch, "python", "-c", "import greet; greet.main()") == f"hello from {PREFIX}"
+    assert images.inside(name, "native") == f"{PREFIX}/share"  # past the entry point, as `exec` does
+    poisoned = (
+        "PYTHONHOME=/nowhere PYTHONPATH=/nowhere exec \"$0\" sh -c 'id -u; echo ${PYTHONHOME-none}; echo $NATIVE'"
+    )
+    assert images.inside(name, "sh", "-c", poisoned, launch).splitlines() == [
+        "1000",
+        "none",
+        f"{PREFIX}/share it's $HOME",
+    ]
+    config = images.config(name)
+    assert config["Entrypoint"] == [launch]
+    assert f"NATIVE={PREFIX}/share it's $HOME" in config["Env"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.description"] == 'It\'s d\u00e9j\u00e0 vu: $(x) "y" {{ z }}'
+    assert labels["mlviews.lock"] == data["lock"]
+    assert labels["org.opencontainers.image.base.digest"] == data["base_digest"]
+    assert "org.opencontainers.image.base.name" not in labels  # nobody else has that file
+    assert json.loads(images.inside(name, "cat", f"{PREFIX}/release.json"))["prefix"] == PREFIX
+    assert images.inside(name, "cat", f"{PREFIX}/conda-lock.yml") == demo.lock("demo").read_text().strip()
+    inside = images.inside(name, "cat", f"{PREFIX}/sbom.cdx.json")
+    assert {item["name"]: item.get("licenses") for item in json.loads(inside)["components"]}["greet"]
+    where = images.inside(name, "sh", "-c", f"grep -rlE '{tmp_path}|{demo.root}' {PREFIX} || true")
+    assert where == ""  # nothing of the host that it was made on
+
+
+def test_the_same_lock_on_the_same_base_is_the_same_image(demo, base_archive, tmp_path, monkeypatch):
+    first = build(demo, base_archive, tmp_path / "first.oci.tar")
+    monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    os.umask(0o077)
+    try:
+        assert demo("build", "demo").code == 0
+        second = build(demo, base_archive, tmp_path / "second.oci.tar")
+    finally:
+        os.umask(0o022)
+    assert (first["digest"], first["config"]) == (second["digest"], second["config"])
+    assert (tmp_path / "first.oci.tar").read_bytes() == (tmp_path / "second.oci.tar").read_bytes()
+
+    demo.recipes.recipe("demo", "python", "greet")
+    assert demo("lock", "demo").code == 0
+    assert demo("build", "demo").code == 0
+    third = build(demo, base_archive, tmp_path / "third.oci.tar")
+    assert third["digest"] != first["digest"]
+
+
+def test_what_lies_in_layers_is_root_s_for_all_to_read_and_of_no_time(demo, base_archive, tmp_path):
+    data = build(demo, base_archive, tmp_path / "demo.oci.tar")
+    assert [layer["holds"] for layer in data["layers"]] == ["packages", "view"]
+    packages, view = layers(tmp_path / "demo.oci.tar")[1:]
+    for member in (*packages, *view):
+        assert (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", EPOCH)
+        assert member.pax_headers == {}
+        assert member.mode == (0o777 if member.issym() else 0o755 if member.isdir() else member.mode & 0o755 | 0o644)
+    paths = [member.name for member in packages if not member.isdir()]
+    assert paths == sorted(paths)
+    assert "opt/mlviews/demo/share/" + "deep/" * 30 + "d\u00e9j\u00e0" in paths
+    assert {Path(member.name).name for member in view if not member.isdir()} == {
+        *("EXTERNALLY-MANAGED", "conda-lock.yml", "frozen", "history", "launch", "release.json", "sbom.cdx.json"),
+        *("setup.csh", "setup.fish", "setup.sh"),
+    }
+
+
+def test_a_base_is_fetched_by_its_name_once_and_said_aloud(demo, images, base_image, tmp_path):
+    demo.site("ours", container={"base": {"2.34": base_image}})
+    done = demo("container", "build", "demo", "--site", "ours", "-o", tmp_path / "demo.oci.tar")
+    assert done.code == 0, done.err
+    assert (
+        f"note: the base {base_image} is a tag, which may come to mean another image; it was {base_image}@sha256:"
+        in done.err
+    )
+    assert f"Fetching {base_image}" in done.err
+    assert "digest: sha256:" in done.out
+    assert "Fetching" not in demo("container", "build", "demo", "--site", "ours", "-o", tmp_path / "again.oci.tar").err
+    assert (tmp_path / "demo.oci.tar").read_bytes() == (tmp_path / "again.oci.tar").read_bytes()
+    name = images.buildah("pull", "--quiet", f"oci-archive:{tmp_path / 'demo.oci.tar'}").splitlines()[-1]
+    assert images.config(name)["Labels"]["org.opencontainers.image.base.name"] == base_image
+
+
+def test_an_image_is_pushed_and_nothing_is_left(demo, require, base_archive, tmp_path):
+    require("skopeo")
+    target = tmp_path / "registry"
+    options = ["--base", base_archive, "--push", f"oci:{target}:v1", "--json"]
+    data = demo("container", "build", "demo", *options).data
+    assert (data["archive"], data["pushed"]) == (None, f"oci:{target}:v1")
+    assert json.loads((target / "index.json").read_text())["manifests"][0]["digest"] == data["digest"]
+    assert [*demo.root.glob("cache/.push*"), *demo.root.glob("cache/.image*")] == []
+    assert list(tmp_path.glob("*.oci.tar")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [(["--push", "a/b"], "skopeo"), (["--apptainer"], "apptainer"), (["--base", "docker.io/a/b:1"], "skopeo")],
+)
+def test_a_tool_that_is_missing_is_named(demo, options, missing, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = demo("container", "build", "demo", "--json", *options)
+    assert (done.code, done.codes) == (3, ["tool-missing"])
+    assert missing in done.json["errors"][0]["message"]
+    assert done.json["errors"][0]["hint"]
+
+
+def test_no_image_without_a_release(cli):
+    cli.recipes.recipe("demo", "plain")
+    done = cli("container", "build", "demo", "--json")
+    assert (done.code, done.codes) == (1, ["release-missing"]), done.out
+
+
+def broken_bases(good: Path, folder: Path) -> dict[str, Path]:
+    """Write archives that are no base, each by what is wrong with it."""
+    content = blobs(good)
+    index = json.loads(content["index.json"])
+    manifest = f"blobs/sha256/{index['manifests'][0]['digest'][7:]}"
+    layer = f"blobs/sha256/{json.loads(content[manifest])['layers'][0]['digest'][7:]}"
+    other = {**json.loads(content[manifest]), "annotations": {"a": "b"}}
+    config = f"blobs/sha256/{json.loads(content[manifest])['config']['digest'][7:]}"
+    arm = json.dumps({**json.loads(content[config]), "architecture": "arm64"}).encode()
+    for_arm, arm_manifest = manifest_of(json.loads(content[manifest]), arm)
+    nested: dict[str, Any] = {
+        "manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:x"}]
+    }
+    faults = {
+        "no archive": None,
+        "no index": {key: value for key, value in content.items() if key != "index.json"},
+        "another layer": {**content, layer: b"x" * len(content[layer])},
+        "a longer layer": {**content, layer: content[layer] + b"x"},
+        "a layer is missing": {key: value for key, value in content.items() if key != layer},
+        "another manifest": {**content, manifest: json.dumps(other).encode()},
+        "for arm": {**content, "index.json": for_arm, **arm_manifest},
+        "a digest leads elsewhere": {**content, "index.json": json.dumps(nested).encode()},
+        "a list": {**content, "index.json": b"[]"},
+        "two images": {**content, "index.json": json.dumps({"manifests": index["manifests"] * 2}).encode()},
+    }
+    written = {}
+    for number, (name, files) in enumerate(faults.items()):
+        written[name] = folder / f"base-{number}.tar"
+        if files is None:
+            written[name].write_bytes(b"not a tar file")
+            continue
+        with tarfile.open(written[name], "w") as tar:
+            for path, text in files.items():
+                member = tarfile.TarInfo(path)
+                member.size = len(text)
+                tar.addfile(member, io.BytesIO(text))
+    return written
+
+
+def manifest_of(manifest: dict[str, Any], config: bytes) -> tuple[bytes, dict[str, bytes]]:
+    digest = hashlib.sha256(config).hexdigest()
+    manifest["config"] |= {"digest": f"sha256:{digest}", "size": len(config)}
+    text = json.dumps(manifest).encode()
+    name = hashlib.sha256(text).hexdigest()
+    described = {"mediaType": manifest["mediaType"], "digest": f"sha256:{name}", "size": len(text)}
+    return json.dumps({"manifests": [described]}).encode(), {
+        f"blobs/sha256/{digest}": config,
+        f"blobs/sha256/{name}": text,
+    }
+
+
+def test_a_base_that_is_none_is_refused_and_nothing_is_written(demo, base_archive, tmp_path):
+    for name, path in broken_bases(base_archive, tmp_path).items():
+        output = tmp_path / "demo.oci.tar"
+        done = demo("container", "build", "demo", "--base", path, "-o", output, "--json")
+        assert (done.code, done.codes) == (2, ["base-invalid"]), name
+        assert not output.exists()
+        assert list(tmp_path.glob(".*.part")) == []
+
+
+@pytest.mark.parametrize("base", ["Not an image", "oci-archive:/nowhere", "a b"])
+def test_a_base_that_nobody_can_mean_is_wrong_usage(demo, base):
+    assert demo("container", "build", "demo", "--base", base, "--json").code == 2
+
+
+def test_bytecode_holds_in_the_image_whatever_the_time_of_its_source(demo, shared, images, base_archive, tmp_path):
+    source = tmp_path / "held.py"
+    source.write_text("said = 'source'\n")
+    code = tmp_path / "held.pyc"
+    program = "import py_compile, sys; py_compile.compile(sys.argv[1], sys.argv[2])"
+    subprocess.run(["/usr/bin/python3", "-c", program, source, code], check=True)
+    python = next(path.name for path in Path(demo.root).glob("envs/demo/2*/linux-64/bin/python3.*"))
+    folder = f"lib/{python}/site-packages"
+    cached = f"{folder}/__pycache__/held.c{python.replace('.', '').replace('python', 'python-')}.pyc"
+    shared.add("held", subdir="linux-64", files={f"{folder}/held.py": source.read_bytes(), cached: code.read_bytes()})
+    demo.recipes.recipe("demo", "python", "greet", "held")
+    assert demo("lock", "demo").code == 0
+    built = demo("build", "demo")
+    assert built.code == 0, built.err
+    build(demo, base_archive, tmp_path / "demo.oci.tar")
+    name = images.buildah("pull", "--quiet", f"oci-archive:{tmp_path / 'demo.oci.tar'}").splitlines()[-1]
+    told = images.inside(name, f"{PREFIX}/launch", "python", "-c", TELL_OF_BYTECODE)
+    assert told == "01000000 True"
+
+
+TELL_OF_BYTECODE = """
+import importlib.util, pathlib, sys
+sys.dont_write_bytecode = True
+import held
+code, source = (pathlib.Path(path).read_bytes() for path in (held.__cached__, held.__file__))
+print(code[4:8].hex(), importlib.util.source_hash(source) == code[8:16])
+"""
+
+
+def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, base_archive):
+    before = images.buildah("images", "--all", "--quiet")
+    base = f"oci-archive:{base_archive}"
+    tested = demo("smoke", "demo", "--via", "prefix", "--via", "container", "--base", base, "--json")
+    found = {door["door"]: {line["name"]: line["status"] for line in door["checks"]} for door in tested.data["doors"]}
+    passed = {"imports": "pass", "pip-check": "pass"}
+    assert found == {"prefix": passed, "container": passed}
+    assert (tested.code, tested.data["differences"]) == (0, [])
+    assert images.buildah("containers", "--quiet") == ""
+    assert images.buildah("images", "--all", "--quiet") == before
+    assert [*demo.root.glob("cache/.door*")] == []
+
+
+# --- what buildah makes of a Dockerfile ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def installer(images: Any, base_image: str, tmp_path: Path) -> str:
+    """An installer image with a stand-in for micromamba."""
+    folder = tmp_path / "installer"
+    folder.mkdir()
+    (folder / "micromamba").write_text(f"#!/usr/bin/python3\n{STAND_IN.read_text()}")
+    (folder / "micromamba").chmod(0o755)
+    (folder / "Dockerfile").write_text(f"FROM {base_image}\nCOPY micromamba /usr/bin/micromamba\nUSER 1000\n")
+    name = "docker.io/library/mlviews-tests-installer:1"
+    images.build(folder, name)
+    return name
+
+
+@pytest.fixture
+def served(demo: Any, shared: Any, serve: Any, installer: str, base_image: str) -> Any:
+    """The channel on a server that stands for conda-forge, at a site `ours` with the tests' own images."""
+    server = serve(shared.folder)
+    images = {"installer": installer, "base": {"2.34": base_image}}
+    demo.site("ours", container=images, mirrors={"conda-forge": server.url})
+    os.environ.pop("MLVIEWS_MIRROR")  # `cli` puts it back
+    return server
+
+
+def test_buildah_makes_the_image_from_the_dockerfile_and_the_same_one_again(demo, shared, served, images, tmp_path):
+    folder = tmp_path / "definition"
+    done = demo("render", "demo", "dockerfile", "--site", "ours", "-o", folder)
+    assert done.code == 0, done.err
+    assert done.err.count("note: ") == 2  # two tags
+
+    first = images.build(folder, "localhost/demo", "--network", "host")
+    assert len(served.archives()) == 4
+    again = images.build(folder, "localhost/again", "--network", "host", "--no-cache")
+    assert first == again
+    launch = f"{PREFIX}/launch"
+    assert images.inside(first, launch, "python", "-c", "import greet; greet.main()") == f"hello from {PREFIX}"
+    assert images.inside(first, launch, "sh", "-c", "native; id -u; echo $NATIVE").splitlines() == [
+        f"{PREFIX}/share",
+        "1000",
+        f"{PREFIX}/share it's $HOME",
+    ]
+    assert images.config(first)["Labels"]["mlviews.lock"] == images.inside(
+        first,
+        launch,
+        "python",
+        "-c",
+        "import json; print(json.load(open('/opt/mlviews/demo/release.json'))['lock_digest'])",
+    )
+
+    archive = shared.archive("plain")
+    archive.write_bytes(archive.read_bytes() + b"x")
+    with pytest.raises(AssertionError, match="does not match"):
+        images.build(folder, "localhost/changed", "--network", "host", "--no-cache")
+
+
+@pytest.mark.usefixtures("served")
+def test_scripts_of_packages_run_where_nobody_has_captured_them(demo, images, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "none"))
+    done = demo("render", "demo", "dockerfile", "--site", "ours", "-o", tmp_path / "definition")
+    assert "no release of this lock is here" in done.err
+    name = images.build(tmp_path / "definition", "localhost/scripts", "--network", "host")
+    entry = images.config(name)["Entrypoint"]
+    assert images.inside(name, *entry, "sh", "-c", 'echo "$NATIVE"') == f"{PREFIX}/share it's $HOME"
+
+
+# --- bills of materials --------------------------------------------------------------------------------------------
+
+
+def test_a_bill_of_materials_is_valid_and_lies_beside_the_release(demo):
+    said = demo("render", "demo", "sbom")
+    assert said.code == 0
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(said.out) is None
+    assert demo("render", "demo", "sbom").out == said.out
+    release = next(demo.root.glob("envs/demo/2*/linux-64"))
+    assert release.with_name("linux-64.sbom.cdx.json").read_text() == said.out
+
+    bill = json.loads(said.out)
+    found = {item["name"]: item for item in bill["components"]}
+    assert sorted(found) == ["greet", "native", "plain", "python"]
+    assert found["greet"]["licenses"] == [{"expression": "MIT OR Apache-2.0"}]
+    assert found["native"]["licenses"] == [{"license": {"name": "My own"}}]
+    purl = "pkg:conda/greet@1.0?build=h0_0&channel=conda-forge&subdir=noarch&type=conda"
+    assert found["greet"]["purl"] == purl
+    depends = {item["ref"]: item.get("dependsOn", []) for item in bill["dependencies"]}
+    assert depends[found["native"]["bom-ref"]] == [found["plain"]["bom-ref"]]
+    assert len(depends["view:demo"]) == 4
+
+
+def test_a_lock_that_nobody_built_has_a_bill_without_licences(demo, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "empty"))
+    bill = json.loads(demo("render", "demo", "sbom").out)
+    assert [item["name"] for item in bill["components"] if "licenses" in item] == []
+    assert all({entry["alg"] for entry in item["hashes"]} == {"MD5", "SHA-256"} for item in bill["components"])
+
+
+# --- what Apptainer makes of it: an optional extra, since few systems package it -----------------------------------
+
+
+@pytest.fixture
+def apptainer() -> Any:
+    """Return a function that runs Apptainer; without one the test is skipped, in CI too."""
+    if shutil.which("apptainer") is None:
+        pytest.skip("there is no Apptainer here")
+
+    def run(*arguments: str | Path) -> str:
+        done = subprocess.run(["apptainer", *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run
+
+
+def test_apptainer_runs_the_image(apptainer, demo, base_archive, tmp_path):
+    data = build(demo, base_archive, tmp_path / "demo.oci.tar", "--apptainer")
+    assert data["sif"] == str(tmp_path / "demo.sif")
+    for way in ("exec", "run"):
+        said = apptainer(way, "-e", "--no-home", data["sif"], "python", "-c", "import greet; greet.main()")
+        assert said == f"hello from {PREFIX}"
+
+
+@pytest.mark.usefixtures("served")
+def test_apptainer_builds_the_definition(apptainer, demo, images, tmp_path):
+    folder = tmp_path / "definition"
+    assert demo("render", "demo", "apptainer", "--site", "ours", "-o", folder).code == 0
+    text = (folder / "view.def").read_text().replace("Bootstrap: docker", "Bootstrap: oci-archive")
+    for number, name in enumerate(re.findall(r"(?m)^From: (.*)", text)):
+        archive = tmp_path / f"{number}.tar"
+        images.buildah("push", "--quiet", name, f"oci-archive:{archive}:latest")
+        text = text.replace(f"From: {name}", f"From: {archive}")
+    (folder / "view.def").write_text(text)
+    sif = tmp_path / "demo.sif"
+    subprocess.run(["apptainer", "build", "--ignore-fakeroot-command", sif, "view.def"], cwd=folder, check=True)
+    assert 'org.opencontainers.image.description: It\'s d\u00e9j\u00e0 vu: $(x) "y" {{ z }}' in apptainer(
+        "inspect", "--labels", sif
+    )
+    said = apptainer("exec", "-e", "--no-home", sif, "python", "-c", "import greet; greet.main()")
+    assert said == f"hello from {PREFIX}"

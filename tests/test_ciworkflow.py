@@ -1,0 +1,236 @@
+"""The workflow for GitHub: made from the recipes, valid by GitHub's published schema, and with no way in."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+
+from mlviews.catalogue import open_catalogue
+from mlviews.ciworkflow import Settings, literal, workflow
+from mlviews.errors import RefusedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Cli
+
+    from mlviews.compose import ViewSpec
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+VIEWS = open_catalogue(REPOSITORY / "recipes").views()
+SCHEMA = json.loads(
+    (resources.files("check_jsonschema") / "builtin_schemas/vendor/github-workflows.json").read_text(encoding="utf-8")
+)
+
+
+def read(text: str) -> dict[str, Any]:
+    """Read a workflow as GitHub does: ``on`` is no truth value."""
+    return yaml.load(text, Loader=yaml.BaseLoader)
+
+
+def faults(text: str) -> list[str]:
+    content = yaml.safe_load(text)
+    return [f"{error.json_path}: {error.message}" for error in Draft7Validator(SCHEMA).iter_errors(content)]
+
+
+def given_back(text: str) -> str:
+    """Return what GitHub makes of a text whose only expressions are strings."""
+    return re.sub(r"\$\{\{ '((?:[^']|'')*)' \}\}", lambda match: match[1].replace("''", "'"), text)
+
+
+def texts(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from (key, *texts(value))
+    elif isinstance(node, list):
+        for value in node:
+            yield from texts(value)
+    elif isinstance(node, str):
+        yield node
+
+
+def jobs(text: str) -> dict[str, Any]:
+    return read(text)["jobs"]
+
+
+def matrix(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return job["strategy"]["matrix"]["include"]
+
+
+def test_the_projects_own_workflow_is_current() -> None:
+    written = (REPOSITORY / ".github/workflows/nightly.yml").read_text(encoding="utf-8")
+    assert written == workflow(VIEWS, Settings()), "run `mlviews ci github -o .github/workflows/nightly.yml`"
+
+
+def test_it_is_valid_by_githubs_schema_and_the_schema_can_say_no() -> None:
+    text = workflow(VIEWS, Settings())
+    assert faults(text) == []
+    assert faults(text.replace("runs-on", "runs_on"))
+    assert faults(text.replace("cancel-in-progress: false", "cancel-in-progress: [1]"))
+
+
+def test_each_view_on_each_platform_is_one_job_on_a_runner_of_its_kind() -> None:
+    made = jobs(workflow(VIEWS, Settings(gpu_labels=("gpu", "a100"))))
+    cells = {"cpu": matrix(made["cpu"]), "gpu": matrix(made["gpu"])}
+    for kind, gpu in (("cpu", False), ("gpu", True)):
+        expected = {(v.name, p) for v in VIEWS if (v.hardware.cuda is not None) is gpu for p in v.platforms}
+        found = [(cell["view"], cell["platform"]) for cell in cells[kind]]
+        assert len(found) == len(expected)
+        assert {*found} == expected
+    assert {cell["platform"]: cell["runner"] for cell in cells["cpu"]} == {
+        "linux-64": ["ubuntu-24.04"],
+        "linux-aarch64": ["ubuntu-24.04-arm"],
+    }
+    assert all(cell["runner"] == ["self-hosted", "Linux", "X64", "gpu", "a100"] for cell in cells["gpu"])
+    assert made["report"]["needs"] == ["cpu", "gpu"]
+
+
+def test_no_job_may_do_more_than_it_must_or_run_for_ever() -> None:
+    content = read(workflow(VIEWS, Settings()))
+    assert content["permissions"] == {}
+    assert content["on"] == {"schedule": [{"cron": "17 3 * * *"}], "workflow_dispatch": {}}
+    assert content["concurrency"] == {"group": "nightly", "cancel-in-progress": "false"}
+    granted = {name: job["permissions"] for name, job in content["jobs"].items()}
+    assert granted.pop("pages") == {"pages": "write", "id-token": "write"}
+    assert set(map(json.dumps, granted.values())) == {'{"contents": "read"}'}
+    for job in content["jobs"].values():
+        assert int(job["timeout-minutes"]) <= 180
+        for step in job["steps"]:
+            assert re.fullmatch(r"actions/[a-z-]+(/[a-z]+)?@v\d+", step.get("uses", "actions/x@v1"))
+            if "checkout" in step.get("uses", ""):
+                assert step["with"]["persist-credentials"] == "false"
+
+
+def test_packages_are_cached_by_the_locks_digest() -> None:
+    steps = jobs(workflow(VIEWS, Settings(lockfiles="some/locks")))["cpu"]["steps"]
+    (cache,) = [step["with"] for step in steps if step.get("uses", "").startswith("actions/cache@")]
+    assert "hashFiles(format('some/locks/{0}.conda-lock.yml', matrix.view))" in cache["key"]
+    assert cache["key"].startswith(cache["restore-keys"])
+
+
+def audited(text: str, tmp_path: Path) -> set[str]:
+    """Return what zizmor, which looks for ways into workflows, finds in one."""
+    path = tmp_path / ".github/workflows/nightly.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    command = [
+        Path(sys.executable).parent / "zizmor",
+        "--offline",
+        "--no-config",
+        "--no-exit-codes",
+        "--format",
+        "json",
+    ]
+    done = subprocess.run([*command, path], check=True, capture_output=True, text=True, timeout=60)
+    return {finding["ident"] for finding in json.loads(done.stdout)}
+
+
+def test_an_auditor_finds_no_way_in(tmp_path: Path) -> None:
+    text = workflow(VIEWS, Settings())
+    assert audited(text, tmp_path) <= {"unpinned-uses"}  # as the workflow's head says
+    assert "template-injection" in audited(text.replace('"$VIEW"', "${{ github.event.inputs.view }}"), tmp_path)
+
+
+HOSTILE = st.text(max_size=30) | st.sampled_from(
+    [
+        "${{ secrets.GITHUB_TOKEN }}",
+        "$(id)",
+        '"; id; "',
+        "a\n  run: id",
+        "- x: &a",
+        "'",
+        "${{ '${{' }}",
+        "${{${{",
+        "yes",
+    ]
+)
+
+
+def view(name: str, template: ViewSpec = VIEWS[0], **keys: Any) -> ViewSpec:
+    return replace(template, name=name, **keys)
+
+
+@given(name=HOSTILE, label=HOSTILE, requirement=HOSTILE, folder=HOSTILE)
+def test_no_text_becomes_yaml_an_expression_or_a_command(name: str, label: str, requirement: str, folder: str) -> None:
+    gpu = next(v for v in VIEWS if v.hardware.cuda)
+    settings = Settings(gpu_labels=(label,), requirement=requirement, recipes=folder or None)
+    plain = Settings(gpu_labels=("label",), requirement="requirement", recipes="folder" if folder else None)
+    made, usual = read(workflow([view(name, gpu)], settings)), read(workflow([view("name", gpu)], plain))
+    (cell,) = matrix(made["jobs"]["gpu"])
+    assert given_back(cell["view"]) == name
+    assert given_back(cell["runner"][-1]) == label
+    steps = [step for job in made["jobs"].values() for step in job["steps"] if "REQUIREMENT" in step.get("env", {})]
+    assert [given_back(step["env"]["REQUIREMENT"]) for step in steps] == [requirement] * 2
+    # Apart from these texts, the workflow is what it always is: what runs, and every expression.
+    hostile = {literal(text) for text in (name, label, requirement, folder)}
+    usual_texts = {*texts(usual)}
+    assert {text for text in texts(made) if text not in usual_texts} <= hostile
+    assert all("${{" not in step.get("run", "") for job in made["jobs"].values() for step in job["steps"])
+
+
+def test_the_same_recipes_give_the_same_bytes_and_no_view_gives_none() -> None:
+    assert workflow(VIEWS, Settings()) == workflow(VIEWS, Settings())
+    cpu = [v for v in VIEWS if v.hardware.cuda is None]
+    assert set(jobs(workflow(cpu, Settings()))) == {"cpu", "report", "pages"}
+    with pytest.raises(RefusedError, match="no view"):
+        workflow([], Settings())
+    with pytest.raises(RefusedError, match="257 jobs"):
+        workflow([view(f"v{number}", cpu[0], platforms=("linux-64",)) for number in range(257)], Settings())
+
+
+# The scripts
+
+
+@pytest.mark.parametrize("found", [0, 1, 3])
+def test_what_the_runners_found_is_gathered(tmp_path: Path, found: int) -> None:
+    (script,) = [
+        step["run"]
+        for step in jobs(workflow(VIEWS, Settings()))["report"]["steps"]
+        if "--gather" in step.get("run", "")
+    ]
+    (tmp_path / "nights").mkdir()
+    for number in range(found):
+        (tmp_path / f"nights/night {number}").mkdir()
+        (tmp_path / f"nights/night {number}/history.sqlite").touch()
+    (tmp_path / "mlviews").write_text('#!/bin/sh\nfor a in "$@"; do echo "$a"; done\n')
+    (tmp_path / "mlviews").chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    expected = [f"--gather\nnights/night {number}/history.sqlite\n" for number in range(found)]
+    assert (done.returncode, done.stdout) == ((0, "nightly\n" + "".join(expected)) if found else (3, ""))
+
+
+# The command
+
+
+def test_the_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
+    cli.recipes.recipe("demo", "plain", platforms=["linux-64", "linux-aarch64"])
+    printed = cli("ci", "github")
+    assert cli("ci", "github", "-o", "deep/nightly.yml").out == "wrote deep/nightly.yml\n"
+    assert printed.out == (tmp_path / "deep/nightly.yml").read_text() == cli("ci", "github", "--json").data["workflow"]
+    content = read(printed.out)
+    assert content["env"]["MLVIEWS_RECIPES"] == "recipes"
+    assert faults(printed.out) == []
+    assert "mlviews[report]==" in printed.out
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--cron", "daily"), ("--cron", "1 2 3 4 5 6"), ("--gpu-label", "a,b"), ("--gpu-label", "")]
+)
+def test_what_is_no_time_or_label_is_refused(cli: Cli, wrong: tuple[str, str]) -> None:
+    cli.recipes.recipe("demo", "plain")
+    assert cli("ci", "github", *wrong).code == 2
