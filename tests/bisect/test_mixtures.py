@@ -42,7 +42,7 @@ def record(name: str, version: str, depends: Iterable[str] = (), constrains: Ite
 def mixtures(before: list[RepoDataRecord], after: list[RepoDataRecord], cache: Path) -> Mixtures:
     def lock(label: str, records: list[RepoDataRecord]) -> NamedLock:
         packages = tuple(locked_package(item, "linux-64") for item in records)
-        return NamedLock(label, Lock("x", {"platforms": ["linux-64"]}, "solver", packages))
+        return NamedLock(label, Lock("x", {"platforms": ["linux-64"]}, "solver", packages), "")
 
     sources = open_sources([], ["linux-64"], mirrors={}, cache=cache).only(
         {r.url: r for r in (*before, *after)}.values()

@@ -59,8 +59,9 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.build as module
-    from mlviews import assemble, install, inventory, results
+    from mlviews import assemble, install, inventory
     from mlviews.cli import bars
+    from mlviews.results import builds
     from mlviews.store import Store
 
     def wrap(owner: Any, name: str, stage: str) -> None:
@@ -93,7 +94,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     wrap(module, "write_release_faces", "publishing")
     wrap(Store, "promote", "promoting")
     wrap(module, "write_default_faces", "default's files")
-    wrap(results, "BuildResult", "leaving")
+    wrap(builds, "BuildResult", "leaving")
 
 
 def measure(place: Place, steps: range) -> float:
