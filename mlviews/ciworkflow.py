@@ -245,7 +245,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    # Readers of YAML 1.1 fold these as they do line ends; only double quotes have an escape for them.
+    folded = any(character in text for character in "\x85\u2028\u2029")
+    style = '"' if folded else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -154,6 +154,8 @@ HOSTILE = st.text(max_size=30) | st.sampled_from(
         "${{ '${{' }}",
         "${{${{",
         "yes",
+        "a\x85b\u2028c",
+        "a\nb\x85",
     ]
 )
 
