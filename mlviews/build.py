@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlviews.lock import Lock
     from mlviews.progress import Progress
     from mlviews.release import Release
-    from mlviews.results import CheckLine
+    from mlviews.results.checks import CheckLine
     from mlviews.site import Site
     from mlviews.sitespec import SiteSpec
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rattler import Version
 
-from mlviews.results import PackageChange
+from mlviews.results.locks import PackageChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

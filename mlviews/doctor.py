@@ -15,7 +15,7 @@ from mlviews.cudadriver import toolkit_driver, version_key
 from mlviews.errors import MlviewsError
 from mlviews.hardware import ARCHSPECS, GPUS, host_platform
 from mlviews.locks import only_here
-from mlviews.results import DriverLine, Finding, Fit
+from mlviews.results.hosts import DriverLine, Finding, Fit
 from mlviews.sitespec import host_glibc
 
 if TYPE_CHECKING:

@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews import results
 from mlviews.files import write_atomically
 from mlviews.recipe import Layer, Recipe
-from mlviews.results import Problem  # noqa: TC001  (pydantic reads it)
+from mlviews.results.base import Problem  # noqa: TC001  (pydantic reads it)
 from mlviews.site import SiteFile
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
 
@@ -39,9 +44,10 @@ def schemas() -> dict[str, str]:
     """Return the text of every schema by its file name."""
     written: dict[str, type[BaseModel]] = {"recipe": Recipe, "layer": Layer, "site": SiteFile}
     printed: dict[str, type[BaseModel]] = {"envelope": Envelope} | {
-        f"result-{name.removesuffix('Result').lower()}": getattr(results, name)
-        for name in results.__all__
-        if name.endswith("Result")
+        f"result-{name.removesuffix('Result').lower()}": getattr(module, name)
+        for module in _result_modules()
+        for name in module.__all__
+        if name.endswith("Result") and name != "Result"
     }
     models = {
         **{name: model.model_json_schema(mode="validation") for name, model in written.items()},
@@ -51,6 +57,10 @@ def schemas() -> dict[str, str]:
         f"{name}.schema.json": json.dumps({"$schema": _DIALECT, **schema}, indent=2) + "\n"
         for name, schema in models.items()
     }
+
+
+def _result_modules() -> list[ModuleType]:
+    return [import_module(f"{results.__name__}.{found.name}") for found in iter_modules(results.__path__)]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from mlviews.cli.verb import complete_view, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import BisectResult
+    from mlviews.results.nights import BisectResult
 
 __all__ = ["bisect"]
 
@@ -53,7 +53,7 @@ def bisect(
     from mlviews.diff import package_changes
     from mlviews.hardware import host_platform
     from mlviews.locksource import named_lock
-    from mlviews.results import BisectResult
+    from mlviews.results.nights import BisectResult
     from mlviews.sitespec import for_site
     from mlviews.smoke.prove import BASIC
     from mlviews.smoke.runner import refuse_unknown

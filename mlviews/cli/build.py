@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.build import Built
-    from mlviews.results import BuildResult
+    from mlviews.results.builds import BuildResult
 
 __all__ = ["build"]
 
@@ -33,7 +33,7 @@ def build(app: App, view: str) -> Outcome:
 
 
 def _result(built: Built) -> BuildResult:
-    from mlviews.results import BuildResult
+    from mlviews.results.builds import BuildResult
 
     release = built.release
     return BuildResult(

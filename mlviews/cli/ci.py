@@ -12,7 +12,7 @@ from mlviews.cli.verb import shared_options, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import CiGithubResult
+    from mlviews.results.nights import CiGithubResult
 
 __all__ = ["ci"]
 
@@ -52,7 +52,7 @@ def github(app: App, *, output: Path | None, cron: str, labels: tuple[str, ...],
     """Write a GitHub workflow that tests every view each night, and publishes the report."""
     from mlviews.ciworkflow import Settings, workflow
     from mlviews.files import write_atomically
-    from mlviews.results import CiGithubResult
+    from mlviews.results.nights import CiGithubResult
 
     settings = Settings(
         cron=cron,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlviews.container.build import Image
     from mlviews.release import Release
-    from mlviews.results import ContainerBuildResult
+    from mlviews.results.builds import ContainerBuildResult
 
 __all__ = ["container"]
 
@@ -71,7 +71,7 @@ container.add_command(build)
 def _result(
     image: Image, release: Release, archive: Path | None, reference: str | None, sif: Path | None
 ) -> ContainerBuildResult:
-    from mlviews.results import ContainerBuildResult, LayerLine
+    from mlviews.results.builds import ContainerBuildResult, LayerLine
 
     return ContainerBuildResult(
         view=release.view,

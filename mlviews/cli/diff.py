@@ -10,7 +10,7 @@ from mlviews.cli.verb import complete_view, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import DiffResult
+    from mlviews.results.locks import DiffResult
 
 __all__ = ["diff"]
 
@@ -23,7 +23,7 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
     """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
     from mlviews.diff import compare, package_changes
     from mlviews.locksource import default_release_lock, lock_file, named_lock
-    from mlviews.results import DiffResult
+    from mlviews.results.locks import DiffResult
 
     spec = app.catalogue.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)

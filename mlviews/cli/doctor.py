@@ -8,7 +8,7 @@ from mlviews.cli.verb import verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import DoctorResult
+    from mlviews.results.hosts import DoctorResult
 
 __all__ = ["doctor"]
 
@@ -17,7 +17,7 @@ __all__ = ["doctor"]
 def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, and which views fit."""
     from mlviews.doctor import drivers, examine, fits
-    from mlviews.results import DoctorResult
+    from mlviews.results.hosts import DoctorResult
 
     host = examine(app.site)
     result = DoctorResult(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.collect import Collected
-    from mlviews.results import GcResult
+    from mlviews.results.releases import GcResult
 
 __all__ = ["gc"]
 
@@ -58,7 +58,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
 
 
 def _result(collected: Collected, *, dry_run: bool) -> GcResult:
-    from mlviews.results import BusyView, GcResult, KeptRelease, RemovedRelease
+    from mlviews.results.releases import BusyView, GcResult, KeptRelease, RemovedRelease
 
     plans = collected.views
     return GcResult(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mlviews.release import Release
-    from mlviews.results import CodeLine, GpusResult, LibraryServing
+    from mlviews.results.gpus import CodeLine, GpusResult, LibraryServing
 
 __all__ = ["gpus"]
 
@@ -31,7 +31,7 @@ def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
     """
     from mlviews.gpus.scan import scan
     from mlviews.gpus.survey import survey
-    from mlviews.results import GpusResult
+    from mlviews.results.gpus import GpusResult
 
     _refuse_unknown(names)
     folder, release = _folder(app, target)

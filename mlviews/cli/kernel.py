@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.kernels import Kernel, Place
-    from mlviews.results import KernelAddResult, KernelLine
+    from mlviews.results.hosts import KernelAddResult, KernelLine
 
 __all__ = ["kernel"]
 
@@ -43,7 +43,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     """Make a view a kernel of Jupyter."""
     from mlviews import kernels
     from mlviews.rendering import subject
-    from mlviews.results import KernelAddResult
+    from mlviews.results.hosts import KernelAddResult
 
     place = _place(user=user, prefix=prefix, swan=swan)
     it = subject(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
@@ -58,7 +58,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
 def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     """List the kernels of views that Jupyter and SWAN find here."""
     from mlviews import kernels
-    from mlviews.results import KernelListResult
+    from mlviews.results.hosts import KernelListResult
 
     own = kernels.Place("path", app.root / "kernels")
     places = [*([kernels.prefix_place(prefix.absolute())] if prefix else []), *kernels.places(), own]
@@ -76,7 +76,7 @@ def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan:
     """Take a view's kernels away; nothing else is touched."""
     del app
     from mlviews import kernels
-    from mlviews.results import KernelRemoveResult
+    from mlviews.results.hosts import KernelRemoveResult
 
     removed = kernels.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
     result = KernelRemoveResult(removed=[_line(item) for item in removed])
@@ -103,7 +103,7 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
 
 
 def _line(found: Kernel) -> KernelLine:
-    from mlviews.results import KernelLine
+    from mlviews.results.hosts import KernelLine
 
     return KernelLine(
         name=found.name,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.compose import ViewSpec
-    from mlviews.results import ViewLine
+    from mlviews.results.catalogue import ViewLine
     from mlviews.site import Site
 
 __all__ = ["list_views"]
@@ -19,7 +19,7 @@ __all__ = ["list_views"]
 def list_views(app: App) -> Outcome:
     """List all views: module, platforms, hardware, and the state of each lock."""
     from mlviews.errors import MlviewsError
-    from mlviews.results import ListResult
+    from mlviews.results.catalogue import ListResult
 
     lines, errors = [], []
     for name in app.catalogue.names:
@@ -34,7 +34,7 @@ def list_views(app: App) -> Outcome:
 
 def _line(spec: ViewSpec, site: Site) -> ViewLine:
     from mlviews.lockstate import lock_state
-    from mlviews.results import ViewLine
+    from mlviews.results.catalogue import ViewLine
 
     found = lock_state(spec, site)
     return ViewLine(

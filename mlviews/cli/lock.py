@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.locking import Locked
-    from mlviews.results import LockResult
+    from mlviews.results.locks import LockResult
 
 __all__ = ["lock"]
 
@@ -59,7 +59,7 @@ def lock(
 
 def _result(found: tuple[Locked, ...]) -> LockResult:
     from mlviews.diff import package_changes
-    from mlviews.results import LockedView, LockResult
+    from mlviews.results.locks import LockedView, LockResult
 
     return LockResult(
         locks=[

@@ -21,7 +21,7 @@ def new(app: App, view: str, *, gpu: bool) -> Outcome:
     """Start a recipe: a file with comments, that can be locked as it is."""
     from mlviews.newrecipe import write_new_recipe
     from mlviews.resources import folder
-    from mlviews.results import NewResult
+    from mlviews.results.catalogue import NewResult
 
     # The recipes that travel with mlviews are not the user's to add to.
     own = app.recipes if app.recipes != folder("recipes") or app.options.get("recipes") else Path("recipes").absolute()

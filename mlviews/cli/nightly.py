@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mlviews.errors import MlviewsError
     from mlviews.nightly.matrix import Runner
-    from mlviews.results import NightCell, NightlyResult, NightRun
+    from mlviews.results.nights import NightCell, NightlyResult, NightRun
 
 __all__ = ["nightly"]
 
@@ -91,7 +91,7 @@ def nightly(
     from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
-    from mlviews.results import NightlyResult
+    from mlviews.results.nights import NightlyResult
 
     catalogue = app.catalogue
     chosen = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
@@ -116,7 +116,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     from mlviews.nightly.history import gather, open_history
     from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
-    from mlviews.results import NightlyResult, NightRun
+    from mlviews.results.nights import NightlyResult, NightRun
 
     specs = tuple(named_from(spec, app.recipes.parent) for spec in app.catalogue.views())
     with open_history(app.site.root) as history:

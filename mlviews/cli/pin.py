@@ -14,7 +14,7 @@ __all__ = ["pin"]
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release, whatever `gc` and `remove` are told."""
     from mlviews.releases import pin as pin_release
-    from mlviews.results import PinResult
+    from mlviews.results.releases import PinResult
     from mlviews.store import Store
 
     view, name = split_release(release)

@@ -13,7 +13,7 @@ __all__ = ["promote"]
 def promote(app: App, release: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
     from mlviews.releases import promote as promote_release
-    from mlviews.results import PromoteResult
+    from mlviews.results.releases import PromoteResult
     from mlviews.store import Store
 
     view, name = split_release(release)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.publishing import Plan
-    from mlviews.results import PublishResult
+    from mlviews.results.publishing import PublishResult
     from mlviews.store import ReleaseEntry, Store
 
 __all__ = ["publish"]
@@ -61,7 +61,7 @@ def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
 
 
 def _result(view: str, release: str, plan: Plan, tar: Path | None) -> PublishResult:
-    from mlviews.results import CatalogLine, PublishResult, RemarkLine
+    from mlviews.results.publishing import CatalogLine, PublishResult, RemarkLine
 
     file = shlex.quote(str(tar)) if tar else "FILE"
     return PublishResult(

@@ -10,7 +10,7 @@ from mlviews.cli.verb import complete_view, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import ReleaseLine, ReleasesResult
+    from mlviews.results.releases import ReleaseLine, ReleasesResult
     from mlviews.store import ReleaseEntry, Store
 
 __all__ = ["releases"]
@@ -23,7 +23,7 @@ _NAMED = 5
 def releases(app: App, view: str) -> Outcome:
     """List a view's releases: what each takes, what is proved of it, which is the default, what is pinned."""
     from mlviews.removal import removed
-    from mlviews.results import ReleasesResult, RemovedLine
+    from mlviews.results.releases import ReleasesResult, RemovedLine
     from mlviews.store import Store
 
     store = Store(app.site.root, app.site.prefix)
@@ -38,7 +38,7 @@ def releases(app: App, view: str) -> Outcome:
 
 
 def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> ReleaseLine:
-    from mlviews.results import ReleaseLine
+    from mlviews.results.releases import ReleaseLine
     from mlviews.smoke.proof import proved_gpus
     from mlviews.smoke.records import last_results, read_records
     from mlviews.usage import read, shared_bytes

@@ -14,7 +14,7 @@ def remove(app: App, release: str) -> Outcome:
     """Remove a release; never the default or a pinned one. Who still asks for it is told."""
     from mlviews.cli.text import size
     from mlviews.releases import remove as remove_release
-    from mlviews.results import RemoveResult
+    from mlviews.results.releases import RemoveResult
     from mlviews.store import Store
 
     view, name = split_release(release)

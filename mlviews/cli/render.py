@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.results import RenderResult
+    from mlviews.results.builds import RenderResult
 
 __all__ = ["render"]
 
@@ -47,7 +47,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     from mlviews.recipe import nearest
     from mlviews.render.formats import FORMATS
     from mlviews.rendering import subject
-    from mlviews.results import RenderResult
+    from mlviews.results.builds import RenderResult
 
     if form not in FORMATS:
         raise BadInputError(

@@ -13,7 +13,7 @@ __all__ = ["rollback"]
 def rollback(app: App, view: str) -> Outcome:
     """Make the release the default that was it before; repeated, go back further."""
     from mlviews.releases import rollback as roll_back
-    from mlviews.results import RollbackResult
+    from mlviews.results.releases import RollbackResult
     from mlviews.store import Store
 
     name, before = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)

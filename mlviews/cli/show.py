@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.compose import Reason, Request
-    from mlviews.results import AskedPackage, ShowResult, Why
+    from mlviews.results.base import Why
+    from mlviews.results.catalogue import AskedPackage, ShowResult
 
 __all__ = ["show"]
 
@@ -23,7 +24,7 @@ __all__ = ["show"]
 def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
     from mlviews.lockstate import lock_state
-    from mlviews.results import ShownHardware, ShownLock, ShowResult
+    from mlviews.results.catalogue import ShownHardware, ShownLock, ShowResult
     from mlviews.smoke.proof import proved_gpus
     from mlviews.smoke.records import read_records
 
@@ -64,13 +65,13 @@ def show(app: App, view: str) -> Outcome:
 
 
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
-    from mlviews.results import AskedPackage
+    from mlviews.results.catalogue import AskedPackage
 
     return [AskedPackage(spec=request.text, by=[origin.source for origin in request.origins]) for request in requests]
 
 
 def _whys(reasons: Iterable[Reason]) -> list[Why]:
-    from mlviews.results import Why
+    from mlviews.results.base import Why
 
     return [Why(package=reason.package, why=reason.why) for reason in reasons]
 

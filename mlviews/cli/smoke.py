@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
-    from mlviews.results import CheckLine, DoorLine, SmokeResult
+    from mlviews.results.checks import CheckLine, DoorLine, SmokeResult
     from mlviews.smoke.doors import Door
     from mlviews.smoke.runner import Target
 
@@ -61,7 +61,7 @@ def smoke(
         raise click.UsageError("name a view, or give --python PATH")
     if python and doors:
         raise click.UsageError("--via is for views: a bare interpreter has no doors")
-    from mlviews.results import SmokeResult
+    from mlviews.results.checks import SmokeResult
     from mlviews.smoke.doors import differences
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
@@ -123,7 +123,7 @@ def _doors(
     run: Callable[[Target], tuple[CheckLine, ...]],
 ) -> list[DoorLine]:
     """Run the checks through each door, in the doors' own order."""
-    from mlviews.results import DoorLine
+    from mlviews.results.checks import DoorLine
     from mlviews.running import release_here
     from mlviews.smoke.doors import DOORS, open_door
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from mlviews.results import PackageChange
+    from mlviews.results.locks import PackageChange
 
 __all__ = ["STATUS_STYLES", "change_table", "size"]
 

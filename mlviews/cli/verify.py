@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.releases import Checked
-    from mlviews.results import FaultLine, VerifiedRelease, VerifyResult
+    from mlviews.results.releases import FaultLine, VerifiedRelease, VerifyResult
     from mlviews.verify import Fault
 
 __all__ = ["verify"]
@@ -27,7 +27,7 @@ _SHOWN = 20
 def verify(app: App, view: str, *, repair: bool) -> Outcome:
     """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
     from mlviews.releases import check
-    from mlviews.results import VerifyResult
+    from mlviews.results.releases import VerifyResult
     from mlviews.store import Store
 
     name, _, release = view.partition("/")
@@ -39,7 +39,7 @@ def verify(app: App, view: str, *, repair: bool) -> Outcome:
 
 
 def _line(one: Checked) -> VerifiedRelease:
-    from mlviews.results import VerifiedRelease
+    from mlviews.results.releases import VerifiedRelease
 
     return VerifiedRelease(
         release=one.release,
@@ -54,7 +54,7 @@ def _line(one: Checked) -> VerifiedRelease:
 
 
 def _faults(faults: Iterable[Fault]) -> list[FaultLine]:
-    from mlviews.results import FaultLine
+    from mlviews.results.releases import FaultLine
 
     return [FaultLine(path=fault.path, kind=fault.kind, package=fault.package) for fault in faults]
 

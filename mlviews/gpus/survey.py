@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.gpus.coverage import best, cover, worst
 from mlviews.hardware import GPUS
-from mlviews.results import CodeLine, GpuServed, GpuVerdict, LibraryServing, PackageServing
+from mlviews.results.gpus import CodeLine, GpuServed, GpuVerdict, LibraryServing, PackageServing
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping

@@ -21,7 +21,7 @@ from mlviews.files import make_folder
 from mlviews.lock import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import Night
-from mlviews.results import CellState, Earlier, NightCell
+from mlviews.results.nights import CellState, Earlier, NightCell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,7 +22,7 @@ from mlviews.nightly.solving import Solved, solve_all
 from mlviews.nightly.trial import Trial, TrialJob, problem
 from mlviews.nightly.workers import each
 from mlviews.progress import silent
-from mlviews.results import NightCell, NightRun
+from mlviews.results.nights import NightCell, NightRun
 from mlviews.sitespec import SiteSpec, for_site
 from mlviews.smoke.prove import BASIC
 from mlviews.sources import open_sources

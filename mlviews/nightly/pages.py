@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from mlviews.nightly.history import Seen
-    from mlviews.results import CellState, NightCell, NightRun, PackageChange
+    from mlviews.results.locks import PackageChange
+    from mlviews.results.nights import CellState, NightCell, NightRun
 
 __all__ = ["ChangeRow", "Past", "Trend", "change_rows", "past_of", "render", "trend_of", "view_file"]
 

@@ -11,7 +11,7 @@ from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.charts import drawing
 from mlviews.nightly.pages import change_rows, past_of, render, trend_of, view_file
 from mlviews.progress import silent
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 from mlviews.smoke.junit import junit_suites
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.nightly.night import Night
     from mlviews.nightly.pages import Trend
     from mlviews.progress import Progress
-    from mlviews.results import NightCell, NightRun
+    from mlviews.results.nights import NightCell, NightRun
 
 __all__ = ["lines_of", "write_night"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.lock import Lock
-    from mlviews.results import Problem
+    from mlviews.results.base import Problem
     from mlviews.sitespec import SiteSpec
     from mlviews.sources import Sources
 

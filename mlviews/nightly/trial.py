@@ -14,7 +14,7 @@ from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import bytes_under
 from mlviews.hardware import host_platform
 from mlviews.progress import silent
-from mlviews.results import Problem
+from mlviews.results.base import Problem
 from mlviews.smoke.prove import release_target
 from mlviews.smoke.runner import choose, run_checks
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlviews.lock import Lock
     from mlviews.progress import Progress
     from mlviews.release import Release
-    from mlviews.results import CheckLine
+    from mlviews.results.checks import CheckLine
     from mlviews.site import Site
     from mlviews.sitespec import SiteSpec
     from mlviews.smoke.process import Limits

@@ -40,6 +40,12 @@ def _tcl(text: str) -> str:
     return '"' + "".join(_TCL.get(character, character) for character in text) + '"'
 
 
+def _sh(text: str) -> str:
+    """Quote for POSIX shells, and for zsh, where a bare ``=`` may stand for a program's path ("= expansion")."""
+    quoted = shlex.quote(text)
+    return f"'{text}'" if quoted == text and "=" in text else quoted
+
+
 def _csh(text: str) -> str:
     """Quote for csh and tcsh, whose history is substituted even within single quotes and whose lines end there.
 
@@ -89,7 +95,7 @@ _CSH = {"'": "'\\''", "!": "\\!", "\n": "\\\n"}
 _LANGUAGES: dict[str, Callable[[str], str]] = {
     "lua": _lua,
     "tcl": _tcl,
-    "sh": shlex.quote,
+    "sh": _sh,
     "csh": _csh,
     "fish": _fish,
     "docker": _docker,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.release import Release
-    from mlviews.results import GpuLine
+    from mlviews.results.checks import GpuLine
 
 __all__ = ["Known", "default_file", "render_lua", "render_tcl", "version_file"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
     from mlviews.release import Release
-    from mlviews.results import CheckLine, DoorLine
+    from mlviews.results.checks import CheckLine, DoorLine
     from mlviews.site import Site
     from mlviews.smoke.runner import Target
 

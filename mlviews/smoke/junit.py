@@ -10,7 +10,7 @@ from mlviews.smoke.report import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.results import CheckLine
+    from mlviews.results.checks import CheckLine
 
 __all__ = ["junit", "junit_suites"]
 

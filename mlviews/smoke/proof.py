@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mlviews.results import GpuLine
+from mlviews.results.checks import GpuLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.progress import silent
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 from mlviews.smoke.modules import installed, modules_of
 from mlviews.smoke.runner import Target, choose, run_checks, view_python
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import mlviews
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.results import CheckLine  # noqa: TC001  (pydantic reads it)
+from mlviews.results.checks import CheckLine  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 
 if TYPE_CHECKING:
     from pathlib import Path

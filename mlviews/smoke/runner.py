@@ -14,7 +14,7 @@ import packaging
 
 from mlviews.errors import BadInputError
 from mlviews.progress import silent
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 from mlviews.smoke.process import Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
 from mlviews.smoke.report import verdict

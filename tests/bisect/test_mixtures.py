@@ -26,7 +26,7 @@ CHANNEL = "https://conda.anaconda.org/conda-forge"
 VIEW = ViewSpec(
     name="x", summary="x", module="x", layers=(), platforms=("linux-64",),
     hardware=ViewHardware(glibc="2.34", cuda=None, archspec=None, gpus=()),
-    dependencies=(), constraints=(), pypi=(), gaps=(), cpu_only=(), smoke=(),
+    dependencies=(), constraints=(), pypi=(), gaps=(), cpu_only=(), some_gpus_only=(), smoke=(),
 )  # fmt: skip
 
 

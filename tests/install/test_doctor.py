@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from mlviews.doctor import Host, drivers, examine, fits
-from mlviews.results import Finding
+from mlviews.results.hosts import Finding
 from mlviews.site import open_site
 
 if TYPE_CHECKING:

@@ -11,7 +11,10 @@ import pytest
 from mlviews.nightly.history import open_history
 from mlviews.nightly.night import Night
 from mlviews.nightly.report import write_night
-from mlviews.results import CellFigures, CheckLine, Earlier, NightCell, NightRun, PackageChange, Problem
+from mlviews.results.base import Problem
+from mlviews.results.checks import CheckLine
+from mlviews.results.locks import PackageChange
+from mlviews.results.nights import CellFigures, Earlier, NightCell, NightRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import pytest
 
 from mlviews.nightly.history import gather, history_file, open_history
 from mlviews.nightly.night import Night
-from mlviews.results import NightCell
+from mlviews.results.nights import NightCell
 
 DAY = date(2026, 11, 24)
 

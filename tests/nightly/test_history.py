@@ -15,7 +15,7 @@ from mlviews.lock import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.history import Seen, history_file, look_back, open_history
 from mlviews.nightly.night import Night
-from mlviews.results import NightCell
+from mlviews.results.nights import NightCell
 
 NIGHT = Night(day=date(2026, 11, 24))
 PACKAGE = LockedPackage(

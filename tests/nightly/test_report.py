@@ -14,7 +14,8 @@ from conftest import HERE
 
 from mlviews.nightly.charts import Series, chart_of, drawing
 from mlviews.nightly.report import lines_of
-from mlviews.results import CheckLine, NightCell
+from mlviews.results.checks import CheckLine
+from mlviews.results.nights import NightCell
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,7 +155,7 @@ def test_a_views_page_shows_its_trend_drawn_and_as_a_table(pages):
 
 
 def test_a_change_that_many_views_see_stands_once(report):
-    from mlviews.results import PackageChange
+    from mlviews.results.locks import PackageChange
 
     change = PackageChange(kind="up", name="numpy", platform="linux-64", before="1", after="2", bytes=5)
     cells = [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlviews.render import escape, setup_script
@@ -170,6 +170,7 @@ def test_any_text_comes_through(dialect, run, texts, make_release):
 
 
 @settings(max_examples=15)
+@example(texts=["--", "-x", "/usr/bin", "--"])
 @given(texts=st.lists(TEXT.filter(lambda text: ":" not in text), min_size=20, max_size=20, unique=True))
 def test_any_folder_comes_through_and_is_given_back(dialect, run, texts, make_release):
     before = {**BARE, "XDG_DATA_DIRS": ":".join(texts)}

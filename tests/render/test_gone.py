@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlviews.render import kernel, setup_script
-from mlviews.render.gone import render_gone
+from mlviews.render.gone import gone_files
 
 RUN_A_CELL = """
 import sys
@@ -38,9 +38,9 @@ def gone(make_release, tmp_path):
     launch.chmod(0o755)
     release = make_release(root=root)
     (root / "envs/plotting/default").symlink_to(default.release)
-    text = render_gone(release.view, release.release, str(root / "envs/plotting/default"), "linux-64")
-    for name in ("launch", "setup.sh"):
-        Path(release.prefix, name).write_text(text)
+    files = gone_files(release.view, release.release, str(root / "envs/plotting/default"), "linux-64")
+    for name, file in files.items():
+        Path(release.prefix, name).write_text(file.text)
         Path(release.prefix, name).chmod(0o755)
     return release
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mlviews.render import setup_script
@@ -181,6 +181,7 @@ def test_a_host_without_the_folder_is_told(shell, make_release, tmp_path):
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1), min_size=20, max_size=20))
+@example(texts=["=0", "a:=ls", "~", "a:~"])
 @pytest.mark.parametrize("program", ["dash", "zsh"])
 def test_any_text_comes_through(program, texts, make_release, run_steps, require):
     release = make_release(variables={f"TEXT_{number}": text for number, text in enumerate(texts)})

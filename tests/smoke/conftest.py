@@ -22,7 +22,7 @@ from mlviews.smoke.runner import Target, choose, run_checks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.results import CheckLine
+    from mlviews.results.checks import CheckLine
     from mlviews.smoke.programs import Level
 
 CLASSICAL = (

@@ -15,7 +15,7 @@ from mlviews.hardware import host_platform
 from mlviews.release import Activation, Release
 from mlviews.render import kernel, modulefile
 from mlviews.render.setup_script import render_launch
-from mlviews.results import CheckLine, DoorLine
+from mlviews.results.checks import CheckLine, DoorLine
 from mlviews.smoke import doors
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.release import Activation, Release
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 from mlviews.smoke.proof import gpus_in_words, proved_gpus
 from mlviews.smoke.records import Record, read_records, write_record
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mlviews.catalogue import open_catalogue
-from mlviews.results import CheckLine
+from mlviews.results.checks import CheckLine
 from mlviews.smoke import runner
 from mlviews.smoke.junit import junit
 from mlviews.smoke.process import Ended, Limits, run_limited

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -22,11 +23,18 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from shelf import PLACEHOLDER, Shelf
-
+HERE = Path(__file__).resolve().parent
 PACKAGES = 12
+
+
+def _shelf() -> Any:
+    name = "tests_shelf"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, HERE.parent / "shelf.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    return sys.modules[name]
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,8 @@ class Place:
         return self.folder / f"lockfiles/{view}.conda-lock.yml"
 
     def _channel(self, steps: int) -> None:
-        shelf = Shelf(self.folder / "channel")
+        module = _shelf()
+        shelf = module.Shelf(self.folder / "channel")
         shelf.add_python()
         shelf.add(
             "greet",
@@ -156,7 +165,7 @@ class Place:
             entry_points=("greet = greet:main",),
         )
         shelf.add(
-            "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {PLACEHOLDER}/share\n"},
+            "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {module.PLACEHOLDER}/share\n"},
             links={"lib/link": "../bin/native"},
         )  # fmt: skip
         for number in range(PACKAGES):

@@ -59,7 +59,7 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.build as module
-    from mlviews import install, inventory, results
+    from mlviews import assemble, install, inventory, results
     from mlviews.cli import bars
     from mlviews.store import Store
 
@@ -86,8 +86,8 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
         tell(_LABELS[label]) if label in _LABELS else None,
         opened(self, label, **keys),
     )[1]
-    wrap(module, "capture", "capturing")
-    wrap(module, "dress", "dressing")
+    wrap(assemble, "capture", "capturing")
+    wrap(assemble, "dress", "dressing")
     wrap(inventory, "write", "listing files")
     wrap(Store, "record", "recording")
     wrap(module, "write_release_faces", "publishing")
