@@ -18,6 +18,7 @@ from mlviews.errors import BadInputError
 from mlviews.install import PREFIX_LENGTH
 from mlviews.render import kernel
 from mlviews.render.modulefile import default_file
+from mlviews.render.sbom import SBOM
 from mlviews.tree import is_folder, walk
 from mlviews.verify import verify
 
@@ -150,6 +151,7 @@ def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
     own, modules = f"envs/{view}/{entry.name}", f"modulefiles/{release.module}"
     version, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
     names = [f"{own}/{version.removeprefix('.')}", f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
+    names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
     trees = [f"{own}/{platform}" for platform in sorted(entry.platforms)] + [f"kernels/{kernel.name(release)}"]
     if store.default(view) == entry.name:
         names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]

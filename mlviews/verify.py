@@ -34,7 +34,7 @@ __all__ = ["Fault", "FaultKind", "Verified", "verify"]
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 
-_THREADS = 2 * (os.cpu_count() or 1)
+_THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
 _BATCH = 64
 _CHUNK = 1 << 20
 _BYTECODE = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+)\.[a-z]+-[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
@@ -171,8 +171,9 @@ def _modes(
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in found.items():
-        judged = not stat.S_ISLNK(status.st_mode) and path not in known
-        if judged and not _of_bytecode(path) and stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status):
+        if stat.S_ISLNK(status.st_mode) or path in known:
+            continue
+        if stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status) and not _of_bytecode(path):
             yield Fault(path, "mode", packages[path].package if path in packages else "")
 
 
@@ -184,7 +185,7 @@ def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fau
 
 def _source(path: str) -> str | None:
     """Return the module that a file of byte code was made of, by its name (PEP 3147)."""
-    match = _BYTECODE.fullmatch(path)
+    match = _BYTECODE.fullmatch(path) if path.endswith(".pyc") else None
     return f"{match['folder']}{match['name']}.py" if match else None
 
 

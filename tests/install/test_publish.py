@@ -78,8 +78,10 @@ def test_a_plan_tells_what_would_be_published_and_how(site, prefix, renew):
     own = f"envs/demo/{data['release']}"
     assert [line["folder"] for line in data["catalogs"]] == [own]
     there = [path for path in prefix.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert data["files"] == len(there) + 5  # two modulefiles, .version, and the kernel with its logo
-    assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*")) + 2
+    assert (
+        data["files"] == len(there) + 6
+    )  # two modulefiles, .version, the bill of materials, and the kernel with its logo
+    assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*")) + 3
     assert data["command"] == "cvmfs_server ingest --tar_file FILE --base_dir views atlasml.example.org"
 
 

@@ -60,8 +60,7 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.build as module
     from mlviews import assemble, install, inventory
-    from mlviews.cli import bars
-    from mlviews.results import builds
+    from mlviews.cli import bars, verb
     from mlviews.store import Store
 
     def wrap(owner: Any, name: str, stage: str) -> None:
@@ -94,7 +93,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     wrap(module, "write_release_faces", "publishing")
     wrap(Store, "promote", "promoting")
     wrap(module, "write_default_faces", "default's files")
-    wrap(builds, "BuildResult", "leaving")
+    wrap(verb, "write_outcome", "leaving")
 
 
 def measure(place: Place, steps: range) -> float:
