@@ -107,8 +107,9 @@ def _stand_ins(store: Store, release: Release) -> tuple[tuple[str, str | None], 
     """Return the modules of other views that share what was asked for, those that share most first."""
     found = []
     for view in store.views():
-        entry = {item.name: item for item in store.releases(view)}.get(store.default(view) or "")
-        other = entry.platforms[min(entry.platforms)] if entry else release
+        default = store.default(view)
+        platforms = store.entry(view, default).platforms if default else {}
+        other = platforms[min(platforms)] if platforms else release
         shared = {*map(_plain, release.requested)} & {*map(_plain, other.requested)} - _COMMON
         if other.view != release.view and shared:
             found.append((-len(shared), other.module, other.cuda))
