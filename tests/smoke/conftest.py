@@ -33,6 +33,7 @@ CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
 JAX = ("jax[cpu]",)
 NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
 NUMBA = ("numba", "numba-cuda")
+ROOT = ("numpy", "ROOT==0.1a12")  # for CPython 3.11, the wheels are in their alpha stage
 TENSORFLOW = ("tensorflow-cpu",)
 
 
@@ -77,6 +78,11 @@ def neural() -> Path:
 @pytest.fixture(scope="session")
 def numba() -> Path:
     return _python(NUMBA)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return _python(ROOT)
 
 
 @pytest.fixture(scope="session")
