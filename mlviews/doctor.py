@@ -19,8 +19,10 @@ from mlviews.results.hosts import DriverLine, Finding, Fit
 from mlviews.sitespec import host_glibc
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlviews.catalogue import Catalogue
-    from mlviews.compose import ViewHardware, ViewSpec
+    from mlviews.compose import ViewSpec
     from mlviews.site import Site
 
 __all__ = ["Host", "drivers", "examine", "fits"]
@@ -114,15 +116,15 @@ def _misfit(spec: ViewSpec, host: Host) -> str:
     levels = ARCHSPECS[host.platform]
     if hardware.archspec in levels and levels.index(host.archspec) < levels.index(hardware.archspec):
         return f"it needs a processor of level {hardware.archspec}, here is {host.archspec}"
-    return _gpu_misfit(hardware, host) if hardware.cuda else ""
+    return _gpu_misfit(hardware.cuda, hardware.gpus, host) if hardware.cuda else ""
 
 
-def _gpu_misfit(hardware: ViewHardware, host: Host) -> str:
+def _gpu_misfit(cuda: str, gpus: Sequence[str], host: Host) -> str:
     if not host.cuda:
         return "it needs an NVIDIA GPU with its driver, here is none"
-    if hardware.cuda and not _offers(host, hardware.cuda):
-        return f"it needs a driver for CUDA {hardware.cuda}, here it supports {host.cuda}"
-    oldest = min((GPUS[name] for name in hardware.gpus), key=lambda gpu: gpu.compute, default=None)
+    if not _offers(host, cuda):
+        return f"it needs a driver for CUDA {cuda}, here it supports {host.cuda}"
+    oldest = min((GPUS[name] for name in gpus), key=lambda gpu: gpu.compute, default=None)
     if oldest and host.compute and max(host.compute) < oldest.compute:
         most = _dotted(max(host.compute))
         return f"it needs a GPU of compute capability {_dotted(oldest.compute)} ({oldest.name}), here {most}"
