@@ -21,6 +21,7 @@ from mlviews.removal import finish, is_unfinished, remove
 from mlviews.retention import Standing, kept
 from mlviews.store import LOCK
 from mlviews.tree import is_folder, walk
+from mlviews.unused import PACKAGES, unused
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,7 +72,7 @@ class Collected:
 
     Attributes:
         views: what became of each.
-        cache: packages that no release has, by the names of their folders.
+        cache: packages and byte code that no release has, by their folders in the cache.
         debris: what was left in the cache and where no view has its own.
         bytes: what is free then; of what has several names, only what loses all of them.
     """
@@ -93,7 +94,7 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
     going = {(plan.view, name) for plan in plans for name in plan.removed}
     gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
     stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
-    unused = _unused(cache, stays)
+    free = unused(cache, stays)
     tally = _Tally()
     for view, entry in gone:
         for platform in entry.platforms:
@@ -102,9 +103,9 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
         tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
         tally.add(plan.debris)
     debris = (*common_debris(store.root), *cache_debris(cache))
-    tally.add([cache / "pkgs" / name for name in unused])
+    tally.add(cache / name for name in free)
     tally.add(debris)
-    return Collected(plans, unused, debris, tally.freed)
+    return Collected(plans, free, debris, tally.freed)
 
 
 def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, progress: Progress) -> Collected:
@@ -122,14 +123,14 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
             plans.append(plan)
             freed += bytes_
             advance()
-    if not (cache / "pkgs").is_dir():
+    if not (cache / PACKAGES).is_dir():
         return Collected(tuple(plans), (), debris, freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
         stays = [entry for view in store.views() for entry in store.releases(view)]
-        unused, left = _unused(cache, stays), cache_debris(cache)
-        freed += sum(_delete(cache / "pkgs" / name) for name in unused)
+        free, left = unused(cache, stays), cache_debris(cache)
+        freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
-    return Collected(tuple(plans), unused, (*debris, *left), freed)
+    return Collected(tuple(plans), free, (*debris, *left), freed)
 
 
 def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
@@ -173,21 +174,6 @@ def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) 
     )
 
 
-def _unused(cache: Path, entries: Iterable[ReleaseEntry]) -> tuple[str, ...]:
-    """Return the packages in the cache that none of the releases has, by the names of their folders."""
-    used = {
-        f"{package.name}-{package.version}-{package.build}"
-        for entry in entries
-        for release in entry.platforms.values()
-        for package in release.packages
-    }
-    try:
-        names = {path.name.removesuffix(".lock") for path in (cache / "pkgs").iterdir()}
-    except OSError:
-        return ()
-    return tuple(sorted(name for name in names - used if not name.startswith(".") and name))
-
-
 def _delete(path: Path) -> int:
     """Delete a file or a folder, and of a package in the cache the lock that rattler keeps beside it."""
     freed = 0
@@ -197,7 +183,7 @@ def _delete(path: Path) -> int:
         with suppress(OSError):
             freed = path.lstat().st_size if path.lstat().st_nlink == 1 else 0
         remove_file(path)
-    if path.parent.name == "pkgs":
+    if path.parent.name == PACKAGES:
         remove_file(path.with_name(f"{path.name}.lock"))
     return freed
 

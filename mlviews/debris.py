@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from mlviews.bytecode import BYTECODE
 from mlviews.gone import is_gone
 from mlviews.render.command import MODULE
 from mlviews.store import KEPT, RECORD
+from mlviews.unused import PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +64,8 @@ def common_debris(root: Path) -> tuple[Path, ...]:
 def cache_debris(cache: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work in the cache. Only who has the cache alone knows that it is that."""
     known = {".lock", ".cache.lock"}
-    found = [path for path in _hidden(cache / "pkgs") if path.name not in known]
+    folders = (cache / PACKAGES, *(cache / BYTECODE).glob("*"))
+    found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
     return (*found, *_aged(path for path in _hidden(cache) if path.name not in known))
 
 

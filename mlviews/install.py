@@ -19,6 +19,7 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
+from mlviews.bytecode import compile_modules
 from mlviews.errors import FailedError
 from mlviews.locks import announce, hold
 from mlviews.loop import run
@@ -135,7 +136,7 @@ def install(
 def install_lock(
     lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
 ) -> None:
-    """Install what a site's lock holds for a platform; arguments and errors as for `install`.
+    """Install what a site's lock holds for a platform, with byte code; arguments and errors as for `install`.
 
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
@@ -149,6 +150,7 @@ def install_lock(
         install(
             packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
         )
+        compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +312,7 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     if unpacked is None:
         return  # an earlier install has done it
     package = packages[record["fn"]]
-    record.get("link", {}).pop("source", None)
+    record.pop("link", None)  # with it, rattler wants the cache's path
     index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
     record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
     record["url"] = package.url

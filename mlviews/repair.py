@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews import usage
+from mlviews.bytecode import compile_modules
+from mlviews.bytecode.modules import module_of
 from mlviews.dressing import dress
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.install import install
-from mlviews.inventory import FILES, expected_mode, take
+from mlviews.inventory import FILES, expected_mode, package_files, take
 from mlviews.inventory import read as read_inventory
 from mlviews.lock import find_lock, parse_lock
 from mlviews.locksource import RELEASE_LOCK
@@ -62,18 +64,16 @@ def repair(
         FailedError: an archive cannot be had, or the disk failed; what was repaired until then stays.
     """
     prefix = store.platform_folder(release.view, release.release, release.platform)
-    text, lock = _lock(site, release, prefix)
     seen = set(found.faults)
     for _ in range(_ROUNDS):
         if not found.faults:
             break
         before = found
+        texts, lock = _lock(site, release, prefix)
         with tempfile.TemporaryDirectory(dir=store.view_folder(release.view), prefix=".repair-") as scratch:
             fresh = Path(scratch) / "prefix"
-            _make(fresh, _packages(lock, release.platform, found.faults), release, site, progress)
-            dress(fresh, release, text)
-            if _is_lost(found.faults):
-                write_atomically(fresh / FILES, take(fresh))
+            _make(fresh, _packages(prefix, lock, release.platform, found.faults), release, site, progress)
+            _dress(fresh, release, texts, lost=_is_lost(found.faults))
             for fault in sorted(found.faults, key=lambda fault: fault.kind != "extra"):
                 _mend(prefix, fresh, fault)
         found = verify(prefix, progress=progress)
@@ -84,8 +84,8 @@ def repair(
     return found, tuple(sorted(seen - {*found.faults}))
 
 
-def _lock(site: Site, release: Release, prefix: Path) -> tuple[str, Lock]:
-    """Return the lock's text as the release has, or had, it; and the lock."""
+def _lock(site: Site, release: Release, prefix: Path) -> tuple[list[str], Lock]:
+    """Return the lock, and the texts of it that the release may have had, likeliest first."""
     found = []
     for path in (prefix / RELEASE_LOCK, find_lock(release.view, site.lockfiles, site.shipped_lockfiles)):
         with suppress(OSError, ValueError, MlviewsError):
@@ -101,7 +101,25 @@ def _lock(site: Site, release: Release, prefix: Path) -> tuple[str, Lock]:
         )
     known = _inventory(prefix)
     promised = known.files.get(RELEASE_LOCK) if known else None
-    return next((pair for pair in right if hashlib.sha256(pair[0].encode()).hexdigest() == promised), right[0])
+    return sorted((text for text, _ in right), key=lambda text: _sha256(text) != promised), right[0][1]
+
+
+def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -> None:
+    """Write what the release has besides its packages; with ``files.json`` where that is lost.
+
+    Then nothing says which text the lock had, but that ``release.json`` vouches for what comes of the right one.
+    """
+    for text in texts:
+        dress(fresh, release, text)
+        listed = take(fresh) if lost else ""
+        if not lost or _sha256(listed) == release.files:
+            break
+    if lost:
+        write_atomically(fresh / FILES, listed)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_lost(faults: Sequence[Fault]) -> bool:
@@ -109,19 +127,42 @@ def _is_lost(faults: Sequence[Fault]) -> bool:
     return any(fault.path == FILES for fault in faults)
 
 
-def _packages(lock: Lock, platform: str, faults: Sequence[Fault]) -> list[LockedPackage]:
+def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) -> list[LockedPackage]:
     """Return what must be installed to have the damaged files again."""
+    packages = lock.on(platform)
     if _is_lost(faults):
-        return [*lock.on(platform)]
+        return [*packages]
     names = {fault.package for fault in faults} | {
         Path(fault.path).stem for fault in faults if fault.path.startswith("conda-meta/")
     }
-    wanted = [package for package in lock.on(platform) if _stem(package) in names]
+    wanted = [package for package in packages if _stem(package) in names]
     if not wanted and "conda-meta/history" in {fault.path for fault in faults}:  # every install writes the same one
-        wanted = [min(lock.on(platform), key=lambda package: package.size)]
-    if any(package.subdir == "noarch" for package in wanted):  # where its modules go, python decides
-        wanted += [package for package in lock.on(platform) if package.name == "python" and package not in wanted]
+        wanted = [min(packages, key=lambda package: package.size)]
+    damaged = {fault.path for fault in faults}
+    if any(package.subdir == "noarch" or _is_compiled(prefix, _stem(package), damaged) for package in wanted):
+        # Where modules go, python decides, and it compiles them: it is needed with all that it runs on.
+        python = _python(packages)
+        wanted = [package for package in packages if package in wanted or package.name in python]
     return wanted
+
+
+def _is_compiled(prefix: Path, stem: str, damaged: set[str]) -> bool:
+    """Tell whether byte code was made of a package's modules, or may have been."""
+    record = f"conda-meta/{stem}.json"
+    try:
+        return record in damaged or any(map(module_of, package_files(prefix / record)))
+    except ValueError:
+        return True
+
+
+def _python(packages: Sequence[LockedPackage]) -> set[str]:
+    """Return the names of python and of what it needs."""
+    needs = {package.name: package.dependencies for package in packages}
+    found, new = set[str](), {"python"} & needs.keys()
+    while new:
+        found |= new
+        new = {needed for name in new for needed in needs[name]} & needs.keys() - found
+    return found
 
 
 def _stem(package: LockedPackage) -> str:
@@ -136,15 +177,17 @@ def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Si
         from mlviews.channel import restore_packages  # noqa: PLC0415  (only such sites need it)
 
         restore_packages(packages, cache=site.cache, progress=progress)
+    cache = fresh.with_name("cache")
     install(
         packages,
         fresh,
         platform=release.platform,
         baked=Path(release.prefix),
-        cache=fresh.with_name("cache"),
+        cache=cache,
         mirrors=site.mirrors,
         progress=progress,
     )
+    compile_modules(fresh, platform=release.platform, cache=cache, progress=progress)
 
 
 def _mend(prefix: Path, fresh: Path, fault: Fault) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from mlviews.bytecode.modules import module_of
 from mlviews.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
 from mlviews.inventory import read as read_inventory
 from mlviews.progress import silent
@@ -37,7 +37,6 @@ FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 _THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
 _BATCH = 64
 _CHUNK = 1 << 20
-_BYTECODE = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+)\.[a-z]+-[0-9]+(?:\.opt-[0-9a-z]+)?\.pyc")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,7 +102,7 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
         faults += _modes(inventory, found, {fault.path for fault in faults}, packages)
         if not unknown:
             known = own.keys() | packages.keys()
-            bytecode = {path for path in found.keys() - known if _source(path) in known}
+            bytecode = {path for path in found.keys() - known if module_of(path) in known}
             faults += _extra(found, known | bytecode)
     read = sum(found[path].st_size for path in hashes)
     return Verified(len(hashes), read, tuple(sorted(faults)), len(bytecode), inventory is not None and not unknown)
@@ -173,7 +172,7 @@ def _modes(
     for path, status in found.items():
         if stat.S_ISLNK(status.st_mode) or path in known:
             continue
-        if stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status) and not _of_bytecode(path):
+        if stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status) and not _is_pythons(path, packages):
             yield Fault(path, "mode", packages[path].package if path in packages else "")
 
 
@@ -183,14 +182,9 @@ def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fau
             yield Fault(path, "extra")
 
 
-def _source(path: str) -> str | None:
-    """Return the module that a file of byte code was made of, by its name (PEP 3147)."""
-    match = _BYTECODE.fullmatch(path) if path.endswith(".pyc") else None
-    return f"{match['folder']}{match['name']}.py" if match else None
-
-
-def _of_bytecode(path: str) -> bool:
-    return path.endswith("/__pycache__") or _source(path) is not None
+def _is_pythons(path: str, packages: Mapping[str, Expected]) -> bool:
+    """Tell whether Python writes such a path itself: who may write where, it takes from the module."""
+    return path.endswith("/__pycache__") or (module_of(path) is not None and path not in packages)
 
 
 def _kind(status: os.stat_result) -> str:

@@ -100,7 +100,7 @@ def test_a_disk_without_any_room_is_one_that_gc_makes_room_on(builder, shelf, pl
     assert (refused["code"], [error["code"] for error in refused["errors"]]) == (3, ["disk-full"])
     assert (freed["code"], freed["errors"]) == (0, [])
     assert [line["release"] for line in freed["data"]["removed"]] == releases[:2]
-    assert freed["data"]["cache"] == ["bulk-1.0-h0_0"]
+    assert freed["data"]["cache"] == ["pkgs/bulk-1.0-h0_0"]
     assert freed["data"]["bytes"] > 100_000
     assert int(place("sh", "-c", f"df --output=avail -B1 {builder.root} | tail -1").stdout) > 100_000
     assert mlviews("verify", "demo")["code"] == 0

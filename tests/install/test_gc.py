@@ -75,7 +75,7 @@ def test_gc_frees_what_it_foretold_and_what_it_says(many):
         assert done.data[key] == foretold.data[key]
     assert names(many) == [second, names(many)[-2], default]
     assert [line["release"] for line in done.data["removed"]] == [first, f"{first}.3"]
-    assert done.data["cache"] == ["step-1.0-h0_0", "step-3.0-h0_0"]
+    assert done.data["cache"] == ["pkgs/step-1.0-h0_0", "pkgs/step-3.0-h0_0"]
     # What is left to tell of the removed releases, and the notes beside them, are what differs.
     words = 6_000
     assert abs(size - disk(many.root) - done.data["bytes"]) < words
@@ -222,6 +222,6 @@ def test_what_gc_says_to_people(many, debris):
     first = names(many)[0]
     assert f"would remove demo/{first}\n" in said
     assert f"would remove debris {debris['a link']}\n" in said
-    assert "would remove from the cache step-1.0-h0_0\n" in said
+    assert "would remove from the cache pkgs/step-1.0-h0_0\n" in said
     assert f"kept demo/{names(many)[-1]}: default\n" in said
     assert "would be free; 2 releases stay" in said

@@ -6,7 +6,9 @@ import json
 import os
 import random
 import shutil
+import sys
 import time
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ from mlviews.verify import Fault, verify
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 MODULE = "lib/python{minor}/site-packages/greet.py"
+BYTECODE = cache_from_source(MODULE.format(minor=f"{sys.version_info.major}.{sys.version_info.minor}"))
 KINDS = (
     ("share/plain/data", "share/oldstyle/data", "share/native/data", "pyvenv.cfg"),  # shared with the cache
     ("bin/native",),  # the prefix written into text
     ("lib/libnative.so",),  # and into a binary
     ("bin/greet",),  # made when it was installed
     (MODULE,),
+    ("lib/python*/site-packages/__pycache__/*.pyc",),
     ("conda-meta/*.json",),
     ("conda-meta/frozen",),
     ("files.json",),
@@ -68,8 +72,8 @@ def test_what_was_built_is_intact_and_stays_so_when_it_is_used(demo, prefix):
 
 def test_byte_code_that_python_writes_is_counted_and_no_fault(demo, prefix, site_packages, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-    demo.process("run", "demo", "--", "sh", "-c", "umask 007; python -c 'import greet'")
-    (written,) = (prefix / site_packages / "__pycache__").iterdir()
+    demo.process("run", "demo", "--", "sh", "-c", "umask 007; python -O -c 'import greet'")
+    (written,) = (prefix / site_packages / "__pycache__").glob("*.opt-1.pyc")
 
     verified = demo("verify", "demo", "--json")
 
@@ -138,6 +142,9 @@ def add(path: Path) -> None:
         ("share/native", lambda path: path.chmod(0o700), "mode", ""),
         ("bin/greet", change, "changed", "greet-1.0-h0_0"),
         ("bin/greet", Path.unlink, "missing", "greet-1.0-h0_0"),
+        (BYTECODE, change, "changed", "greet-1.0-h0_0"),
+        (BYTECODE, Path.unlink, "missing", "greet-1.0-h0_0"),
+        (BYTECODE, lambda path: path.chmod(0o666), "mode", "greet-1.0-h0_0"),
         ("setup.sh", change, "changed", ""),
         ("launch", Path.unlink, "missing", ""),
         ("launch", lambda path: path.chmod(0o644), "mode", ""),
@@ -196,6 +203,17 @@ def test_everything_at_once_is_repaired(demo, prefix):
 
     assert repaired.code == 0, (SEED, repaired.out)
     assert demo.process("run", "demo", "--", "greet").out.startswith("hello from")
+
+
+def test_a_lock_that_changed_only_in_words_is_repaired_even_when_the_list_of_files_is_lost(demo, prefix):
+    lock = prefix / "conda-lock.yml"
+    before = lock.read_bytes()
+    lock.write_bytes(before + b"# which changes no package\n")
+    (prefix / "files.json").unlink()
+
+    assert demo("verify", "demo", "--repair").code == 0
+
+    assert lock.read_bytes() == before
 
 
 def test_repair_writes_new_files_and_leaves_those_that_share_the_bytes(demo, prefix):

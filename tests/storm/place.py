@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shelf import PLACEHOLDER, Shelf
 
 PACKAGES = 12
+MODULES = 40  # that each build compiles
+_MODULE = "".join(f"def f{n}(a, b={n}):\n    return [a, b, 'f{n}', a in {{None, {n}}}]\n" for n in range(60))
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ class Place:
             shelf.add(f"bulk{number}", files=content)
         for step in range(steps):
             content = {f"share/step/{n}": self.draw.randbytes(1000) for n in range(50)}
-            shelf.add("step", f"{step}.0", files=content)
+            modules = {f"step/m{n}": f"step = {step}\n" + _MODULE for n in range(MODULES)} | {"step/__init__": ""}
+            shelf.add("step", f"{step}.0", files=content, modules=modules)
 
 
 def _recipe(view: str, step: int) -> str:

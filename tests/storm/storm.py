@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 VIEW = "demo"
 STAGES = (
-    *("starting", "checking", "unpacking", "linking", "capturing", "dressing", "testing", "listing files"),
-    *("recording", "publishing", "promoting", "default's files", "leaving"),
+    *("starting", "checking", "unpacking", "linking", "compiling", "capturing", "dressing", "testing"),
+    *("listing files", "recording", "publishing", "promoting", "default's files", "leaving"),
 )
-_LABELS = {"Checking": "checking", "Unpacking": "unpacking", "Testing": "testing"}
+_LABELS = {"Checking": "checking", "Unpacking": "unpacking", "Compiling": "compiling", "Testing": "testing"}
 _MEASURED = 3
 _COLD_EVERY = 4
 

@@ -30,11 +30,11 @@ def run():
 
 
 def test_builds_that_are_killed_at_any_moment_leave_a_whole_store(run):
-    said = run("storm.py", "--kills", "18")  # and one at the start of each of twelve stages
+    said = run("storm.py", "--kills", "18")  # and one at the start of each of thirteen stages
 
     print(said)
     assert "\n18 kills counted" in said
-    assert "12 more" in said
+    assert "13 more" in said
 
 
 def test_a_crowd_makes_what_one_after_another_makes(run):
