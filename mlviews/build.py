@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from mlviews import inventory, usage
-from mlviews.assemble import assemble
 from mlviews.errors import RefusedError
-from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.filelock import announce
 from mlviews.files import write_atomically
 from mlviews.gpus.scan import scan
 from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
-from mlviews.install import check_prefix, installed_licenses
-from mlviews.locking import Wishes, lock_views
-from mlviews.locks import announce
-from mlviews.lockstate import lock_state
+from mlviews.lock.make import Wishes, lock_views
+from mlviews.lock.state import lock_state
+from mlviews.prefix import inventory, usage
+from mlviews.prefix.assemble import assemble
+from mlviews.prefix.install import check_prefix, installed_licenses
 from mlviews.progress import silent
-from mlviews.sitespec import for_site
+from mlviews.site.spec import for_site
 from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
 from mlviews.smoke.runner import NO_SUCH_CHECK
-from mlviews.store import Store
+from mlviews.store.disk import Store
+from mlviews.store.faces import write_command_faces, write_default_faces, write_release_faces
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.compose import ViewSpec
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
     from mlviews.results.checks import CheckLine
-    from mlviews.site import Site
-    from mlviews.sitespec import SiteSpec
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
 
 __all__ = ["Built", "build"]
 

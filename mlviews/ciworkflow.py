@@ -12,7 +12,7 @@ from mlviews.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.compose import ViewSpec
+    from mlviews.recipe.compose import ViewSpec
 
 __all__ = ["Settings", "literal", "workflow"]
 

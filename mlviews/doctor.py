@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from mlviews.cudadriver import toolkit_driver, version_key
 from mlviews.errors import MlviewsError
+from mlviews.filelock import only_here
 from mlviews.hardware import ARCHSPECS, GPUS, host_platform
-from mlviews.locks import only_here
 from mlviews.results.hosts import DriverLine, Finding, Fit
-from mlviews.sitespec import host_glibc
+from mlviews.site.spec import host_glibc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.catalogue import Catalogue
-    from mlviews.compose import ViewSpec
-    from mlviews.site import Site
+    from mlviews.recipe.catalogue import Catalogue
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.profile import Site
 
 __all__ = ["Host", "drivers", "examine", "fits"]
 

@@ -8,7 +8,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-__all__ = ["Activation", "Release", "ReleasePackage", "is_intact", "sealed"]
+__all__ = ["RECORD", "RELEASE_LOCK", "Activation", "Release", "ReleasePackage", "is_intact", "sealed"]
+
+RECORD = "release.json"
+"""A release exists where this file does, in each platform's folder."""
+RELEASE_LOCK = "conda-lock.yml"
+"""Beside it, the lock that it was installed from."""
 
 # Lmod 8.6 and environment-modules 5.2 run what follows a newline in a variable's value as a command: no release holds
 # control characters.

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 
 from mlviews.container.describe import of_recipe, of_release
 from mlviews.errors import RefusedError
-from mlviews.faces import known
+from mlviews.formats import Subject
 from mlviews.hardware import host_platform
-from mlviews.install import installed_licenses
-from mlviews.locksource import lock_file, named_lock
-from mlviews.render.formats import Subject
-from mlviews.store import Store
+from mlviews.prefix.install import installed_licenses
+from mlviews.store.disk import Store
+from mlviews.store.faces import known
+from mlviews.store.locksource import lock_file, named_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mlviews.compose import ViewSpec
     from mlviews.container.files import Contents
-    from mlviews.locksource import NamedLock
-    from mlviews.site import Site
-    from mlviews.store import ReleaseEntry
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.profile import Site
+    from mlviews.store.disk import ReleaseEntry
+    from mlviews.store.locksource import NamedLock
 
 __all__ = ["find_release", "subject"]
 

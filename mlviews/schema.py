@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews import results
 from mlviews.files import write_atomically
-from mlviews.recipe import Layer, Recipe
+from mlviews.recipe.model import Layer, Recipe
 from mlviews.results.base import Problem  # noqa: TC001  (pydantic reads it)
-from mlviews.site import SiteFile
+from mlviews.site.profile import SiteFile
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mlviews.activation import capture
 from mlviews.errors import FailedError
+from mlviews.prefix.activation import capture
 from mlviews.release import Activation
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlviews.catalogue import open_catalogue
 from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.recipe.catalogue import open_catalogue
 
 if TYPE_CHECKING:
     from conftest import Recipes

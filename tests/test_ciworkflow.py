@@ -17,16 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from mlviews.catalogue import open_catalogue
 from mlviews.ciworkflow import Settings, literal, workflow
 from mlviews.errors import RefusedError
+from mlviews.recipe.catalogue import open_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Cli
 
-    from mlviews.compose import ViewSpec
+    from mlviews.recipe.compose import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VIEWS = open_catalogue(REPOSITORY / "recipes").views()

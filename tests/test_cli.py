@@ -210,7 +210,7 @@ def test_a_fault_of_mlviews_is_a_message(cli: Cli, monkeypatch: pytest.MonkeyPat
     def broken(folder: Path) -> None:
         raise ZeroDivisionError("[red]oh[/]")
 
-    monkeypatch.setattr("mlviews.catalogue.open_catalogue", broken)
+    monkeypatch.setattr("mlviews.recipe.catalogue.open_catalogue", broken)
     done = cli("list")
     assert done.code == 3
     assert done.err.startswith("error: ZeroDivisionError: [red]oh[/]\nhint: This is a fault of mlviews")
@@ -341,10 +341,10 @@ def test_a_hostile_lock_never_reaches_the_terminal(cli: Cli) -> None:
     """Whoever can write the lock can also give it the right digest."""
     from dataclasses import replace
 
-    from mlviews.compose import compose
-    from mlviews.lock import read_lock
-    from mlviews.lockwriter import lock_text
-    from mlviews.recipe import Recipe, parse
+    from mlviews.lock.lockfile import read_lock
+    from mlviews.lock.writer import lock_text
+    from mlviews.recipe.compose import compose
+    from mlviews.recipe.model import Recipe, parse
 
     path = cli.recipes.recipe("x", "clock")
     cli("lock", "x")

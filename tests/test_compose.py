@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mlviews.compose import ViewSpec, compose
 from mlviews.errors import BadInputError
-from mlviews.recipe import Recipe, parse
+from mlviews.recipe.compose import ViewSpec, compose
+from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

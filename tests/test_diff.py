@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.diff import compare
-from mlviews.lock import Lock, LockedPackage
+from mlviews.lock.diff import compare
+from mlviews.lock.lockfile import Lock, LockedPackage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

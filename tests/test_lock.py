@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.lock import Lock, changes, find_lock, lock_path, parse_lock, read_lock
+from mlviews.lock.lockfile import Lock, changes, find_lock, lock_path, parse_lock, read_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

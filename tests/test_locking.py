@@ -12,7 +12,7 @@ import pytest
 
 from mlviews.errors import FailedError
 from mlviews.files import make_folder, write_atomically
-from mlviews.lock import read_lock
+from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from rattler import LockFile
 
-from mlviews.compose import compose
-from mlviews.lock import read_lock
-from mlviews.recipe import Recipe, parse
+from mlviews.lock.lockfile import read_lock
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

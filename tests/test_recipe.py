@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError
-from mlviews.recipe import Layer, Recipe, nearest, parse
+from mlviews.recipe.model import Layer, Recipe, nearest, parse
 
 if TYPE_CHECKING:
     from conftest import Recipes

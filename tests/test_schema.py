@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from mlviews.errors import BadInputError
-from mlviews.recipe import Recipe, parse
+from mlviews.recipe.model import Recipe, parse
 from mlviews.schema import SCHEMAS, schemas
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_each_is_a_schema_that_describes_its_keys(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "files"),
-    [("recipe", "recipes/*.yaml"), ("layer", "recipes/layers/*.yaml"), ("site", "mlviews/sites/*.yaml")],
+    [("recipe", "recipes/*.yaml"), ("layer", "recipes/layers/*.yaml"), ("site", "mlviews/site/profiles/*.yaml")],
 )
 def test_what_is_shipped_fits_its_schema(repository: Path, kind: str, files: str) -> None:
     paths = sorted(repository.glob(files))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlviews.errors import BadInputError
-from mlviews.site import open_site, site_names
+from mlviews.site.profile import open_site, site_names
 
 
 @pytest.fixture

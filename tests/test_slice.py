@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner
 from rattler import LockFile
 
-from mlviews.catalogue import open_catalogue
-from mlviews.lock import Lock, read_lock
+from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.recipe.catalogue import open_catalogue
 
 if TYPE_CHECKING:
-    from mlviews.compose import ViewSpec
+    from mlviews.recipe.compose import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CATALOGUE = open_catalogue(REPOSITORY / "recipes")

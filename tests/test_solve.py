@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.compose import compose
 from mlviews.errors import FailedError, RefusedError
 from mlviews.loop import run
-from mlviews.recipe import Recipe, parse
-from mlviews.solve import solve
-from mlviews.sources import open_sources
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, parse
+from mlviews.solve.solver import solve
+from mlviews.solve.sources import open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable

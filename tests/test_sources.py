@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.sources import channel_folder, channel_url, open_sources
+from mlviews.solve.sources import channel_folder, channel_url, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.bisect.mixtures import Mixtures, Packages
-    from mlviews.lock import LockedPackage
+    from mlviews.lock.lockfile import LockedPackage
 
 __all__ = ["Row", "Step", "row_of"]
 

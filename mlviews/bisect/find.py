@@ -11,14 +11,14 @@ from mlviews.bisect.mixtures import mixtures_of
 from mlviews.bisect.search import Outcome, boundary, smallest_change
 from mlviews.bisect.trials import Trials
 from mlviews.bisect.verdict import what_broke
-from mlviews.diff import compare
 from mlviews.errors import RefusedError
 from mlviews.files import make_folder, write_atomically
 from mlviews.hardware import host_platform
-from mlviews.lock import lock_path
+from mlviews.lock.diff import compare
+from mlviews.lock.lockfile import lock_path
 from mlviews.nightly.scratch import scratch
 from mlviews.progress import silent
-from mlviews.sources import open_sources
+from mlviews.solve.sources import open_sources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from mlviews.bisect.mixtures import Mixtures, Packages
     from mlviews.bisect.trials import Run
     from mlviews.bisect.verdict import Broken
-    from mlviews.compose import ViewSpec
-    from mlviews.diff import Change
-    from mlviews.lock import Lock
-    from mlviews.locksource import NamedLock
+    from mlviews.lock.diff import Change
+    from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
-    from mlviews.site import Site
-    from mlviews.sitespec import SiteSpec
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
+    from mlviews.store.locksource import NamedLock
 
 __all__ = ["Answer", "bisect", "write_locks"]
 
@@ -258,7 +258,7 @@ def write_locks(answer: Answer, spec: ViewSpec, folder: Path) -> tuple[Path, Pat
     Raises:
         FailedError: they cannot be written.
     """
-    from mlviews.lockwriter import lock_text  # noqa: PLC0415  (it imports conda-lock, which takes its time)
+    from mlviews.lock.writer import lock_text  # noqa: PLC0415  (it imports conda-lock, which takes its time)
 
     paths = lock_path(folder, "last-good"), lock_path(folder, "first-bad")
     for path, lock in zip(paths, (answer.last_good, answer.first_bad), strict=True):

@@ -8,13 +8,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mlviews.bisect.needs import needs_between, units_of
-from mlviews.compose import Request
-from mlviews.diff import compare
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.install import record_of
-from mlviews.lock import Lock, locked_package
+from mlviews.lock.diff import compare
+from mlviews.lock.lockfile import Lock, locked_package
 from mlviews.loop import run
-from mlviews.solve import solve
+from mlviews.prefix.install import record_of
+from mlviews.recipe.compose import Request
+from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.bisect.needs import Need, Unit
-    from mlviews.lock import LockedPackage
-    from mlviews.locksource import NamedLock
-    from mlviews.sitespec import SiteSpec
-    from mlviews.sources import Sources
+    from mlviews.lock.lockfile import LockedPackage
+    from mlviews.site.spec import SiteSpec
+    from mlviews.solve.sources import Sources
+    from mlviews.store.locksource import NamedLock
 
 __all__ = ["Mixtures", "Packages", "mixtures_of"]
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
     from mlviews.nightly.trial import Trial
     from mlviews.progress import Progress
-    from mlviews.site import Site
-    from mlviews.sitespec import SiteSpec
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
 
 __all__ = ["INSTALL", "Run", "Trials"]

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlviews.channel.make import WheelChannel, make_channel
-    from mlviews.channel.restore import restore_archives, restore_packages
+    from mlviews.channel.restore import restore_archives
 
-__all__ = ["WheelChannel", "make_channel", "restore_archives", "restore_packages"]
+__all__ = ["WheelChannel", "make_channel", "restore_archives"]
 
 _MODULES = {
     "WheelChannel": "make",
     "make_channel": "make",
     "restore_archives": "restore",
-    "restore_packages": "restore",
 }
 
 

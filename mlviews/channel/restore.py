@@ -23,26 +23,19 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from packaging.utils import NormalizedName
 
     from mlviews.channel.plan import Plan
     from mlviews.channel.target import Target
     from mlviews.channel.wheels import Converted
-    from mlviews.lock import LockedPackage
     from mlviews.progress import Progress
 
-__all__ = ["restore_archives", "restore_packages"]
+__all__ = ["restore_archives"]
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _HINT = "Lock the view anew: `mlviews lock VIEW`."
-
-
-def restore_packages(packages: Iterable[LockedPackage], *, cache: Path, progress: Progress = silent) -> None:
-    """See to it that the channel holds the archives of locked packages; as `restore_archives`."""
-    archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
-    restore_archives(archives, cache=cache, progress=progress)
 
 
 def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-    from mlviews.catalogue import Catalogue
     from mlviews.errors import MlviewsError
     from mlviews.progress import Progress
-    from mlviews.site import Site
+    from mlviews.recipe.catalogue import Catalogue
+    from mlviews.site.profile import Site
 
 __all__ = ["App", "Outcome", "Show"]
 
@@ -70,7 +70,7 @@ class App:
     @functools.cached_property
     def site(self) -> Site:
         """The site that ``--site`` names, with the other options put in."""
-        from mlviews.site import open_site
+        from mlviews.site.profile import open_site
 
         return open_site(
             self.options.get("site") or "local",
@@ -82,14 +82,14 @@ class App:
     @property
     def root(self) -> Path:
         """The site's root, without checking the whole site: the rest of it is not needed to run something."""
-        from mlviews.sitefile import quick_root
+        from mlviews.site.file import quick_root
 
         return self._path("root") or quick_root(self.options.get("site") or "local") or self.site.root
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The recipes."""
-        from mlviews.catalogue import open_catalogue
+        from mlviews.recipe.catalogue import open_catalogue
 
         return open_catalogue(self.recipes)
 

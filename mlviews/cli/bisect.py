@@ -50,13 +50,13 @@ def bisect(
     """Find the package change that breaks a view: build and check mixtures of two locks."""
     from mlviews.bisect.find import bisect as find
     from mlviews.bisect.find import write_locks
-    from mlviews.diff import package_changes
     from mlviews.hardware import host_platform
-    from mlviews.locksource import named_lock
+    from mlviews.lock.diff import package_changes
     from mlviews.results.nights import BisectResult
-    from mlviews.sitespec import for_site
+    from mlviews.site.spec import for_site
     from mlviews.smoke.prove import BASIC
     from mlviews.smoke.runner import refuse_unknown
+    from mlviews.store.locksource import named_lock
 
     refuse_unknown(names)
     spec = app.catalogue.view(view)

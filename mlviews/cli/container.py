@@ -44,7 +44,7 @@ def build(
     from mlviews.container.deliver import check_tools, push, write_sif
     from mlviews.container.describe import lock_tag
     from mlviews.files import make_folder
-    from mlviews.running import release_here
+    from mlviews.store.running import release_here
 
     check_tools(pushes=reference is not None, sif=apptainer)
     prefix, release = release_here(app.root, view)

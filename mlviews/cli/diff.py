@@ -21,9 +21,9 @@ __all__ = ["diff"]
 @click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="[default: the lock file]")
 def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outcome:
     """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
-    from mlviews.diff import compare, package_changes
-    from mlviews.locksource import default_release_lock, lock_file, named_lock
+    from mlviews.lock.diff import compare, package_changes
     from mlviews.results.locks import DiffResult
+    from mlviews.store.locksource import default_release_lock, lock_file, named_lock
 
     spec = app.catalogue.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)

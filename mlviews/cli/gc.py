@@ -6,13 +6,13 @@ import click
 
 from mlviews.cli.app import App, Outcome
 from mlviews.cli.verb import complete_view, verb
-from mlviews.retention import DAYS, KEEP
+from mlviews.store.retention import DAYS, KEEP
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.collect import Collected
     from mlviews.results.releases import GcResult
+    from mlviews.store.collect import Collected
 
 __all__ = ["gc"]
 
@@ -34,9 +34,9 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
     """
     from datetime import timedelta
 
-    from mlviews.collect import Rule, collect, foresee
     from mlviews.errors import RefusedError
-    from mlviews.store import Store
+    from mlviews.store.collect import Rule, collect, foresee
+    from mlviews.store.disk import Store
 
     store = Store(app.site.root, app.site.prefix)
     there = store.views()

@@ -65,7 +65,7 @@ def _folder(app: App, target: str) -> tuple[Path, Release | None]:
     path = Path(target).expanduser()
     if not name or name.startswith((".", "~")) or (path.exists() and not (app.root / "envs" / name).is_dir()):
         return path.absolute(), None
-    from mlviews.running import release_here
+    from mlviews.store.running import release_here
 
     return release_here(app.root, target)
 

@@ -8,9 +8,9 @@ from mlviews.cli.verb import verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.compose import ViewSpec
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.results.catalogue import ViewLine
-    from mlviews.site import Site
+    from mlviews.site.profile import Site
 
 __all__ = ["list_views"]
 
@@ -33,7 +33,7 @@ def list_views(app: App) -> Outcome:
 
 
 def _line(spec: ViewSpec, site: Site) -> ViewLine:
-    from mlviews.lockstate import lock_state
+    from mlviews.lock.state import lock_state
     from mlviews.results.catalogue import ViewLine
 
     found = lock_state(spec, site)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.locking import Locked
+    from mlviews.lock.make import Locked
     from mlviews.results.locks import LockResult
 
 __all__ = ["lock"]
@@ -38,7 +38,7 @@ def lock(
         raise click.UsageError("name views, or give --all")
     if check and (upgrade or packages or as_of):
         raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
-    from mlviews.locking import Wishes, check_lock, lock_views
+    from mlviews.lock.make import Wishes, check_lock, lock_views
 
     catalogue = app.catalogue
     specs = catalogue.views() if every else tuple(catalogue.view(name) for name in dict.fromkeys(views))
@@ -58,7 +58,7 @@ def lock(
 
 
 def _result(found: tuple[Locked, ...]) -> LockResult:
-    from mlviews.diff import package_changes
+    from mlviews.lock.diff import package_changes
     from mlviews.results.locks import LockedView, LockResult
 
     return LockResult(

@@ -19,7 +19,7 @@ __all__ = ["new"]
 @click.option("--gpu", is_flag=True, help="Start a view for NVIDIA GPUs.")
 def new(app: App, view: str, *, gpu: bool) -> Outcome:
     """Start a recipe: a file with comments, that can be locked as it is."""
-    from mlviews.newrecipe import write_new_recipe
+    from mlviews.recipe.new import write_new_recipe
     from mlviews.resources import folder
     from mlviews.results.catalogue import NewResult
 

@@ -13,9 +13,9 @@ __all__ = ["pin"]
 @click.option("--undo", is_flag=True, help="Let it be removed again.")
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release, whatever `gc` and `remove` are told."""
-    from mlviews.releases import pin as pin_release
     from mlviews.results.releases import PinResult
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import pin as pin_release
 
     view, name = split_release(release)
     pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)

@@ -12,9 +12,9 @@ __all__ = ["promote"]
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
 def promote(app: App, release: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
-    from mlviews.releases import promote as promote_release
     from mlviews.results.releases import PromoteResult
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import promote as promote_release
 
     view, name = split_release(release)
     before = promote_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)

@@ -12,9 +12,9 @@ from mlviews.cli.verb import complete_release, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.publishing import Plan
+    from mlviews.publish.plan import Plan
     from mlviews.results.publishing import PublishResult
-    from mlviews.store import ReleaseEntry, Store
+    from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["publish"]
 
@@ -30,9 +30,9 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
 
     Exit 1 if a rule forbids it: then nothing is packed.
     """
-    from mlviews.ingest import pack
-    from mlviews.publishing import plan
-    from mlviews.store import Store
+    from mlviews.publish.ingest import pack
+    from mlviews.publish.plan import plan
+    from mlviews.store.disk import Store
 
     del planned  # publishing itself is cvmfs_server's, on another host
     name, _, release = view.partition("/")

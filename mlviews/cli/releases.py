@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.results.releases import ReleaseLine, ReleasesResult
-    from mlviews.store import ReleaseEntry, Store
+    from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["releases"]
 
@@ -22,9 +22,9 @@ _NAMED = 5
 @click.argument("view", shell_complete=complete_view)
 def releases(app: App, view: str) -> Outcome:
     """List a view's releases: what each takes, what is proved of it, which is the default, what is pinned."""
-    from mlviews.removal import removed
     from mlviews.results.releases import ReleasesResult, RemovedLine
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.removal import removed
 
     store = Store(app.site.root, app.site.prefix)
     gone = [
@@ -38,10 +38,10 @@ def releases(app: App, view: str) -> Outcome:
 
 
 def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> ReleaseLine:
+    from mlviews.prefix.usage import read, shared_bytes
     from mlviews.results.releases import ReleaseLine
     from mlviews.smoke.proof import proved_gpus
     from mlviews.smoke.records import last_results, read_records
-    from mlviews.usage import read, shared_bytes
 
     records = read_records(store.root, view, entry.lock_digest)
     checks = last_results(records)
@@ -71,7 +71,7 @@ def _write(console: Console, result: ReleasesResult) -> None:
     from rich.table import Table
 
     from mlviews.cli.text import size
-    from mlviews.smoke.proof import gpus_in_words
+    from mlviews.results.checks import gpus_in_words
 
     if not result.releases:
         console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)

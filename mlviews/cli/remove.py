@@ -13,9 +13,9 @@ __all__ = ["remove"]
 def remove(app: App, release: str) -> Outcome:
     """Remove a release; never the default or a pinned one. Who still asks for it is told."""
     from mlviews.cli.text import size
-    from mlviews.releases import remove as remove_release
     from mlviews.results.releases import RemoveResult
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import remove as remove_release
 
     view, name = split_release(release)
     freed = remove_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)

@@ -20,7 +20,7 @@ __all__ = ["render"]
 
 def _complete_format(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     del context, parameter
-    from mlviews.render.formats import FORMATS
+    from mlviews.formats import FORMATS
 
     return [name for name in FORMATS if name.startswith(incomplete)]
 
@@ -44,8 +44,8 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     sbom            bill of materials, CycloneDX, from the lock
     """  # noqa: D301  (click wants the character, not its escape)
     from mlviews.errors import BadInputError
-    from mlviews.recipe import nearest
-    from mlviews.render.formats import FORMATS
+    from mlviews.formats import FORMATS
+    from mlviews.recipe.model import nearest
     from mlviews.rendering import subject
     from mlviews.results.builds import RenderResult
 

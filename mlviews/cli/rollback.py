@@ -12,9 +12,9 @@ __all__ = ["rollback"]
 @click.argument("view", shell_complete=complete_view)
 def rollback(app: App, view: str) -> Outcome:
     """Make the release the default that was it before; repeated, go back further."""
-    from mlviews.releases import rollback as roll_back
     from mlviews.results.releases import RollbackResult
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import rollback as roll_back
 
     name, before = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
     result = RollbackResult(view=view, release=name, before=before)

@@ -18,7 +18,7 @@ __all__ = ["run"]
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(app: App, view: str, command: tuple[str, ...]) -> Outcome | None:
     """Run a program in a view; it takes this process's place."""
-    from mlviews.running import launcher
+    from mlviews.store.running import launcher
 
     name, _, release = view.partition("/")
     launch = launcher(app.root, name, release or None)

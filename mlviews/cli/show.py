@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.compose import Reason, Request
+    from mlviews.recipe.compose import Reason, Request
     from mlviews.results.base import Why
     from mlviews.results.catalogue import AskedPackage, ShowResult
 
@@ -23,7 +23,7 @@ __all__ = ["show"]
 @click.argument("view", shell_complete=complete_view)
 def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
-    from mlviews.lockstate import lock_state
+    from mlviews.lock.state import lock_state
     from mlviews.results.catalogue import ShownHardware, ShownLock, ShowResult
     from mlviews.smoke.proof import proved_gpus
     from mlviews.smoke.records import read_records
@@ -81,7 +81,7 @@ def _write(console: Console, view: ShowResult) -> None:
     from rich.table import Table
 
     from mlviews.cli.text import size
-    from mlviews.smoke.proof import gpus_in_words
+    from mlviews.results.checks import gpus_in_words
 
     console.print(f"[bold]{view.name}[/bold]  {escape(view.summary)}")
     facts = Table(box=None, show_header=False, pad_edge=False)

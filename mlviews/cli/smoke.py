@@ -124,8 +124,8 @@ def _doors(
 ) -> list[DoorLine]:
     """Run the checks through each door, in the doors' own order."""
     from mlviews.results.checks import DoorLine
-    from mlviews.running import release_here
     from mlviews.smoke.doors import DOORS, open_door
+    from mlviews.store.running import release_here
 
     prefix, release = release_here(app.root, view)
     found = []
@@ -142,8 +142,8 @@ def _doors(
 
 
 def _view(app: App, label: str) -> tuple[Target, Release]:
-    from mlviews.running import release_here
     from mlviews.smoke.prove import release_target
+    from mlviews.store.running import release_here
 
     prefix, release = release_here(app.root, label)
     return release_target(prefix, release), release
@@ -153,10 +153,10 @@ def _record(
     app: App, release: Release, lines: tuple[CheckLine, ...], level: Level
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
-    from mlviews.faces import tell_proofs
-    from mlviews.locks import announce
+    from mlviews.filelock import announce
     from mlviews.smoke.records import write_record
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.faces import tell_proofs
 
     record = None
     try:

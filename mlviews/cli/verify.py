@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.releases import Checked
+    from mlviews.prefix.verify import Fault
     from mlviews.results.releases import FaultLine, VerifiedRelease, VerifyResult
-    from mlviews.verify import Fault
+    from mlviews.store.releases import Checked
 
 __all__ = ["verify"]
 
@@ -26,9 +26,9 @@ _SHOWN = 20
 @click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
 def verify(app: App, view: str, *, repair: bool) -> Outcome:
     """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
-    from mlviews.releases import check
     from mlviews.results.releases import VerifyResult
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import check
 
     name, _, release = view.partition("/")
     store = Store(app.site.root, app.site.prefix)

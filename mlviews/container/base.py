@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.container.images import IMAGE
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files import make_folder
 from mlviews.progress import silent
+from mlviews.site.images import IMAGE
 
 if TYPE_CHECKING:
     from mlviews.progress import Progress

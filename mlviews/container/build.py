@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlviews.container.base import base_file
+from mlviews.container.definitions import ENVIRONMENT_PATH, environment
 from mlviews.container.describe import of_release
 from mlviews.container.files import Contents, image_files
-from mlviews.container.images import IMAGE, base_for, is_pinned
 from mlviews.container.layers import parts_of, write_layers
 from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
 from mlviews.files import make_folder, write_atomically, write_failure
-from mlviews.install import install_lock, installed_licenses
-from mlviews.lock import read_lock
-from mlviews.locksource import RELEASE_LOCK
+from mlviews.lock.lockfile import read_lock
+from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.progress import silent
-from mlviews.render.container import ENVIRONMENT_PATH, environment
+from mlviews.release import RELEASE_LOCK
+from mlviews.site.images import IMAGE, base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlviews.container.oci import Base
     from mlviews.progress import Progress
     from mlviews.release import Release
-    from mlviews.site import Site
+    from mlviews.site.profile import Site
 
 __all__ = ["Image", "build_image"]
 

@@ -9,17 +9,17 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.container.images import base_for, is_pinned
 from mlviews.loading import loading
 from mlviews.release import Activation, Release, ReleasePackage
+from mlviews.site.images import base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.compose import ViewSpec
-    from mlviews.container.images import Images
     from mlviews.loading import Loading
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.images import Images
 
 __all__ = ["NO_REPOSITORY", "Container", "lock_tag", "of_recipe", "of_release"]
 

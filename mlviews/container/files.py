@@ -5,21 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from mlviews.container.definitions import render_apptainer, render_dockerfile, render_scripts
 from mlviews.errors import RefusedError
-from mlviews.locksource import RELEASE_LOCK
-from mlviews.release import sealed
+from mlviews.release import RECORD, RELEASE_LOCK, sealed
 from mlviews.render import explicit
-from mlviews.render.container import render_apptainer, render_dockerfile, render_scripts
 from mlviews.render.prefix import PrefixFile, prefix_files
 from mlviews.render.sbom import SBOM, render_sbom
-from mlviews.sources import channel_folder, channel_url
-from mlviews.store import RECORD
+from mlviews.solve.sources import channel_folder, channel_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.container.describe import Container
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
 
 __all__ = ["Contents", "Kind", "definition_files", "image_files"]
 

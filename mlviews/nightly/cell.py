@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlviews.diff import compare, package_changes
+from mlviews.lock.diff import compare, package_changes
 from mlviews.nightly.trial import Trial, TrialJob, try_lock
 from mlviews.results.nights import CellFigures, NightCell
 from mlviews.smoke.runner import NO_SUCH_CHECK
 
 if TYPE_CHECKING:
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
     from mlviews.nightly.solving import Solved
     from mlviews.results.base import Problem
     from mlviews.results.checks import CheckLine
     from mlviews.results.locks import LockState
     from mlviews.results.nights import CellState
-    from mlviews.sitespec import SiteSpec
+    from mlviews.site.spec import SiteSpec
 
 __all__ = ["FAILURES", "Ask", "CellJob", "Tested", "cell_of", "try_cell"]
 

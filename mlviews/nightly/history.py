@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mlviews.errors import FailedError
 from mlviews.files import make_folder
-from mlviews.lock import Lock, LockedPackage
+from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import Night
 from mlviews.results.nights import CellState, Earlier, NightCell

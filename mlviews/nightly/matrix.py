@@ -9,10 +9,10 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
-from mlviews.diff import compare, package_changes
 from mlviews.errors import MlviewsError, RefusedError
-from mlviews.locking import prepare_view, refuse_looking_back
-from mlviews.lockstate import lock_state
+from mlviews.lock.diff import compare, package_changes
+from mlviews.lock.make import prepare_view, refuse_looking_back
+from mlviews.lock.state import lock_state
 from mlviews.loop import run
 from mlviews.nightly.cell import Ask, CellJob, Tested, cell_of, try_cell
 from mlviews.nightly.history import look_back
@@ -23,22 +23,22 @@ from mlviews.nightly.trial import Trial, TrialJob, problem
 from mlviews.nightly.workers import each
 from mlviews.progress import silent
 from mlviews.results.nights import NightCell, NightRun
-from mlviews.sitespec import SiteSpec, for_site
+from mlviews.site.spec import SiteSpec, for_site
 from mlviews.smoke.prove import BASIC
-from mlviews.sources import open_sources
+from mlviews.solve.sources import open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.compose import ViewSpec
-    from mlviews.lock import Lock
-    from mlviews.lockstate import LockState
+    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.state import LockState
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night
     from mlviews.progress import Progress
-    from mlviews.site import Site
-    from mlviews.sources import Sources
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.profile import Site
+    from mlviews.solve.sources import Sources
 
 __all__ = ["Runner", "run_nights"]
 

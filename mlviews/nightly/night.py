@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError
-from mlviews.lock import Lock
-from mlviews.sitespec import SiteSpec
+from mlviews.lock.lockfile import Lock
+from mlviews.site.spec import SiteSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date, datetime
     from pathlib import Path
 
-    from mlviews.compose import Request, ViewSpec
+    from mlviews.recipe.compose import Request, ViewSpec
 
 __all__ = ["Night", "named_from", "only_on", "part_for", "suppose_cuda"]
 

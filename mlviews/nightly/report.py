@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlviews.files import swap_link, write_atomically
-from mlviews.lock import LOCK_SUFFIX
+from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.charts import drawing
 from mlviews.nightly.pages import change_rows, past_of, render, trend_of, view_file
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from mlviews.compose import ViewSpec
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night
     from mlviews.nightly.pages import Trend
     from mlviews.progress import Progress
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.results.nights import NightCell, NightRun
 
 __all__ = ["lines_of", "write_night"]
@@ -96,7 +96,7 @@ class _Writer:
         """Write the locks of the last good night and of tonight, where what was installed fails."""
         if cell.state not in FAILURES or not cell.digest or not cell.earlier.good:
             return {}
-        from mlviews.lockwriter import lock_text  # noqa: PLC0415  (half a second; most nights need none)
+        from mlviews.lock.writer import lock_text  # noqa: PLC0415  (half a second; most nights need none)
 
         found = {
             "good": self.history.lock(self.night, cell.view, cell.platform, cell.earlier.good),

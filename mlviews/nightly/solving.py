@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.lock import lock_of
+from mlviews.lock.lockfile import lock_of
 from mlviews.nightly.trial import problem
-from mlviews.solve import solve
+from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
     from mlviews.results.base import Problem
-    from mlviews.sitespec import SiteSpec
-    from mlviews.sources import Sources
+    from mlviews.site.spec import SiteSpec
+    from mlviews.solve.sources import Sources
 
 __all__ = ["Solved", "solve_all"]
 

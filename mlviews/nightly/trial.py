@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.assemble import assemble
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import bytes_under
 from mlviews.hardware import host_platform
+from mlviews.prefix.assemble import assemble
 from mlviews.progress import silent
 from mlviews.results.base import Problem
 from mlviews.smoke.prove import release_target
 from mlviews.smoke.runner import choose, run_checks
 
 if TYPE_CHECKING:
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.results.checks import CheckLine
-    from mlviews.site import Site
-    from mlviews.sitespec import SiteSpec
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import Level
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlviews.lock import Lock, LockedPackage
+    from mlviews.lock.lockfile import Lock, LockedPackage
 
 __all__ = ["render"]
 

@@ -13,7 +13,7 @@ from mlviews.cudadriver import minimum_driver, toolkit_driver
 from mlviews.errors import FailedError
 from mlviews.loading import loading
 from mlviews.render import escape
-from mlviews.smoke.proof import gpus_in_words
+from mlviews.results.checks import gpus_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ import mlviews
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlviews.lock import Lock, LockedPackage
+    from mlviews.lock.lockfile import Lock, LockedPackage
 
 __all__ = ["SBOM", "render_sbom"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from mlviews.results.base import Result
 
-__all__ = ["CheckLine", "DoorLine", "GpuLine", "SmokeResult"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["CheckLine", "DoorLine", "GpuLine", "SmokeResult", "gpus_in_words"]
 
 
 class GpuLine(Result):
@@ -21,6 +24,15 @@ class GpuLine(Result):
     checked: str | None = Field(None, description="When it was last tested (UTC).")
     passed: list[str] = Field([], description="Checks that passed on it then.")
     failed: list[str] = Field([], description="Checks that failed on it then.")
+
+
+def gpus_in_words(lines: Iterable[GpuLine]) -> str:
+    """Return ``H100 proved; T4, V100 claimed, unproved``; empty where there is no GPU to speak of."""
+    words = {"proved": "proved", "failed": "failed", "unproved": "claimed, unproved"}
+    by_status: dict[str, list[str]] = {status: [] for status in words}
+    for line in lines:
+        by_status[line.status].append(line.gpu)
+    return "; ".join(f"{', '.join(gpus)} {words[status]}" for status, gpus in by_status.items() if gpus)
 
 
 class CheckLine(Result):

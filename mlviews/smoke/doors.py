@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.results.checks import CheckLine, DoorLine
-    from mlviews.site import Site
+    from mlviews.site.profile import Site
     from mlviews.smoke.runner import Target
 
 __all__ = ["DOORS", "Door", "differences", "open_door"]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mlviews.smoke.records import Record
 
-__all__ = ["gpus_in_words", "proved_gpus"]
+__all__ = ["proved_gpus"]
 
 
 def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuLine, ...]:
@@ -28,15 +28,6 @@ def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuL
     tested = {line.gpu: line for record in records for line in _tested(record, claimed)}
     untested = {gpu: GpuLine(gpu=gpu, status="unproved") for gpu in claimed}
     return tuple((untested | tested).values())
-
-
-def gpus_in_words(lines: Iterable[GpuLine]) -> str:
-    """Return ``H100 proved; T4, V100 claimed, unproved``; empty where there is no GPU to speak of."""
-    words = {"proved": "proved", "failed": "failed", "unproved": "claimed, unproved"}
-    by_status: dict[str, list[str]] = {status: [] for status in words}
-    for line in lines:
-        by_status[line.status].append(line.gpu)
-    return "; ".join(f"{', '.join(gpus)} {words[status]}" for status, gpus in by_status.items() if gpus)
 
 
 def _tested(record: Record, claimed: Sequence[str]) -> Iterable[GpuLine]:

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.bytecode import compile_modules
-from mlviews.bytecode.modules import module_of
 from mlviews.hardware import host_platform
+from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.bytecode.modules import module_of
 from mlviews.tree import is_folder, walk
 
 if TYPE_CHECKING:

@@ -31,9 +31,9 @@ from rattler import install as rattler_install
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.channel.archive import File, write_conda
-from mlviews.install import install
-from mlviews.lock import LockedPackage
+from mlviews.lock.lockfile import LockedPackage
 from mlviews.loop import run
+from mlviews.prefix.install import install
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

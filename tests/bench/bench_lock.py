@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mlviews.catalogue import open_catalogue
-from mlviews.compose import compose
-from mlviews.lock import read_lock
-from mlviews.recipe import Recipe, parse
+from mlviews.lock.lockfile import read_lock
+from mlviews.recipe.catalogue import open_catalogue
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, parse
 from mlviews.resources import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mlviews.compose import ViewSpec
+    from mlviews.recipe.compose import ViewSpec
 
 ONE = """\
 schema: 1

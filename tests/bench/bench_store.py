@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_install import PLATFORM, Size, make_channel
 
-from mlviews import inventory, usage
-from mlviews.faces import write_default_faces, write_release_faces
-from mlviews.install import install
+from mlviews.prefix import inventory, usage
+from mlviews.prefix.install import install
+from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
-from mlviews.store import Store
+from mlviews.store.disk import Store
+from mlviews.store.faces import write_default_faces, write_release_faces
 from mlviews.tree import is_folder, walk
-from mlviews.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from math import ceil, log2
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.lock import read_lock
+from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:
     from conftest import Garden

@@ -216,7 +216,7 @@ def test_what_people_made_the_default_stays_so(demo):
     demo.recipes.recipe("demo", "python", "greet")
     demo("lock", "demo")
     assert demo("build", "demo").code == 0
-    from mlviews.store import Store
+    from mlviews.store.disk import Store
 
     Store(demo.root, demo.root).promote("demo", first["release"])  # a roll back
 

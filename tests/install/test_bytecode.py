@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rattler import PrefixRecord
 
-from mlviews.bytecode import compile_modules, work
-from mlviews.bytecode.modules import module_of, read_modules
 from mlviews.errors import FailedError
 from mlviews.hardware import host_platform
-from mlviews.verify import verify
+from mlviews.prefix.bytecode import compile_modules, work
+from mlviews.prefix.bytecode.modules import module_of, read_modules
+from mlviews.prefix.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

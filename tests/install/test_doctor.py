@@ -15,7 +15,7 @@ import pytest
 
 from mlviews.doctor import Host, drivers, examine, fits
 from mlviews.results.hosts import Finding
-from mlviews.site import open_site
+from mlviews.site.profile import open_site
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def host() -> Host:
 @pytest.fixture
 def why(cli, host):
     """Return a function that writes a view and tells why it does not run on a host; empty if it does."""
-    from mlviews.catalogue import open_catalogue
+    from mlviews.recipe.catalogue import open_catalogue
 
     def why(host: Host = host, **keys: object) -> str:
         cli.recipes.recipe("demo", "plain", **keys)
@@ -62,7 +62,7 @@ def test_each_reason_against_a_view_is_said_with_both_sides(why, host):
 
 
 def test_the_driver_that_each_cuda_version_needs_is_told_with_the_views_that_ask_for_it(cli, host):
-    from mlviews.catalogue import open_catalogue
+    from mlviews.recipe.catalogue import open_catalogue
 
     cli.recipes.recipe("faulty", "plain", layers=["no-such-layer"])
     cli.recipes.recipe("plain", "plain")
@@ -89,7 +89,7 @@ def test_a_host_with_too_old_a_driver_is_told_what_to_ask_for(cli, host, monkeyp
 
 
 def test_a_faulty_recipe_is_no_end_of_the_list(cli, host):
-    from mlviews.catalogue import open_catalogue
+    from mlviews.recipe.catalogue import open_catalogue
 
     cli.recipes.recipe("good", "plain")
     cli.recipes.recipe("faulty", "plain", layers=["no-such-layer"])

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from mlviews.faces import write_command_faces, write_default_faces, write_release_faces
 from mlviews.release import Release
-from mlviews.store import Store
+from mlviews.store.disk import Store
+from mlviews.store.faces import write_command_faces, write_default_faces, write_release_faces
 
 HOSTILE = (
     """She's "it" ]] ]=] $(touch pwned) `touch pwned` ${HOME} $HOME \\ \\n {{ 7*7 }} {% raw %} [exec touch pwned] %s"""

@@ -198,7 +198,9 @@ def test_a_view_that_is_being_built_is_left_alone(many, server, faults):
     assert many("verify", "demo").code == 0
 
 
-@pytest.mark.parametrize("at", ["mlviews.collect.remove", "mlviews.removal.finish", "mlviews.collect.delete_tree"])
+@pytest.mark.parametrize(
+    "at", ["mlviews.store.collect.remove", "mlviews.store.removal.finish", "mlviews.store.collect.delete_tree"]
+)
 def test_a_collection_that_is_killed_is_finished_by_the_next(many, monkeypatch, at):
     rule = ("--keep", "1", "--keep-days", "0", "--json")
     with monkeypatch.context() as patched:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.history import Change, former, left, note, read, settle
+from mlviews.store.history import Change, former, left, note, read, settle
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 NAMES = st.sampled_from("ABCDE")

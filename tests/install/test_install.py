@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.install import PREFIX_LENGTH, check_prefix, install
-from mlviews.lock import read_lock
+from mlviews.lock.lockfile import read_lock
+from mlviews.prefix.install import PREFIX_LENGTH, check_prefix, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.lock import Lock
+    from mlviews.lock.lockfile import Lock
 
 NAMES = ("greet", "native", "oldstyle", "plain", "python")
 

@@ -159,7 +159,7 @@ def test_an_interrupt_that_python_wrapped_is_one_all_the_same(cli, monkeypatch):
     def names(catalogue: object) -> None:
         type("Made", (), {"field": Interrupts()})
 
-    monkeypatch.setattr("mlviews.catalogue.Catalogue.names", property(names))
+    monkeypatch.setattr("mlviews.recipe.catalogue.Catalogue.names", property(names))
 
     done = cli("list")
 

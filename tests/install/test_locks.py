@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.locks import HeldError, held_by, hold, only_here
+from mlviews.filelock import HeldError, held_by, hold, only_here
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
 import sys, pathlib
-from mlviews.locks import hold
+from mlviews.filelock import hold
 with hold(pathlib.Path(sys.argv[1]), waiting=None, shared=len(sys.argv) > 2):
     print("held", flush=True)
     sys.stdin.read()

@@ -16,7 +16,7 @@ from rattler.package_streaming import extract
 
 from mlviews.channel.host_python import open_host_python
 from mlviews.channel.target import host_target
-from mlviews.sitespec import host_glibc
+from mlviews.site.spec import host_glibc
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.inventory import write as write_inventory
+from mlviews.prefix.inventory import write as write_inventory
 from mlviews.release import sealed
-from mlviews.store import Store
+from mlviews.store.disk import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -207,7 +207,7 @@ def test_what_is_no_cvmfs_is_said(site, prefix):
 
 def test_what_is_there_already_is_told(site, prefix, renew, tmp_path, monkeypatch):
     """The repository as the build host may have it mounted; it stands in a folder of its own here."""
-    from mlviews import publishing
+    from mlviews.publish import plan as publishing
 
     monkeypatch.setattr(publishing, "_MOUNT", publishing.PurePosixPath(tmp_path))
     there = tmp_path / "atlasml.example.org/views"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mlviews.lock import read_lock
-from mlviews.render.formats import FORMATS
+from mlviews.formats import FORMATS
+from mlviews.lock.lockfile import read_lock
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.retention import Standing, kept
+from mlviews.store.retention import Standing, kept
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 MOMENTS = st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2033, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mlviews.errors import RefusedError
 from mlviews.release import Activation, Release
-from mlviews.store import Store, _order
+from mlviews.store.disk import Store, _order
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.verify import Fault, verify
+from mlviews.prefix.verify import Fault, verify
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 MODULE = "lib/python{minor}/site-packages/greet.py"
@@ -329,7 +329,7 @@ def test_interrupted_it_changes_nothing(demo, prefix, monkeypatch: pytest.Monkey
     def interrupt(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlviews.repair._replace", interrupt)
+    monkeypatch.setattr("mlviews.store.repair._replace", interrupt)
 
     assert demo("verify", "demo", "--repair").code == 130
     assert {path: path.lstat().st_ino for path in prefix.rglob("*")} == before

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.errors import FailedError
-from mlviews.lock import Lock, LockedPackage
+from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.history import Seen, history_file, look_back, open_history
 from mlviews.nightly.night import Night

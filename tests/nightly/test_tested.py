@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.lock import read_lock
+from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

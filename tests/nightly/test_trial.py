@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.lock import read_lock
+from mlviews.lock.lockfile import read_lock
 from mlviews.nightly.scratch import scratch
 from mlviews.nightly.trial import TrialJob, try_lock
-from mlviews.site import open_site
-from mlviews.sitespec import for_site
+from mlviews.site.profile import open_site
+from mlviews.site.spec import for_site
 from mlviews.smoke.process import Limits
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def job_of(builder: Any, tmp_path: Path) -> Callable[..., TrialJob]:
     """Return a function that locks a recipe and makes the job that tries it."""
 
     def make(*dependencies: str, checks: tuple[str, ...] = ("imports", "pip-check")) -> TrialJob:
-        from mlviews.catalogue import open_catalogue
+        from mlviews.recipe.catalogue import open_catalogue
 
         builder.recipes.recipe("demo", *dependencies)
         locked = builder("lock", "demo")

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlviews.container.definitions import render_apptainer, render_dockerfile
 from mlviews.container.describe import of_recipe, of_release
 from mlviews.container.files import Contents, definition_files
-from mlviews.container.images import Images, base_for
 from mlviews.errors import RefusedError
-from mlviews.lock import Lock, LockedPackage
+from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.render import escape
-from mlviews.render.container import render_apptainer, render_dockerfile
+from mlviews.site.images import Images, base_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

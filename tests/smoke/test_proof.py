@@ -9,8 +9,8 @@ import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.release import Activation, Release
-from mlviews.results.checks import CheckLine
-from mlviews.smoke.proof import gpus_in_words, proved_gpus
+from mlviews.results.checks import CheckLine, gpus_in_words
+from mlviews.smoke.proof import proved_gpus
 from mlviews.smoke.records import Record, read_records, write_record
 
 LOCK = "ab" * 32

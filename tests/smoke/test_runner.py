@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from mlviews.catalogue import open_catalogue
+from mlviews.recipe.catalogue import open_catalogue
 from mlviews.results.checks import CheckLine
 from mlviews.smoke import runner
 from mlviews.smoke.junit import junit

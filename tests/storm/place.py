@@ -180,7 +180,7 @@ def _recipe(view: str, step: int) -> str:
 
 def import_all() -> None:
     """Import what calls import, so that forks need not."""
-    for name in ("rattler", "mlviews.cli", "mlviews.collect", "mlviews.releases", "mlviews.build"):
+    for name in ("rattler", "mlviews.cli", "mlviews.store.collect", "mlviews.store.releases", "mlviews.build"):
         importlib.import_module(name)
 
 

@@ -59,9 +59,9 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.build as module
-    from mlviews import assemble, install, inventory
     from mlviews.cli import bars, verb
-    from mlviews.store import Store
+    from mlviews.prefix import assemble, install, inventory
+    from mlviews.store.disk import Store
 
     def wrap(owner: Any, name: str, stage: str) -> None:
         function = getattr(owner, name)

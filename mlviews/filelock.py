@@ -1,0 +1,183 @@
+"""Kernel locks: they die with their process, however it dies, and tell who holds them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import make_folder, write_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import TextIO
+
+    from mlviews.progress import Progress
+
+__all__ = ["LOCK", "HeldError", "announce", "held_by", "hold", "only_here"]
+
+LOCK = ".lock"
+"""The file in a folder by which it is locked."""
+_ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}
+_NAMED = 3
+# nfs(5) and mount.lustre(8): with these, `flock` is granted without asking the server.
+_LOCAL = {
+    "nfs": frozenset({"nolock", "local_lock=flock", "local_lock=all"}),
+    "lustre": frozenset({"localflock"}),
+}
+
+
+class HeldError(RefusedError):
+    """Another process holds the lock, and the caller does not want to wait."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__("held", f"{path.parent} is in use by {holder}", "Try again when it is done.")
+        self.holder = holder
+
+
+@contextmanager
+def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = False) -> Iterator[None]:
+    """Hold a lock while the context is open.
+
+    Args:
+        path: the lock's file, which stays; it holds the names of those who took the lock.
+        waiting: told once who holds it, if this has to wait; None raises `HeldError` instead of waiting.
+        shared: together with others who share it, without anyone who does not.
+
+    Raises:
+        FailedError: the file cannot be made, or ``locks-missing``: the file system has no locks, or none that work.
+        HeldError: somebody else holds it.
+    """
+    while True:
+        make_folder(path.parent)
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise write_failure(f"{path.parent} cannot be written", error) from error
+        with file:
+            _take(file, path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, waiting)
+            if not _is_still(file, path):
+                continue  # whoever held it has deleted the folder: this lock keeps nobody out
+            _prove(path)
+            _sign(file, shared=shared)
+            yield
+            return
+
+
+def held_by(path: Path) -> str | None:
+    """Return who holds a lock that is not shared, without taking it; None if nobody does."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _holders(file)
+    except OSError:
+        return None  # there is no such file, or no lock that could be held
+    return None
+
+
+def announce(progress: Progress, what: str) -> Callable[[str], None]:
+    """Return what `hold` calls when it has to wait: a line that says for what, and for whom."""
+
+    def waiting(holder: str) -> None:
+        with progress(f"Waiting: {what} is in use by {holder}"):
+            pass
+
+    return waiting
+
+
+def _take(file: TextIO, path: Path, kind: int, waiting: Callable[[str], None] | None) -> None:
+    try:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holders(file)
+            if waiting is None:
+                raise HeldError(path, holder) from None
+            waiting(holder)
+            fcntl.flock(file, kind)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+        raise _missing(path, error.strerror or str(error)) from error
+
+
+def _sign(file: TextIO, *, shared: bool) -> None:
+    # The descriptor alone: what Python still held back of a full disk's write would fail once more when it is closed.
+    with suppress(OSError):  # a lock without a name is one too, and `gc` must work where the disk is full
+        if not shared:
+            os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+def _is_still(file: TextIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def _prove(path: Path) -> None:
+    """Ask for the lock that is held once more: some file systems grant it to everyone."""
+    with path.open("a+", encoding="utf-8") as second:
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return
+    raise _missing(path, "the same lock was granted twice")
+
+
+def _missing(path: Path, why: str) -> FailedError:
+    return FailedError(
+        "locks-missing",
+        f"the file system of {path.parent} has no working locks: {why}",
+        "Two builds at once would damage each other there. Choose a folder on another file system with --root.",
+    )
+
+
+def _holders(file: TextIO) -> str:
+    file.seek(0)
+    alive = [line for line in dict.fromkeys(file.read().splitlines()) if not _is_dead(line)]
+    return " and ".join(alive[-_NAMED:]) or "another process"
+
+
+def _is_dead(line: str) -> bool:
+    """Tell whether a line names a process of this host that is gone; of other hosts nobody here knows."""
+    match = re.fullmatch(r"process (\d{1,9}) on (.*)", line)
+    if not match:
+        return True
+    if match[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False  # somebody else's
+    return False
+
+
+def only_here(path: Path, mounts: str) -> str | None:
+    """Return the mount option by which locks below ``path`` keep out this host's processes alone; None without one.
+
+    Args:
+        path: a folder, which may not be there yet.
+        mounts: the text of ``/proc/self/mounts``.
+    """
+    found: tuple[int, str | None] = (0, None)
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 4:  # noqa: PLR2004  (device, folder, type, options)
+            continue
+        folder = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        if len(folder) >= found[0] and path.is_relative_to(folder):
+            local = _LOCAL.get(fields[2].removesuffix("4"), frozenset()) & {*fields[3].split(",")}
+            found = len(folder), min(local, default=None)
+    return found[1]

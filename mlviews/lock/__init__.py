@@ -1,0 +1,1 @@
+"""Lock files: written, read, compared, and whether they answer the recipe."""

@@ -1,0 +1,89 @@
+"""Lock -> a prefix that can be loaded: installed, its activation captured, ``setup.sh`` and ``launch`` written.
+
+`mlviews.build` makes releases of it; a trial (`mlviews.nightly.trial`) throws it away again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import mlviews
+from mlviews.prefix.activation import capture
+from mlviews.prefix.dressing import dress
+from mlviews.prefix.install import install_lock
+from mlviews.progress import silent
+from mlviews.release import Release, ReleasePackage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.lock.lockfile import Lock
+    from mlviews.progress import Progress
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    lock: Lock,
+    view: SiteSpec,
+    site: Site,
+    prefix: Path,
+    *,
+    platform: str,
+    name: str,
+    baked: Path,
+    lock_text: str | None = None,
+    progress: Progress = silent,
+) -> Release:
+    """Install a lock into an empty prefix and write what loads it; only ``release.json`` is not there then.
+
+    Args:
+        lock: what is installed.
+        view: the view that the lock is for.
+        site: its cache and mirrors.
+        prefix: where the files go.
+        platform: this host's, since scripts of the packages are run.
+        name: the release's name.
+        baked: the prefix that is written into the files.
+        lock_text: the lock's file, which a prefix that is kept holds; None for one that is not.
+        progress: told about checking, downloading and linking.
+
+    Raises:
+        FailedError: network, disk, or a package that cannot be installed or activated.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    install_lock(lock, prefix, platform=platform, baked=baked, site=site, progress=progress)
+    release = _release(lock, view, site, prefix, platform=platform, name=name, baked=baked)
+    dress(prefix, release, lock_text)
+    return release
+
+
+def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path) -> Release:
+    spec = view.spec
+    return Release(
+        mlviews=mlviews.__version__,
+        view=spec.name,
+        release=name,
+        platform=platform,
+        summary=spec.summary,
+        module=spec.module,
+        site=site.name,
+        prefix=str(baked),
+        lock_digest=lock.digest,
+        created=datetime.now(timezone.utc).replace(microsecond=0),
+        glibc=spec.hardware.glibc,
+        cuda=spec.hardware.cuda,
+        gpus=spec.hardware.gpus,
+        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
+        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
+        gaps={reason.package: reason.why for reason in spec.gaps},
+        absent=dict(view.absent),
+        packages=tuple(
+            ReleasePackage(name=package.name, version=package.version, build=package.build)
+            for package in lock.on(platform)
+        ),
+        activation=capture(prefix, baked=baked),
+    )

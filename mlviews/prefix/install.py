@@ -1,0 +1,335 @@
+"""Lock -> prefix: every archive checked against the lock, fetched, linked, and the records put right."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from pydantic_core import from_json, to_json
+from rattler import BuildString, PackageRecord, RepoDataRecord, Subdir
+from rattler import install as rattler_install
+from rattler.exceptions import InstallerError, LinkError, TransactionError
+from rattler.install import InstallerReporter
+from rattler.package_cache import PackageCache, ValidationMode
+
+from mlviews.errors import FailedError
+from mlviews.filelock import LOCK, announce, hold
+from mlviews.loop import run
+from mlviews.prefix.bytecode import compile_modules
+from mlviews.progress import silent
+from mlviews.solve.sources import channel_folder, channel_url, http_client
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlviews.lock.lockfile import Lock, LockedPackage
+    from mlviews.progress import Advance, Progress
+    from mlviews.site.profile import Site
+
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "record_of", "restore"]
+
+PREFIX_LENGTH = 255
+"""Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
+
+_UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
+# What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
+_OF_THE_PACKAGE = (
+    *("arch", "build_number", "constrains", "depends", "features", "license", "license_family", "noarch", "platform"),
+    *("provides_features", "purls", "python_site_packages_path", "timestamp", "track_features"),
+)
+_TICK_SECONDS = 0.1
+_CHUNK = 1 << 20
+
+
+def check_prefix(prefix: Path) -> None:
+    """Refuse a prefix that the scripts of conda packages would not survive.
+
+    Raises:
+        FailedError: it is too long, or holds a character that a shebang or a shell reads as something else.
+    """
+    text = str(prefix)
+    hint = "Choose another folder with --root."
+    if len(text.encode()) > PREFIX_LENGTH:
+        raise FailedError(
+            "prefix-too-long", f"{text} is {len(text.encode())} bytes long; conda packages bear {PREFIX_LENGTH}", hint
+        )
+    if bad := sorted(
+        {character for character in text if character in _UNSAFE_IN_PREFIX or not character.isprintable()}
+    ):
+        raise FailedError(
+            "prefix-unsafe",
+            f"{text!r} holds {' '.join(map(repr, bad))}, which the scripts of packages cannot bear in their path",
+            hint,
+        )
+
+
+def install(
+    packages: Sequence[LockedPackage],
+    prefix: Path,
+    *,
+    platform: str,
+    baked: Path,
+    cache: Path,
+    mirrors: Mapping[str, str],
+    progress: Progress = silent,
+) -> None:
+    """Install locked packages into an empty or partly installed prefix.
+
+    Args:
+        packages: what the lock holds for the platform.
+        prefix: where the files go.
+        platform: the conda subdir.
+        baked: the prefix that is written into the files; the same, except where one builds for another place.
+        cache: folder of unpacked packages, shared between prefixes by hard links.
+        mirrors: channel -> folder or URL to fetch from.
+        progress: told about checking, downloading and linking.
+
+    Raises:
+        FailedError: an archive is missing or its bytes are not the lock's, the network or the disk failed, or the
+            prefix is one that packages cannot bear.
+        KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
+    """
+    check_prefix(baked)
+    located = [_locate(package, mirrors) for package in packages]
+    _check_archives([item for item in located if item.archive], progress)
+    records = [record_of(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located]
+    total = sum(package.size for package in packages)
+    label = "Unpacking" if all(item.archive for item in located) else "Downloading"
+    with (
+        progress(label, total=total, unit="bytes") as loaded,
+        progress("Linking", total=len(packages)) as linked,
+    ):
+        watcher = _Watcher({package.name: package.size for package in packages})  # type: ignore[abstract]  # its methods do nothing unless overridden
+
+        async def work() -> None:
+            ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
+            try:
+                await rattler_install(
+                    records,
+                    prefix,
+                    platform=Subdir(platform),
+                    client=http_client(_servers(mirrors)),
+                    package_cache=PackageCache.new_layered([cache / "pkgs"], validation_mode=ValidationMode.full()),
+                    alternative_target_prefix=None if baked == prefix else baked,
+                    execute_link_scripts=False,
+                    reporter=watcher,
+                )
+            finally:
+                ticker.cancel()
+                watcher.show(loaded, linked)
+
+        try:
+            run(work())
+            _finish(prefix, {package.archive: package for package in packages})
+        except (InstallerError, LinkError, TransactionError, OSError) as error:
+            raise _failure(str(error)) from error
+
+
+def install_lock(
+    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
+) -> None:
+    """Install what a site's lock holds for a platform, with byte code; arguments and errors as for `install`.
+
+    Raises:
+        FailedError: also where a site of wheels cannot make a package again as the lock has it.
+    """
+    packages = lock.on(platform)
+    with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        restore(packages, site, progress=progress)
+        install(
+            packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
+        )
+        compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
+
+
+def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> None:
+    """See to it that a site of wheels, whose channel is its own, holds the archives of locked packages.
+
+    Raises:
+        FailedError: one cannot be made again as the lock has it.
+    """
+    if site.packages == "wheels":
+        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+
+        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
+        restore_archives(archives, cache=site.cache, progress=progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Located:
+    """A package and, where it lies in a folder, its archive."""
+
+    package: LockedPackage
+    archive: Path | None
+
+
+def _locate(package: LockedPackage, mirrors: Mapping[str, str]) -> _Located:
+    for channel, location in mirrors.items():
+        folder = channel_folder(location)
+        if folder and package.url.startswith(channel_url(channel)):
+            return _Located(package, folder / package.subdir / package.archive)
+    return _Located(package, channel_folder(package.url) if package.url.startswith("file://") else None)
+
+
+def _servers(mirrors: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        channel_url(channel).rstrip("/"): [location.rstrip("/")]
+        for channel, location in mirrors.items()
+        if channel_folder(location) is None
+    }
+
+
+def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
+    """Hash archives that lie in folders: rattler checks only what comes over the network."""
+    if not located:
+        return
+    over = Event()
+    with progress("Checking", total=len(located)) as checked, ThreadPoolExecutor() as pool:
+        try:
+            for item, found in zip(located, pool.map(partial(_sha256, over=over), located), strict=True):
+                if found != item.package.sha256:
+                    raise _mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
+                checked()
+        finally:
+            over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
+
+
+def _sha256(item: _Located, *, over: Event) -> str:
+    assert item.archive
+    digest = hashlib.sha256()
+    try:
+        with item.archive.open("rb") as file:
+            while not over.is_set() and (chunk := file.read(_CHUNK)):
+                digest.update(chunk)
+    except OSError as error:
+        raise FailedError(
+            "archive-missing",
+            f"{item.archive} cannot be read: {error.strerror}",
+            "Complete the mirror, or leave it out.",
+        ) from error
+    return digest.hexdigest()
+
+
+def _mismatch(text: str) -> FailedError:
+    return FailedError(
+        "hash-mismatch",
+        text,
+        "The archive was changed or cut; fetch it anew. If it stays so, the channel is not to be trusted.",
+    )
+
+
+def record_of(package: LockedPackage, url: str) -> RepoDataRecord:
+    """Return what a lock says of a package as a channel's record, which would hold more.
+
+    Args:
+        package: as locked.
+        url: where its archive is read from.
+    """
+    record = PackageRecord(
+        package.name,
+        package.version,
+        BuildString(package.build),
+        0,
+        package.subdir,
+        depends=[f"{name} {version}".strip() for name, version in package.dependencies.items()],
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5),
+        size=package.size or None,
+    )
+    return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
+
+
+class _Watcher(InstallerReporter):
+    """Counts what rattler reports from its own threads, which must not wait for a terminal."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.linked = 0
+        self._sizes = sizes
+        self._names: dict[int, str] = {}
+        self._numbers = count()
+        self._there: dict[str, int] = {}
+        self._coming: dict[int, int] = {}
+        self._shown = (0, 0)
+
+    def on_populate_cache_start(self, operation: int, package_name: str) -> int:
+        del operation
+        number = next(self._numbers)
+        self._names[number] = package_name
+        return number
+
+    def on_download_progress(self, download_idx: int, progress: int, total: int | None) -> None:
+        del download_idx  # py-rattler 0.28 gives 0 to every download: their sizes tell them apart
+        if total:
+            self._coming[total] = progress
+
+    def on_populate_cache_complete(self, cache_entry: int) -> None:
+        name = self._names[cache_entry]
+        self._there[name] = self._sizes.get(name, 0)
+        self._coming.pop(self._there[name], None)
+
+    def on_link_complete(self, index: int) -> None:
+        del index
+        self.linked += 1
+
+    def show(self, loaded: Advance, linked: Advance) -> None:
+        """Move the bars on to where the work is."""
+        here = sum(self._there.copy().values()) + sum(self._coming.copy().values())
+        now = (here, self.linked)
+        loaded(now[0] - self._shown[0])
+        linked(now[1] - self._shown[1])
+        self._shown = now
+
+
+async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
+    while True:
+        await asyncio.sleep(_TICK_SECONDS)
+        watcher.show(loaded, linked)
+
+
+def _failure(text: str) -> FailedError:
+    known = " ".join(text.split())
+    if "hash mismatch" in text:
+        return _mismatch(known)
+    if "No space left" in text or "Disk quota" in text:
+        return FailedError("disk-full", known, "Make room, or choose another folder with --root.")
+    if "HTTP status" in text or "error sending request" in text or "error decoding response" in text:
+        return FailedError("download-failed", known, "Check the network, or name a mirror with --mirror.")
+    return FailedError("install-failed", known, "Run the same command again; what was fetched is kept.")
+
+
+def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
+    """Complete conda's records of what is installed, from what each package says of itself.
+
+    A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
+    """
+    (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
+    for path in (prefix / "conda-meta").glob("*.json"):
+        _complete_record(path, packages)
+        path.chmod(0o644)  # rattler leaves them to their owner alone
+
+
+def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
+    record = from_json(path.read_bytes())
+    unpacked = record.pop("extracted_package_dir", None)
+    if unpacked is None:
+        return  # an earlier install has done it
+    package = packages[record["fn"]]
+    record.pop("link", None)  # with it, rattler wants the cache's path
+    index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
+    record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
+    record["url"] = package.url
+    record["channel"] = package.url.rsplit("/", 2)[0]
+    path.write_bytes(to_json(record, indent=2) + b"\n")
+
+
+def installed_licenses(prefix: Path) -> dict[str, str]:
+    """Return the licences of the packages in a prefix, by the names of their archives."""
+    records = (from_json(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
+    return {record["fn"]: record["license"] for record in records if record.get("license")}

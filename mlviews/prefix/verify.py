@@ -1,0 +1,244 @@
+"""Whether a release is what was built: every byte, link and permission, against records that vouch for each other.
+
+``release.json`` has a seal and vouches for ``files.json``, that one for the packages' records, those for their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from threading import Event
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
+
+from mlviews.prefix.bytecode.modules import module_of
+from mlviews.prefix.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
+from mlviews.prefix.inventory import read as read_inventory
+from mlviews.progress import silent
+from mlviews.release import RECORD, Release, is_intact
+from mlviews.tree import is_folder, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from mlviews.progress import Advance, Progress
+
+__all__ = ["Fault", "FaultKind", "Verified", "verify"]
+
+FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
+
+_THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
+_BATCH = 64
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fault:
+    """One thing that is not as it was built.
+
+    Attributes:
+        path: in the prefix.
+        kind: ``link`` is a link that leads elsewhere, or a file in the place of a link or the other way round.
+        package: whose it is, as its record is named; empty for what the build wrote and what nobody knows.
+    """
+
+    path: str
+    kind: FaultKind
+    package: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found in one prefix.
+
+    Attributes:
+        files: how many were looked at.
+        bytes: how many were read.
+        faults: sorted by path.
+        bytecode: how many files of byte code Python has written since, as it does where it may. They are no faults, and
+            nobody vouches for them.
+        whole: False where a damaged record kept the files that it vouches for from being judged, or the release is
+            from before ``files.json``.
+    """
+
+    files: int
+    bytes: int
+    faults: tuple[Fault, ...]
+    bytecode: int = 0
+    whole: bool = True
+
+
+def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
+    """Compare a prefix with its records.
+
+    Args:
+        prefix: the folder of one platform of a release.
+        progress: told of each byte.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    found = dict(walk(prefix))
+    faults: list[Fault] = []
+    release = _release(prefix, found, faults)
+    inventory = _inventory(prefix, release, found, faults)
+    own = own_files(inventory) if inventory else {}
+    with progress("Verifying", total=sum(status.st_size for status in found.values()), unit="bytes") as advance:
+        hashes = _hashes(prefix, found, own, advance)
+        faults += _compare(own, found, hashes)
+        damaged = {fault.path for fault in faults}
+        packages, unknown = _packages(prefix, own or found, damaged)
+        hashes |= _hashes(prefix, found, packages, advance)
+    faults += _compare(packages, found, hashes)
+    bytecode: set[str] = set()
+    if inventory:
+        faults += _modes(inventory, found, {fault.path for fault in faults}, packages)
+        if not unknown:
+            known = own.keys() | packages.keys()
+            bytecode = {path for path in found.keys() - known if module_of(path) in known}
+            faults += _extra(found, known | bytecode)
+    read = sum(found[path].st_size for path in hashes)
+    return Verified(len(hashes), read, tuple(sorted(faults)), len(bytecode), inventory is not None and not unknown)
+
+
+def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
+    if RECORD not in found:
+        faults.append(Fault(RECORD, "missing"))
+        return None
+    content = _read(prefix / RECORD)
+    if not is_intact(content):
+        faults.append(Fault(RECORD, "changed"))
+    try:
+        return Release.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def _inventory(
+    prefix: Path, release: Release | None, found: Mapping[str, os.stat_result], faults: list[Fault]
+) -> Inventory | None:
+    if release is None or not release.files:
+        return None
+    if FILES not in found:
+        faults.append(Fault(FILES, "missing"))
+        return None
+    content = _read(prefix / FILES)
+    # A damaged record vouches for nothing: what it says of the inventory may be the damage.
+    vouched = not any(fault.path == RECORD for fault in faults)
+    if vouched and hashlib.sha256(content).hexdigest() != release.files:
+        faults.append(Fault(FILES, "changed"))
+        return None
+    return read_inventory(content)
+
+
+def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, Expected], bool]:
+    """Return what the packages' records say, and whether one of them cannot be believed."""
+    names = {path for path in known if path.startswith("conda-meta/") and path.endswith(".json")}
+    expected: dict[str, Expected] = {}
+    for name in sorted(names - damaged):
+        try:
+            expected |= package_files(prefix / name)
+        except ValueError:
+            damaged = damaged | {name}
+    return expected, bool(names & damaged)
+
+
+def _compare(
+    expected: Mapping[str, Expected], found: Mapping[str, os.stat_result], hashes: Mapping[str, str]
+) -> Iterator[Fault]:
+    for path, entry in expected.items():
+        if path not in found:
+            yield Fault(path, "missing", entry.package)
+        elif _kind(found[path]) != entry.kind:
+            yield Fault(path, "link" if "link" in {entry.kind, _kind(found[path])} else "changed", entry.package)
+        elif entry.kind != "folder" and entry.sha256 and hashes[path] != entry.sha256:
+            yield Fault(path, "link" if entry.kind == "link" else "changed", entry.package)
+
+
+def _modes(
+    inventory: Inventory,
+    found: Mapping[str, os.stat_result],
+    known: set[str],
+    packages: Mapping[str, Expected],
+) -> Iterator[Fault]:
+    modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
+    for path, status in found.items():
+        if stat.S_ISLNK(status.st_mode) or path in known:
+            continue
+        if stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status) and not _is_pythons(path, packages):
+            yield Fault(path, "mode", packages[path].package if path in packages else "")
+
+
+def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fault]:
+    for path, status in found.items():
+        if path not in known and path not in {RECORD, FILES} and not is_folder(status):
+            yield Fault(path, "extra")
+
+
+def _is_pythons(path: str, packages: Mapping[str, Expected]) -> bool:
+    """Tell whether Python writes such a path itself: who may write where, it takes from the module."""
+    return path.endswith("/__pycache__") or (module_of(path) is not None and path not in packages)
+
+
+def _kind(status: os.stat_result) -> str:
+    if stat.S_ISLNK(status.st_mode):
+        return "link"
+    return "folder" if is_folder(status) else "file"
+
+
+def _hashes(
+    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, Expected], advance: Advance
+) -> dict[str, str]:
+    """Return the sha256 of every expected file and of the text of every expected link, as far as they are there."""
+    names = [path for path, entry in expected.items() if path in found and _kind(found[path]) == entry.kind != "folder"]
+    over = Event()
+
+    def work(batch: list[str]) -> dict[str, str]:
+        done = {path: _sha256(f"{prefix}/{path}", found[path]) for path in batch if not over.is_set()}
+        advance(sum(found[path].st_size for path in done))
+        return done
+
+    hashes: dict[str, str] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            for part in pool.map(work, _batches(names)):
+                hashes |= part
+        finally:
+            over.set()  # the pool waits for its threads; Ctrl-C must not wait for gigabytes
+    return hashes
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(names)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _sha256(path: str, status: os.stat_result) -> str:
+    """Return a hash; one that nothing has where the disk gives no bytes."""
+    try:
+        if stat.S_ISLNK(status.st_mode):
+            return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115  (as bytes)
+        digest = hashlib.sha256()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            while chunk := os.read(descriptor, _CHUNK):
+                digest.update(chunk)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return "unreadable"
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,252 @@
+"""What publishing a release on CVMFS would do, and what forbids it: all known before a transaction is opened.
+
+A release is built on one host and published on another: what is to be published is packed for ``cvmfs_server ingest``.
+See https://cvmfs.readthedocs.io/en/stable/cpt-repo.html.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from mlviews.errors import BadInputError
+from mlviews.prefix.install import PREFIX_LENGTH
+from mlviews.prefix.verify import verify
+from mlviews.publish.catalogs import LARGEST, place_catalogs
+from mlviews.render import kernel
+from mlviews.render.modulefile import default_file
+from mlviews.render.sbom import SBOM
+from mlviews.tree import is_folder, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlviews.progress import Progress
+    from mlviews.store.disk import ReleaseEntry, Store
+
+__all__ = ["Item", "Plan", "Remark", "RuleName", "plan"]
+
+RuleName = Literal[
+    "prefix", "published", "intact", "path-length", "readable", "special", "setuid", "link", "hard-link", "catalog",
+    "file-size",
+]  # fmt: skip
+
+_MOUNT = PurePosixPath("/cvmfs")
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+_LARGEST_FILE = 1024 * 1024 * 1024
+"""CVMFS_FILE_MBYTE_LIMIT; above it `cvmfs_server` warns, or refuses where CVMFS_ENFORCE_LIMITS is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One name that is published.
+
+    Attributes:
+        path: below the repository's part of the root.
+        source: where it lies on this host.
+    """
+
+    path: str
+    source: Path
+    status: os.stat_result
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something that a rule says of what would be published.
+
+    Attributes:
+        forbids: whether it must not be published so; otherwise it is good to know.
+    """
+
+    rule: RuleName
+    path: str
+    why: str
+    forbids: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What publishing would do.
+
+    Attributes:
+        repository: the CVMFS repository's name.
+        base: the folder in it that everything is put into; ``/`` for its top.
+        items: every file, link and folder, folders before what they hold.
+        catalogs: folders with a catalog of their own -> how many entries it lists.
+        replaced: what is there already and becomes another; None where the repository is not mounted here.
+        remarks: what forbids it, and what is good to know.
+    """
+
+    repository: str
+    base: str
+    items: tuple[Item, ...]
+    catalogs: Mapping[str, int]
+    replaced: tuple[str, ...] | None
+    remarks: tuple[Remark, ...]
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return sum(1 for item in self.items if stat.S_ISREG(item.status.st_mode))
+
+    @property
+    def bytes(self) -> int:
+        """What the files take."""
+        return sum(item.status.st_size for item in self.items if stat.S_ISREG(item.status.st_mode))
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether nothing forbids it."""
+        return not any(remark.forbids for remark in self.remarks)
+
+
+def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) -> Plan:
+    """Plan the publishing of a release: its files, its modulefiles and kernel, and the default's if it is that here.
+
+    Args:
+        store: where it lies; its prefix is where it will lie.
+        view: the view.
+        entry: its release.
+        progress: told of what is verified.
+
+    Raises:
+        BadInputError: the store's prefix is in no CVMFS repository.
+        OSError: something cannot be read.
+    """
+    repository, base = _repository(store.prefix)
+    items = tuple(sorted(_items(store, view, entry), key=lambda item: item.path))
+    top = f"envs/{view}/{entry.name}"
+    catalogs = place_catalogs(_entries(items, top), top)
+    replaced = _replaced(store, items)
+    remarks = [
+        *_of_release(store, view, entry, progress),
+        *(remark for item in items for remark in _of_item(store, item)),
+        *_hard_links(items),
+        *_of_catalogs(catalogs),
+    ]
+    if any(path.startswith(f"{top}/") for path in replaced or ()):
+        remarks.append(Remark("published", top, "a release never changes, and this one is published already"))
+    return Plan(repository, base, items, catalogs, replaced, tuple(remarks))
+
+
+def _repository(prefix: Path) -> tuple[str, str]:
+    place = PurePosixPath(prefix)
+    if not place.is_relative_to(_MOUNT) or place == _MOUNT:
+        raise BadInputError(
+            "not-cvmfs",
+            f"{prefix} is in no CVMFS repository",
+            "Name a site whose `prefix` is below /cvmfs/REPOSITORY: --site cvmfs, or your own.",
+        )
+    repository, *rest = place.relative_to(_MOUNT).parts
+    return repository, "/".join(rest) or "/"
+
+
+def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
+    release = entry.platforms[min(entry.platforms)]
+    own, modules = f"envs/{view}/{entry.name}", f"modulefiles/{release.module}"
+    version, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
+    names = [f"{own}/{version.removeprefix('.')}", f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
+    names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
+    trees = [f"{own}/{platform}" for platform in sorted(entry.platforms)] + [f"kernels/{kernel.name(release)}"]
+    if store.default(view) == entry.name:
+        names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]
+        trees.append(f"kernels/{kernel.name(release, versioned=False)}")
+    above: set[str] = set()
+    for path in (path for path in [*names, *trees] if os.path.lexists(store.root / path)):
+        for folder in reversed(PurePosixPath(path).parents[:-1]):
+            if str(folder) not in above:
+                above.add(str(folder))
+                yield _item(store, str(folder))
+        yield _item(store, path)
+        if path in trees:
+            for inner, status in walk(store.root / path):
+                yield Item(f"{path}/{inner}", store.root / path / inner, status)
+
+
+def _item(store: Store, path: str) -> Item:
+    return Item(path, store.root / path, (store.root / path).lstat())
+
+
+def _entries(items: Sequence[Item], top: str) -> Counter[str]:
+    entries: Counter[str] = Counter({top: 0})
+    for item in items:
+        if item.path.startswith(f"{top}/"):
+            entries[item.path.rpartition("/")[0]] += 1
+            if is_folder(item.status):
+                entries[item.path] += 0
+    return entries
+
+
+def _replaced(store: Store, items: Sequence[Item]) -> tuple[str, ...] | None:
+    if not store.prefix.is_dir():
+        return None
+    if store.prefix.samefile(store.root):
+        return ()
+    there = (item.path for item in items if not is_folder(item.status))
+    return tuple(path for path in there if os.path.lexists(store.prefix / path))
+
+
+def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress) -> Iterator[Remark]:
+    for platform, release in entry.platforms.items():
+        folder = store.platform_folder(view, entry.name, platform)
+        path = str(folder.relative_to(store.root))
+        baked = str(store.baked(folder))
+        if release.prefix != baked:
+            yield Remark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
+        if len(baked.encode()) > PREFIX_LENGTH:
+            yield Remark("path-length", path, f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear")
+        found = verify(folder, progress=progress)
+        if found.faults or found.bytecode:
+            count = len(found.faults) + found.bytecode
+            advice = f"`mlviews verify {view}/{entry.name}` names them"
+            yield Remark("intact", path, f"{count} files are not as they were built: {advice}")
+
+
+def _of_item(store: Store, item: Item) -> Iterator[Remark]:
+    mode, path = item.status.st_mode, item.path
+    if len(str(store.prefix / path).encode()) > _LONGEST_PATH or len(Path(path).name.encode()) > _LONGEST_NAME:
+        yield Remark("path-length", path, f"a path has at most {_LONGEST_PATH} bytes, a name {_LONGEST_NAME}")
+    if stat.S_ISLNK(mode):
+        if why := _leads_out(store, item):
+            yield Remark("link", path, why)
+    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        yield Remark("special", path, "it is a device, a pipe or a socket")
+    else:
+        needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0)
+        if mode & needed != needed:
+            yield Remark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
+        if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
+            yield Remark("setuid", path, "it would run as another user")
+    if stat.S_ISREG(mode) and item.status.st_size > _LARGEST_FILE:
+        why = f"{item.status.st_size / 1e9:.1f} GB; cvmfs_server warns above 1024 MiB (CVMFS_FILE_MBYTE_LIMIT)"
+        yield Remark("file-size", path, why, forbids=False)
+
+
+def _leads_out(store: Store, item: Item) -> str | None:
+    """Return why a link cannot be published: it leads out of what will lie on CVMFS."""
+    target = os.readlink(item.source)  # noqa: PTH115  (as it is written)
+    place = os.path.normpath(store.prefix / PurePosixPath(item.path).parent / target)
+    if not PurePosixPath(place).is_relative_to(store.prefix):
+        return f"it leads to {target}, which others do not have"
+    return None
+
+
+def _hard_links(items: Sequence[Item]) -> Iterator[Remark]:
+    """Tell of files that are one on this disk: CVMFS knows hard links in one folder only."""
+    seen: dict[tuple[int, int], str] = {}
+    for item in items:
+        if stat.S_ISREG(item.status.st_mode) and item.status.st_nlink > 1:
+            first = seen.setdefault((item.status.st_dev, item.status.st_ino), item.path)
+            if first != item.path:
+                yield Remark("hard-link", item.path, f"published as a file beside {first}", forbids=False)
+
+
+def _of_catalogs(catalogs: Mapping[str, int]) -> Iterator[Remark]:
+    for folder, count in catalogs.items():
+        if count > LARGEST:
+            yield Remark("catalog", folder, f"its catalog would list {count} entries; {LARGEST} are too many")

@@ -1,0 +1,1 @@
+"""Recipes and layers: read, checked, joined into a view's spec."""

@@ -1,0 +1,137 @@
+"""The folder of recipes: one view by name, or all of them, and what they must not share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, nearest, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.model import Parsed
+
+__all__ = ["Catalogue", "modules_clash", "open_catalogue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Every recipe of a folder, parsed; a faulty one does not stop work on the others."""
+
+    folder: Path
+    recipes: dict[str, Parsed[Recipe]]
+    faulty: dict[str, MlviewsError]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All views, faulty ones too, in alphabetical order."""
+        return tuple(sorted({*self.recipes, *self.faulty}))
+
+    def view(self, name: str) -> ViewSpec:
+        """Return one composed view.
+
+        Raises:
+            BadInputError: there is no such recipe, it is faulty, or it shares a name or a module with another.
+        """
+        if name in self.faulty:
+            raise self.faulty[name]
+        if name not in self.recipes:
+            raise BadInputError(
+                "view-unknown",
+                f"there is no view {name!r} in {self.folder}{nearest(name, self.names)}",
+                "`mlviews list` shows all; `mlviews new VIEW` starts one.",
+            )
+        return compose(self.recipes[name], self.folder / "layers")
+
+    def views(self) -> tuple[ViewSpec, ...]:
+        """Return every view, composed.
+
+        Raises:
+            BadInputError: any recipe is faulty; the faults of all are named.
+        """
+        views: list[ViewSpec] = []
+        faults: list[str] = []
+        for name in self.names:
+            try:
+                views.append(self.view(name))
+            except MlviewsError as error:
+                faults.extend(error.faults or (error.message,))
+        if faults:
+            raise BadInputError(
+                "catalogue-invalid",
+                f"{self.folder}: recipes with faults",
+                "Fix them; one by one: `mlviews show VIEW`.",
+                faults=tuple(dict.fromkeys(faults)),
+            )
+        return tuple(views)
+
+
+def open_catalogue(folder: Path) -> Catalogue:
+    """Parse every recipe of ``folder``.
+
+    Raises:
+        FailedError: the folder cannot be read.
+    """
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".yaml" and not path.name.startswith("."))
+    except OSError as error:
+        raise FailedError(
+            "recipes-unreadable", f"{folder}: {error.strerror}", "Name the folder of recipes with --recipes DIR."
+        ) from error
+    recipes: dict[str, Parsed[Recipe]] = {}
+    faulty: dict[str, MlviewsError] = {}
+    parsed: list[Parsed[Recipe]] = []
+    for path in paths:
+        try:
+            parsed.append(parse(path, Recipe))
+        except MlviewsError as error:
+            faulty[path.stem] = error
+    clashes = _clashes(parsed)
+    for item in parsed:
+        stem = item.document.path.stem
+        if faults := clashes.get(stem):
+            faulty[stem] = BadInputError(
+                "recipe-clash",
+                f"{item.document.path}: clashes with another recipe",
+                "Names and modules belong to one recipe each.",
+                faults=tuple(faults),
+            )
+        else:
+            recipes[stem] = item
+    return Catalogue(folder, recipes, faulty)
+
+
+def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
+    """Return, by file stem, what recipes must not share: a name, a module, or one module inside another's folder."""
+    faults: dict[str, list[str]] = {}
+    for item in parsed:
+        mine, document = item.model, item.document
+        found = faults.setdefault(document.path.stem, [])
+        if mine.name != document.path.stem:
+            found.append(f"{document.where(('name',))}: is {mine.name!r}, but the file is {document.path.name}")
+        for other in parsed:
+            theirs, there = other.model, other.document
+            if other is item:
+                continue
+            if theirs.name == mine.name:
+                found.append(f"{document.where(('name',))}: {mine.name!r} is also the name in {there.where(('name',))}")
+            if theirs.module == mine.module:
+                found.append(
+                    f"{document.where(('module',))}: {mine.module!r} is also the module in {there.where(('module',))}"
+                )
+            elif modules_clash(mine.module, theirs.module):
+                outer, inner = sorted((mine.module, theirs.module), key=len)
+                found.append(
+                    f"{document.where(('module',))}: {outer!r} would be the folder that holds {inner!r} "
+                    f"(also {there.where(('module',))}), so neither could be loaded by its short name"
+                )
+    return {stem: found for stem, found in faults.items() if found}
+
+
+def modules_clash(one: str, other: str) -> bool:
+    """Tell whether two modules are one, or one would be the folder that holds the other."""
+    return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")

@@ -1,0 +1,234 @@
+"""Recipe and layers -> spec: one value that says what a view holds and who asked for each part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mlviews.errors import BadInputError
+from mlviews.hardware import virtual_packages
+from mlviews.recipe.matchspec import spec_name
+from mlviews.recipe.model import Layer, Recipe, nearest, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from mlviews.hardware import VirtualPackage
+    from mlviews.recipe.model import Parsed
+
+__all__ = ["Origin", "Reason", "Request", "ViewHardware", "ViewSpec", "compose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who asked: ``layer pytorch`` or ``recipe tagging-gpu``, and where the request stands in its file."""
+
+    source: str
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.where})"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A match spec or wheel pin, with everyone who asked for it."""
+
+    text: str
+    origins: tuple[Origin, ...] = field(compare=False, default=())
+
+    @property
+    def name(self) -> str:
+        """The package's name."""
+        return spec_name(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A package and why it is treated as it is (``gaps``, ``cpu-only``, ``some-gpus-only``)."""
+
+    package: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewHardware:
+    """What a lock is solved for; see `mlviews.recipe.model.Hardware`."""
+
+    glibc: str
+    cuda: str | None
+    archspec: str | None
+    gpus: tuple[str, ...]
+
+    def virtual_packages(self, platform: str) -> tuple[VirtualPackage, ...]:
+        """Return what a solve for ``platform`` may count on."""
+        return virtual_packages(platform, glibc=self.glibc, cuda=self.cuda, archspec=self.archspec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSpec:
+    """A recipe with its layers joined in."""
+
+    name: str
+    summary: str
+    module: str
+    layers: tuple[str, ...]
+    platforms: tuple[str, ...]
+    hardware: ViewHardware
+    dependencies: tuple[Request, ...]
+    constraints: tuple[Request, ...]
+    pypi: tuple[Request, ...]
+    gaps: tuple[Reason, ...]
+    cpu_only: tuple[Reason, ...]
+    some_gpus_only: tuple[Reason, ...]
+    smoke: tuple[str, ...]
+
+    def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
+        """Return what a lock depends on: all that the solve reads, and nothing that it does not."""
+        hardware = self.hardware
+        return {
+            "channels": list(channels),
+            "platforms": sorted(self.platforms),
+            "hardware": {
+                "glibc": hardware.glibc,
+                "cuda": hardware.cuda,
+                "archspec": hardware.archspec,
+                "gpus": sorted(hardware.gpus),
+            },
+            "dependencies": sorted(request.text for request in self.dependencies),
+            "constraints": sorted(request.text for request in self.constraints),
+            "pypi": sorted(request.text for request in self.pypi),
+            "cpu-only": sorted(reason.package for reason in self.cpu_only),
+        }
+
+
+def inputs_digest(inputs: Mapping[str, Any]) -> str:
+    """Return the sha256 of a lock's inputs, in hexadecimal."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
+    """Join a recipe and its layers: layers in their order, each after the layers it builds on, the recipe last.
+
+    Raises:
+        BadInputError: a layer is missing, faulty or part of a circle, or two files contradict each other. All faults of
+            all files are named at once.
+    """
+    parts = _Collector(layers_folder)
+    parts.visit(recipe, ())
+    own = recipe.model
+    hardware = parts.hardware(own.name)
+    if parts.faults:
+        raise BadInputError(
+            "recipe-invalid",
+            f"{recipe.document.path}: the view cannot be composed",
+            "Fix the recipe or the layer that is named.",
+            faults=tuple(dict.fromkeys(parts.faults)),
+        )
+    return ViewSpec(
+        name=own.name,
+        summary=own.summary,
+        module=own.module,
+        layers=tuple(part.source for part in parts.parts[:-1]),
+        platforms=tuple(dict.fromkeys(own.platforms)),
+        hardware=hardware,
+        dependencies=parts.requests("dependencies"),
+        constraints=parts.requests("constraints"),
+        pypi=parts.requests("pypi"),
+        gaps=parts.reasons("gaps"),
+        cpu_only=parts.reasons("cpu_only"),
+        some_gpus_only=parts.reasons("some_gpus_only"),
+        smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    source: str
+    parsed: Parsed[Layer]
+
+    @property
+    def model(self) -> Layer:
+        return self.parsed.model
+
+    def origin(self, *path: str | int) -> Origin:
+        return Origin(self.label, self.parsed.document.where(path))
+
+    @property
+    def label(self) -> str:
+        return f"{'recipe' if isinstance(self.model, Recipe) else 'layer'} {self.source}"
+
+
+class _Collector:
+    """Visits layers depth first and gathers what they ask for, and what is wrong with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.parts: list[_Part] = []
+        self.faults: list[str] = []
+        self._seen: set[str] = set()
+
+    def visit(self, parsed: Parsed[Layer], trail: tuple[str, ...]) -> None:
+        model = parsed.model
+        for index, name in enumerate(model.layers):
+            where = parsed.document.where(("layers", index))
+            if name in trail:
+                self.faults.append(f"{where}: layer {name!r} builds on itself: {' -> '.join((*trail, name))}")
+            elif name not in self._seen:
+                self._seen.add(name)
+                if layer := self._load(name, where):
+                    self.visit(layer, (*trail, name))
+        name = model.name if isinstance(model, Recipe) else trail[-1]
+        self.parts.append(_Part(name, parsed))
+
+    def _load(self, name: str, where: str) -> Parsed[Layer] | None:
+        path = self.folder / f"{name}.yaml"
+        if not path.is_file():
+            known = [file.stem for file in self.folder.glob("*.yaml")]
+            self.faults.append(f"{where}: there is no layer {name!r} in {self.folder}{nearest(name, known)}")
+            return None
+        try:
+            return parse(path, Layer)
+        except BadInputError as error:
+            self.faults.extend(error.faults or (error.message,))
+            return None
+
+    def hardware(self, view: str) -> ViewHardware:
+        gpus = tuple(dict.fromkeys(gpu for part in self.parts for gpu in part.model.hardware.gpus))
+        glibc = self._scalar("glibc")
+        if glibc is None:
+            where = self.parts[-1].origin("hardware").where
+            self.faults.append(f"{where}: neither {view!r} nor a layer of it says hardware.glibc, such as '2.34'")
+        cuda = self._scalar("cuda")
+        if gpus and cuda is None:
+            where = next(p.origin("hardware", "gpus").where for p in self.parts if p.model.hardware.gpus)
+            self.faults.append(f"{where}: names GPUs, but nothing says hardware.cuda")
+        return ViewHardware(glibc=glibc or "", cuda=cuda, archspec=self._scalar("archspec"), gpus=gpus)
+
+    def _scalar(self, key: str) -> str | None:
+        given = [
+            (value, part.origin("hardware", key))
+            for part in self.parts
+            if (value := getattr(part.model.hardware, key)) is not None
+        ]
+        for value, origin in given[1:]:
+            first, first_origin = given[0]
+            if value != first:
+                self.faults.append(f"hardware.{key} is {first!r} in {first_origin} but {value!r} in {origin}")
+        return given[0][0] if given else None
+
+    def requests(self, key: str) -> tuple[Request, ...]:
+        origins: dict[str, list[Origin]] = {}
+        for part in self.parts:
+            for index, text in enumerate(getattr(part.model, key)):
+                origins.setdefault(text, []).append(part.origin(key, index))
+        return tuple(Request(text, tuple(asked)) for text, asked in origins.items())
+
+    def reasons(self, key: str) -> tuple[Reason, ...]:
+        reasons: Iterator[tuple[str, str]] = (
+            (remark.package, remark.why) for part in self.parts for remark in getattr(part.model, key)
+        )
+        return tuple(Reason(package, why) for package, why in dict.fromkeys(reasons))

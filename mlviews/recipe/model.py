@@ -1,0 +1,237 @@
+"""Recipes and layers as people write them: the models, and every fault of a file at once."""
+
+from __future__ import annotations
+
+import re
+import reprlib
+import unicodedata
+from dataclasses import dataclass
+from datetime import date
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from mlviews.errors import BadInputError
+from mlviews.hardware import ARCHSPECS, GPUS, PLATFORMS
+from mlviews.recipe.matchspec import check_match_spec, check_wheel_pin
+from mlviews.yamlfile import key_text, read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+    from mlviews.yamlfile import Document
+
+__all__ = ["Hardware", "Layer", "Parsed", "Recipe", "Remark", "Text", "ViewName", "nearest", "parse", "parse_model"]
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_MODULE_PART = re.compile(r"[a-z0-9]+([._+-][a-z0-9]+)*")
+_VERSION = re.compile(r"\d+\.\d+")
+_RESERVED = "default"
+_NAME_LENGTH, _MODULE_LENGTH = 64, 128
+
+
+def _text(value: str) -> str:
+    for character in value:
+        if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
+            raise ValueError(f"holds the control character U+{ord(character):04X}")
+    if not value.strip():
+        raise ValueError("is empty")
+    return value
+
+
+def _name(value: str) -> str:
+    if len(value) > _NAME_LENGTH or not _NAME.fullmatch(value):
+        raise ValueError(
+            f"must be lower-case letters and digits, joined by single hyphens, at most {_NAME_LENGTH} characters"
+        )
+    if value == _RESERVED:
+        raise ValueError(f"{_RESERVED!r} is reserved: it names the release that a plain load gives")
+    return value
+
+
+def _module(value: str) -> str:
+    parts = value.split("/")
+    if len(value) > _MODULE_LENGTH or not all(_MODULE_PART.fullmatch(part) for part in parts):
+        raise ValueError(
+            "must be lower-case names joined by '/', such as 'atlasml/tagging', "
+            f"each of letters, digits and inner . _ + -, at most {_MODULE_LENGTH} characters"
+        )
+    if _RESERVED in parts:
+        raise ValueError(f"{_RESERVED!r} is reserved: it names the release that a plain load gives")
+    return value
+
+
+def _version(value: str) -> str:
+    if not _VERSION.fullmatch(value):
+        raise ValueError("must be MAJOR.MINOR, such as '12.9'")
+    return value
+
+
+def _one_of(known: tuple[str, ...]) -> AfterValidator:
+    def check(value: str) -> str:
+        if value not in known:
+            raise ValueError(f"is none of {', '.join(known)}{nearest(value, known)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def nearest(word: str, known: Any) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, or nothing."""
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _schema(**keys: Any) -> Any:
+    """Tell editors, by way of the JSON Schema, what the validator beside it checks."""
+    return Field(json_schema_extra=keys)
+
+
+_LEVELS = tuple(level for levels in ARCHSPECS.values() for level in levels)
+_NO_CONTROLS = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*"
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_text), _schema(pattern=rf"^(?!\s*$){_NO_CONTROLS}$")]
+ViewName = Annotated[
+    Text, AfterValidator(_name), _schema(pattern=f"^(?!{_RESERVED}$){_NAME.pattern}$", maxLength=_NAME_LENGTH)
+]
+_Module = Annotated[
+    Text,
+    AfterValidator(_module),
+    _schema(
+        pattern=f"^(?!(.*/)?{_RESERVED}(/|$)){_MODULE_PART.pattern}(/{_MODULE_PART.pattern})*$",
+        maxLength=_MODULE_LENGTH,
+    ),
+]
+_Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
+_Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
+_WheelPin = Annotated[Text, AfterValidator(check_wheel_pin), _schema(pattern=r"^[^=<>!~;@]+==[^=<>!~;@*]+$")]
+_Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
+_Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
+_GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=False)
+
+
+class Hardware(_Strict):
+    """What a lock is solved for."""
+
+    glibc: _Version | None = Field(None, description="The oldest glibc the view must run on; el9 has 2.34.")
+    cuda: _Version | None = Field(None, description="The CUDA version that the driver must offer at least.")
+    archspec: _Archspec | None = Field(None, description="Micro-architecture level; the baseline where unset.")
+    gpus: list[_GpuName] = Field([], description="GPUs whose machine code or PTX must be in the binaries.")
+
+
+class Remark(_Strict):
+    """A package, and why it is treated as it is."""
+
+    package: Text = Field(description="Its name; `*` stands for any letters under `cpu-only` and `some-gpus-only`.")
+    why: Text = Field(description="The reason, for people.")
+
+
+class Layer(_Strict):
+    """A recipe fragment in ``recipes/layers/`` that recipes list under ``layers:``."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
+    summary: Text | None = Field(None, description="One sentence; a layer's own is not joined to the recipe's.")
+    layers: list[ViewName] = Field([], description="Layers that this one builds on, by file name.")
+    hardware: Hardware = Hardware()
+    dependencies: list[_Spec] = Field([], description="conda match specs.")
+    constraints: list[_Spec] = Field([], description="Limits on packages that others pull in.")
+    pypi: list[_WheelPin] = Field([], description="Wheels that no conda channel has: exact pins, leaves only.")
+    gaps: list[Remark] = Field([], description="What the view should hold and cannot yet.")
+    cpu_only: list[Remark] = Field(
+        [], alias="cpu-only", description="In a CUDA view: packages that may lock a CPU build all the same."
+    )
+    some_gpus_only: list[Remark] = Field(
+        [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
+    )
+    smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
+
+
+class Recipe(Layer):
+    """One view: what it holds, where it must run, how it is proved."""
+
+    name: ViewName = Field(description="The view's name, and the file's.")
+    summary: Text = Field(description="One sentence for people.")
+    module: _Module = Field(description="What `module load` takes.")
+    platforms: list[_Platform] = Field(min_length=1, description="conda subdirs.")
+
+
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
+_LayerT_co = TypeVar("_LayerT_co", bound=Layer, covariant=True)
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[_LayerT_co]):
+    """A recipe or layer with the file it was read from."""
+
+    model: _LayerT_co
+    document: Document
+
+
+def parse(path: Path, kind: type[_LayerT_co]) -> Parsed[_LayerT_co]:
+    """Read a `Recipe` or a `Layer`.
+
+    Raises:
+        BadInputError: the file is no plain YAML, or does not fit the model; every fault is named.
+        FailedError: the file cannot be opened.
+    """
+    document = read(path)
+    return Parsed(parse_model(document, kind), document)
+
+
+def parse_model(document: Document, kind: type[_ModelT]) -> _ModelT:
+    """Check a document against a pydantic model.
+
+    Raises:
+        BadInputError: with one line for every fault: file, line, key, what is wrong, the nearest known key.
+    """
+    try:
+        return kind.model_validate(document.data)
+    except ValidationError as error:
+        faults = tuple(dict.fromkeys(_fault(document, kind, detail) for detail in error.errors()))
+        raise BadInputError(
+            "file-invalid",
+            f"{document.path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            "docs/recipes.md lists every key.",
+            faults=faults,
+        ) from None
+
+
+def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> str:
+    path = detail["loc"]
+    if detail["type"] != "extra_forbidden" and path[-1:] == ("[key]",):
+        path = path[:-1]  # so pydantic says that the key, not its value, is at fault
+    where = document.where(path)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(kind, path[:-1])
+        return f"{where}: unknown key{nearest(str(path[-1]), known) or '; known are ' + ', '.join(sorted(known))}"
+    if detail["type"] == "missing":
+        return f"{document.where(path[:-1])}: the key {key_text(path)!r} is missing"
+    value = reprlib.repr(detail["input"])
+    if detail["type"] == "value_error":
+        return f"{where}: {value} {detail['ctx']['error']}"
+    if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, date)):
+        return f"{where}: {value} is no text to YAML; write it in quotes"
+    return f"{where}: {detail['msg'].replace('Input should', 'should')}, not {value}"
+
+
+def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the mapping at ``path`` may hold."""
+    model = kind
+    for part in path:
+        if isinstance(part, str):
+            found = next(f for name, f in model.model_fields.items() if part in {name, f.alias})
+            model = _model_in(found.annotation) or model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for part in getattr(annotation, "__args__", ()) if (m := _model_in(part))), None)

@@ -1,0 +1,1 @@
+"""Sites: profiles of places, and what a view is at one."""

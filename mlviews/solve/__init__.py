@@ -1,0 +1,1 @@
+"""Specs -> records: channels, the solver, and the smallest conflict."""

@@ -1,0 +1,1 @@
+"""Releases on disk: what exists, the default, what goes and what is made anew."""

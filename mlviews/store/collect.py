@@ -1,0 +1,239 @@
+"""Freeing what nobody needs: releases that may go, debris, and packages in the cache that no release has.
+
+Views are locked one after another and never together with the cache, so that no two processes wait for each other. A
+view that is being built is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
+
+from mlviews.filelock import LOCK, HeldError, announce, held_by, hold
+from mlviews.files import delete_tree, remove_file
+from mlviews.prefix import usage
+from mlviews.store import history
+from mlviews.store.debris import cache_debris, common_debris, view_debris
+from mlviews.store.removal import finish, is_unfinished, remove
+from mlviews.store.retention import Standing, kept
+from mlviews.store.unused import PACKAGES, unused
+from mlviews.tree import is_folder, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from mlviews.progress import Progress
+    from mlviews.store.disk import ReleaseEntry, Store
+
+__all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What stays besides defaults, pinned releases and those in progress.
+
+    Attributes:
+        keep: how many of a view's newest releases.
+        within: how long what was the default.
+    """
+
+    keep: int
+    within: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ViewPlan:
+    """What becomes of one view.
+
+    Attributes:
+        kept: releases that stay, each with the reason.
+        removed: releases that go.
+        unfinished: releases that were removed, and hold something still.
+        debris: folders and files that are left of dead processes.
+        busy: who is at work on the view, if somebody is: nothing is done then.
+    """
+
+    view: str
+    kept: dict[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    debris: tuple[Path, ...] = ()
+    busy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What was freed, or would be.
+
+    Attributes:
+        views: what became of each.
+        cache: packages and byte code that no release has, by their folders in the cache.
+        debris: what was left in the cache and where no view has its own.
+        bytes: what is free then; of what has several names, only what loses all of them.
+    """
+
+    views: tuple[ViewPlan, ...]
+    cache: tuple[str, ...]
+    debris: tuple[Path, ...]
+    bytes: int
+
+
+def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Collected:
+    """Say what `collect` would do now, and change nothing.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    entries = {view: store.releases(view) for view in store.views()}
+    plans = tuple(_plan_if_free(store, view, entries[view], rule) for view in views)
+    going = {(plan.view, name) for plan in plans for name in plan.removed}
+    gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
+    stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
+    free = unused(cache, stays)
+    tally = _Tally()
+    for view, entry in gone:
+        for platform in entry.platforms:
+            tally.add_release(store.platform_folder(view, entry.name, platform))
+    for plan in plans:
+        tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
+        tally.add(plan.debris)
+    debris = (*common_debris(store.root), *cache_debris(cache))
+    tally.add(cache / name for name in free)
+    tally.add(debris)
+    return Collected(plans, free, debris, tally.freed)
+
+
+def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, progress: Progress) -> Collected:
+    """Free what nobody needs.
+
+    Raises:
+        FailedError: something cannot be deleted; what is gone by then stays so, and the next call goes on.
+    """
+    plans = []
+    debris = common_debris(store.root)
+    freed = sum(map(_delete, debris))
+    with progress("Removing", total=len(views)) as advance:
+        for view in views:
+            plan, bytes_ = _collect_view(store, view, rule)
+            plans.append(plan)
+            freed += bytes_
+            advance()
+    if not (cache / PACKAGES).is_dir():
+        return Collected(tuple(plans), (), debris, freed)
+    with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
+        stays = [entry for view in store.views() for entry in store.releases(view)]
+        free, left = unused(cache, stays), cache_debris(cache)
+        freed += sum(_delete(cache / name) for name in free)
+        freed += sum(map(_delete, left))
+    return Collected(tuple(plans), free, (*debris, *left), freed)
+
+
+def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
+    try:
+        with store.view_lock(view, waiting=None):
+            plan = _plan(store, view, store.releases(view), rule)
+            now = datetime.now(timezone.utc)
+            # What needs no room on the disk comes first, and makes some.
+            freed = sum(map(_delete, plan.debris))
+            freed += sum(finish(store, view, name) for name in plan.unfinished)
+            return plan, freed + sum(remove(store, view, name, now) for name in plan.removed)
+    except HeldError as held:
+        return ViewPlan(view, busy=held.holder), 0
+
+
+def _plan_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
+    holder = held_by(store.view_folder(view) / LOCK)
+    return ViewPlan(view, busy=holder) if holder else _plan(store, view, entries, rule)
+
+
+def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
+    default, unpublished = store.default(view), store.unpublished(view)
+    left = history.left(history.read(store.view_folder(view)))
+    standings = [
+        Standing(
+            name=entry.name,
+            default=entry.name == default,
+            pinned=store.is_pinned(view, entry.name),
+            in_progress=entry.name == unpublished,
+            left=left.get(entry.name),
+        )
+        for entry in entries
+    ]
+    stays = kept(standings, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
+    return ViewPlan(
+        view,
+        kept=stays,
+        removed=tuple(release.name for release in standings if release.name not in stays),
+        unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
+        debris=view_debris(store, view, entries),
+    )
+
+
+def _delete(path: Path) -> int:
+    """Delete a file or a folder, and of a package in the cache the lock that rattler keeps beside it."""
+    freed = 0
+    if path.is_dir() and not path.is_symlink():
+        freed = delete_tree(path)
+    else:
+        with suppress(OSError):
+            freed = path.lstat().st_size if path.lstat().st_nlink == 1 else 0
+        remove_file(path)
+    if path.parent.name == PACKAGES:
+        remove_file(path.with_name(f"{path.name}.lock"))
+    return freed
+
+
+class _Tally:
+    """Counts the bytes that are free when all that was added is gone: what has another name elsewhere is not."""
+
+    def __init__(self) -> None:
+        self._own = 0
+        self._seen: Counter[tuple[int, int]] = Counter()
+        self._links: dict[tuple[int, int], int] = {}
+        self._bytes: dict[tuple[int, int], int] = {}
+
+    def add(self, paths: Iterable[Path]) -> None:
+        """Add files and folders with all below them."""
+        for path in paths:
+            with suppress(OSError):
+                status = path.lstat()
+                if not is_folder(status):
+                    self._file(status)
+                    continue
+                for _, inner in walk(path):
+                    if not is_folder(inner):
+                        self._file(inner)
+
+    def add_release(self, prefix: Path) -> None:
+        """Add one platform of a release, by what was measured of it: of each package one file is looked at."""
+        measured, folder = usage.read(prefix), str(prefix)
+        self._own += measured.own
+        for package in measured.linked.values():
+            try:
+                status = os.lstat(f"{folder}/{package.file}")
+            except OSError:
+                continue
+            self._file(status)
+            if status.st_nlink > 1:
+                self._bytes[status.st_dev, status.st_ino] = package.bytes
+            else:
+                self._own += package.bytes - status.st_size
+
+    @property
+    def freed(self) -> int:
+        """All bytes of which no name is left."""
+        return self._own + sum(self._bytes[key] for key, seen in self._seen.items() if seen >= self._links[key])
+
+    def _file(self, status: os.stat_result) -> None:
+        if status.st_nlink == 1:
+            self._own += status.st_size
+            return
+        key = (status.st_dev, status.st_ino)
+        self._seen[key] += 1
+        self._links[key] = status.st_nlink
+        self._bytes.setdefault(key, status.st_size)

@@ -1,0 +1,243 @@
+"""Releases on disk: where everything lies, what exists, and the one link that makes a release the default."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from mlviews.errors import BadInputError, RefusedError
+from mlviews.filelock import LOCK, hold
+from mlviews.files import remove_file, swap_link, write_atomically, write_failure
+from mlviews.release import RECORD, Release, sealed
+from mlviews.store import history
+from mlviews.store.gone import gone_error, is_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+__all__ = ["KEPT", "ReleaseEntry", "Store"]
+
+PINNED = "pinned"
+UNPUBLISHED = ".unpublished"
+KEPT = frozenset({LOCK, UNPUBLISHED, history.FILE})
+"""Hidden names in a view's folder that are no debris."""
+_DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseEntry:
+    """A release that exists, with its record for each platform."""
+
+    name: str
+    platforms: Mapping[str, Release]
+
+    @property
+    def lock_digest(self) -> str:
+        """The one lock that every platform was installed from."""
+        return next(iter(self.platforms.values())).lock_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A site's root.
+
+    Attributes:
+        root: where files are written.
+        prefix: the same place as files name it.
+    """
+
+    root: Path
+    prefix: Path
+
+    def view_folder(self, view: str) -> Path:
+        """Return ``envs/<view>``.
+
+        Raises:
+            BadInputError: the name would lead elsewhere.
+        """
+        if view in {"", ".", ".."} or "/" in view:
+            raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` names them.")
+        return self.root / "envs" / view
+
+    def platform_folder(self, view: str, release: str, platform: str) -> Path:
+        """Return the prefix of one release on one platform."""
+        return self.view_folder(view) / release / platform
+
+    def baked(self, path: Path) -> Path:
+        """Return a path under the root as files name it."""
+        return self.prefix / path.relative_to(self.root)
+
+    def views(self) -> tuple[str, ...]:
+        """Return the views that have a folder here, whether or not a recipe still makes them."""
+        return tuple(path.name for path in _folders(self.root / "envs") if not path.is_symlink())
+
+    def folders(self, view: str) -> tuple[str, ...]:
+        """Return what lies where releases do, oldest first: releases, what is left of them, and debris."""
+        found = (path.name for path in _folders(self.view_folder(view)) if not path.is_symlink())
+        return tuple(sorted(found, key=_order))
+
+    def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
+        """Return the view's releases, oldest first; folders without a whole ``release.json`` are none."""
+        folder = self.view_folder(view)
+        entries = [self.entry(view, name) for name in self.folders(view) if not is_gone(folder, name)]
+        return tuple(entry for entry in entries if entry.platforms)
+
+    def entry(self, view: str, name: str) -> ReleaseEntry:
+        """Return what a release's folder holds; no platforms where that is no release."""
+        found: dict[str, Release] = {}
+        for path in _folders(self.view_folder(view) / name):
+            with suppress(OSError, ValidationError):
+                found[path.name] = Release.model_validate_json((path / RECORD).read_bytes())
+        return ReleaseEntry(name, found)
+
+    def existing(self, view: str, release: str) -> ReleaseEntry:
+        """Return a release.
+
+        Raises:
+            RefusedError: there is none of that name: there never was, or it was removed.
+        """
+        folder = self.view_folder(view)
+        if release not in {"", ".", ".."} and "/" not in release:
+            if gone := gone_error(folder, release):
+                raise gone
+            entry = self.entry(view, release)
+            if entry.platforms and not (folder / release).is_symlink():
+                return entry
+        raise RefusedError(
+            "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
+        )
+
+    def is_pinned(self, view: str, release: str) -> bool:
+        """Tell whether a release must never be removed."""
+        return (self.view_folder(view) / release / PINNED).is_file()
+
+    def pin(self, view: str, release: str, *, pinned: bool) -> None:
+        """See to it that a release is never removed, or may be again.
+
+        Raises:
+            FailedError: that cannot be noted.
+        """
+        path = self.view_folder(view) / release / PINNED
+        if pinned:
+            write_atomically(path, "")
+        else:
+            remove_file(path)
+
+    def default(self, view: str) -> str | None:
+        """Return the release that the view's default link names, if there is one."""
+        try:
+            return (self.view_folder(view) / "default").readlink().name
+        except OSError:
+            return None
+
+    def new_release_name(self, view: str, now: datetime) -> str:
+        """Return a free name of the form ``2026.11.23``, then ``2026.11.23.2`` (UTC).
+
+        It comes after every other: a clock that was set back makes no new release look older than the last. A name that
+        a removed release had is never free again.
+        """
+        today = now.astimezone(timezone.utc).strftime("%Y.%m.%d")
+        taken = [name for name in self.folders(view) if _DATED.fullmatch(name) and self._is_taken(view, name)]
+        if not taken or _order(today) > _order(taken[-1]):
+            return today
+        day, number = (taken[-1] + ".1").split(".")[:3], (taken[-1] + ".1").split(".")[3]
+        return f"{'.'.join(day)}.{int(number) + 1}"
+
+    def _is_taken(self, view: str, name: str) -> bool:
+        """Tell whether a folder is more than debris: a release whose record is damaged may still be the default."""
+        return (
+            is_gone(self.view_folder(view), name)
+            or self.default(view) == name
+            or self.is_pinned(view, name)
+            or bool(self.entry(view, name).platforms)
+        )
+
+    def clear(self, folder: Path) -> None:
+        """Delete what an interrupted build left of a release.
+
+        Raises:
+            FailedError: it cannot be deleted.
+        """
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise write_failure(f"{folder} holds an unfinished release and cannot be deleted", error) from error
+
+    def record(self, release: Release) -> None:
+        """Write ``release.json``: from here on the release exists.
+
+        Raises:
+            FailedError: it cannot be written.
+        """
+        folder = self.platform_folder(release.view, release.release, release.platform)
+        write_atomically(folder / RECORD, sealed(release))
+
+    def unpublished(self, view: str) -> str | None:
+        """Return the release that is recorded, or about to be, and whose faces and default may not be written yet."""
+        try:
+            return (self.view_folder(view) / UNPUBLISHED).read_text(encoding="utf-8")
+        except OSError:
+            return None
+
+    def mark_unpublished(self, view: str, release: str | None) -> None:
+        """Note which release is yet to be published; None: all are.
+
+        Raises:
+            FailedError: it cannot be written.
+        """
+        path = self.view_folder(view) / UNPUBLISHED
+        if release is None:
+            remove_file(path)
+        else:
+            write_atomically(path, release)
+
+    def promote(self, view: str, release: str, *, back: bool = False) -> None:
+        """Make a release the default, in one step that no reader sees half done.
+
+        Args:
+            view: the view.
+            release: its release.
+            back: whether this is the way back to a former default.
+
+        Raises:
+            RefusedError: there is no such release, or it lacks a platform that the default has.
+            FailedError: the link cannot be written.
+        """
+        entry = self.existing(view, release)
+        default = self.default(view)
+        current = self.entry(view, default).platforms if default else {}
+        if missing := sorted({*current} - {*entry.platforms}):
+            raise RefusedError(
+                "platform-missing",
+                f"release {release} of {view} lacks {', '.join(missing)}, which the default has",
+                f"Build it there too: `mlviews build {view}`.",
+            )
+        folder = self.view_folder(view)
+        history.note(folder, release, back=back, now=datetime.now(timezone.utc))
+        swap_link(folder / "default", release)
+
+    def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[None]:
+        """Hold the view's lock; see `mlviews.filelock.hold`."""
+        return hold(self.view_folder(view) / LOCK, waiting=waiting)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _order(name: str) -> tuple[tuple[int, str], ...]:
+    """Order releases by their figures: ``.10`` comes after ``.9``."""
+    return tuple((int(part), "") if part.isdecimal() else (-1, part) for part in name.split("."))

@@ -1,0 +1,116 @@
+"""Locks by any of their names: a file, a release, or a Git revision of the lock file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import BadInputError, RefusedError
+from mlviews.lock.lockfile import Lock, find_lock, lock_path, parse_lock, read_lock
+from mlviews.release import RELEASE_LOCK
+from mlviews.store.gone import gone_error
+
+if TYPE_CHECKING:
+    from mlviews.site.profile import Site
+
+__all__ = ["NamedLock", "default_release_lock", "lock_file", "named_lock"]
+
+_RELEASE = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedLock:
+    """A lock and what to call it.
+
+    Attributes:
+        text: its file, as it is.
+    """
+
+    label: str
+    lock: Lock
+    text: str
+
+
+def _named(label: str, path: Path) -> NamedLock:
+    return NamedLock(label, read_lock(path), path.read_text(encoding="utf-8"))
+
+
+def lock_file(view: str, site: Site) -> NamedLock:
+    """Return the view's lock file.
+
+    Raises:
+        RefusedError: there is none.
+    """
+    path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
+    if path is None:
+        raise RefusedError(
+            "lock-missing", f"there is no {lock_path(site.lockfiles, view)}", f"`mlviews lock {view}` makes it."
+        )
+    return _named(str(path), path)
+
+
+def default_release_lock(view: str, site: Site) -> NamedLock:
+    """Return the lock of the view's default release.
+
+    Raises:
+        RefusedError: the view has no default release.
+    """
+    link = site.root / "envs" / view / "default"
+    if not link.is_symlink():
+        raise RefusedError(
+            "release-missing",
+            f"view {view} has no default release under {site.root}",
+            "Name what to compare with: --from LOCK, RELEASE or a Git revision such as HEAD.",
+        )
+    return _release_lock(view, site, link.readlink().name)
+
+
+def named_lock(view: str, site: Site, name: str) -> NamedLock:
+    """Return the lock that ``name`` means: a file that exists, else a release, else a Git revision.
+
+    Raises:
+        BadInputError: it is none of these, or no lock of mlviews.
+        RefusedError: there is no such release.
+    """
+    path = os.path.expanduser(name)  # noqa: PTH111  (here and below: what cannot be a path is no file, not an error)
+    if os.path.isfile(path):  # noqa: PTH113
+        return _named(name, Path(path))
+    if name == "default":
+        return default_release_lock(view, site)
+    if _RELEASE.fullmatch(name):
+        return _release_lock(view, site, name)
+    return _git_lock(view, site, name)
+
+
+def _release_lock(view: str, site: Site, release: str) -> NamedLock:
+    folder = site.root / "envs" / view / release
+    if gone := gone_error(folder.parent, release):
+        raise gone
+    found = sorted(folder.glob(f"*/{RELEASE_LOCK}"))
+    if not found:
+        raise RefusedError(
+            "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
+        )
+    return _named(f"{view}/{release}", found[0])
+
+
+def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
+    path = lock_path(site.lockfiles, view)
+    problem = f"{revision!r} is no file, release or Git revision that holds {path.name}"
+    hint = "Such as: lockfiles/x.conda-lock.yml, 2026.11.23, HEAD~1"
+    if revision.startswith("-") or ":" in revision or not path.parent.is_dir():
+        raise BadInputError("lock-unknown", problem, hint)
+    try:
+        shown = subprocess.run(
+            ["git", "-C", str(path.parent), "show", f"{revision}:./{path.name}"], capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise BadInputError("lock-unknown", f"{problem} (there is no git here)", hint) from error
+    if shown.returncode != 0:
+        raise BadInputError("lock-unknown", problem, hint, detail=shown.stderr.decode(errors="replace"))
+    label = f"{revision}:{path.name}"
+    return NamedLock(label, parse_lock(shown.stdout, label), shown.stdout.decode())

@@ -1,0 +1,234 @@
+"""Making damaged files of a release anew: from archives that are checked, never from the cache's unpacked copies.
+
+The packages in question are installed once more, into a folder of their own with a cache of its own, as if for the
+release's place. What comes out right is moved into the release: a new file in one step, so that a running program keeps
+what it has, and what shares the old file's bytes is not touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import MlviewsError, RefusedError
+from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
+from mlviews.lock.lockfile import find_lock, parse_lock
+from mlviews.prefix import usage
+from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.bytecode.modules import module_of
+from mlviews.prefix.dressing import dress
+from mlviews.prefix.install import install, restore
+from mlviews.prefix.inventory import FILES, expected_mode, package_files, take
+from mlviews.prefix.inventory import read as read_inventory
+from mlviews.prefix.verify import Verified, verify
+from mlviews.progress import silent
+from mlviews.release import RECORD, RELEASE_LOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlviews.lock.lockfile import Lock, LockedPackage
+    from mlviews.prefix.inventory import Inventory
+    from mlviews.prefix.verify import Fault
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+    from mlviews.site.profile import Site
+    from mlviews.store.disk import Store
+
+__all__ = ["repair"]
+
+_ROUNDS = 4
+
+
+def repair(
+    store: Store, site: Site, release: Release, found: Verified, *, progress: Progress = silent
+) -> tuple[Verified, tuple[Fault, ...]]:
+    """Repair one platform of a release, under its view's lock; return what is found then, and what was repaired.
+
+    A damaged record is made anew first: only then is it known what is wrong with the files that it vouches for.
+
+    Args:
+        store: where the release lies.
+        site: where archives come from.
+        release: what it is.
+        found: what `verify` found.
+        progress: told of each step.
+
+    Raises:
+        RefusedError: neither the release nor the site has the lock that it was built from.
+        FailedError: an archive cannot be had, or the disk failed; what was repaired until then stays.
+    """
+    prefix = store.platform_folder(release.view, release.release, release.platform)
+    seen = set(found.faults)
+    for _ in range(_ROUNDS):
+        if not found.faults:
+            break
+        before = found
+        texts, lock = _lock(site, release, prefix)
+        with tempfile.TemporaryDirectory(dir=store.view_folder(release.view), prefix=".repair-") as scratch:
+            fresh = Path(scratch) / "prefix"
+            _make(fresh, _packages(prefix, lock, release.platform, found.faults), release, site, progress)
+            _dress(fresh, release, texts, lost=_is_lost(found.faults))
+            for fault in sorted(found.faults, key=lambda fault: fault.kind != "extra"):
+                _mend(prefix, fresh, fault)
+        found = verify(prefix, progress=progress)
+        seen |= {*found.faults}
+        if found == before:
+            break
+    usage.write(prefix, usage.measure(prefix))
+    return found, tuple(sorted(seen - {*found.faults}))
+
+
+def _lock(site: Site, release: Release, prefix: Path) -> tuple[list[str], Lock]:
+    """Return the lock, and the texts of it that the release may have had, likeliest first."""
+    found = []
+    for path in (prefix / RELEASE_LOCK, find_lock(release.view, site.lockfiles, site.shipped_lockfiles)):
+        with suppress(OSError, ValueError, MlviewsError):
+            if path:
+                text = path.read_text(encoding="utf-8")
+                found.append((text, parse_lock(text.encode(), str(path))))
+    right = [(text, lock) for text, lock in found if lock.digest == release.lock_digest]
+    if not right:
+        raise RefusedError(
+            "lock-lost",
+            f"{prefix / RELEASE_LOCK} is damaged, and {site.lockfiles} has no such lock",
+            f"Name the folder that has lock {release.lock_digest} with --lockfiles.",
+        )
+    known = _inventory(prefix)
+    promised = known.files.get(RELEASE_LOCK) if known else None
+    return sorted((text for text, _ in right), key=lambda text: _sha256(text) != promised), right[0][1]
+
+
+def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -> None:
+    """Write what the release has besides its packages; with ``files.json`` where that is lost.
+
+    Then nothing says which text the lock had, but that ``release.json`` vouches for what comes of the right one.
+    """
+    for text in texts:
+        dress(fresh, release, text)
+        listed = take(fresh) if lost else ""
+        if not lost or _sha256(listed) == release.files:
+            break
+    if lost:
+        write_atomically(fresh / FILES, listed)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_lost(faults: Sequence[Fault]) -> bool:
+    """Tell whether ``files.json`` is: a whole prefix made anew gives the same one."""
+    return any(fault.path == FILES for fault in faults)
+
+
+def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) -> list[LockedPackage]:
+    """Return what must be installed to have the damaged files again."""
+    packages = lock.on(platform)
+    if _is_lost(faults):
+        return [*packages]
+    names = {fault.package for fault in faults} | {
+        Path(fault.path).stem for fault in faults if fault.path.startswith("conda-meta/")
+    }
+    wanted = [package for package in packages if _stem(package) in names]
+    if not wanted and "conda-meta/history" in {fault.path for fault in faults}:  # every install writes the same one
+        wanted = [min(packages, key=lambda package: package.size)]
+    damaged = {fault.path for fault in faults}
+    if any(package.subdir == "noarch" or _is_compiled(prefix, _stem(package), damaged) for package in wanted):
+        # Where modules go, python decides, and it compiles them: it is needed with all that it runs on.
+        python = _python(packages)
+        wanted = [package for package in packages if package in wanted or package.name in python]
+    return wanted
+
+
+def _is_compiled(prefix: Path, stem: str, damaged: set[str]) -> bool:
+    """Tell whether byte code was made of a package's modules, or may have been."""
+    record = f"conda-meta/{stem}.json"
+    try:
+        return record in damaged or any(map(module_of, package_files(prefix / record)))
+    except ValueError:
+        return True
+
+
+def _python(packages: Sequence[LockedPackage]) -> set[str]:
+    """Return the names of python and of what it needs."""
+    needs = {package.name: package.dependencies for package in packages}
+    found, new = set[str](), {"python"} & needs.keys()
+    while new:
+        found |= new
+        new = {needed for name in new for needed in needs[name]} & needs.keys() - found
+    return found
+
+
+def _stem(package: LockedPackage) -> str:
+    return package.archive.removesuffix(".conda").removesuffix(".tar.bz2")
+
+
+def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Site, progress: Progress) -> None:
+    make_folder(fresh)
+    if not packages:
+        return
+    restore(packages, site, progress=progress)
+    cache = fresh.with_name("cache")
+    install(
+        packages,
+        fresh,
+        platform=release.platform,
+        baked=Path(release.prefix),
+        cache=cache,
+        mirrors=site.mirrors,
+        progress=progress,
+    )
+    compile_modules(fresh, platform=release.platform, cache=cache, progress=progress)
+
+
+def _mend(prefix: Path, fresh: Path, fault: Fault) -> None:
+    """Put one thing right; whether it is right now, `verify` tells."""
+    path = prefix / fault.path
+    try:
+        if fault.kind == "extra":
+            path.unlink(missing_ok=True)
+        elif path.is_dir() and not path.is_symlink():
+            _mend_folder(prefix, path, fault)
+        elif fault.path != RECORD and os.path.lexists(fresh / fault.path):
+            _replace(fresh / fault.path, path, _mode(prefix, fault.path, fresh / fault.path))
+    except OSError as error:
+        raise write_failure(f"{path} cannot be repaired", error) from error
+
+
+def _mend_folder(prefix: Path, path: Path, fault: Fault) -> None:
+    if fault.kind == "mode":
+        path.chmod(_mode(prefix, fault.path, path))
+    else:
+        delete_tree(path)  # a file should be here
+
+
+def _replace(source: Path, path: Path, mode: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_symlink():
+        source.chmod(mode)
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    source.replace(path)
+
+
+def _mode(prefix: Path, path: str, like: Path) -> int:
+    known, status = _inventory(prefix), like.lstat()
+    if known is None:
+        return status.st_mode & 0o7777
+    modes = {item: mode for mode, paths in known.modes.items() for item in paths}
+    return expected_mode(modes, path, status)
+
+
+def _inventory(prefix: Path) -> Inventory | None:
+    try:
+        return read_inventory((prefix / FILES).read_bytes())
+    except OSError:
+        return None

@@ -1,0 +1,30 @@
+"""Packages import each other one way round."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Return the parts of mlviews that a module imports, wherever in it and for whatever cause."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            first, *rest = node.module.split(".")
+            if first == "mlviews":
+                yield from rest[:1] or (alias.name for alias in node.names)
+
+
+def test_no_part_imports_one_that_imports_it(repository):
+    parts: dict[str, set[str]] = {}
+    for path in (repository / "mlviews").rglob("*.py"):
+        name = path.relative_to(repository / "mlviews").with_suffix("").parts[0]
+        parts.setdefault(name, set()).update(set(imported(path)) - {name})
+    assert parts["store"] >= {"prefix", "render"}
+
+    TopologicalSorter(parts).prepare()
