@@ -5,16 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable, Iterator
 
-__all__ = ["bytes_under", "delete_tree", "make_folder", "remove_file", "swap_link", "write_atomically", "write_failure"]
+__all__ = [
+    "aged",
+    "bytes_under",
+    "delete_tree",
+    "make_folder",
+    "remove_file",
+    "swap_link",
+    "write_atomically",
+    "write_failure",
+]
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -96,6 +107,14 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
     except OSError as error:
         raise write_failure(f"{folder} cannot be deleted", error) from error
     return freed
+
+
+def aged(paths: Iterable[Path], than: timedelta = timedelta(days=1)) -> Iterator[Path]:
+    """Yield what was not written for a day, or another time: nobody can be at work on it any more."""
+    for path in paths:
+        with suppress(OSError):  # it is gone by now
+            if time.time() - path.lstat().st_mtime > than.total_seconds():
+                yield path
 
 
 def bytes_under(folder: Path) -> int:

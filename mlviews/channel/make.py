@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from mlviews.channel.requirements import limits_of, requests_of
 from mlviews.channel.target import host_target
 from mlviews.channel.wheels import collect, convert
 from mlviews.errors import FailedError, RefusedError
+from mlviews.files import aged
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WheelChannel", "make_channel"]
 
-_DEBRIS_AGE = 24 * 3600  # seconds; nothing runs that long
 _CUDA_PROJECTS = re.compile(r"(nvidia|cuda|cupy)-(?!ml-py$).*")  # nvidia-ml-py only asks the driver, if there is one
 
 
@@ -107,9 +106,8 @@ def open_cache(cache: Path) -> Iterator[Path]:
     try:
         folder = cache / "channel"
         folder.mkdir(parents=True, exist_ok=True)
-        for debris in (*cache.glob(".restore-*"), *cache.glob("wheels/.new-*"), *folder.glob("*/.*.conda.*")):
-            if time.time() - debris.stat().st_mtime > _DEBRIS_AGE:
-                shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
+        for debris in aged([*cache.glob(".restore-*"), *cache.glob("wheels/.new-*"), *folder.glob("*/.*.conda.*")]):
+            shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
         yield folder
     except OSError as error:
         raise FailedError(

@@ -118,7 +118,7 @@ class GcResult(Result):
     kept: list[KeptRelease]
     busy: list[BusyView]
     debris: list[str] = Field(description="What processes that died had left.")
-    cache: list[str] = Field(description="Packages and byte code that no release has, by their folders in the cache.")
+    cache: list[str] = Field(description="What nobody needs of the cache, by its path there.")
     bytes: int = Field(description="Bytes that are free then; of what has several names, only what loses them all.")
 
 

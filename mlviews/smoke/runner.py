@@ -61,7 +61,6 @@ class Target:
         environment: what the command is started in; caches and temporary files are added to it.
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
-        bytecode: whether byte code lies beside its modules; without, most of a check's time is spent compiling them.
         enter: makes of a command, its environment and the folders that it writes to what runs it elsewhere.
     """
 
@@ -69,7 +68,6 @@ class Target:
     environment: Mapping[str, str] = field(hash=False)
     claims_gpu: bool = False
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    bytecode: bool = True
     enter: Enter | None = None
 
 
@@ -97,8 +95,7 @@ def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple
     drivers = [path for path in folders if (Path(path) / "libcuda.so.1").exists()]
     if drivers:
         environment["LD_LIBRARY_PATH"] = ":".join(drivers)
-    bytecode = any((launch.parent / "lib").glob("python3*/__pycache__/os.*.pyc"))
-    return Target((str(launch), "python"), environment, claims_gpu, arguments, bytecode)
+    return Target((str(launch), "python"), environment, claims_gpu, arguments)
 
 
 def any_python(python: Path) -> Target:
@@ -155,22 +152,19 @@ def run_checks(
         require_gpu: make an error of a check that had work for a GPU and found none.
         progress: told which check has ended.
     """
-    with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as shared:
-        found = _run_all(
-            target, plan, level, limits or Limits(), Path(shared), require_gpu=require_gpu, progress=progress
-        )
+    found = _run_all(target, plan, level, limits or Limits(), require_gpu=require_gpu, progress=progress)
     lines = [found[program.name] for program in plan.programs]
     lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
     return tuple(lines)
 
 
 def _run_all(
-    target: Target, plan: Plan, level: Level, limits: Limits, shared: Path, *, require_gpu: bool, progress: Progress
+    target: Target, plan: Plan, level: Level, limits: Limits, *, require_gpu: bool, progress: Progress
 ) -> dict[str, CheckLine]:
     stop = threading.Event()
 
     def one(program: Program) -> CheckLine:
-        line = _run(target, program, shared, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
+        line = _run(target, program, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
         advance(note=program.name)
         return line
 
@@ -195,7 +189,6 @@ def _run_all(
 def _run(
     target: Target,
     program: Program,
-    shared: Path,
     *,
     level: Level,
     limits: Limits,
@@ -207,13 +200,12 @@ def _run(
         report = folder / "report.json"
         command = [*target.command, str(program.path), "--report", str(report), "--level", level]
         command += {**_OWN_ARGUMENTS, **target.arguments}.get(program.name, ())
-        # Nothing is written into a release; what is compiled for one check serves the others.
-        compiled = {"PYTHONDONTWRITEBYTECODE": "1"} if target.bytecode else {"PYTHONPYCACHEPREFIX": str(shared)}
-        environment = {**_scratch(folder), **_THREADS, **target.environment, **compiled}
+        # Nothing is written into a release, or into what else is tested.
+        environment = {**_scratch(folder), **_THREADS, **target.environment, "PYTHONDONTWRITEBYTECODE": "1"}
         if program.per_gpu:
             limits = replace(limits, memory=limits.memory * max(1, _gpus()))
         if target.enter:
-            command, environment = target.enter(command, environment, (folder, shared))
+            command, environment = target.enter(command, environment, (folder,))
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 

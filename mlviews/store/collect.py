@@ -39,7 +39,7 @@ class Rule:
 
     Attributes:
         keep: how many of a view's newest releases.
-        within: how long what was the default.
+        within: how long what was the default, and what was fetched of channels and registries.
     """
 
     keep: int
@@ -72,7 +72,7 @@ class Collected:
 
     Attributes:
         views: what became of each.
-        cache: packages and byte code that no release has, by their folders in the cache.
+        cache: what nobody needs of the cache, by its path there.
         debris: what was left in the cache and where no view has its own.
         bytes: what is free then; of what has several names, only what loses all of them.
     """
@@ -94,7 +94,7 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Coll
     going = {(plan.view, name) for plan in plans for name in plan.removed}
     gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
     stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
-    free = unused(cache, stays)
+    free = unused(cache, stays, within=rule.within)
     tally = _Tally()
     for view, entry in gone:
         for platform in entry.platforms:
@@ -123,11 +123,11 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
             plans.append(plan)
             freed += bytes_
             advance()
-    if not (cache / PACKAGES).is_dir():
+    if not cache.is_dir():
         return Collected(tuple(plans), (), debris, freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
         stays = [entry for view in store.views() for entry in store.releases(view)]
-        free, left = unused(cache, stays), cache_debris(cache)
+        free, left = unused(cache, stays, within=rule.within), cache_debris(cache)
         freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
     return Collected(tuple(plans), free, (*debris, *left), freed)

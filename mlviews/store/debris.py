@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from mlviews.files import aged
 from mlviews.prefix.bytecode import BYTECODE
 from mlviews.release import RECORD
 from mlviews.render.command import MODULE
@@ -13,7 +13,7 @@ from mlviews.store.gone import is_gone
 from mlviews.store.unused import PACKAGES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from mlviews.store.disk import ReleaseEntry, Store
@@ -22,8 +22,6 @@ __all__ = ["cache_debris", "common_debris", "view_debris"]
 
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
-_AGE = 86_400
-"""Seconds after which a temporary file that no lock covers is nobody's any more."""
 
 
 def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tuple[Path, ...]:
@@ -52,14 +50,14 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
     for kernel in (view, *(f"{view}-{name}" for name in store.folders(view))):
         found += _hidden(store.root / "kernels" / kernel)
     found += [path for path in _hidden(store.root / "views") if path.name.startswith(f".{view}.")]
-    found += _aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
+    found += aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
     return tuple(found)
 
 
 def common_debris(root: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work that no lock covers, a day after it was touched."""
     folders = (*root.glob("commands/*"), root / "modulefiles" / MODULE)
-    return tuple(_aged(path for folder in folders for path in _hidden(folder)))
+    return tuple(aged(path for folder in folders for path in _hidden(folder)))
 
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:
@@ -67,13 +65,13 @@ def cache_debris(cache: Path) -> tuple[Path, ...]:
     known = {".lock", ".cache.lock"}
     folders = (cache / PACKAGES, *(cache / BYTECODE).glob("*"))
     found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
-    return (*found, *_aged(path for path in _hidden(cache) if path.name not in known))
+    return (*found, *aged(path for path in _hidden(cache) if path.name not in known))
 
 
 def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
-            yield from _aged([path])
+            yield from aged([path])
         elif lost and path.is_dir() and not path.is_symlink() and not (path / RECORD).exists():
             yield path  # a platform that was being added
 
@@ -83,12 +81,3 @@ def _hidden(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.name.startswith("."))
     except OSError:
         return []
-
-
-def _aged(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        try:
-            if time.time() - path.lstat().st_mtime > _AGE:
-                yield path
-        except OSError:
-            continue

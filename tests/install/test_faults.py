@@ -160,7 +160,7 @@ def test_a_clock_that_is_set_back(store, whole, monkeypatch):
         def now(cls, zone: Any = None) -> datetime:
             return datetime(2020, 1, 1, tzinfo=timezone.utc)
 
-    for module in ("build", "store", "releases", "collect"):
+    for module in ("build", "store.disk", "store.releases", "store.collect"):
         monkeypatch.setattr(f"mlviews.{module}.datetime", Earlier)
 
     built = store("build", "demo", "--json").data

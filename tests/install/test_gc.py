@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.hardware import host_platform
+from mlviews.store import collect, removal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,17 +199,44 @@ def test_a_view_that_is_being_built_is_left_alone(many, server, faults):
     assert many("verify", "demo").code == 0
 
 
-@pytest.mark.parametrize(
-    "at", ["mlviews.store.collect.remove", "mlviews.store.removal.finish", "mlviews.store.collect.delete_tree"]
-)
-def test_a_collection_that_is_killed_is_finished_by_the_next(many, monkeypatch, at):
+def test_wheels_that_no_release_has_go_and_metadata_that_is_old(builder, server):
+    mirrored = ("--mirror", f"conda-forge={server.url}")
+    builder.recipes.recipe("demo", "python", "greet")
+    assert builder("build", "demo", *mirrored).code == 0
+    cache = builder.root / "cache"
+    fetched = sorted(path for path in (cache / "repodata").rglob("*") if path.is_file())
+    made = (
+        "channel/noarch/greet-1.0-h0_0.conda",
+        "channel/noarch/old-1.0-0.conda",
+        "wheels/a/greet-1.0-py3-none-any.whl",
+    )
+    for path in (*made, "wheels/b/old-1.0-py3-none-any.whl"):
+        (cache / path).parent.mkdir(parents=True, exist_ok=True)
+        (cache / path).touch()
+    assert fetched
+    assert builder("gc", "--json", "--keep-days", "0").data["cache"] == []
+    for path in cache.rglob("*"):
+        os.utime(path, (time.time() - 20 * 86_400,) * 2)
+
+    wheels = builder("gc", "--json").data["cache"]
+    metadata = builder("gc", "--json", "--keep-days", "10").data["cache"]
+
+    assert wheels == ["channel/noarch/old-1.0-0.conda", "wheels/b"]
+    assert metadata == [str(path.relative_to(cache)) for path in fetched]
+    builder.recipes.recipe("demo", "python", "plain", "greet")
+    assert builder("lock", "demo", *mirrored).code == 0  # it is fetched again
+    assert builder("build", "demo", *mirrored).code == 0
+
+
+@pytest.mark.parametrize(("module", "name"), [(collect, "remove"), (removal, "finish"), (collect, "delete_tree")])
+def test_a_collection_that_is_killed_is_finished_by_the_next(many, monkeypatch, module, name):
     rule = ("--keep", "1", "--keep-days", "0", "--json")
     with monkeypatch.context() as patched:
 
         def interrupt(*arguments: object, **keys: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(at, interrupt)
+        patched.setattr(module, name, interrupt)
         assert many("gc", *rule).code == 130
 
     assert many("gc", *rule).code == 0

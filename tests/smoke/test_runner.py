@@ -18,7 +18,7 @@ from mlviews.smoke import runner
 from mlviews.smoke.junit import junit
 from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.runner import Target, choose, run_checks, view_python
+from mlviews.smoke.runner import Target, choose, run_checks
 
 QUICK = Limits(seconds=3, memory=400_000_000)
 
@@ -58,33 +58,13 @@ def test_what_a_check_prints_does_not_reach_its_report(own):
     assert own.run("pip-check").status == "pass"
 
 
-@pytest.mark.parametrize("bytecode", [True, False])
-def test_nothing_is_written_beside_modules_and_checks_share_what_they_compile(bytecode, own, tmp_path):
-    seen = tmp_path / "seen"
-    own.plant(
-        "_protocol",
-        f"import sys; print(sys.dont_write_bytecode, sys.pycache_prefix, file=open({str(seen)!r}, 'a'))",
-    )
-    own.arguments["imports"] = ("json",)
-    target = Target((str(own.python),), {"PYTHONPATH": str(own.folder)}, arguments=own.arguments, bytecode=bytecode)
+def test_nothing_is_written_beside_modules(own):
+    own.plant("_protocol", "")
 
-    run_checks(target, choose(["pip-check", "imports"], "quick"))
+    assert own.run("pip-check").status == "pass"
 
-    first, second = (line.split() for line in seen.read_text().splitlines())
-    assert first == second
-    assert first[0] == str(bytecode)
-    assert (first[1] == "None") == bytecode
-    assert bytecode or not Path(first[1]).exists()
-
-
-def test_a_view_that_holds_no_byte_code_is_known(tmp_path):
-    cache = tmp_path / "lib/python3.11/__pycache__"
-    without = view_python(tmp_path / "launch", claims_gpu=False, arguments={})
-    cache.mkdir(parents=True)
-    (cache / "os.cpython-311.pyc").touch()
-
-    assert not without.bytecode
-    assert view_python(tmp_path / "launch", claims_gpu=False, arguments={}).bytecode
+    assert (own.folder / "sitecustomize.py").exists()
+    assert not (own.folder / "__pycache__").exists()
 
 
 def test_a_check_with_a_process_a_gpu_may_take_as_much_for_each(monkeypatch):
