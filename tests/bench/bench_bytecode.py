@@ -4,7 +4,7 @@
 
 PREFIX is the folder of a release; for cold starts, on a file system that lets go of its pages. Byte code is made in a
 copy of hard links, with an empty cache and then with a full one. Each kind holds the same code behind another header,
-in a folder that `PYTHONPYCACHEPREFIX` names. Rounds go through all kinds in turn; the best counts.
+in a folder that `PYTHONPYCACHEPREFIX` names. Rounds go through all kinds in any order; the best counts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import _imp
 import argparse
 import json
 import os
+import random
 import resource
 import shutil
 import subprocess
@@ -136,7 +137,7 @@ def starts(prefix: Path, module: str, folders: Mapping[str, Path], rounds: int) 
 
     warm, cold = ({name: Times() for name in folders} for _ in range(2))
     for _ in range(rounds):
-        for name, folder in folders.items():
+        for name, folder in random.sample([*folders.items()], len(folders)):
             drop(prefix)
             drop(folder) if folder.is_dir() else None
             cold[name].add(lambda folder=folder: start(folder, f"import {module}"))

@@ -148,6 +148,16 @@ def test_another_view_shares_it_and_gc_takes_it_with_the_last(build, builder, sh
     assert builder("gc", "--dry-run", "--json").data["debris"] == []
 
 
+def test_another_archive_of_the_same_name_gets_its_own(build, builder, shelf):
+    build("greet")
+    shelf.add("greet", modules={"greet": "def main():\n    print('another')\n"})
+
+    second = build("greet", view="other")
+
+    assert builder.process("run", "other", "--", "python", "-c", "import greet; greet.main()").out == "another\n"
+    assert verify(second).faults == ()
+
+
 def test_byte_code_for_another_python_goes(build, builder):
     build("greet")
     other = builder.root / "cache/bytecode/python-3.1-0/greet-1.0-h0_0"
