@@ -59,6 +59,14 @@ def record(prefix: Path, package: str) -> dict[str, Any]:
     return json.loads(next(prefix.glob(f"conda-meta/{package}-[0-9]*.json")).read_bytes())
 
 
+def forget(prefix: Path, package: str) -> None:
+    """Take byte code out of a package's record, as if its installation had been interrupted before that was written."""
+    path = next(prefix.glob(f"conda-meta/{package}-[0-9]*.json"))
+    noted = json.loads(path.read_bytes())
+    entries = [entry for entry in noted["paths_data"]["paths"] if entry["path_type"] != "pyc_file"]
+    path.write_text(json.dumps({**noted, "paths_data": {"paths": entries}}))
+
+
 def test_modules_start_from_byte_code_that_python_does_not_check(build, builder, site_packages):
     prefix = build("greet")
     module = prefix / site_packages / "greet.py"
@@ -255,10 +263,7 @@ def test_a_cache_on_another_file_system_is_copied_from(build, monkeypatch, site_
 def test_it_is_made_once_more_after_an_interruption(build, tmp_path, site_packages):
     prefix = build("greet")
     code = prefix / cache_from_source(f"{site_packages}/greet.py")
-    path = next(prefix.glob("conda-meta/greet-*.json"))
-    noted = json.loads(path.read_bytes())
-    entries = [entry for entry in noted["paths_data"]["paths"] if entry["path_type"] != "pyc_file"]
-    path.write_text(json.dumps({**noted, "paths_data": {"paths": entries}}))
+    forget(prefix, "greet")
     inode = code.stat().st_ino
 
     compile_modules(prefix, platform=host_platform(), cache=tmp_path / "cache")
@@ -267,8 +272,19 @@ def test_it_is_made_once_more_after_an_interruption(build, tmp_path, site_packag
     assert [modules.sources for modules in read_modules(prefix)] == [()] * len([*prefix.glob("conda-meta/*.json")])
 
 
-def test_another_platforms_python_is_not_run(build, shelf, tmp_path):
+def test_a_record_that_has_lost_it_is_repaired(build, builder, shelf, site_packages):
+    shelf.add("mixed", subdir="linux-64", files={f"{site_packages}/mixed.py": "x = 1\n"})
+    prefix = build("greet", "mixed")
+    forget(prefix, "mixed")
+
+    assert builder("verify", "demo").code == 1
+    assert builder("verify", "demo", "--repair").code == 0
+    assert verify(prefix).faults == ()
+
+
+def test_another_platforms_python_is_not_run(build, tmp_path):
     prefix = build("greet")
+    forget(prefix, "greet")
 
     compile_modules(prefix, platform="linux-aarch64", cache=tmp_path / "cache")
 
@@ -277,6 +293,7 @@ def test_another_platforms_python_is_not_run(build, shelf, tmp_path):
 
 def test_without_python_nothing_is_compiled(build, tmp_path):
     prefix = build("greet")
+    forget(prefix, "greet")
     next(prefix.glob("conda-meta/python-*.json")).unlink()
 
     compile_modules(prefix, platform=host_platform(), cache=tmp_path / "cache")
@@ -294,10 +311,7 @@ def test_without_python_nothing_is_compiled(build, tmp_path):
 )
 def test_a_python_that_fails_fails_the_build(build, tmp_path, program, message):
     prefix = build("greet")
-    for path in prefix.rglob("*.pyc"):
-        path.unlink()
-    path = next(prefix.glob("conda-meta/greet-*.json"))
-    path.write_text(path.read_text().replace('"pyc_file"', '"softlink"').replace("cpython-", "other/"))
+    forget(prefix, "greet")
     (prefix / "bin/python").unlink()
     (prefix / "bin/python").write_text(program)
     (prefix / "bin/python").chmod(0o755)
