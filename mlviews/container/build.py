@@ -191,7 +191,6 @@ def _environment(container: Container, below: dict[str, str]) -> dict[str, str]:
     lists = {
         name: ":".join([*folders, *([found] if (found := below.get(name)) else [])])
         for name, folders in container.loading.prepend.items()
-        if name != "PATH"
     }
     path = ":".join([*container.loading.prepend.get("PATH", ()), below.get("PATH") or ENVIRONMENT_PATH])
     return {**below, **lists, **environment(container), "PATH": path}

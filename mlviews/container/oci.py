@@ -31,7 +31,6 @@ _INDEX = "application/vnd.oci.image.index.v1+json"
 _LAYOUT = {"imageLayoutVersion": "1.0.0"}
 ARCHITECTURES = {"linux-64": "amd64", "linux-aarch64": "arm64", "linux-ppc64le": "ppc64le"}
 _LARGEST_JSON = 16 << 20
-_NESTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,7 @@ def _base(read: _Reader, name: str, platform: str) -> Base:
         return Base(descriptor["digest"], manifest, config, read, name)
 
 
-def _manifest(index: Mapping[str, Any], read: _Reader, platform: str, name: str, depth: int = 0) -> Mapping[str, Any]:
+def _manifest(index: Mapping[str, Any], read: _Reader, platform: str, name: str) -> Mapping[str, Any]:
     """Return the descriptor of the one manifest for a platform; an index may hold others, and further indexes."""
     architecture = ARCHITECTURES[platform]
     fitting = [
@@ -163,10 +162,8 @@ def _manifest(index: Mapping[str, Any], read: _Reader, platform: str, name: str,
         raise _broken(name, f"it holds nothing for {platform}")
     if len(fitting) > 1:
         raise _broken(name, f"it holds {len(fitting)} images for {platform}")
-    if fitting[0]["mediaType"] == _INDEX and depth < _NESTED:
-        return _manifest(
-            _json(read, _path(fitting[0]["digest"]), fitting[0]["digest"]), read, platform, name, depth + 1
-        )
+    if fitting[0]["mediaType"] == _INDEX:
+        return _manifest(_json(read, _path(fitting[0]["digest"]), fitting[0]["digest"]), read, platform, name)
     found: Mapping[str, Any] = fitting[0]
     return found
 

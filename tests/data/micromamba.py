@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+import time
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -28,7 +29,7 @@ def main():
     (options.prefix / "conda-meta").mkdir(parents=True)
     for line in lines:
         install(*line.split("#sha256:"), options.prefix)
-    (options.prefix / "conda-meta/history").write_text("installed just now\n")
+    (options.prefix / "conda-meta/history").write_text(f"==> {time.time_ns()} <==\n")
 
 
 def install(url, sha256, prefix):

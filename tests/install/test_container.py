@@ -17,6 +17,7 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from mlviews.container import layers as layers_module
 from mlviews.container.oci import EPOCH
 
 STAND_IN = Path(__file__).resolve().parent.parent / "data/micromamba.py"
@@ -153,11 +154,49 @@ def test_what_lies_in_layers_is_root_s_for_all_to_read_and_of_no_time(demo, base
         assert member.mode == (0o777 if member.issym() else 0o755 if member.isdir() else member.mode & 0o755 | 0o644)
     paths = [member.name for member in packages if not member.isdir()]
     assert paths == sorted(paths)
+    links = {member.name: member.linkname for member in packages if member.issym()}
+    assert links[f"{PREFIX[1:]}/lib/link"] == "../share"  # a folder
     assert "opt/mlviews/demo/share/" + "deep/" * 30 + "d\u00e9j\u00e0" in paths
     assert {Path(member.name).name for member in view if not member.isdir()} == {
         *("EXTERNALLY-MANAGED", "conda-lock.yml", "frozen", "history", "launch", "release.json", "sbom.cdx.json"),
         *("setup.csh", "setup.fish", "setup.sh"),
     }
+
+
+def test_layers_do_not_depend_on_the_order_in_which_a_disk_gives_files(demo, base_archive, tmp_path, monkeypatch):
+    monkeypatch.setattr(layers_module, "_LARGE", 1)  # a layer for each package
+    first = build(demo, base_archive, tmp_path / "first.oci.tar")
+    walk = os.walk
+
+    def backwards(folder: Path) -> Any:
+        return reversed([(here, folders, names[::-1]) for here, folders, names in walk(folder)])
+
+    monkeypatch.setattr(os, "walk", backwards)
+    second = build(demo, base_archive, tmp_path / "second.oci.tar")
+
+    assert len(first["layers"]) > 3
+    assert first["digest"] == second["digest"]
+
+
+def test_a_base_may_be_packed_as_gnu_tar_packs_a_folder(demo, base_archive, tmp_path):
+    first = build(demo, base_archive, tmp_path / "first.oci.tar")
+    (tmp_path / "layout").mkdir()
+    subprocess.run(["tar", "-xf", base_archive, "-C", tmp_path / "layout"], check=True)
+    subprocess.run(["tar", "-cf", tmp_path / "packed.tar", "-C", tmp_path / "layout", "."], check=True)
+
+    assert build(demo, tmp_path / "packed.tar", tmp_path / "second.oci.tar")["digest"] == first["digest"]
+
+
+def test_a_release_with_another_lock_is_no_image(demo, base_archive, tmp_path):
+    demo.recipes.recipe("demo", "python", "greet")
+    assert demo("lock", "demo").code == 0
+    release = next(demo.root.glob("envs/demo/2*/linux-64"))
+    shutil.copy(demo.lock("demo"), release / "conda-lock.yml")
+
+    done = demo("container", "build", "demo", "--base", base_archive, "-o", tmp_path / "demo.oci.tar", "--json")
+
+    assert (done.code, done.codes) == (1, ["release-broken"])
+    assert not (tmp_path / "demo.oci.tar").exists()
 
 
 def test_a_base_is_fetched_by_its_name_once_and_said_aloud(demo, images, base_image, tmp_path):

@@ -129,6 +129,21 @@ def test_what_needs_quotes_does_not_stand_without(word):
         escape._bare(word)
 
 
+def test_a_definition_shows_how_its_image_gets_at_the_gpu(make_container):
+    assert "apptainer exec -e --nv IMAGE python" in render_apptainer(make_container(cuda="12.9", gpus=("T4",)))
+    assert "--nv" not in render_apptainer(make_container())
+
+
+def test_what_only_begins_like_the_prefix_is_not_moved_with_it(make_release, tmp_path):
+    prefix = str(tmp_path / "envs/plotting/2026.11.23/linux-64")
+    variables = {"OTHER": f"{prefix}-other/x", "OWN": f"{prefix}/x:{prefix}"}
+
+    found = of_release(make_release(glibc="2.34", variables=variables), LOCK, PINNED).release.activation.set
+
+    assert found["OTHER"] == f"{prefix}-other/x"
+    assert found["OWN"] == "/opt/mlviews/plotting/x:/opt/mlviews/plotting"
+
+
 def test_the_image_says_where_it_comes_from(images, make_container, tmp_path):
     container = make_container(cuda="12.9", gpus=("T4", "A100"))
     (tmp_path / "Dockerfile").write_text(scratch(render_dockerfile(container)))
