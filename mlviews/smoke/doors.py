@@ -32,6 +32,7 @@ __all__ = ["DOORS", "Door", "differences", "open_door"]
 Door = Literal["prefix", "module", "kernel", "container"]
 DOORS: tuple[Door, ...] = get_args(Door)
 
+_ISOLATED = ("--isolation=chroot", "--user=0:0")
 _THROUGH_KERNEL = OWN_FOLDERS[0] / "_through_kernel.py"
 _INIT_SCRIPTS = ("/usr/share/lmod/lmod/init/bash", "/usr/share/modules/init/bash", "/usr/share/Modules/init/bash")
 _LOAD = 'eval "$1"; module use "$2" && module load "$3" || exit 97; shift 3; exec python "$@"'
@@ -136,6 +137,8 @@ def _image_door(prefix: Path, release: Release, archive: Path, *, progress: Prog
     containers: list[str] = []
     try:
         containers.append(_buildah("from", "--pull-never", image))
+        # The first run makes what the image lacks (/dev); two of them at once would trip over each other.
+        _buildah("run", *_ISOLATED, containers[0], "--", "sh", "-c", ":")
         python = (f"/opt/mlviews/{release.view}/launch", "python")
         target = release_target(prefix, release)
         yield replace(target, command=python, environment=_told(target.environment), enter=_Inside(containers[0]))
@@ -172,7 +175,7 @@ class _Inside:
         mounts = [f"--volume={folder}:{folder}" for folder in folders]
         mounts += [f"--volume={folder}:{folder}:ro" for folder in OWN_FOLDERS]
         told = [f"--env={name}={value}" for name, value in environment.items()]
-        options = ["--isolation=chroot", "--user=0:0", f"--workingdir={folders[0]}", f"--env={MARK}"]
+        options = [*_ISOLATED, f"--workingdir={folders[0]}", f"--env={MARK}"]
         entered = ["buildah", "run", *options, *mounts, *told, self._container, "--", *command]
         return entered, dict(os.environ)
 
