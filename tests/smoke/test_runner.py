@@ -58,6 +58,18 @@ def test_what_a_check_prints_does_not_reach_its_report(own):
     assert own.run("pip-check").status == "pass"
 
 
+def test_the_cause_of_a_failed_import_is_told_and_not_the_advice_before_it(own):
+    cause = "raise ImportError('libx.so.6: cannot open shared object file')"
+    (own.folder / "loud.py").write_text(
+        f"try:\n    {cause}\nexcept ImportError as error:\n    raise ImportError('PLEASE READ') from error\n"
+    )
+    own.arguments["imports"] = ("loud",)
+
+    found = own.run("imports")
+
+    assert (found.status, found.reason) == ("fail", "loud: ImportError: libx.so.6: cannot open shared object file")
+
+
 def test_nothing_is_written_beside_modules(own):
     own.plant("_protocol", "")
 

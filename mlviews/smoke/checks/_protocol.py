@@ -64,7 +64,7 @@ class Check:
                 raise SkipCheck(f"{top} is not installed") from None
             raise WrongError(f"{module} cannot be imported: {error}") from error
         except Exception as error:
-            raise WrongError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+            raise WrongError(f"{module} cannot be imported: {in_words(error)}") from error
         version = getattr(sys.modules[top], "__version__", None)
         if version:
             self.versions[top] = str(version)
@@ -117,6 +117,13 @@ class Check:
         got, want = numpy.asarray(got), numpy.asarray(want)
         if got.shape != want.shape or not (got == want).all():
             raise WrongError(f"{what}: not exactly what was due")
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error's kind and text; of a failed import those of its cause, before which some put pages of advice."""
+    while isinstance(error, ImportError) and error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
 
 
 def run(work: Callable[[Check], str]) -> None:

@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from _protocol import Check, SkipCheck, run
+from _protocol import Check, SkipCheck, in_words, run
 
 
 def main(check: Check) -> str:
@@ -23,7 +23,7 @@ def main(check: Check) -> str:
         try:
             importlib.import_module(name)
         except BaseException as error:  # noqa: BLE001  (a module may raise anything, SystemExit too)
-            failed.append(f"{name}: {type(error).__name__}: {error}")
+            failed.append(f"{name}: {in_words(error)}")
     check.expect(not failed, "; ".join(failed))
     return f"{len(check.arguments)} modules: {', '.join(check.arguments)}"
 
