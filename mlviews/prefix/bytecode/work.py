@@ -23,7 +23,8 @@ __all__ = ["compile_chunks"]
 
 _CHUNK = 256  # modules a process: about a second, beside which a start of Python counts little
 _PROGRAM = Path(__file__).with_name("program.py")
-_SHOWN = 2000
+_SHOWN = 2000  # characters of what Python said
+_HINT = "Run the same command again, and report it if it stays so: the view's Python could not compile its modules."
 
 
 async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:
@@ -87,9 +88,6 @@ async def _compile(prefix: Path, target: Path, sources: Sequence[str], advance: 
         if process.returncode is None:
             process.kill()
             await process.wait()
-
-
-_HINT = "Run the same command again, and report it if it stays so: the view's Python could not compile its modules."
 
 
 def _judge(code: int, said: str, python: Path) -> None:
