@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 import time
@@ -20,12 +21,15 @@ __all__ = [
     "aged",
     "bytes_under",
     "delete_tree",
+    "file_sha256",
     "make_folder",
     "remove_file",
     "swap_link",
     "write_atomically",
     "write_failure",
 ]
+
+_CHUNK = 1 << 20
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
@@ -115,6 +119,22 @@ def aged(paths: Iterable[Path], than: timedelta = timedelta(days=1)) -> Iterator
         with suppress(OSError):  # it is gone by now
             if time.time() - path.lstat().st_mtime > than.total_seconds():
                 yield path
+
+
+def file_sha256(path: Path | str) -> str:
+    """Return a file's sha256 in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, or is a link.
+    """
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            digest.update(chunk)
+    finally:
+        os.close(descriptor)
+    return digest.hexdigest()
 
 
 def bytes_under(folder: Path) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
-__all__ = ["file_sha256", "update_index"]
+__all__ = ["update_index"]
 
 _CHUNK = 1 << 20
 
@@ -38,11 +38,6 @@ def update_index(channel: Path, archives: Collection[str], *, changed: Collectio
     with _locked(channel / ".lock"):
         for subdir in sorted({"noarch", *(archive.partition("/")[0] for archive in archives)}):
             _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed))
-
-
-def file_sha256(path: Path) -> str:
-    """Return a file's sha256 in hexadecimal."""
-    return _hashes(path)["sha256"]
 
 
 def _inside(subdir: str, archives: Collection[str]) -> set[str]:
@@ -86,11 +81,11 @@ def _record(path: Path) -> dict[str, Any]:
         raise FailedError(
             "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made anew."
         ) from error
-    return {**index, **_hashes(path, "md5"), "size": path.stat().st_size}
+    return {**index, **_hashes(path), "size": path.stat().st_size}
 
 
-def _hashes(path: Path, *more: str) -> dict[str, str]:
-    sums = {name: hashlib.new(name, usedforsecurity=False) for name in ("sha256", *more)}
+def _hashes(path: Path) -> dict[str, str]:
+    sums = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             for total in sums.values():

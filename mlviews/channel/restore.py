@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 
 from mlviews.channel.archive import is_safe_path
-from mlviews.channel.index import file_sha256, update_index
+from mlviews.channel.index import update_index
 from mlviews.channel.make import open_cache, write_empty, write_host_python
 from mlviews.channel.names import EXTRA, project_of
 from mlviews.channel.pip import resolve
@@ -20,6 +20,7 @@ from mlviews.channel.plan import plan_alias, plan_extra, plan_python_abi
 from mlviews.channel.target import host_target
 from mlviews.channel.wheels import cached, collect, convert
 from mlviews.errors import FailedError, RefusedError
+from mlviews.files import file_sha256
 from mlviews.progress import silent
 
 if TYPE_CHECKING:

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlviews.channel.convert import write_wheel
-from mlviews.channel.index import file_sha256
 from mlviews.channel.pip import fetch
 from mlviews.channel.plan import plan_wheel
 from mlviews.channel.wheel import open_wheel
-from mlviews.files import make_folder
+from mlviews.files import file_sha256, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from mlviews.files import write_atomically
+from mlviews.files import file_sha256, write_atomically
 from mlviews.release import RECORD
 from mlviews.tree import is_folder, walk
 
@@ -146,4 +146,4 @@ def _expected(package: str, entry: Mapping[str, Any]) -> Expected:
 def _sha256(path: Path, status: os.stat_result) -> str:
     if stat.S_ISLNK(status.st_mode):
         return hashlib.sha256(str(path.readlink()).encode(errors="surrogateescape")).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from mlviews.files import file_sha256
 from mlviews.prefix.bytecode.modules import module_of
 from mlviews.prefix.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
 from mlviews.prefix.inventory import read as read_inventory
@@ -35,7 +36,6 @@ FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 
 _THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
 _BATCH = 64
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -225,16 +225,9 @@ def _sha256(path: str, status: os.stat_result) -> str:
     try:
         if stat.S_ISLNK(status.st_mode):
             return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115  (as bytes)
-        digest = hashlib.sha256()
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            while chunk := os.read(descriptor, _CHUNK):
-                digest.update(chunk)
-        finally:
-            os.close(descriptor)
+        return file_sha256(path)
     except OSError:
         return "unreadable"
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> bytes:

@@ -131,13 +131,13 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
     packages = lock.on(platform)
     if _is_lost(faults):
         return [*packages]
+    damaged = {fault.path for fault in faults}
     names = {fault.package for fault in faults} | {
-        Path(fault.path).stem for fault in faults if fault.path.startswith("conda-meta/")
+        Path(path).stem for path in damaged if path.startswith("conda-meta/")
     }
     wanted = [package for package in packages if _stem(package) in names]
-    if not wanted and "conda-meta/history" in {fault.path for fault in faults}:  # every install writes the same one
+    if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
         wanted = [min(packages, key=lambda package: package.size)]
-    damaged = {fault.path for fault in faults}
     if any(package.subdir == "noarch" or _is_compiled(prefix, _stem(package), damaged) for package in wanted):
         # Where modules go, python decides, and it compiles them: it is needed with all that it runs on.
         python = _python(packages)

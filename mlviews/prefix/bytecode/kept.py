@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.files import make_folder
+from mlviews.files import file_sha256, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +57,7 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
     try:
         known = _List.model_validate_json((folder / _LIST).read_bytes())
         whole = known.made_of == modules.made_of and all(
-            _sha256(f"{folder}/{path}") == sha256 for path, sha256 in known.files.items()
+            file_sha256(f"{folder}/{path}") == sha256 for path, sha256 in known.files.items()
         )
     except (OSError, ValidationError):
         return None
@@ -94,7 +92,7 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     files = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*.pyc"))}
     for path in files.values():
         path.chmod(0o644)
-    known = _List(made_of=modules.made_of, files={name: _sha256(f"{path}") for name, path in files.items()})
+    known = _List(made_of=modules.made_of, files={name: file_sha256(path) for name, path in files.items()})
     (made / _LIST).write_text(known.model_dump_json() + "\n", encoding="utf-8")
     try:
         made.rename(folder)
@@ -106,14 +104,3 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
         folder.rename(scratch / f"damaged-{modules.package}")  # releases that share its files keep them
         made.rename(folder)
     return Kept(folder, known.files)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        while chunk := os.read(descriptor, 1 << 20):
-            digest.update(chunk)
-    finally:
-        os.close(descriptor)
-    return digest.hexdigest()
