@@ -117,6 +117,11 @@ CLASSICAL = {
         """,
         "not run by CPUExecutionProvider",
     ),
+    ("onnxruntime-cpu", "ONNX is too new for the runtime"): (
+        "onnx.helper",
+        "module.defs.onnx_opset_version = lambda: 99",
+        "onnx's own opset 99 and IR",
+    ),
     ("onnxruntime-latency", "slow"): (
         "onnxruntime",
         "import time; clock = time.perf_counter; time.perf_counter = lambda: clock() * 1e5",

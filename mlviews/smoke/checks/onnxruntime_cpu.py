@@ -2,7 +2,8 @@
 
 The model is written with ONNX's own helper: a matrix product, a bias, Relu, a LayerNormalization and a Softmax, which
 runtimes fuse and rewrite. Bound: the product as in torch_matmul.py; normalising divides by a deviation of about
-sqrt(K), Softmax's weights are below one: 64 u sqrt(K) in all. The int8 product (MatMulInteger) is exact.
+sqrt(K), Softmax's weights are below one: 64 u sqrt(K) in all. The int8 product (MatMulInteger) is exact. A last model
+states no version, as users' do: ONNX then writes its newest, which this runtime must read.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import _onnx_work as work
-from _protocol import Check, run
+from _protocol import Check, WrongError, run
 
 ROWS, INNER, COLUMNS = 64, 128, 32
 OPSET, IR = 17, 8  # LayerNormalization's first; read by every ONNX Runtime since 1.13
@@ -32,6 +33,7 @@ def main(check: Check) -> str:
     a, c = (generator.integers(0, 256, shape, dtype="uint8") for shape in ((ROWS, INNER), (INNER, COLUMNS)))
     got = work.infer(check, int8_model(onnx, c), {"x": a}, provider=work.CPU_PROVIDER, what="int8")[0]
     check.exact("int8", got, a.astype("int64") @ c.astype("int64"))
+    check.exact("ONNX's default versions", default_version(check, onnx, a), a)
     return "float32, float64 and int8 agree with float64; every node was run by the CPU provider"
 
 
@@ -66,6 +68,20 @@ def _model(onnx: Any, nodes: list[Any], weights: dict[str, Any], given: int, giv
     onnx.checker.check_model(model, full_check=True)
     serialized: bytes = model.SerializeToString()
     return serialized
+
+
+def default_version(check: Check, onnx: Any, x: Any) -> Any:
+    """Give a model of whatever opset and IR version ONNX's helper writes to ONNX Runtime, which may not know them yet."""
+    shape = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, x.shape)
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, x.shape)
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "default", [shape], [result])
+    model = onnx.helper.make_model(graph)
+    opset, version = model.opset_import[0].version, model.ir_version
+    try:
+        session = check.need("onnxruntime").InferenceSession(model.SerializeToString(), providers=[work.CPU_PROVIDER])
+    except Exception as error:
+        raise WrongError(f"a model of onnx's own opset {opset} and IR {version} is not read: {error}") from error
+    return session.run(None, {"x": x})[0]
 
 
 def reference(numpy: Any, x: Any, w: Any, b: Any) -> Any:
