@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.errors import RefusedError
 from mlviews.filelock import announce
 from mlviews.files import write_atomically
+from mlviews.gpus.coverage import survey
 from mlviews.gpus.scan import scan
-from mlviews.gpus.survey import survey
 from mlviews.hardware import host_platform
-from mlviews.lock.make import Wishes, lock_views
-from mlviews.lock.state import lock_state
+from mlviews.lock.lockfile import lock_state
+from mlviews.lock.make import LockOptions, lock_views
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import check_prefix, installed_licenses
 from mlviews.progress import silent
 from mlviews.site.spec import for_site
-from mlviews.smoke.prove import first_checks
 from mlviews.smoke.records import write_record
+from mlviews.smoke.release import first_checks
 from mlviews.smoke.runner import NO_SUCH_CHECK
 from mlviews.store.disk import Store
-from mlviews.store.faces import write_command_faces, write_default_faces, write_release_faces
+from mlviews.store.loaders import write_command_loaders, write_default_loaders, write_release_loaders
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
-    from mlviews.results.checks import CheckLine
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
+    from mlviews.smoke.report import CheckLine
 
 __all__ = ["Built", "build"]
 
@@ -141,7 +141,7 @@ def _host_platform(view: SiteSpec) -> str:
 def _lock(job: _Job) -> tuple[Path, Lock]:
     state = lock_state(job.asked, job.site)
     if state.state == "none":
-        made = lock_views([job.asked], job.site, Wishes(), progress=job.progress)[0]
+        made = lock_views([job.asked], job.site, LockOptions(), progress=job.progress)[0]
         if made.error:
             raise made.error
         state = lock_state(job.asked, job.site)
@@ -201,10 +201,10 @@ def _publish(job: _Job, name: str) -> bool:
     """Write what the release is loaded by, then make it the default where the site says so."""
     view, store = job.asked.name, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
-    write_release_faces(store, view, entry)
-    write_command_faces(store)
+    write_release_loaders(store, view, entry)
+    write_command_loaders(store)
     if job.site.promote == "on-build":
         store.promote(view, name)
-        write_default_faces(store, view, entry)
+        write_default_loaders(store, view, entry)
     store.mark_unpublished(view, None)
     return store.default(view) == name

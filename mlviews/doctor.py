@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from mlviews.cudadriver import toolkit_driver, version_key
 from mlviews.errors import MlviewsError
-from mlviews.filelock import only_here
-from mlviews.hardware import ARCHSPECS, GPUS, host_platform
-from mlviews.results.hosts import DriverLine, Finding, Fit
-from mlviews.site.spec import host_glibc
+from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
+from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +23,48 @@ if TYPE_CHECKING:
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
 
-__all__ = ["Host", "drivers", "examine", "fits"]
+__all__ = ["DriverLine", "Finding", "Fit", "Host", "drivers", "examine", "fits", "only_here"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that ``mlviews doctor`` looked at."""
+
+    name: str
+    status: Literal["ok", "note", "problem"]
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a view runs on this host."""
+
+    view: str
+    runs: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DriverLine:
+    """A CUDA version that views ask for, and the driver that offers it.
+
+    Attributes:
+        driver: the oldest that does, on Linux; null where NVIDIA's table has none.
+        here: whether this host's driver does.
+    """
+
+    cuda: str
+    driver: str | None
+    here: bool
+    views: Sequence[str]
+
+
+# nfs(5) and mount.lustre(8): with these, `flock` is granted without asking the server.
+_LOCAL = {
+    "nfs": frozenset({"nolock", "local_lock=flock", "local_lock=all"}),
+    "lustre": frozenset({"localflock"}),
+}
 
 _VIEW_BYTES = 15_000_000_000  # the largest GPU view of the catalogue, unpacked, with room for its archives
 
@@ -254,3 +293,22 @@ def _quota(folder: Path) -> int:
     if len(words) > 2 and words[1].isdecimal() and words[2].isdecimal():  # noqa: PLR2004  (volume, quota, used: in kB)
         return (int(words[1]) - int(words[2])) * 1024
     return unlimited
+
+
+def only_here(path: Path, mounts: str) -> str | None:
+    """Return the mount option by which locks below ``path`` keep out this host's processes alone; None without one.
+
+    Args:
+        path: a folder, which may not be there yet.
+        mounts: the text of ``/proc/self/mounts``.
+    """
+    found: tuple[int, str | None] = (0, None)
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 4:  # noqa: PLR2004  (device, folder, type, options)
+            continue
+        folder = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        if len(folder) >= found[0] and path.is_relative_to(folder):
+            local = _LOCAL.get(fields[2].removesuffix("4"), frozenset()) & {*fields[3].split(",")}
+            found = len(folder), min(local, default=None)
+    return found[1]

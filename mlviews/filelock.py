@@ -20,17 +20,12 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
 
-__all__ = ["LOCK", "HeldError", "announce", "held_by", "hold", "only_here"]
+__all__ = ["LOCK", "HeldError", "announce", "held_by", "hold"]
 
 LOCK = ".lock"
 """The file in a folder by which it is locked."""
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}
 _NAMED = 3
-# nfs(5) and mount.lustre(8): with these, `flock` is granted without asking the server.
-_LOCAL = {
-    "nfs": frozenset({"nolock", "local_lock=flock", "local_lock=all"}),
-    "lustre": frozenset({"localflock"}),
-}
 
 
 class HeldError(RefusedError):
@@ -162,22 +157,3 @@ def _is_dead(line: str) -> bool:
     except (OSError, OverflowError):
         return False  # somebody else's
     return False
-
-
-def only_here(path: Path, mounts: str) -> str | None:
-    """Return the mount option by which locks below ``path`` keep out this host's processes alone; None without one.
-
-    Args:
-        path: a folder, which may not be there yet.
-        mounts: the text of ``/proc/self/mounts``.
-    """
-    found: tuple[int, str | None] = (0, None)
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 4:  # noqa: PLR2004  (device, folder, type, options)
-            continue
-        folder = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
-        if len(folder) >= found[0] and path.is_relative_to(folder):
-            local = _LOCAL.get(fields[2].removesuffix("4"), frozenset()) & {*fields[3].split(",")}
-            found = len(folder), min(local, default=None)
-    return found[1]

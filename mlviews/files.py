@@ -1,10 +1,11 @@
-"""Writing files so that a reader sees the old one or the new one, whole."""
+"""Files: written so that a reader sees the old one or the new one, whole; walked; found where mlviews' own lie."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -22,12 +23,16 @@ __all__ = [
     "bytes_under",
     "delete_tree",
     "file_sha256",
+    "folder",
+    "is_folder",
     "make_folder",
     "remove_file",
     "swap_link",
+    "walk",
     "write_atomically",
     "write_failure",
 ]
+
 
 _CHUNK = 1 << 20
 
@@ -175,3 +180,38 @@ def _sync_folder(path: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def walk(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield each file, link and folder below a prefix, as a path in it, with what ``lstat`` says.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    yield from _walk(str(prefix), "")
+
+
+def is_folder(status: os.stat_result) -> bool:
+    """Tell whether what was found is a folder, not a link to one."""
+    return stat.S_ISDIR(status.st_mode)
+
+
+def _walk(prefix: str, inside: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(f"{prefix}/{inside}") as entries:
+        for entry in entries:
+            path = f"{inside}{entry.name}"
+            yield path, entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(prefix, f"{path}/")
+
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def folder(name: str) -> Path:
+    """Return the folder ``recipes``, ``lockfiles`` or ``templates``.
+
+    An installed wheel holds copies inside the package; a checkout has the originals beside it.
+    """
+    packaged = _PACKAGE / "_data" / name
+    return packaged if packaged.is_dir() else _PACKAGE.parent / name

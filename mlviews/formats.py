@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from mlviews.container import batch
-from mlviews.container.describe import NO_REPOSITORY
-from mlviews.render import explicit, kernel, modulefile, setup_script
+from mlviews import jupyter
+from mlviews.container import definitions
+from mlviews.container.describe import NO_REPOSITORY, of_recipe, of_release
+from mlviews.errors import RefusedError
+from mlviews.hardware import host_platform
+from mlviews.prefix.install import installed_licenses
+from mlviews.render import explicit, modulefile, setup_script
+from mlviews.store.disk import Store
+from mlviews.store.loaders import module_notes
+from mlviews.store.locksource import lock_file, named_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from mlviews.container.files import Contents, Kind
+    from mlviews.container.definitions import Contents, Kind
     from mlviews.lock.lockfile import Lock
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
-    from mlviews.render.modulefile import Known
+    from mlviews.render.modulefile import ModuleNotes
+    from mlviews.site.profile import Site
+    from mlviews.store.disk import ReleaseEntry
+    from mlviews.store.locksource import NamedLock
 
-__all__ = ["FORMATS", "Format", "Subject"]
+__all__ = ["FORMATS", "Format", "RenderInput", "find_release", "render_input"]
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class RenderInput:
     """One view as formats see it; what is a function is read only by the formats that call it.
 
     Attributes:
         platform: what it is rendered for.
         versioned: whether a release was named, or the default is meant.
         releases: gives the release, once for each platform that it has.
-        known: gives what else is known of that release.
+        notes: gives what else is known of that release.
         lock: gives the release's own lock, where one was named, else the view's.
         image: gives what an image of that lock holds.
         mirrors: the site's, channel -> folder or URL.
@@ -38,7 +50,7 @@ class Subject:
     platform: str
     versioned: bool
     releases: Callable[[], Mapping[str, Release]]
-    known: Callable[[], Known]
+    notes: Callable[[], ModuleNotes]
     lock: Callable[[], Lock]
     image: Callable[[], Contents]
     mirrors: Mapping[str, str]
@@ -62,48 +74,46 @@ class Format:
     """
 
     summary: str
-    files: Callable[[Subject], Mapping[str, str]]
+    files: Callable[[RenderInput], Mapping[str, str]]
     programs: frozenset[str] = frozenset()
-    remarks: Callable[[Subject], tuple[str, ...]] = lambda _: ()
+    remarks: Callable[[RenderInput], tuple[str, ...]] = lambda _: ()
 
 
-def _lmod(subject: Subject) -> Mapping[str, str]:
-    releases = subject.releases()
-    text = modulefile.render_lua([releases[platform] for platform in sorted(releases)], subject.known())
-    return {f"{subject.release.release}.lua": text}
+def _lmod(render_input: RenderInput) -> Mapping[str, str]:
+    releases = render_input.releases()
+    text = modulefile.render_lua([releases[platform] for platform in sorted(releases)], render_input.notes())
+    return {f"{render_input.release.release}.lua": text}
 
 
-def _tcl(subject: Subject) -> Mapping[str, str]:
-    releases = subject.releases()
-    text = modulefile.render_tcl([releases[platform] for platform in sorted(releases)], subject.known())
-    return {subject.release.release: text}
+def _tcl(render_input: RenderInput) -> Mapping[str, str]:
+    releases = render_input.releases()
+    text = modulefile.render_tcl([releases[platform] for platform in sorted(releases)], render_input.notes())
+    return {render_input.release.release: text}
 
 
 def _definition(kind: Kind, summary: str) -> Format:
-    def files(subject: Subject) -> Mapping[str, str]:
-        from mlviews.container.files import definition_files  # noqa: PLC0415  (half of it is for bills of materials)
-
-        made = definition_files(kind, subject.image(), mirrors=subject.mirrors)
+    def files(render_input: RenderInput) -> Mapping[str, str]:
+        made = definitions.definition_files(kind, render_input.image(), mirrors=render_input.mirrors)
         return {path: file.text for path, file in made.items()}
 
-    return Format(summary, files, _PROGRAMS, lambda subject: subject.image().container.remarks)
+    return Format(summary, files, _PROGRAMS, lambda render_input: render_input.image().container.remarks)
 
 
-def _batch(subject: Subject) -> Mapping[str, str]:
-    return {f"{subject.view}.md": batch.render_batch(subject.image().container)}
+def _batch(render_input: RenderInput) -> Mapping[str, str]:
+    return {f"{render_input.view}.md": definitions.render_batch(render_input.image().container)}
 
 
-def _placed(subject: Subject) -> tuple[str, ...]:
-    if not subject.image().container.reference.startswith(NO_REPOSITORY):
+def _placed(render_input: RenderInput) -> tuple[str, ...]:
+    if not render_input.image().container.reference.startswith(NO_REPOSITORY):
         return ()
     return (f"the site names no `container: {{repository: ...}}`: {NO_REPOSITORY} stands for it",)
 
 
-def _sbom(subject: Subject) -> Mapping[str, str]:
-    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (as above)
+def _sbom(render_input: RenderInput) -> Mapping[str, str]:
+    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (takes time to import)
 
-    contents = subject.image()
-    return {SBOM: render_sbom(contents.lock, [subject.platform], licenses=contents.licenses)}
+    contents = render_input.image()
+    return {SBOM: render_sbom(contents.lock, [render_input.platform], licenses=contents.licenses)}
 
 
 _PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
@@ -116,10 +126,11 @@ FORMATS: Mapping[str, Format] = {
     "fish": Format("setup.fish for fish", lambda it: {"setup.fish": setup_script.render_fish(it.release)}),
     "kernel": Format(
         "kernel.json for Jupyter",
-        lambda it: {kernel.SPECIFICATION: kernel.render(it.release, versioned=it.versioned)},
+        lambda it: {jupyter.SPECIFICATION: jupyter.render_kernel(it.release, versioned=it.versioned)},
     ),
     "explicit": Format(
-        "list of archives for conda, mamba", lambda it: {"explicit.txt": explicit.render(it.lock(), it.platform)}
+        "list of archives for conda, mamba",
+        lambda it: {"explicit.txt": explicit.render_explicit(it.lock(), it.platform)},
     ),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
@@ -127,3 +138,90 @@ FORMATS: Mapping[str, Format] = {
     "sbom": Format("bill of materials, CycloneDX", _sbom),
 }
 """Format by the name that the command line gives it."""
+
+
+def render_input(
+    view: str,
+    site: Site,
+    *,
+    recipe: Callable[[], ViewSpec],
+    release: str | None = None,
+    platform: str | None = None,
+) -> RenderInput:
+    """Return what a view's formats are made from; nothing is read yet.
+
+    Args:
+        view: its name.
+        site: where its releases and its lock lie.
+        recipe: gives its recipe.
+        release: one of its releases; None or ``default`` for the default one.
+        platform: what to render for; None for this host's.
+
+    Raises:
+        RefusedError: a format reads what is not there: the release, its platform, or the lock.
+    """
+    store = Store(site.root, site.prefix)
+    named = release if release != "default" else None
+    wanted = platform or host_platform()
+
+    @cache
+    def entry() -> ReleaseEntry:
+        found = find_release(store, view, named)
+        check_platform(f"release {found.name} of {view}", found.platforms)
+        return found
+
+    @cache
+    def lock() -> NamedLock:
+        found = named_lock(view, site, named) if named else lock_file(view, site)
+        check_platform(f"the lock {found.label}", found.lock.platforms)
+        return found
+
+    @cache
+    def image() -> Contents:
+        return _image(lock(), site, store, wanted, recipe)
+
+    def check_platform(what: str, platforms: Iterable[str]) -> None:
+        if wanted not in platforms:
+            raise RefusedError(
+                "platform-missing",
+                f"{what} is for {', '.join(platforms)}, not for {wanted}",
+                "Name one of its platforms: --platform.",
+            )
+
+    return RenderInput(
+        view=view,
+        platform=wanted,
+        versioned=named is not None,
+        releases=lambda: entry().platforms,
+        notes=lambda: module_notes(store, entry()),
+        lock=lambda: lock().lock,
+        image=image,
+        mirrors=site.mirrors,
+    )
+
+
+def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Callable[[], ViewSpec]) -> Contents:
+    """Return what an image of a lock holds; a release of that lock knows more than the lock."""
+    lock = named.lock
+    for entry in store.releases(lock.view):
+        if entry.lock_digest == lock.digest and platform in entry.platforms:
+            container = of_release(entry.platforms[platform], lock, site.container)
+            prefix = store.platform_folder(lock.view, entry.name, platform)
+            return definitions.Contents(container, lock, named.text, installed_licenses(prefix))
+    return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
+
+
+def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:
+    """Return a release of a view, the default one where ``release`` is None.
+
+    Raises:
+        RefusedError: there is none: there never was, or it was removed.
+    """
+    name = release or store.default(view)
+    if name is None:
+        raise RefusedError(
+            "release-missing",
+            f"there is no default release of {view} under {store.root}",
+            f"`mlviews releases {view}` lists what there is; `mlviews build {view}` makes one.",
+        )
+    return store.existing(view, name)

@@ -1,4 +1,4 @@
-"""What a lock is solved for, and the GPUs by name.
+"""What a lock is solved for, and what this host is.
 
 conda states a host's abilities as virtual packages (CEP 30): ``__glibc``, ``__cuda``, ``__archspec``. A lock is made
 from the recipe's figures, never from the machine that happens to solve it: that is why a GPU lock needs no GPU.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from platform import libc_ver
 
 __all__ = [
     "ARCHSPECS",
-    "GPUS",
     "LINUX_VERSION",
     "PLATFORMS",
-    "Gpu",
     "VirtualPackage",
+    "host_glibc",
     "host_platform",
     "virtual_packages",
 ]
@@ -30,40 +30,6 @@ ARCHSPECS: dict[str, tuple[str, ...]] = {
     "linux-aarch64": ("aarch64",),
 }
 """Micro-architecture levels of each platform, the baseline first (x86-64 psABI; archspec's names)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU as people name it.
-
-    Attributes:
-        name: the product.
-        compute: compute capability, as in ``sm_70``: 70.
-    """
-
-    name: str
-    compute: int
-
-
-# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus
-GPUS: dict[str, Gpu] = {
-    gpu.name: gpu
-    for gpu in (
-        Gpu("P100", 60),
-        Gpu("V100", 70),
-        Gpu("T4", 75),
-        Gpu("A100", 80),
-        Gpu("A30", 80),
-        Gpu("A10", 86),
-        Gpu("A40", 86),
-        Gpu("L4", 89),
-        Gpu("L40S", 89),
-        Gpu("H100", 90),
-        Gpu("H200", 90),
-        Gpu("GH200", 90),
-        Gpu("B200", 100),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +73,11 @@ def host_platform() -> str:
     """Return this host's conda subdir, whether views are made for it or not."""
     machine = os.uname().machine
     return next((subdir for subdir, name in PLATFORMS.items() if name == machine), f"linux-{machine}")
+
+
+def host_glibc() -> str:
+    """Return the version of this host's glibc, such as ``2.36``; empty where the C library is another one."""
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
+    except (ValueError, OSError):
+        return libc_ver()[1]

@@ -1,4 +1,4 @@
-"""What long work reports to whoever watches it.
+"""What long work reports to whoever watches it, and figures with the units that people read.
 
 Stages take a `Progress` and never print. The command line gives them rich's bars; a library caller and the tests may
 give `silent`, the default.
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Advance", "Progress", "silent"]
+__all__ = ["Advance", "Progress", "silent", "size"]
 
 
 class Advance(Protocol):
@@ -39,3 +39,16 @@ def silent(label: str, *, total: int | None = None, unit: str = "items") -> Iter
         del step, total, note
 
     yield advance
+
+
+_KILO = 1000
+
+
+def size(count: int, *, sign: bool = False) -> str:
+    """Write a number of bytes with a decimal unit, as package channels do: ``1.4 GB``."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB"):
+        if abs(value) < _KILO:
+            break
+        value, unit = value / _KILO, larger
+    return f"{value:{'+' if sign else ''}.{0 if unit == 'B' else 1}f} {unit}"

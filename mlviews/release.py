@@ -1,16 +1,33 @@
-"""A release: one installed, immutable version of a view, and the ``release.json`` that says it exists."""
+"""A release: one installed, immutable version of a view, its ``release.json``, and all that loading it changes."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-__all__ = ["RECORD", "RELEASE_LOCK", "Activation", "Release", "ReleasePackage", "is_intact", "sealed"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
-RECORD = "release.json"
+__all__ = [
+    "RELEASE_FILE",
+    "RELEASE_LOCK",
+    "Activation",
+    "GpuLine",
+    "Loading",
+    "Release",
+    "ReleasePackage",
+    "gpus_in_words",
+    "is_intact",
+    "loading",
+    "sealed",
+]
+
+
+RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
 RELEASE_LOCK = "conda-lock.yml"
 """Beside it, the lock that it was installed from."""
@@ -102,3 +119,92 @@ def _with_seal(text: str, old: str, new: str) -> str:
     """Put another seal in: the last of all keys, whatever else the text holds."""
     before, _, after = text.rpartition(f'"seal": "{old}"')
     return f'{before}"seal": "{new}"{after}'
+
+
+# Where LCG views and Athena keep their libraries and headers. Such an entry outlives the session that set it, and would
+# come before the view's own for the loader, ROOT's interpreter and what torch.compile starts; other entries stay, since
+# containers keep the GPU's driver libraries in one.
+_LCG = (
+    "/cvmfs/sft.cern.ch/lcg",
+    "/cvmfs/sft-nightlies.cern.ch/lcg",
+    "/cvmfs/atlas.cern.ch/repo/sw/software",
+)
+_FOREIGN = dict.fromkeys(("LD_LIBRARY_PATH", "ROOT_INCLUDE_PATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"), _LCG)
+
+# What matplotlib, Triton, Inductor and the rest write in the home folder unless they are told of another one.
+_CACHES = {
+    "MPLCONFIGDIR": "matplotlib",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "TRITON_CACHE_DIR": "triton",
+    "XDG_CACHE_HOME": "cache",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """What loading changes.
+
+    Attributes:
+        prepend: folders put before lists of folders, first folder first.
+        set: variables with one value.
+        unset: variables that must not reach the view.
+        foreign: lists of folders that lose what lies below the given ones.
+        caches: in a job whose HOME cannot be written to, variables that are not set get a folder of this name below
+            ``MLVIEWS_CACHE``, which lies in ``TMPDIR`` and bears the process's number.
+    """
+
+    prepend: Mapping[str, tuple[str, ...]]
+    set: Mapping[str, str]
+    unset: tuple[str, ...]
+    foreign: Mapping[str, tuple[str, ...]]
+    caches: Mapping[str, str]
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """Every list of folders that changes."""
+        return tuple(dict.fromkeys([*self.prepend, *self.foreign]))
+
+
+def loading(release: Release) -> Loading:
+    """Return all that loading ``release`` changes: what was captured, and what every view shares."""
+    captured = release.activation
+    told = {"MLVIEWS_VIEW": release.view, "MLVIEWS_RELEASE": release.release}
+    known = {*captured.set, *captured.prepend, *captured.unset}
+    return Loading(
+        prepend=captured.prepend,
+        set={**captured.set, **told},
+        unset=captured.unset,
+        foreign={name: folders for name, folders in _FOREIGN.items() if name not in {*captured.set, *captured.unset}},
+        caches={name: folder for name, folder in _CACHES.items() if name not in known},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLine:
+    """What is known of a view's lock on one GPU; see docs/smoke.md.
+
+    Attributes:
+        gpu: as the recipe names it; the driver's name for one that it does not.
+        device: the driver's name for it.
+        driver: version of NVIDIA's driver.
+        checked: when it was last tested (UTC).
+        passed: checks that passed on it then.
+        failed: checks that failed on it then.
+    """
+
+    gpu: str
+    status: Literal["proved", "failed", "unproved"]
+    device: str = ""
+    driver: str = ""
+    checked: str | None = None
+    passed: Sequence[str] = ()
+    failed: Sequence[str] = ()
+
+
+def gpus_in_words(lines: Iterable[GpuLine]) -> str:
+    """Return ``H100 proved; T4, V100 claimed, unproved``; empty where there is no GPU to speak of."""
+    words = {"proved": "proved", "failed": "failed", "unproved": "claimed, unproved"}
+    by_status: dict[str, list[str]] = {status: [] for status in words}
+    for line in lines:
+        by_status[line.status].append(line.gpu)
+    return "; ".join(f"{', '.join(gpus)} {words[status]}" for status, gpus in by_status.items() if gpus)

@@ -5,27 +5,33 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from importlib import import_module
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import results
+from mlviews import doctor, jupyter, release, results
 from mlviews.files import write_atomically
+from mlviews.gpus import coverage
+from mlviews.lock import diff, lockfile
+from mlviews.nightly import night
+from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
-from mlviews.results.base import Problem  # noqa: TC001  (pydantic reads it)
 from mlviews.site.profile import SiteFile
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from mlviews.smoke import report
+from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VALUES = (compose, doctor, jupyter, release, results, coverage, diff, lockfile, night, report)
+_ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 
 
 class Envelope(BaseModel):
@@ -40,18 +46,30 @@ class Envelope(BaseModel):
     errors: list[Problem]
 
 
+class _FromDocstrings(GenerateJsonSchema):
+    """Describes a dataclass by its docstring, and spells its keys as `mlviews.values.to_json` does."""
+
+    def dataclass_schema(self, schema: Any) -> dict[str, Any]:
+        made = super().dataclass_schema(schema)
+        summary, _, attributes = (inspect.getdoc(schema["cls"]) or "").partition("\n\nAttributes:\n")
+        made["description"] = summary
+        told = {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(inspect.cleandoc(attributes))}
+        for name, part in made["properties"].items():
+            if name in told:
+                part["description"] = told[name]
+        made["properties"] = {name.replace("_", "-"): part for name, part in made["properties"].items()}
+        if "required" in made:
+            made["required"] = [name.replace("_", "-") for name in made["required"]]
+        return made
+
+
 def schemas() -> dict[str, str]:
     """Return the text of every schema by its file name."""
     written: dict[str, type[BaseModel]] = {"recipe": Recipe, "layer": Layer, "site": SiteFile}
-    printed: dict[str, type[BaseModel]] = {"envelope": Envelope} | {
-        f"result-{name.removesuffix('Result').lower()}": getattr(module, name)
-        for module in _result_modules()
-        for name in module.__all__
-        if name.endswith("Result") and name != "Result"
-    }
     models = {
         **{name: model.model_json_schema(mode="validation") for name, model in written.items()},
-        **{name: model.model_json_schema(mode="serialization") for name, model in printed.items()},
+        "envelope": Envelope.model_json_schema(mode="serialization", schema_generator=_FromDocstrings),
+        **{f"result-{name}": _schema_of(kind) for name, kind in _results().items()},
     }
     return {
         f"{name}.schema.json": json.dumps({"$schema": _DIALECT, **schema}, indent=2) + "\n"
@@ -59,8 +77,18 @@ def schemas() -> dict[str, str]:
     }
 
 
-def _result_modules() -> list[ModuleType]:
-    return [import_module(f"{results.__name__}.{found.name}") for found in iter_modules(results.__path__)]
+def _results() -> dict[str, type]:
+    found = {name: kind for name, kind in vars(results).items() if name.endswith("Result") and isinstance(kind, type)}
+    return {name.removesuffix("Result").lower(): kind for name, kind in found.items()}
+
+
+def _schema_of(kind: type) -> dict[str, Any]:
+    # Values import each other for type checkers alone, since a command should not wait for what it does not print.
+    names = {name: found for module in _VALUES for name, found in vars(module).items() if not name.startswith("_")}
+    for module in _VALUES:
+        for name, found in (names | {"Mapping": Mapping, "Sequence": Sequence, "Path": Path}).items():
+            vars(module).setdefault(name, found)
+    return TypeAdapter(kind).json_schema(mode="serialization", schema_generator=_FromDocstrings)
 
 
 if __name__ == "__main__":

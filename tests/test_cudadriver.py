@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from mlviews.cudadriver import driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver, version_key
-from mlviews.hardware import GPUS
+from mlviews.gpus.nvidia import (
+    GPUS,
+    driver_key,
+    first_cuda,
+    minimum_driver,
+    newest,
+    ptx_cuda,
+    toolkit_driver,
+    version_key,
+)
 
 
 @pytest.mark.parametrize(

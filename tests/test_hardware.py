@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rattler import MatchSpec
 
-from mlviews.hardware import ARCHSPECS, GPUS, PLATFORMS, virtual_packages
+from mlviews.gpus.nvidia import GPUS
+from mlviews.hardware import ARCHSPECS, PLATFORMS, virtual_packages
 
 
 def stated(platform: str, **figures: str | None) -> dict[str, str]:

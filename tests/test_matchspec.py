@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rattler import MatchSpec
 
-from mlviews.recipe.matchspec import check_match_spec, check_wheel_pin, spec_name
+from mlviews.recipe.model import check_match_spec, check_wheel_pin, spec_name
 
 
 @pytest.mark.parametrize(

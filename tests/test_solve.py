@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.conda.channels import open_sources
 from mlviews.errors import FailedError, RefusedError
 from mlviews.loop import run
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
-from mlviews.solve.solver import solve
-from mlviews.solve.sources import open_sources
+from mlviews.solve import solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

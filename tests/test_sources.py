@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mlviews.conda.channels import channel_folder, channel_url, open_sources
 from mlviews.errors import BadInputError, FailedError
-from mlviews.solve.sources import channel_folder, channel_url, open_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

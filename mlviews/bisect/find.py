@@ -1,4 +1,4 @@
-"""A good lock, a bad lock -> the smallest change of packages that breaks a view."""
+"""A good lock, a bad lock -> the smallest change of packages that breaks a view, and the versions between them."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlviews.bisect.between import row_of
+from rattler import Version
+
 from mlviews.bisect.mixtures import mixtures_of
-from mlviews.bisect.search import Outcome, boundary, smallest_change
-from mlviews.bisect.trials import Trials
-from mlviews.bisect.verdict import what_broke
+from mlviews.bisect.search import Verdict, boundary, smallest_change
+from mlviews.bisect.trials import Trials, what_broke
+from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.files import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
-from mlviews.nightly.scratch import scratch
 from mlviews.progress import silent
-from mlviews.solve.sources import open_sources
+from mlviews.trial import scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from rattler import RepoDataRecord
+
     from mlviews.bisect.mixtures import Mixtures, Packages
-    from mlviews.bisect.trials import Run
-    from mlviews.bisect.verdict import Broken
+    from mlviews.bisect.trials import Broken, Run
     from mlviews.lock.diff import Change
-    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
@@ -35,7 +37,91 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["Answer", "bisect", "write_locks"]
+__all__ = ["Answer", "Row", "Step", "bisect", "row_of", "write_locks"]
+
+
+_Key = tuple[Version, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One version of a package, with its build's number: the same version may be built again, and then break."""
+
+    name: str
+    version: str
+    build_number: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}, build {self.build_number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What lies between the good and the bad state of some packages, which one of them leads.
+
+    Attributes:
+        steps: the leader's versions, from the good one's next to the bad one's last before.
+    """
+
+    steps: tuple[Step, ...]
+    _mixtures: Mixtures
+    _fixed: Packages
+    _free: dict[str, list[RepoDataRecord]]
+    _wanted: tuple[str, ...]
+
+    def packages(self, step: Step) -> Packages:
+        """Return the mixture of one step.
+
+        Raises:
+            RefusedError: the solver finds none.
+        """
+        leading = [
+            r for r in self._free[step.name] if (str(r.version), r.build_number) == (step.version, step.build_number)
+        ]
+        return self._mixtures.solve(self._fixed, {**self._free, step.name: leading}, self._wanted)
+
+
+def row_of(mixtures: Mixtures, broken: Packages, leading: Iterable[str], free: Iterable[str]) -> Row | None:
+    """Return the row of versions that leads from a good mixture to a bad one; None where there is nothing between.
+
+    Args:
+        mixtures: of the two locks.
+        broken: the bad mixture.
+        leading: packages one of which goes through its versions, the one that has most.
+        free: packages that may take any version between their good and their bad one; the others stay.
+    """
+    between = {name: records for name in sorted(free) if (records := _between(mixtures, name))}
+    steps = {name: _steps(mixtures, name, between[name]) for name in leading if name in between}
+    leader = max(steps, key=lambda name: (len(steps[name]), name), default=None)
+    if leader is None or not steps[leader]:
+        return None
+    fixed = {name: package for name, package in broken.items() if name not in between}
+    # What only one of the locks holds comes and goes with what asks for it.
+    wanted = tuple(name for name in between if name in mixtures.good and name in mixtures.bad)
+    return Row(steps[leader], mixtures, fixed, between, wanted)
+
+
+def _between(mixtures: Mixtures, name: str) -> list[RepoDataRecord]:
+    ends = [side[name].url for side in (mixtures.good, mixtures.bad) if name in side]
+    records = mixtures.channel_records(name)
+    keys = sorted(_key(record) for record in records if record.url in ends)
+    return [record for record in records if keys and keys[0] <= _key(record) <= keys[-1]]
+
+
+def _key(record: RepoDataRecord) -> _Key:
+    return (record.version, record.build_number)
+
+
+def _steps(mixtures: Mixtures, name: str, records: Sequence[RepoDataRecord]) -> tuple[Step, ...]:
+    """Return what lies strictly between, from the good side to the bad one."""
+    sides: list[LockedPackage] = [side[name] for side in (mixtures.good, mixtures.bad) if name in side]
+    by_url = {record.url: record for record in records}
+    ends = [_key(by_url[package.url]) for package in sides if package.url in by_url]
+    if len(ends) < len(("good", "bad")):
+        return ()
+    keys = sorted({_key(record) for record in records} - set(ends), reverse=ends[0] > ends[1])
+    return tuple(Step(name, str(version), number) for version, number in keys)
+
 
 _REASONS = 3
 
@@ -186,7 +272,7 @@ class _Hunt:
             unsolvable=self.unsolvable,
         )
 
-    def _mixture(self, applied: frozenset[int], /, *, left: int) -> Outcome:
+    def _mixture(self, applied: frozenset[int], /, *, left: int) -> Verdict:
         packages = self.mixtures.packages(applied)
         names, differ = len(self.mixtures.names(applied)), len(self.mixtures.names(range(len(self.mixtures.units))))
         try:
@@ -201,7 +287,7 @@ class _Hunt:
             self.unclear[applied] = f"with {names} of {differ} changes, a mixture fails in another way: {says}"
         return outcome
 
-    def _try(self, packages: Packages, label: str) -> Outcome:
+    def _try(self, packages: Packages, label: str) -> Verdict:
         return self.broken.judge(self._run(packages, 1, label), "a mixture of the two locks")
 
     def _run(self, packages: Packages, times: int, label: str) -> tuple[Run, ...]:
@@ -221,7 +307,7 @@ class _Hunt:
             return good, bad
         states: dict[int, Packages] = {0: good, len(row.steps) + 1: bad}
 
-        def state(applied: frozenset[int], /, *, left: int) -> Outcome:
+        def state(applied: frozenset[int], /, *, left: int) -> Verdict:
             step = row.steps[len(applied) - 1]
             try:
                 states[len(applied)] = row.packages(step)

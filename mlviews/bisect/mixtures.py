@@ -1,33 +1,136 @@
-"""Two locks of a view -> all that lies between them: mixtures of their packages, which the solver must agree to."""
+"""Two locks of a view -> all that lies between them: mixtures of their packages, which the solver must agree to.
+
+Every package has two states, as in the good lock and as in the bad one, and a record asks for one other package at a
+time. So all that can forbid a mixture are pairs, one changed and the other not; the locks themselves rule out that two
+changed packages, or two unchanged ones, do not go together.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from dataclasses import replace as changed
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mlviews.bisect.needs import needs_between, units_of
+from rattler import MatchSpec
+from rattler.exceptions import InvalidMatchSpecError
+
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import Lock, locked_package
+from mlviews.lock.lockfile import Lock, locked_package, repodata_record
 from mlviews.loop import run
-from mlviews.prefix.install import record_of
 from mlviews.recipe.compose import Request
-from mlviews.solve.solver import solve
+from mlviews.solve import solve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
-    from mlviews.bisect.needs import Need, Unit
+    from mlviews.conda.channels import Sources
     from mlviews.lock.lockfile import LockedPackage
     from mlviews.site.spec import SiteSpec
-    from mlviews.solve.sources import Sources
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["Mixtures", "Packages", "mixtures_of"]
+__all__ = ["Mixtures", "Need", "Packages", "Unit", "mixtures_of", "needs_between", "units_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A change that cannot be had without another one.
+
+    Attributes:
+        change: the package that would be changed.
+        other: the package that would not.
+        why: what forbids it, in words.
+    """
+
+    change: str
+    other: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Changes that only stand together.
+
+    Attributes:
+        names: the packages, sorted.
+        needs: numbers of all units that this one cannot be had without, its own among them.
+    """
+
+    names: tuple[str, ...]
+    needs: frozenset[int]
+
+
+def needs_between(
+    before: Mapping[str, RepoDataRecord | None], after: Mapping[str, RepoDataRecord | None]
+) -> tuple[Need, ...]:
+    """Return what the records of changed packages say of each other.
+
+    Args:
+        before: changed package -> its record in the good lock, None where it holds none.
+        after: the same of the bad lock.
+    """
+    states = (before, after)
+    found: dict[tuple[str, str], Need] = {}
+    for changed in (False, True):
+        for name, record in states[changed].items():
+            for other, problem in _refusals(record, states[not changed]) if record else ():
+                need = Need(name, other, problem) if changed else Need(other, name, problem)
+                found.setdefault((need.change, need.other), need)
+    return tuple(found.values())
+
+
+def _refusals(record: RepoDataRecord, others: Mapping[str, RepoDataRecord | None]) -> Iterator[tuple[str, str]]:
+    """Yield each other package that, in the other state, a record does not go with, and why."""
+    for required, texts in ((True, record.depends), (False, record.constrains)):
+        for text in texts:
+            spec = _read(text)
+            name = spec.name.normalized if spec and spec.name else ""
+            if spec is None or name not in others or name == record.name.normalized:
+                continue
+            other = others[name]
+            if not (spec.matches(other) if other else not required):
+                verb = "asks for" if required else "bears only"
+                there = f"which {name} {other.version} {other.build} is not" if other else f"and there is no {name}"
+                yield name, f"{record.name.normalized} {record.version} {verb} {text}, {there}"
+
+
+def _read(text: str) -> MatchSpec | None:
+    """Read a spec; what only holds under a condition is left to the solver."""
+    try:
+        spec = MatchSpec(text)
+    except (InvalidMatchSpecError, ValueError):
+        return None
+    return None if spec.condition else spec
+
+
+def units_of(names: Sequence[str], needs: Sequence[Need]) -> tuple[Unit, ...]:
+    """Join changes that need each other, each by way of others if need be, and say what each unit needs.
+
+    Args:
+        names: the changed packages.
+        needs: what is known of them.
+    """
+    direct: dict[str, set[str]] = {name: {name} for name in names}
+    for need in needs:
+        direct[need.change].add(need.other)
+    whole = {name: _reached(name, direct) for name in names}
+    groups: dict[frozenset[str], list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(whole[name], []).append(name)
+    number = {name: index for index, members in enumerate(groups.values()) for name in members}
+    return tuple(Unit(tuple(members), frozenset(number[name] for name in needed)) for needed, members in groups.items())
+
+
+def _reached(name: str, direct: Mapping[str, set[str]]) -> frozenset[str]:
+    found, waiting = {name}, [name]
+    while waiting:
+        new = direct[waiting.pop()] - found
+        found |= new
+        waiting += new
+    return frozenset(found)
+
 
 Packages = dict[str, "LockedPackage"]
 """The packages of one mixture, by name."""
@@ -118,7 +221,7 @@ class Mixtures:
         ends = {package.url for package in self.bad.values()}
         preferred = [record for record in choice if record.url in ends]
         sources = self._sources.only([*held, *choice])
-        spec = changed(self.view.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
+        spec = replace(self.view.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
         solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred], blame=False))
         known = {package.url: package for package in (*self.good.values(), *self.bad.values())}
         chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.records)
@@ -126,7 +229,7 @@ class Mixtures:
 
     def _record(self, package: LockedPackage) -> RepoDataRecord:
         """Return the channel's record, or what the lock holds of it where the channel has dropped the package."""
-        return self._records.get(package.url) or record_of(package, package.url)
+        return self._records.get(package.url) or repodata_record(package, package.url)
 
 
 def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, sources: Sources) -> Mixtures:
@@ -171,7 +274,7 @@ def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, 
 
     def states(packages: Packages) -> dict[str, RepoDataRecord | None]:
         there = {name: packages.get(name) for name in names}
-        return {name: (records.get(p.url) or record_of(p, p.url)) if p else None for name, p in there.items()}
+        return {name: (records.get(p.url) or repodata_record(p, p.url)) if p else None for name, p in there.items()}
 
     needs = needs_between(states(sides[0]), states(sides[1]))
     return Mixtures(

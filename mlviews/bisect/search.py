@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Boundary", "Oracle", "Outcome", "boundary", "smallest_change"]
+__all__ = ["Boundary", "Oracle", "Verdict", "boundary", "smallest_change"]
 
-Outcome = Literal["good", "bad", "unresolved"]
+Verdict = Literal["good", "bad", "unresolved"]
 _Set = frozenset[int]
 
 
 class Oracle(Protocol):
     """Tries a mixture."""
 
-    def __call__(self, applied: _Set, /, *, left: int) -> Outcome:
+    def __call__(self, applied: _Set, /, *, left: int) -> Verdict:
         """Try it.
 
         Args:
@@ -83,9 +83,9 @@ class _Search:
         self.everything = frozenset(range(len(needs)))
         self._needs = needs
         self._outcome = outcome
-        self._known: dict[_Set, Outcome] = {self.everything: "bad", frozenset(): "good"}
+        self._known: dict[_Set, Verdict] = {self.everything: "bad", frozenset(): "good"}
 
-    def _try(self, applied: _Set, *, left: int = 0) -> Outcome:
+    def _try(self, applied: _Set, *, left: int = 0) -> Verdict:
         if applied not in self._known:
             self._known[applied] = self._outcome(applied, left=left)
         return self._known[applied]

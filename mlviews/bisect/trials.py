@@ -1,4 +1,4 @@
-"""Trying locks: how often, what became of it, and what is kept for a bisection that goes on later."""
+"""Trying locks: how often, what became of it, what is kept for later, and whether a mixture breaks in the same way."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.errors import FailedError
+from mlviews.errors import FailedError, RefusedError
 from mlviews.files import write_atomically
-from mlviews.nightly.trial import TrialJob, try_lock
 from mlviews.progress import silent
+from mlviews.trial import TrialJob, try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.bisect.search import Verdict
     from mlviews.lock.lockfile import Lock
-    from mlviews.nightly.trial import Trial
     from mlviews.progress import Progress
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
+    from mlviews.trial import Trial
 
-__all__ = ["INSTALL", "Run", "Trials"]
+__all__ = ["INSTALL", "Broken", "Run", "Trials", "what_broke"]
+
 
 INSTALL = "install"
 """Stands for a check: that the lock can be installed at all."""
@@ -154,3 +156,103 @@ def _run(trial: Trial) -> Run:
     if problem.code not in _OF_THE_LOCK:
         raise FailedError(problem.code, problem.message, f"{problem.hint} Then go on with --resume.".strip())
     return Run(statuses={INSTALL: problem.code}, reasons={INSTALL: problem.message})
+
+
+_FINE = frozenset({"pass", "skip"})
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The checks that the good lock passes and the bad one does not.
+
+    Attributes:
+        statuses: by check, the statuses that the bad lock gives; a mixture with another one fails for its own reasons.
+    """
+
+    statuses: Mapping[str, frozenset[str]]
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The checks that have to be run to tell."""
+        return tuple(name for name in self.statuses if name != INSTALL)
+
+    def reasons(self, run: Run) -> dict[str, str]:
+        """Return what a run that is bad says, by check."""
+        return {
+            name: run.reasons.get(name, "") for name in self.statuses if run.statuses.get(name, "pass") not in _FINE
+        }
+
+    def says(self, run: Run) -> str:
+        """Return what a run gives that is neither good nor bad, in a line."""
+        given = ((name, run.statuses.get(name, "not run")) for name in (*self.statuses, INSTALL))
+        other = {name: status for name, status in given if status != "pass"}
+        return "; ".join(f"{name} {status} ({run.reasons.get(name, '')})" for name, status in other.items())
+
+    def judge(self, runs: Sequence[Run], label: str) -> Verdict:
+        """Tell what the runs of one lock say together.
+
+        Args:
+            runs: of one lock.
+            label: says which, in an error.
+
+        Raises:
+            RefusedError: they contradict each other.
+        """
+        for name in self.statuses:
+            _refuse_flaky(name, runs, label)
+        outcomes = {self._outcome(run) for run in runs}
+        return outcomes.pop() if len(outcomes) == 1 else "unresolved"
+
+    def _outcome(self, run: Run) -> Verdict:
+        if any(run.statuses.get(name) in statuses for name, statuses in self.statuses.items()):
+            return "bad"
+        return "good" if all(run.statuses.get(name) == "pass" for name in self.statuses) else "unresolved"
+
+
+def what_broke(good: tuple[str, Sequence[Run]], bad: tuple[str, Sequence[Run]]) -> Broken:
+    """Compare what two locks give.
+
+    Args:
+        good: what the good lock is called, and its runs.
+        bad: the same of the bad lock.
+
+    Raises:
+        RefusedError: the good lock fails, the bad one does not, or a check gives both results on one lock.
+    """
+    for label, runs in (good, bad):
+        for name in dict.fromkeys(name for run in runs for name in run.statuses):
+            _refuse_flaky(name, runs, label)
+    before, after = _statuses(good[1]), _statuses(bad[1])
+    failing = {name: found for name, found in after.items() if not found & _FINE}
+    broken = {name: found for name, found in failing.items() if before.get(name) == frozenset({"pass"})}
+    if broken:
+        return Broken(broken)
+    if not failing:
+        skipped = [name for name, found in after.items() if found == {"skip"}]
+        raise RefusedError(
+            "bad-lock-passes",
+            f"{bad[0]} is to be the bad lock, and no check fails with it",
+            "Name the check that fails with --check." if not skipped else f"Skipped here: {', '.join(skipped)}.",
+        )
+    raise RefusedError(
+        "good-lock-fails",
+        f"{good[0]} is to be the good lock, and does not pass what {bad[0]} fails",
+        "Name an older lock that passes, or other checks with --check.",
+        faults=tuple(f"{name}: {good[1][0].reasons.get(name, 'not run')}" for name in failing),
+    )
+
+
+def _statuses(runs: Sequence[Run]) -> dict[str, frozenset[str]]:
+    names = dict.fromkeys(name for run in runs for name in run.statuses)
+    return {name: frozenset(run.statuses[name] for run in runs if name in run.statuses) for name in names}
+
+
+def _refuse_flaky(name: str, runs: Sequence[Run], label: str) -> None:
+    statuses = [run.statuses[name] for run in runs if name in run.statuses]
+    passed = statuses.count("pass")
+    if 0 < passed < len(statuses):
+        raise RefusedError(
+            "check-flaky",
+            f"{name} is flaky: it passed {passed} of {len(statuses)} times with {label}",
+            "No package is to blame for a check that gives both results: mend it, or name others with --check.",
+        )

@@ -5,31 +5,21 @@ from __future__ import annotations
 import click
 
 from mlviews import __version__
+from mlviews.cli.app import shared_options
 from mlviews.cli.bisect import bisect
-from mlviews.cli.build import build
+from mlviews.cli.build import build, run
+from mlviews.cli.catalogue import list_views, new, show
 from mlviews.cli.ci import ci
-from mlviews.cli.container import container
-from mlviews.cli.diff import diff
 from mlviews.cli.doctor import doctor
-from mlviews.cli.gc import gc
 from mlviews.cli.gpus import gpus
 from mlviews.cli.kernel import kernel
-from mlviews.cli.list import list_views
-from mlviews.cli.lock import lock
-from mlviews.cli.new import new
+from mlviews.cli.locks import diff, lock
 from mlviews.cli.nightly import nightly
-from mlviews.cli.pin import pin
-from mlviews.cli.promote import promote
 from mlviews.cli.publish import publish
-from mlviews.cli.releases import releases
-from mlviews.cli.remove import remove
-from mlviews.cli.render import render
-from mlviews.cli.rollback import rollback
-from mlviews.cli.run import run
-from mlviews.cli.show import show
+from mlviews.cli.releases import pin, promote, releases, remove, rollback
+from mlviews.cli.render import container, render
 from mlviews.cli.smoke import smoke
-from mlviews.cli.verb import shared_options
-from mlviews.cli.verify import verify
+from mlviews.cli.store import gc, verify
 
 __all__ = ["cli"]
 

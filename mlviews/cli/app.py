@@ -1,19 +1,21 @@
-"""What every verb shares: the options, the site and recipes they lead to, and how results and errors come out."""
+"""What every verb shares: its options, the site and recipes they lead to, completion, and its result on the way out."""
 
 from __future__ import annotations
 
 import functools
 import os
 from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from mlviews.cli.output import write_outcome
 
-    from pydantic import BaseModel
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
@@ -21,7 +23,19 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.site.profile import Site
 
-__all__ = ["App", "Outcome", "Show"]
+__all__ = [
+    "App",
+    "Outcome",
+    "Show",
+    "complete_release",
+    "complete_view",
+    "end_of_day",
+    "ends_of_months",
+    "shared_options",
+    "split_release",
+    "verb",
+]
+
 
 _PIPED_WIDTH = 200
 
@@ -38,13 +52,13 @@ class Outcome:
     """What a verb gives back.
 
     Attributes:
-        data: the result; with ``--json`` it is the envelope's ``data``.
+        data: the result, a value; with ``--json`` it is the envelope's ``data``.
         show: writes the same for people.
         exit_code: 0, or 1 where the answer is no.
         errors: what went wrong with parts of the work that did not stop the rest.
     """
 
-    data: BaseModel
+    data: Any
     show: Show
     exit_code: int = 0
     errors: tuple[MlviewsError, ...] = ()
@@ -107,7 +121,7 @@ class App:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Return a console on stdout, for results, or on stderr, for everything else."""
-        from mlviews.cli.console import SafeConsole
+        from mlviews.cli.terminal import SafeConsole
 
         console = SafeConsole(stderr=stderr, no_color=self.options.get("no_color") or None)
         if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -128,13 +142,13 @@ class App:
 
         if self.verbosity < 0:
             return silent
-        from mlviews.cli.bars import Bars
+        from mlviews.cli.terminal import Bars
 
         return Bars(self.console(stderr=True))
 
 
 def recipes_folder() -> Path:
-    from mlviews.resources import folder
+    from mlviews.files import folder
 
     own = Path("recipes").absolute()
     return own if own.is_dir() else folder("recipes")
@@ -148,3 +162,107 @@ def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:
             raise click.BadParameter(f"{pair!r} is not CHANNEL=LOCATION", param_hint="--mirror")
         mirrors[channel] = location
     return mirrors
+
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep an option that was given; one that was not must not undo the same option before the verb."""
+    if value not in (None, False, (), 0):
+        options = context.ensure_object(App).options
+        name = parameter.name or ""
+        options[name] = (*options.get(name, ()), *value) if isinstance(value, tuple) else value
+    return value
+
+
+def shared_options(*, environment: bool) -> Callable[[_F], _F]:
+    """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
+
+    def option(*names: str, **settings: Any) -> Callable[[_F], _F]:
+        # Options that add up add to the environment's, wherever they stand: `App.site` joins them.
+        alone = environment and not settings.get("multiple")
+        variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if alone else None
+        return click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
+
+    options = [
+        option("--site", metavar="NAME", help="Site profile.  [default: local]"),
+        option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
+        option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
+        option("--lockfiles", metavar="DIR", help="Folder of lock files."),
+        option("--mirror", metavar="CHANNEL=LOCATION", multiple=True, help="Read a channel from a folder or URL."),
+        option("--json", is_flag=True, help="Print the result as one JSON envelope."),
+        option("--verbose", "-v", count=True, help="More detail; twice: tracebacks."),
+        option("--quiet", "-q", is_flag=True, help="No progress."),
+        option("--no-color", is_flag=True, help="No colours."),
+    ]
+
+    def decorate(function: _F) -> _F:
+        for add in reversed(options):
+            function = add(function)
+        return function
+
+    return decorate
+
+
+def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]], click.Command]:
+    """Make a function that takes the `App` and its own arguments into a command."""
+
+    def decorate(function: Callable[..., Outcome | None]) -> click.Command:
+        @click.command(name, **settings)
+        @shared_options(environment=False)
+        @click.pass_context
+        @functools.wraps(function)
+        def command(context: click.Context, /, **arguments: Any) -> int:
+            app = context.ensure_object(App)
+            app.command = context.command_path.removeprefix("mlviews ")
+            outcome = function(app, **arguments)
+            if outcome is None:
+                return 0
+            write_outcome(app, outcome)
+            return outcome.exit_code
+
+        made: click.Command = command
+        return made
+
+    return decorate
+
+
+def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a view's name in the shell, from the file names alone."""
+    del parameter
+    folder = context.ensure_object(App).recipes
+    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+
+
+def complete_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete VIEW/RELEASE in the shell, from the folders alone."""
+    view, slash, _ = incomplete.partition("/")
+    if not slash:
+        return [f"{name}/" for name in complete_view(context, parameter, incomplete)]
+    found = (path.parent for path in (context.ensure_object(App).root / "envs" / view).glob("*/*/release.json"))
+    names = {f"{view}/{path.parent.name}" for path in found if path.parent.name != "default"}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def split_release(text: str) -> tuple[str, str]:
+    """Return the view and the release that VIEW/RELEASE names.
+
+    Raises:
+        click.BadParameter: it names no release.
+    """
+    view, _, release = text.partition("/")
+    if not view or not release:
+        raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
+    return view, release
+
+
+def end_of_day(day: date) -> datetime:
+    """Return the last moment of a day (UTC)."""
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc) + timedelta(days=1, microseconds=-1)
+
+
+def ends_of_months(first: date, last: date) -> tuple[date, ...]:
+    """Return the last day of each month, from the one of ``first`` to the one of ``last``."""
+    months = range(first.year * 12 + first.month, last.year * 12 + last.month + 1)
+    return tuple(date(month // 12, month % 12 + 1, 1) - timedelta(days=1) for month in months)

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results.nights import BisectResult
+    from mlviews.results import BisectResult
 
 __all__ = ["bisect"]
 
@@ -52,9 +51,9 @@ def bisect(
     from mlviews.bisect.find import write_locks
     from mlviews.hardware import host_platform
     from mlviews.lock.diff import package_changes
-    from mlviews.results.nights import BisectResult
+    from mlviews.results import BisectResult
     from mlviews.site.spec import for_site
-    from mlviews.smoke.prove import BASIC
+    from mlviews.smoke.release import BASIC
     from mlviews.smoke.runner import refuse_unknown
     from mlviews.store.locksource import named_lock
 
@@ -95,7 +94,7 @@ def bisect(
 
 
 def _write(console: Console, result: BisectResult) -> None:
-    from mlviews.cli.text import change_table
+    from mlviews.cli.terminal import change_table
 
     def line(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, soft_wrap=True)

@@ -1,5 +1,8 @@
+"""Build a view, and run a program in one."""
+
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -8,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mlviews.build import Built
-    from mlviews.results.builds import BuildResult
+    from mlviews.cli.app import App
+    from mlviews.results import BuildResult
 
-__all__ = ["build"]
+__all__ = ["build", "run"]
 
 
 @verb("build")
@@ -33,7 +36,7 @@ def build(app: App, view: str) -> Outcome:
 
 
 def _result(built: Built) -> BuildResult:
-    from mlviews.results.builds import BuildResult
+    from mlviews.results import BuildResult
 
     release = built.release
     return BuildResult(
@@ -56,7 +59,7 @@ def _write(console: Console, result: BuildResult, app: App) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mlviews.cli.text import STATUS_STYLES
+    from mlviews.cli.terminal import STATUS_STYLES
 
     name = f"{result.view}/{result.release}"
     if result.status == "unchanged":
@@ -102,3 +105,15 @@ def _program() -> str:
     if not passing and found.exists() and program.exists() and found.samefile(program):
         return program.name
     return shlex.quote(str(program))
+
+
+@verb("run")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+def run(app: App, view: str, command: tuple[str, ...]) -> Outcome | None:
+    """Run a program in a view; it takes this process's place."""
+    from mlviews.store.launcher import launcher
+
+    name, _, release = view.partition("/")
+    launch = launcher(app.root, name, release or None)
+    os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import shared_options, verb
+from mlviews.cli.app import App, Outcome, shared_options, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results.nights import CiGithubResult
+    from mlviews.results import CiGithubResult
 
 __all__ = ["ci"]
 
@@ -52,7 +51,7 @@ def github(app: App, *, output: Path | None, cron: str, labels: tuple[str, ...],
     """Write a GitHub workflow that tests every view each night, and publishes the report."""
     from mlviews.ciworkflow import Settings, workflow
     from mlviews.files import write_atomically
-    from mlviews.results.nights import CiGithubResult
+    from mlviews.results import CiGithubResult
 
     settings = Settings(
         cron=cron,

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import verb
+from mlviews.cli.app import App, Outcome, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results.hosts import DoctorResult
+    from mlviews.results import DoctorResult
 
 __all__ = ["doctor"]
 
@@ -17,7 +16,7 @@ __all__ = ["doctor"]
 def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, and which views fit."""
     from mlviews.doctor import drivers, examine, fits
-    from mlviews.results.hosts import DoctorResult
+    from mlviews.results import DoctorResult
 
     host = examine(app.site)
     result = DoctorResult(

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -14,8 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from mlviews.gpus.coverage import CodeLine, LibraryServing
     from mlviews.release import Release
-    from mlviews.results.gpus import CodeLine, GpusResult, LibraryServing
+    from mlviews.results import GpusResult
 
 __all__ = ["gpus"]
 
@@ -29,9 +29,9 @@ def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
     A FOLDER may be an LCG view, a virtual environment, an unpacked wheel, or one library; write ./NAME for a folder
     that is named as a view is.
     """
+    from mlviews.gpus.coverage import survey
     from mlviews.gpus.scan import scan
-    from mlviews.gpus.survey import survey
-    from mlviews.results.gpus import GpusResult
+    from mlviews.results import GpusResult
 
     _refuse_unknown(names)
     folder, release = _folder(app, target)
@@ -54,7 +54,7 @@ def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
 
 def _refuse_unknown(names: Iterable[str]) -> None:
     from mlviews.errors import BadInputError
-    from mlviews.hardware import GPUS
+    from mlviews.gpus.nvidia import GPUS
 
     if unknown := [name for name in names if name not in GPUS]:
         raise BadInputError("gpu-unknown", f"there is no GPU {', '.join(unknown)}", f"Known are {', '.join(GPUS)}.")
@@ -65,7 +65,7 @@ def _folder(app: App, target: str) -> tuple[Path, Release | None]:
     path = Path(target).expanduser()
     if not name or name.startswith((".", "~")) or (path.exists() and not (app.root / "envs" / name).is_dir()):
         return path.absolute(), None
-    from mlviews.store.running import release_here
+    from mlviews.store.launcher import release_here
 
     return release_here(app.root, target)
 

@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, shared_options, verb
+from mlviews.cli.app import App, Outcome, complete_view, shared_options, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
-    from mlviews.kernels import Kernel, Place
-    from mlviews.results.hosts import KernelAddResult, KernelLine
+    from mlviews.jupyter import Kernel, KernelLine, Place
+    from mlviews.results import KernelAddResult
 
 __all__ = ["kernel"]
 
@@ -41,14 +40,14 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--release", metavar="RELEASE", help="Keep to this release.  [default: follow the view's default]")
 def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
     """Make a view a kernel of Jupyter."""
-    from mlviews import kernels
-    from mlviews.rendering import subject
-    from mlviews.results.hosts import KernelAddResult
+    from mlviews import jupyter
+    from mlviews.formats import render_input
+    from mlviews.results import KernelAddResult
 
     place = _place(user=user, prefix=prefix, swan=swan)
-    it = subject(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
-    folder = kernels.add(place, it.release, versioned=it.versioned)
-    (added,) = (found for found in kernels.kernels_in(place) if found.folder == folder)
+    it = render_input(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
+    folder = jupyter.add(place, it.release, versioned=it.versioned)
+    (added,) = (found for found in jupyter.kernels_in(place) if found.folder == folder)
     result = KernelAddResult(kernel=_line(added), script=str(place.script) if place.script else None)
     return Outcome(result, lambda console: _write_added(console, result))
 
@@ -57,13 +56,13 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
 @click.option("--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Look there, too.")
 def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     """List the kernels of views that Jupyter and SWAN find here."""
-    from mlviews import kernels
-    from mlviews.results.hosts import KernelListResult
+    from mlviews import jupyter
+    from mlviews.results import KernelListResult
 
-    own = kernels.Place("path", app.root / "kernels")
-    places = [*([kernels.prefix_place(prefix.absolute())] if prefix else []), *kernels.places(), own]
+    own = jupyter.Place("path", app.root / "kernels")
+    places = [*([jupyter.prefix_place(prefix.absolute())] if prefix else []), *jupyter.places(), own]
     folders = dict.fromkeys(place.folder for place in places)
-    found = [item for folder in folders for item in kernels.kernels_in(kernels.Place("path", folder))]
+    found = [item for folder in folders for item in jupyter.kernels_in(jupyter.Place("path", folder))]
     result = KernelListResult(kernels=[_line(item) for item in found])
     return Outcome(result, lambda console: _write_list(console, result.kernels))
 
@@ -75,10 +74,10 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
 def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
     """Take a view's kernels away; nothing else is touched."""
     del app
-    from mlviews import kernels
-    from mlviews.results.hosts import KernelRemoveResult
+    from mlviews import jupyter
+    from mlviews.results import KernelRemoveResult
 
-    removed = kernels.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
+    removed = jupyter.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
     result = KernelRemoveResult(removed=[_line(item) for item in removed])
 
     def write(console: Console) -> None:
@@ -93,17 +92,17 @@ for command in (add_kernel, list_kernels, remove_kernel):
 
 
 def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
-    from mlviews import kernels
+    from mlviews import jupyter
 
     if user + (prefix is not None) + swan > 1:
         raise click.UsageError("--user, --prefix and --swan are three places: give one")
     if swan:
-        return kernels.swan_place()
-    return kernels.prefix_place(prefix.absolute()) if prefix else kernels.user_place()
+        return jupyter.swan_place()
+    return jupyter.prefix_place(prefix.absolute()) if prefix else jupyter.user_place()
 
 
 def _line(found: Kernel) -> KernelLine:
-    from mlviews.results.hosts import KernelLine
+    from mlviews.jupyter import KernelLine
 
     return KernelLine(
         name=found.name,
@@ -133,7 +132,7 @@ def _in_swan(script: str) -> str:
     return "/".join(["$CERNBOX_HOME", *parts[5:]]) if cernbox else script
 
 
-def _write_list(console: Console, kernels: list[KernelLine]) -> None:
+def _write_list(console: Console, kernels: Sequence[KernelLine]) -> None:
     from rich.markup import escape
     from rich.table import Table
 

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.days import end_of_day, ends_of_months
+from mlviews.cli.app import App, Outcome, complete_view, end_of_day, ends_of_months, verb
 from mlviews.cli.output import distinct
-from mlviews.cli.verb import complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +19,8 @@ if TYPE_CHECKING:
 
     from mlviews.errors import MlviewsError
     from mlviews.nightly.matrix import Runner
-    from mlviews.results.nights import NightCell, NightlyResult, NightRun
+    from mlviews.nightly.night import NightCell, NightRun
+    from mlviews.results import NightlyResult
 
 __all__ = ["nightly"]
 
@@ -91,7 +90,7 @@ def nightly(
     from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
-    from mlviews.results.nights import NightlyResult
+    from mlviews.results import NightlyResult
 
     catalogue = app.catalogue
     chosen = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
@@ -114,9 +113,9 @@ def nightly(
 
 def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     from mlviews.nightly.history import gather, open_history
-    from mlviews.nightly.night import Night, named_from
+    from mlviews.nightly.night import Night, NightRun, named_from
     from mlviews.nightly.report import write_night
-    from mlviews.results.nights import NightlyResult, NightRun
+    from mlviews.results import NightlyResult
 
     specs = tuple(named_from(spec, app.recipes.parent) for spec in app.catalogue.views())
     with open_history(app.site.root) as history:
@@ -142,8 +141,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
 
 
 def _runner(jobs: int, scheduler: str | None) -> Runner:
-    from mlviews.nightly.cluster import each_on
-    from mlviews.nightly.workers import each
+    from mlviews.nightly.workers import each, each_on
 
     return partial(each_on, scheduler) if scheduler else partial(each, count=jobs)
 
@@ -188,7 +186,7 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
     from rich.markup import escape
     from rich.table import Table
 
-    from mlviews.cli.text import change_table
+    from mlviews.cli.terminal import change_table
     from mlviews.nightly.cell import FAILURES
 
     table = Table(box=None, header_style="bold", pad_edge=False)

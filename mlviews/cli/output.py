@@ -7,6 +7,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
+from mlviews.values import to_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -34,7 +36,7 @@ def write_outcome(app: App, outcome: Outcome) -> None:
     """Print a verb's result to stdout; errors of parts of the work go to stderr, or into the envelope."""
     if app.json:
         status = "ok" if outcome.exit_code == 0 else "failed"
-        _envelope(app, status, outcome.data.model_dump(mode="json", by_alias=True), outcome.errors)
+        _envelope(app, status, to_json(outcome.data), outcome.errors)
         return
     console = app.console()
     outcome.show(console)

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_release, verb
+from mlviews.cli.app import App, Outcome, complete_release, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.publish.plan import Plan
-    from mlviews.results.publishing import PublishResult
+    from mlviews.publish.plan import PublishPlan
+    from mlviews.results import PublishResult
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["publish"]
@@ -60,8 +59,8 @@ def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
     return entries[-1]
 
 
-def _result(view: str, release: str, plan: Plan, tar: Path | None) -> PublishResult:
-    from mlviews.results.publishing import CatalogLine, PublishResult, RemarkLine
+def _result(view: str, release: str, plan: PublishPlan, tar: Path | None) -> PublishResult:
+    from mlviews.results import CatalogLine, PublishResult, RemarkLine
 
     file = shlex.quote(str(tar)) if tar else "FILE"
     return PublishResult(
@@ -85,7 +84,7 @@ def _result(view: str, release: str, plan: Plan, tar: Path | None) -> PublishRes
 def _write(console: Console, result: PublishResult, *, details: bool) -> None:
     from rich.markup import escape
 
-    from mlviews.cli.text import size
+    from mlviews.cli.terminal import size
 
     def line(text: str) -> None:
         console.print(text, soft_wrap=True)

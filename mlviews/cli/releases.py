@@ -1,19 +1,21 @@
+"""Releases: list them, choose the default, keep one, take one away."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_release, complete_view, split_release, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results.releases import ReleaseLine, ReleasesResult
+    from mlviews.results import ReleaseLine, ReleasesResult
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["releases"]
+__all__ = ["pin", "promote", "releases", "remove", "rollback"]
+
 
 _NAMED = 5
 
@@ -22,9 +24,9 @@ _NAMED = 5
 @click.argument("view", shell_complete=complete_view)
 def releases(app: App, view: str) -> Outcome:
     """List a view's releases: what each takes, what is proved of it, which is the default, what is pinned."""
-    from mlviews.results.releases import ReleasesResult, RemovedLine
+    from mlviews.results import ReleasesResult, RemovedLine
     from mlviews.store.disk import Store
-    from mlviews.store.removal import removed
+    from mlviews.store.releases import removed
 
     store = Store(app.site.root, app.site.prefix)
     gone = [
@@ -39,9 +41,8 @@ def releases(app: App, view: str) -> Outcome:
 
 def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> ReleaseLine:
     from mlviews.prefix.usage import read, shared_bytes
-    from mlviews.results.releases import ReleaseLine
-    from mlviews.smoke.proof import proved_gpus
-    from mlviews.smoke.records import last_results, read_records
+    from mlviews.results import ReleaseLine
+    from mlviews.smoke.records import last_results, proved_gpus, read_records
 
     records = read_records(store.root, view, entry.lock_digest)
     checks = last_results(records)
@@ -70,8 +71,8 @@ def _claimed(entry: ReleaseEntry) -> tuple[str, ...]:
 def _write(console: Console, result: ReleasesResult) -> None:
     from rich.table import Table
 
-    from mlviews.cli.text import size
-    from mlviews.results.checks import gpus_in_words
+    from mlviews.cli.terminal import size
+    from mlviews.release import gpus_in_words
 
     if not result.releases:
         console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
@@ -98,3 +99,64 @@ def _write(console: Console, result: ReleasesResult) -> None:
 def _checks(line: ReleaseLine) -> str:
     failed = f"[red]{len(line.failed)} failed[/]"
     return ", ".join([f"{len(line.passed)} passed"] * bool(line.passed) + [failed] * bool(line.failed)) or "-"
+
+
+@verb("promote")
+@click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
+def promote(app: App, release: str) -> Outcome:
+    """Make a release the default: what a plain `module load` gives."""
+    from mlviews.results import PromoteResult
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import promote as promote_release
+
+    view, name = split_release(release)
+    before = promote_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
+    result = PromoteResult(view=view, release=name, before=before)
+    was = "it was that already" if before == name else f"before it was {before or 'none'}"
+    return Outcome(result, lambda console: console.print(f"{view}: the default is {name}; {was}", markup=False))
+
+
+@verb("rollback")
+@click.argument("view", shell_complete=complete_view)
+def rollback(app: App, view: str) -> Outcome:
+    """Make the release the default that was it before; repeated, go back further."""
+    from mlviews.results import RollbackResult
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import rollback as roll_back
+
+    name, before = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
+    result = RollbackResult(view=view, release=name, before=before)
+    text = f"{view}: the default is {name} again; {before} stays until `mlviews gc` or `mlviews remove` takes it"
+    return Outcome(result, lambda console: console.print(text, markup=False))
+
+
+@verb("pin")
+@click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
+@click.option("--undo", is_flag=True, help="Let it be removed again.")
+def pin(app: App, release: str, *, undo: bool) -> Outcome:
+    """Keep a release, whatever `gc` and `remove` are told."""
+    from mlviews.results import PinResult
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import pin as pin_release
+
+    view, name = split_release(release)
+    pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)
+    result = PinResult(view=view, release=name, pinned=not undo)
+    text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
+    return Outcome(result, lambda console: console.print(text, markup=False))
+
+
+@verb("remove")
+@click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
+def remove(app: App, release: str) -> Outcome:
+    """Remove a release; never the default or a pinned one. Who still asks for it is told."""
+    from mlviews.cli.terminal import size
+    from mlviews.results import RemoveResult
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import remove as remove_release
+
+    view, name = split_release(release)
+    freed = remove_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
+    result = RemoveResult(view=view, release=name, bytes=freed)
+    text = f"removed {view}/{name}: {size(freed)} free; what other releases or the cache share stays (`mlviews gc`)"
+    return Outcome(result, lambda console: console.print(text, markup=False))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome
-from mlviews.cli.verb import complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +15,10 @@ if TYPE_CHECKING:
 
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
-    from mlviews.results.checks import CheckLine, DoorLine, SmokeResult
-    from mlviews.smoke.doors import Door
-    from mlviews.smoke.runner import Target
+    from mlviews.results import SmokeResult
+    from mlviews.smoke.report import CheckLine, RouteLine
+    from mlviews.smoke.routes import Route
+    from mlviews.smoke.runner import Interpreter
 
 __all__ = ["smoke"]
 
@@ -36,10 +36,10 @@ Level = Literal["quick", "full"]
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each check.")
 @click.option(
     "--via",
-    "doors",
+    "routes",
     type=click.Choice(["prefix", "module", "kernel", "container", "all"]),
     multiple=True,
-    help="Enter the view by this door, and compare; may be given again.",
+    help="Enter the view by this route, and compare; may be given again.",
 )
 @click.option("--base", metavar="IMAGE", help="Base of the image for --via container.  [default: the site's]")
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results as JUnit XML, too.")
@@ -52,21 +52,21 @@ def smoke(
     level: Level,
     require_gpu: bool,
     timeout: float | None,
-    doors: tuple[Door | Literal["all"], ...],
+    routes: tuple[Route | Literal["all"], ...],
     base: str | None,
     junit: Path | None,
 ) -> Outcome:
     """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter."""
     if (view is None) == (python is None):
         raise click.UsageError("name a view, or give --python PATH")
-    if python and doors:
-        raise click.UsageError("--via is for views: a bare interpreter has no doors")
-    from mlviews.results.checks import SmokeResult
-    from mlviews.smoke.doors import differences
+    if python and routes:
+        raise click.UsageError("--via is for views: a bare interpreter has no routes")
+    from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
-    from mlviews.smoke.prove import BASIC
     from mlviews.smoke.records import proves
+    from mlviews.smoke.release import BASIC
+    from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
 
     refuse_unknown(names)
@@ -79,10 +79,10 @@ def smoke(
     plan = choose(wanted, level, named=bool(names))
     limits = Limits(seconds=timeout) if timeout else Limits()
 
-    def run(target: Target) -> tuple[CheckLine, ...]:
+    def run(target: Interpreter) -> tuple[CheckLine, ...]:
         return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
 
-    entered = _doors(app, view, doors, base, run) if view and doors else []
+    entered = _routes(app, view, routes, base, run) if view and routes else []
     lines = tuple(entered[0].checks) if entered else run(target)
     record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
@@ -96,11 +96,10 @@ def smoke(
         record=str(record) if record else None,
         full_only=list(plan.left_out),
         checks=list(lines),
-        doors=entered,
-        differences=[],
+        routes=entered,
+        differences=differences(entered) if entered else (),
     )
-    result = result.model_copy(update={"differences": list(differences(entered))}) if entered else result
-    failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for door in entered for c in door.checks)))
+    failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for route in entered for c in route.checks)))
     errors = (*errors, *_different(result))
     return Outcome(result, lambda console: _write(console, result), 1 if failed or result.differences else 0, errors)
 
@@ -110,40 +109,40 @@ def _different(result: SmokeResult) -> tuple[MlviewsError, ...]:
 
     if not result.differences:
         return ()
-    what = f"{result.view}/{result.release} is not the same through each door"
+    what = f"{result.view}/{result.release} is not the same through each route"
     hint = f"`mlviews smoke {result.view} --via DOOR` tests one; -v on the build tells what it is made of."
-    return (RefusedError("doors-differ", what, hint, faults=tuple(result.differences)),)
+    return (RefusedError("routes-differ", what, hint, faults=tuple(result.differences)),)
 
 
-def _doors(
+def _routes(
     app: App,
     view: str,
-    names: tuple[Door | Literal["all"], ...],
+    names: tuple[Route | Literal["all"], ...],
     base: str | None,
-    run: Callable[[Target], tuple[CheckLine, ...]],
-) -> list[DoorLine]:
-    """Run the checks through each door, in the doors' own order."""
-    from mlviews.results.checks import DoorLine
-    from mlviews.smoke.doors import DOORS, open_door
-    from mlviews.store.running import release_here
+    run: Callable[[Interpreter], tuple[CheckLine, ...]],
+) -> list[RouteLine]:
+    """Run the checks through each route, in the routes' own order."""
+    from mlviews.smoke.report import RouteLine
+    from mlviews.smoke.routes import ROUTES, open_route
+    from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
     found = []
     # All are opened before the first is used: a tool that is missing should not be told after minutes of work.
     with ExitStack() as stack:
         targets = {
-            name: stack.enter_context(open_door(name, prefix, release, app.site, base=base, progress=app.progress))
-            for name in DOORS
+            name: stack.enter_context(open_route(name, prefix, release, app.site, base=base, progress=app.progress))
+            for name in ROUTES
             if name in names or "all" in names
         }
         for name, target in targets.items():
-            found.append(DoorLine(door=name, checks=list(run(target))))
+            found.append(RouteLine(route=name, checks=list(run(target))))
     return found
 
 
-def _view(app: App, label: str) -> tuple[Target, Release]:
-    from mlviews.smoke.prove import release_target
-    from mlviews.store.running import release_here
+def _view(app: App, label: str) -> tuple[Interpreter, Release]:
+    from mlviews.smoke.release import release_target
+    from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, label)
     return release_target(prefix, release), release
@@ -156,7 +155,7 @@ def _record(
     from mlviews.filelock import announce
     from mlviews.smoke.records import write_record
     from mlviews.store.disk import Store
-    from mlviews.store.faces import tell_proofs
+    from mlviews.store.loaders import tell_proofs
 
     record = None
     try:
@@ -170,7 +169,7 @@ def _record(
 
 def _write_junit(path: Path | None, suite: str, lines: tuple[CheckLine, ...]) -> None:
     from mlviews.files import write_atomically
-    from mlviews.smoke.junit import junit
+    from mlviews.smoke.report import junit
 
     if path:
         write_atomically(path.absolute(), junit(suite, lines))
@@ -180,10 +179,10 @@ def _write(console: Console, result: SmokeResult) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from mlviews.cli.text import STATUS_STYLES
+    from mlviews.cli.terminal import STATUS_STYLES
 
-    if result.doors:
-        _write_doors(console, result)
+    if result.routes:
+        _write_routes(console, result)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("Status", "Check", "Device"):
@@ -204,30 +203,30 @@ def _write(console: Console, result: SmokeResult) -> None:
         console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)
 
 
-def _write_doors(console: Console, result: SmokeResult) -> None:
-    """Write what each check found, a column a door."""
+def _write_routes(console: Console, result: SmokeResult) -> None:
+    """Write what each check found, a column a route."""
     from rich.markup import escape
     from rich.table import Table
 
-    from mlviews.cli.text import STATUS_STYLES
+    from mlviews.cli.terminal import STATUS_STYLES
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("Check", no_wrap=True)
-    for door in result.doors:
-        table.add_column(door.door, no_wrap=True)
-    for lines in zip(*(door.checks for door in result.doors), strict=True):
+    for route in result.routes:
+        table.add_column(route.route, no_wrap=True)
+    for lines in zip(*(route.checks for route in result.routes), strict=True):
         cells = (f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.seconds:.1f} s" for line in lines)
         table.add_row(lines[0].name, *cells)
     console.print(table)
     reasons = {
         (line.name, line.reason): f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.name}: {escape(line.reason)}"
-        for door in result.doors
-        for line in door.checks
+        for route in result.routes
+        for line in route.checks
         if line.status != "pass"
     }
     for reason in reasons.values():
         console.print(reason, soft_wrap=True)
-    if len(result.doors) > 1 and not result.differences:
-        console.print(f"[bold green]the same[/] through {', '.join(door.door for door in result.doors)}")
+    if len(result.routes) > 1 and not result.differences:
+        console.print(f"[bold green]the same[/] through {', '.join(route.route for route in result.routes)}")
     if result.record:
         console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)

@@ -13,10 +13,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlviews.container.base import base_file
-from mlviews.container.definitions import ENVIRONMENT_PATH, environment
+from mlviews.container.definitions import ENVIRONMENT_PATH, Contents, environment, image_files
 from mlviews.container.describe import of_release
-from mlviews.container.files import Contents, image_files
+from mlviews.container.images import base_file
 from mlviews.container.layers import parts_of, write_layers
 from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
@@ -25,13 +24,13 @@ from mlviews.lock.lockfile import read_lock
 from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.progress import silent
 from mlviews.release import RELEASE_LOCK
-from mlviews.site.images import IMAGE, base_for, is_pinned
+from mlviews.site.profile import IMAGE, base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.container.describe import Container
-    from mlviews.container.layers import Layer
+    from mlviews.container.layers import ImageLayer
     from mlviews.container.oci import Base
     from mlviews.progress import Progress
     from mlviews.release import Release
@@ -66,7 +65,7 @@ class Image:
     digest: str
     config_digest: str
     base_digest: str
-    layers: tuple[Layer, ...]
+    layers: tuple[ImageLayer, ...]
     size: int
 
     @property
@@ -132,7 +131,7 @@ def _pinned(wanted: str, base: Base) -> str:
     return f"{wanted if re.fullmatch(IMAGE, wanted) else ''}@{base.digest}"
 
 
-def _write(container: Container, wanted: str, base: Base, layers: Sequence[Layer], output: Path) -> Image:
+def _write(container: Container, wanted: str, base: Base, layers: Sequence[ImageLayer], output: Path) -> Image:
     config = _blob(_CONFIG, _config(container, base, layers))
     name = f"{container.release.view}:{container.release.release}"
     labels = {key: container.labels[key] for key in container.labels if key.startswith("org.opencontainers.image.")}
@@ -162,7 +161,7 @@ def _blob(kind: str, content: Any) -> Blob:
     return Blob(kind, f"sha256:{hashlib.sha256(text).hexdigest()}", len(text), text)
 
 
-def _config(container: Container, base: Base, layers: Sequence[Layer]) -> dict[str, Any]:
+def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> dict[str, Any]:
     """Return the image's configuration: https://github.com/opencontainers/image-spec/blob/main/config.md."""
     below = base.config
     made = [{"created": _CREATED, "created_by": f"mlviews: {layer.title}"} for layer in layers]

@@ -1,20 +1,42 @@
-"""A Dockerfile and an Apptainer definition of a view: its locked packages in a small base image, solved by nobody.
+"""A Dockerfile and an Apptainer definition of a view, what they copy, and the page on using its image in jobs.
 
-Dockerfiles keep to what docker, podman, buildah and their rootless forms all read: no here-documents, no `COPY --link`,
-no SHELL, which images in OCI's format do not have.
+The packages are the lock's, solved by nobody. Dockerfiles keep to what docker, podman, buildah and their rootless forms
+all read: no here-documents, no `COPY --link`, no SHELL, which images in OCI's format do not have.
 """
 
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews.render import escape
+from mlviews.conda.channels import channel_folder, channel_url
+from mlviews.errors import RefusedError
+from mlviews.gpus.nvidia import GPUS
+from mlviews.release import RELEASE_FILE, RELEASE_LOCK, sealed
+from mlviews.render import escape, explicit
+from mlviews.render.setup_script import PrefixFile, prefix_files
 
 if TYPE_CHECKING:
-    from mlviews.container.describe import Container
+    from collections.abc import Mapping
 
-__all__ = ["ENVIRONMENT_PATH", "environment", "render_apptainer", "render_dockerfile", "render_scripts"]
+    from mlviews.container.describe import Container
+    from mlviews.lock.lockfile import Lock
+
+__all__ = [
+    "ENVIRONMENT_PATH",
+    "Contents",
+    "Kind",
+    "definition_files",
+    "environment",
+    "image_files",
+    "render_apptainer",
+    "render_batch",
+    "render_dockerfile",
+    "render_scripts",
+    "unpacked",
+]
+
 
 ENVIRONMENT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH of an image that says nothing of it."""
@@ -102,3 +124,110 @@ def _install(container: Container) -> str:
             f"if [ -x {python} ]; then {compiled}; fi",
         ]
     )
+
+
+Kind = Literal["dockerfile", "apptainer"]
+
+_MAIN = {"dockerfile": ("Dockerfile", render_dockerfile), "apptainer": ("view.def", render_apptainer)}
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into an image.
+
+    Attributes:
+        container: the image.
+        lock: what it holds.
+        lock_text: the lock's file.
+        licenses: archive -> licence, where known.
+    """
+
+    container: Container
+    lock: Lock
+    lock_text: str
+    licenses: Mapping[str, str] = field(default_factory=dict)
+
+
+def image_files(contents: Contents) -> dict[str, PrefixFile]:
+    """Return the files that the view gets in an image besides its packages, by their path below the prefix."""
+    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (takes time to import; definitions need none)
+
+    container, lock = contents.container, contents.lock
+    release = container.release
+    scripts = {"with-scripts": PrefixFile(render_scripts(container), executable=True)} if container.scripts else {}
+    return {
+        **prefix_files(release),
+        **scripts,
+        RELEASE_LOCK: PrefixFile(contents.lock_text),
+        RELEASE_FILE: PrefixFile(sealed(release)),
+        SBOM: PrefixFile(render_sbom(lock, [release.platform], licenses=contents.licenses)),
+    }
+
+
+def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, str]) -> dict[str, PrefixFile]:
+    """Return the files of a definition's folder by their path, the definition first.
+
+    Args:
+        kind: of definition.
+        contents: what it says.
+        mirrors: the site's; those that are servers stand in the list of packages.
+
+    Raises:
+        RefusedError: the packages lie in folders of this host, where no image builder sees them.
+    """
+    container, lock = contents.container, contents.lock
+    platform = container.release.platform
+    if here := next((package for package in lock.on(platform) if package.url.startswith("file:")), None):
+        raise RefusedError(
+            "container-local",
+            f"{here.url} is a file of this host, which no image builder sees",
+            f"`mlviews container build {lock.view}` makes the image from the packages here.",
+        )
+    name, render = _MAIN[kind]
+    inside = image_files(contents)
+    return {
+        name: PrefixFile(render(container)),
+        "explicit.txt": PrefixFile(explicit.render_explicit(lock, platform, strong=True, mirrors=_servers(mirrors))),
+        **{f"view/{path}": file for path, file in inside.items()},
+    }
+
+
+def _servers(mirrors: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a site's mirrors that are servers, by the channel's URL."""
+    return {channel_url(name): place for name, place in mirrors.items() if channel_folder(place) is None}
+
+
+_UNPACKED = "/cvmfs/unpacked.cern.ch"
+# Under which name CERN's repository of unpacked images keeps those of Docker's registry.
+_REGISTRIES = {"docker.io": "registry.hub.docker.com"}
+
+
+def render_batch(container: Container) -> str:
+    """Return a page in Markdown; every line of it in a code block works once the image is pushed."""
+    release = container.release
+    oldest = min((GPUS[name] for name in release.gpus), key=lambda gpu: gpu.compute, default=None)
+    return escape.render(
+        "batch.md",
+        "markdown",
+        {
+            "view": release.view,
+            "summary": release.summary,
+            "release": release.release,
+            "lock": release.lock_digest,
+            "image": container.reference,
+            "unpacked": unpacked(container.reference),
+            "sif": f"{release.view}-{release.release}.sif",
+            "archive": f"{release.view}-{release.release}.oci.tar",
+            "gpu": release.cuda is not None,
+            "cuda": release.cuda or "",
+            "gpus": ", ".join(release.gpus),
+            "nv": "--nv " if release.cuda else "",
+            "capability": f"{oldest.compute // 10}.{oldest.compute % 10}" if oldest else "",
+        },
+    )
+
+
+def unpacked(reference: str) -> str:
+    """Return where CERN's CVMFS repository of unpacked images keeps an image, once it is on its list."""
+    registry, _, rest = reference.partition("/")
+    return f"{_UNPACKED}/{_REGISTRIES.get(registry, registry)}/{rest}"

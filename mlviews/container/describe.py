@@ -9,17 +9,16 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.loading import loading
-from mlviews.release import Activation, Release, ReleasePackage
-from mlviews.site.images import base_for, is_pinned
+from mlviews.release import Activation, Release, ReleasePackage, loading
+from mlviews.site.profile import base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.loading import Loading
     from mlviews.lock.lockfile import Lock
     from mlviews.recipe.compose import ViewSpec
-    from mlviews.site.images import Images
+    from mlviews.release import Loading
+    from mlviews.site.profile import Images
 
 __all__ = ["NO_REPOSITORY", "Container", "lock_tag", "of_recipe", "of_release"]
 

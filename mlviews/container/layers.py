@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Advance
 
-__all__ = ["Layer", "Part", "parts_of", "write_layers"]
+__all__ = ["ImageLayer", "Part", "parts_of", "write_layers"]
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _LARGE = 20_000_000  # bytes of files from which on a package has a layer of its own
@@ -52,7 +52,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ImageLayer:
     """A layer that is there.
 
     Attributes:
@@ -97,7 +97,7 @@ def _files(prefix: Path) -> Iterator[str]:
 
 def write_layers(
     parts: Sequence[Part], prefix: Path, inside: PurePosixPath, folder: Path, advance: Advance
-) -> tuple[Layer, ...]:
+) -> tuple[ImageLayer, ...]:
     """Write each part as a compressed archive.
 
     Args:
@@ -138,7 +138,7 @@ class _Hashed(io.RawIOBase):
         return len(part)
 
 
-def _write(part: Part, prefix: Path, inside: PurePosixPath, path: Path, advance: Advance) -> Layer:
+def _write(part: Part, prefix: Path, inside: PurePosixPath, path: Path, advance: Advance) -> ImageLayer:
     with path.open("wb") as file:
         packed = _Hashed(file)
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=_LEVEL, mtime=0) as compressed:
@@ -148,7 +148,7 @@ def _write(part: Part, prefix: Path, inside: PurePosixPath, path: Path, advance:
                     archive.addfile(member, content)
                     advance(member.size)
     blob = Blob(LAYER, f"sha256:{packed.digest.hexdigest()}", packed.size, path)
-    return Layer(part.title, f"sha256:{plain.digest.hexdigest()}", blob)
+    return ImageLayer(part.title, f"sha256:{plain.digest.hexdigest()}", blob)
 
 
 def _members(

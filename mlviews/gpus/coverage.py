@@ -2,21 +2,120 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.cudadriver import driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver
+from mlviews.gpus.nvidia import GPUS, driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
     from mlviews.gpus.fatbin import Code
     from mlviews.gpus.libraries import DeviceCode
-    from mlviews.hardware import Gpu
+    from mlviews.gpus.nvidia import Gpu
+    from mlviews.gpus.scan import Library
 
-__all__ = ["Cover", "Way", "best", "cover", "runs", "worst"]
+__all__ = [
+    "USUAL",
+    "CodeLine",
+    "Cover",
+    "GpuServed",
+    "GpuVerdict",
+    "LibraryServing",
+    "PackageServing",
+    "Survey",
+    "Way",
+    "best",
+    "cover",
+    "runs",
+    "survey",
+    "worst",
+]
+
 
 Way = Literal["native", "ptx", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeLine:
+    """Pieces of device code of one kind in a library.
+
+    Attributes:
+        kind: machine code, or PTX, which the driver compiles.
+        target: what it was made for, such as `sm_90a` or `compute_90`.
+        isa: version of the PTX ISA; null for machine code.
+        modules: how many modules of the library hold it.
+        linked: false for code that the driver links as it loads it, by way of the PTX.
+    """
+
+    kind: Literal["machine", "ptx"]
+    target: str
+    isa: str | None
+    modules: int
+    linked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuServed:
+    """How something serves a GPU.
+
+    Attributes:
+        way: machine code that the GPU runs, PTX that the driver compiles for it, or nothing.
+        driver: the oldest driver that will do; null where none, or where it is not known.
+    """
+
+    gpu: str
+    way: Way
+    driver: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryServing:
+    """The device code of one file.
+
+    Attributes:
+        cuda: the oldest CUDA that can have built it; empty where it does not tell.
+        fault: why it could not be read to its end; empty where it was.
+    """
+
+    path: str
+    package: str
+    cuda: str
+    code: Sequence[CodeLine]
+    gpus: Sequence[GpuServed]
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackageServing:
+    """What the libraries of a package do for each GPU together: the best of them counts.
+
+    Attributes:
+        why_some: why it may lack GPUs that are asked for; empty: it may not.
+    """
+
+    package: str
+    gpus: Sequence[GpuServed]
+    why_some: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuVerdict(GpuServed):
+    """What all packages do for a GPU together: the worst of them counts, but for those that may lack it.
+
+    Attributes:
+        compute: compute capability, 70 for 7.0.
+        asked: whether the release or `--gpu` names it: it must then be served.
+        lacking: packages that hold device code and none for this GPU.
+    """
+
+    compute: int
+    asked: bool
+    lacking: Sequence[str]
+
 
 # GPUs of Tegra and of its successors, beside which NVIDIA promises no binary compatibility: CUDA C++ Programming Guide,
 # "Binary Compatibility". 8.8 has no discrete GPU that NVIDIA names, so nothing is promised for it either.
@@ -96,3 +195,103 @@ def _first_driver(gpu: Gpu) -> str | None:
 def _newest_driver(drivers: Sequence[str | None]) -> str | None:
     known = [driver for driver in drivers if driver]
     return max(known, key=driver_key) if len(known) == len(drivers) else None
+
+
+USUAL = ("V100", "T4", "A100", "L4", "H100", "B200")
+"""The GPUs that are always told of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What libraries do for GPUs, one by one, by package, and in sum."""
+
+    gpus: tuple[GpuVerdict, ...]
+    packages: tuple[PackageServing, ...]
+    libraries: tuple[LibraryServing, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A line for each GPU that is asked for and not served."""
+        return tuple(
+            f"{verdict.gpu} (sm_{verdict.compute}): no machine code or PTX for it in "
+            + (", ".join(verdict.lacking) or "any library")
+            for verdict in self.gpus
+            if verdict.asked and verdict.way == "none"
+        )
+
+
+def survey(libraries: Iterable[Library], asked: Iterable[str] = (), *, some: Mapping[str, str] | None = None) -> Survey:
+    """Judge the libraries of a view or of any folder.
+
+    A package serves a GPU if any of its libraries does, natively or by PTX; all of them together serve it if every
+    package does that holds device code. Where no package holds any, nothing is served.
+
+    Args:
+        libraries: what was found, ordered by package.
+        asked: names of GPUs that must be served.
+        some: packages that may lack GPUs, and why; ``*`` stands for any letters.
+    """
+    asked = tuple(asked)
+    gpus = [GPUS[name] for name in dict.fromkeys((*USUAL, *asked))]
+    gpus.sort(key=lambda gpu: gpu.compute)
+    covers: dict[str, dict[str, Cover]] = {}
+    packages, lines = [], []
+    for package, members in groupby(libraries, key=lambda library: library.package):
+        found = []
+        for library in members:
+            each = {gpu.name: cover(library.code, gpu) for gpu in gpus}
+            found.append(each)
+            lines.append(_library(library, each))
+        covers[package] = {gpu.name: best(each[gpu.name] for each in found) for gpu in gpus}
+        packages.append(
+            PackageServing(package=package, gpus=_served(covers[package]), why_some=_why_some(package, some or {}))
+        )
+    excused = {line.package for line in packages if line.why_some}
+    verdicts = tuple(_verdict(gpu, covers, excused, asked=gpu.name in asked) for gpu in gpus)
+    return Survey(verdicts, tuple(packages), tuple(lines))
+
+
+def _verdict(
+    gpu: Gpu, covers: Mapping[str, Mapping[str, Cover]], excused: Container[str], *, asked: bool
+) -> GpuVerdict:
+    each = {package: served[gpu.name] for package, served in covers.items()}
+    counted = {name: cover for name, cover in each.items() if cover.way != "none" or name not in excused}
+    total = worst(counted.values())
+    lacking = [name for name, cover in counted.items() if cover.way == "none"]
+    return GpuVerdict(
+        gpu=gpu.name, compute=gpu.compute, way=total.way, driver=total.driver, asked=asked, lacking=lacking
+    )
+
+
+def _library(library: Library, covers: Mapping[str, Cover]) -> LibraryServing:
+    return LibraryServing(
+        path=library.path,
+        package=library.package,
+        cuda=library.code.cuda,
+        code=_code(library.code),
+        gpus=_served(covers),
+        fault=library.code.fault,
+    )
+
+
+def _served(covers: Mapping[str, Cover]) -> list[GpuServed]:
+    return [GpuServed(gpu=name, way=cover.way, driver=cover.driver) for name, cover in covers.items()]
+
+
+def _code(code: DeviceCode) -> list[CodeLine]:
+    return [
+        CodeLine(
+            kind=piece.kind,
+            target=str(piece),
+            isa="{}.{}".format(*piece.version) if piece.kind == "ptx" else None,
+            modules=count,
+            linked=linked,
+        )
+        for linked, modules in ((True, code.linked), (False, code.loose))
+        for piece, count in sorted(Counter(chain.from_iterable(modules)).items())
+    ]
+
+
+def _why_some(package: str, some: Mapping[str, str]) -> str:
+    name = package.partition(" ")[0]
+    return next((why for pattern, why in some.items() if fnmatchcase(name, pattern)), "")

@@ -1,4 +1,4 @@
-"""The containers in which CUDA libraries carry device code: bytes in, entries out.
+"""The containers in which CUDA libraries carry device code: bytes in, entries out, and what each entry holds.
 
 NVIDIA describes of the format only where it lies (``fatbinary_section.h`` of the toolkit). The rest was read off
 binaries of CUDA 11, 12 and 13 and is tested against NVIDIA's ``cuobjdump``. All figures are little-endian. Bytes are
@@ -10,7 +10,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import lz4.block
+import zstandard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,7 +21,19 @@ if TYPE_CHECKING:
     Read = Callable[[int, int], bytes]
     """Gives ``(offset, size)`` of a file; fewer bytes where it ends."""
 
-__all__ = ["MAGIC", "BrokenCodeError", "Code", "Entry", "modules", "scattered_modules"]
+__all__ = [
+    "CUDA_MACHINE",
+    "HEADER",
+    "MAGIC",
+    "BrokenCodeError",
+    "Code",
+    "FatbinEntry",
+    "cubin_code",
+    "is_hollow",
+    "modules",
+    "scattered_modules",
+]
+
 
 MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes of all entries
@@ -65,7 +80,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FatbinEntry:
     """One piece of code in a container.
 
     Attributes:
@@ -83,7 +98,7 @@ class Entry:
     unpacked: int
 
 
-def modules(read: Read, start: int, end: int) -> Iterator[tuple[Entry, ...]]:
+def modules(read: Read, start: int, end: int) -> Iterator[tuple[FatbinEntry, ...]]:
     """Yield what each container between two offsets holds; of these containers the driver takes one entry each.
 
     Args:
@@ -100,7 +115,7 @@ def modules(read: Read, start: int, end: int) -> Iterator[tuple[Entry, ...]]:
         yield entries
 
 
-def scattered_modules(read: Read, start: int, end: int) -> Iterator[tuple[Entry, ...]]:
+def scattered_modules(read: Read, start: int, end: int) -> Iterator[tuple[FatbinEntry, ...]]:
     """Yield what each container that lies somewhere among other data holds; reads all of that data.
 
     cuFFT keeps its kernels so. What looks like a container and is none is passed over.
@@ -120,7 +135,7 @@ def scattered_modules(read: Read, start: int, end: int) -> Iterator[tuple[Entry,
             yield entries
 
 
-def _module(read: Read, start: int, end: int, steps: Iterator[None]) -> tuple[tuple[Entry, ...], int]:
+def _module(read: Read, start: int, end: int, steps: Iterator[None]) -> tuple[tuple[FatbinEntry, ...], int]:
     """Return what the container at an offset holds, and where it ends; ``steps`` bounds the work on a whole file."""
     _take(steps)
     magic, version, header, size = _unpack(_CONTAINER, read, start, end)
@@ -139,7 +154,7 @@ def _module(read: Read, start: int, end: int, steps: Iterator[None]) -> tuple[tu
     return tuple(entries), stop
 
 
-def _entry(read: Read, offset: int, stop: int) -> tuple[Entry | None, int]:
+def _entry(read: Read, offset: int, stop: int) -> tuple[FatbinEntry | None, int]:
     """Return the entry at an offset, None where it is of a kind that no GPU runs, and where the next one begins."""
     kind, _, header, padded, packed, _, minor, major, compute, _, _, flags, unpacked = _unpack(
         _ENTRY, read, offset, stop
@@ -157,8 +172,8 @@ def _entry(read: Read, offset: int, stop: int) -> tuple[Entry | None, int]:
         version=(major, minor),
     )
     if packing:
-        return Entry(code, offset + header, packed, packing, unpacked), after
-    return Entry(code, offset + header, padded, packing, padded), after
+        return FatbinEntry(code, offset + header, packed, packing, unpacked), after
+    return FatbinEntry(code, offset + header, padded, packing, padded), after
 
 
 def _take(steps: Iterator[None]) -> None:
@@ -197,3 +212,81 @@ def _next_container(read: Read, start: int, end: int) -> int:
             break
         start += len(block) - len(_START) + 1
     return end
+
+
+CUDA_MACHINE = 190  # EM_CUDA
+HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
+_SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
+_PROGRAM_BITS, _EXECUTABLE = 1, 4  # SHT_PROGBITS, SHF_EXECINSTR
+_COMPATIBILITY = 0x7000_0086  # SHT of .nv.compat
+
+# Compilers put an empty piece wherever a source file has nothing for an architecture; the largest seen has 11 kB.
+_HOLLOW_AT_MOST = 1 << 14
+
+
+def is_hollow(entry: FatbinEntry, read: Read) -> bool:
+    """Tell whether a piece of code holds no function: then it serves no GPU, whatever it was made for.
+
+    Only small pieces are looked at, and a piece that cannot be unpacked counts as full.
+    """
+    if max(entry.size, entry.unpacked) > _HOLLOW_AT_MOST:
+        return False
+    packed = read(entry.offset, entry.size)
+    try:
+        content = _inflate(packed, entry)
+        if entry.code.kind == "ptx":
+            return b".entry" not in content and b".func" not in content
+        return not any(kind == _PROGRAM_BITS and flags & _EXECUTABLE for kind, flags, _ in _sections(content))
+    except (ValueError, zstandard.ZstdError, lz4.block.LZ4BlockError):
+        return False
+
+
+def cubin_code(image: bytes) -> Code:
+    """Return what a cubin was made for, by its ELF header.
+
+    Up to CUDA 12 the architecture is the lowest byte of ``e_flags`` and bit 11 says ``a``; with ABI version 8 it is the
+    second byte, and ``a`` is bit 3 or, by CUDA 13's compiler, attribute 9 of the section ``.nv.compat``. Source: LLVM,
+    ``llvm/BinaryFormat/ELF.h`` (``EF_CUDA_*``); the section was read off cubins of CUDA 13.0.
+
+    Raises:
+        BrokenCodeError: it is cut off.
+    """
+    identity, *_, flags, _, _, _, _, _, _ = _header(image)
+    abi = identity[8]
+    if abi < 8:  # noqa: PLR2004  (said above)
+        return Code("machine", flags & 0xFF, "a" if flags & 0x800 else "", (1, abi))
+    specific = flags & 0x8 or any(
+        content[at : at + 4] == b"\x02\x09\x01\x00"
+        for kind, _, content in _sections(image)
+        if kind == _COMPATIBILITY
+        for at in range(0, len(content), 4)
+    )
+    return Code("machine", flags >> 8 & 0xFF, "a" if specific else "", (1, abi))
+
+
+def _inflate(packed: bytes, entry: FatbinEntry) -> bytes:
+    if entry.packing == "lz4":
+        content: bytes = lz4.block.decompress(packed, uncompressed_size=entry.unpacked)
+        return content
+    if entry.packing == "zstd":
+        with zstandard.ZstdDecompressor().stream_reader(packed) as stream:  # no more of it than it may be
+            return stream.read(_HOLLOW_AT_MOST)
+    return packed
+
+
+def _header(image: bytes) -> tuple[Any, ...]:
+    if len(image) < HEADER.size or image[:4] != b"\x7fELF":
+        raise BrokenCodeError("no whole cubin")
+    return HEADER.unpack_from(image)
+
+
+def _sections(image: bytes) -> list[tuple[int, int, bytes]]:
+    """Return type, flags and content of each section of a cubin."""
+    *_, offset, _, _, _, _, size, count, _ = _header(image)
+    if size != _SECTION.size or offset + size * count > len(image):
+        raise BrokenCodeError("the cubin is cut off")
+    found = []
+    for number in range(count):
+        _, kind, flags, _, start, length, *_ = _SECTION.unpack_from(image, offset + number * size)
+        found.append((kind, flags, image[start : start + length]))
+    return found

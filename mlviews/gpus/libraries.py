@@ -15,15 +15,24 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
-from mlviews.cudadriver import first_cuda, newest, ptx_cuda
-from mlviews.gpus.fatbin import MAGIC, BrokenCodeError, Code, modules, scattered_modules
-from mlviews.gpus.payload import CUDA_MACHINE, HEADER, cubin_code, is_hollow
+from mlviews.gpus.fatbin import (
+    CUDA_MACHINE,
+    HEADER,
+    MAGIC,
+    BrokenCodeError,
+    Code,
+    cubin_code,
+    is_hollow,
+    modules,
+    scattered_modules,
+)
+from mlviews.gpus.nvidia import first_cuda, newest, ptx_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mlviews.gpus.fatbin import Entry, Read
+    from mlviews.gpus.fatbin import FatbinEntry, Read
 
 __all__ = ["DeviceCode", "Module", "read_code"]
 
@@ -181,7 +190,7 @@ def _scattered(spans: Iterable[tuple[int, int]], read: Read) -> tuple[Module, ..
     return ()
 
 
-def _full(found: Iterable[tuple[Entry, ...]], read: Read) -> Iterator[Module]:
+def _full(found: Iterable[tuple[FatbinEntry, ...]], read: Read) -> Iterator[Module]:
     """Yield the modules without their empty pieces, where anything is left."""
     for entries in found:
         if module := frozenset(entry.code for entry in entries if not is_hollow(entry, read)):

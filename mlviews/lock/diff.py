@@ -7,14 +7,29 @@ from typing import TYPE_CHECKING, Literal
 
 from rattler import Version
 
-from mlviews.results.locks import PackageChange
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["Change", "Kind", "compare", "package_changes"]
+__all__ = ["Change", "Kind", "PackageChange", "compare", "package_changes"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """One package that differs between two locks.
+
+    Attributes:
+        bytes: bytes of archive added; negative where taken away.
+    """
+
+    kind: Literal["added", "removed", "up", "down", "rebuilt"]
+    name: str
+    platform: str
+    before: str | None
+    after: str | None
+    bytes: int
+
 
 Kind = Literal["added", "removed", "up", "down", "rebuilt"]
 

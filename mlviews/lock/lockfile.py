@@ -11,32 +11,42 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rattler import BuildString, PackageRecord, RepoDataRecord
 
-from mlviews.errors import BadInputError, FailedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.recipe.compose import inputs_digest
+from mlviews.site.spec import for_site
 from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from rattler import RepoDataRecord
-
+    from mlviews.recipe.compose import ViewSpec
+    from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
-    from mlviews.solve.solver import Solution
+    from mlviews.solve import Solution
 
 __all__ = [
     "LOCK_SUFFIX",
     "Lock",
+    "LockState",
+    "LockStatus",
     "LockedPackage",
     "changes",
     "find_lock",
     "lock_of",
     "lock_path",
+    "lock_state",
     "locked_package",
     "parse_lock",
     "read_lock",
+    "repodata_record",
 ]
+
+
+LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
+
 
 LOCK_SUFFIX = ".conda-lock.yml"
 
@@ -321,3 +331,73 @@ def changes(lock: Lock, inputs: Mapping[str, Any]) -> tuple[str, ...]:
         elif before != after:
             found.append(f"{key}: {before} -> {after}")
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class LockStatus:
+    """A view's lock as it stands.
+
+    Attributes:
+        state: ``unavailable`` where the site cannot have the view at all.
+        changes: what the recipe changed since, where the lock is stale.
+        error: why the lock cannot be installed from, unless it is current.
+    """
+
+    state: Literal["current", "stale", "none", "invalid", "unavailable"]
+    path: Path | None = None
+    lock: Lock | None = None
+    changes: tuple[str, ...] = ()
+    error: MlviewsError | None = None
+
+
+def lock_state(spec: ViewSpec, site: Site) -> LockStatus:
+    """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
+    try:
+        view = for_site(spec, site)
+    except MlviewsError as error:
+        return LockStatus("unavailable", error=error)
+    path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
+    if path is None:
+        wanted = lock_path(site.lockfiles, spec.name)
+        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {spec.name}` makes it.")
+        return LockStatus("none", error=missing)
+    try:
+        lock = read_lock(path)
+    except MlviewsError as error:
+        return LockStatus("invalid", path, error=error)
+    if lock.view != spec.name:
+        other = BadInputError(
+            "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {spec.name}` makes its own."
+        )
+        return LockStatus("invalid", path, error=other)
+    found = changes(lock, view.inputs)
+    if not found:
+        return LockStatus("current", path, lock)
+    stale = RefusedError(
+        "lock-stale",
+        f"{path} is stale: the recipe has changed since",
+        f"`mlviews lock {spec.name}` makes it anew.",
+        faults=found,
+    )
+    return LockStatus("stale", path, lock, found, stale)
+
+
+def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
+    """Return what a lock says of a package as a channel's record, which would hold more.
+
+    Args:
+        package: as locked.
+        url: where its archive is read from.
+    """
+    record = PackageRecord(
+        package.name,
+        package.version,
+        BuildString(package.build),
+        0,
+        package.subdir,
+        depends=[f"{name} {version}".strip() for name, version in package.dependencies.items()],
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5),
+        size=package.size or None,
+    )
+    return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])

@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
+from mlviews.conda.channels import open_sources
 from mlviews.errors import BadInputError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import Lock, find_lock, lock_of, lock_path, read_lock
-from mlviews.lock.state import lock_state
+from mlviews.lock.lockfile import Lock, find_lock, lock_of, lock_path, lock_state, read_lock
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.recipe.compose import Origin, Request
 from mlviews.recipe.model import nearest
 from mlviews.site.spec import SiteSpec, for_site
-from mlviews.solve.solver import solve
-from mlviews.solve.sources import open_sources
+from mlviews.solve import solve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,20 +27,20 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
+    from mlviews.conda.channels import Sources
     from mlviews.lock.diff import Change
     from mlviews.progress import Advance, Progress
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
-    from mlviews.solve.solver import Solution
-    from mlviews.solve.sources import Sources
+    from mlviews.solve import Solution
 
-__all__ = ["Locked", "Wishes", "check_lock", "lock_views", "prepare_view", "refuse_looking_back"]
+__all__ = ["LockOptions", "Locked", "check_lock", "lock_views", "prepare_view", "refuse_looking_back"]
 
 _WRITER = "mlviews.lock.writer"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class LockOptions:
     """What a re-lock may change: nothing that fits, the named packages, or everything.
 
     Attributes:
@@ -77,7 +76,7 @@ def check_lock(spec: ViewSpec, site: Site) -> Locked:
 
 
 def lock_views(
-    specs: Sequence[ViewSpec], site: Site, wishes: Wishes, *, progress: Progress = silent
+    specs: Sequence[ViewSpec], site: Site, wishes: LockOptions, *, progress: Progress = silent
 ) -> tuple[Locked, ...]:
     """Lock views side by side and write each lock that changed; one view's failure does not stop the others.
 
@@ -123,7 +122,9 @@ def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
     return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
 
 
-def _prepare(spec: ViewSpec, before: _Before, site: Site, wishes: Wishes, *, progress: Progress) -> SiteSpec | Locked:
+def _prepare(
+    spec: ViewSpec, before: _Before, site: Site, wishes: LockOptions, *, progress: Progress
+) -> SiteSpec | Locked:
     try:
         kept = _kept_versions(before.lock, wishes)
         return prepare_view(spec, site, kept=kept, as_of=wishes.as_of, progress=progress)
@@ -152,7 +153,7 @@ def prepare_view(
         return view
     if as_of:
         refuse_looking_back(site)
-    from mlviews.channel import make_channel  # noqa: PLC0415  (only such sites need it)
+    from mlviews.wheels.channel import make_channel  # noqa: PLC0415  (only such sites need it)
 
     made = make_channel(
         [request.text for request in view.spec.dependencies],
@@ -179,14 +180,20 @@ def refuse_looking_back(site: Site) -> None:
         )
 
 
-def _kept_versions(lock: Lock | None, wishes: Wishes) -> dict[str, str]:
+def _kept_versions(lock: Lock | None, wishes: LockOptions) -> dict[str, str]:
     if lock is None or wishes.upgrade:
         return {}
     return {package.name: package.version for package in lock.packages if package.name not in wishes.packages}
 
 
 async def _lock_one(
-    view: SiteSpec, before: _Before, site: Site, wishes: Wishes, sources: Sources, *, background: ThreadPoolExecutor
+    view: SiteSpec,
+    before: _Before,
+    site: Site,
+    wishes: LockOptions,
+    sources: Sources,
+    *,
+    background: ThreadPoolExecutor,
 ) -> Locked:
     spec = view.spec
     solutions: list[Solution] = []

@@ -1,32 +1,102 @@
-"""One cell of a night, view x platform: what is tried for it, and what follows from what was found."""
+"""One cell of a night, view x platform: the newest packages that solve, what is tried with them, and what follows."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import statistics
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare, package_changes
-from mlviews.nightly.trial import Trial, TrialJob, try_lock
-from mlviews.results.nights import CellFigures, NightCell
+from mlviews.lock.lockfile import lock_of
+from mlviews.nightly.night import CellFigures, NightCell
 from mlviews.smoke.runner import NO_SUCH_CHECK
+from mlviews.solve import solve
+from mlviews.trial import Trial, TrialJob, problem, try_lock
 
 if TYPE_CHECKING:
-    from mlviews.lock.lockfile import Lock
-    from mlviews.nightly.solving import Solved
-    from mlviews.results.base import Problem
-    from mlviews.results.checks import CheckLine
-    from mlviews.results.locks import LockState
-    from mlviews.results.nights import CellState
-    from mlviews.site.spec import SiteSpec
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
-__all__ = ["FAILURES", "Ask", "CellJob", "Tested", "cell_of", "try_cell"]
+    from rattler import RepoDataRecord
+
+    from mlviews.conda.channels import Sources
+    from mlviews.lock.lockfile import Lock, LockState
+    from mlviews.nightly.night import CellState
+    from mlviews.site.spec import SiteSpec
+    from mlviews.smoke.report import CheckLine
+    from mlviews.values import Problem
+
+__all__ = ["FAILURES", "CellJob", "CellRequest", "Solved", "Tested", "cell_of", "solve_all", "try_cell"]
+
+
+_SECONDS_A_DAY = 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What one solve gave: a lock, or why there is none.
+
+    Attributes:
+        refused: whether the answer was no; a problem that is no refusal says nothing about the packages.
+        seconds: from its turn to its end; others may have run beside it.
+        age: median age of the packages on the night, in days.
+    """
+
+    lock: Lock | None = None
+    problem: Problem | None = None
+    refused: bool = False
+    seconds: float | None = None
+    age: float | None = None
+
+
+async def solve_all(
+    views: Sequence[SiteSpec], sources: Sources, *, now: datetime, as_of: datetime | None, done: Callable[[str], None]
+) -> tuple[Solved, ...]:
+    """Solve views, each for its first platform, as many at a time as there are processors.
+
+    Nothing is kept of any lock: this is what `mlviews lock --upgrade` would choose. What goes wrong with one view is
+    its result.
+
+    Args:
+        views: what to solve; see `mlviews.nightly.night.only_on`.
+        sources: the opened channels.
+        now: the moment from which ages count.
+        as_of: leave out what was built later than this.
+        done: told the name of each view that is solved.
+    """
+    turn = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def one(view: SiteSpec) -> Solved:
+        async with turn:
+            start = time.monotonic()
+            try:
+                solution = await solve(view.spec, view.spec.platforms[0], sources, as_of=as_of)
+                seconds = round(time.monotonic() - start, 3)
+                return Solved(lock=lock_of(view, [solution]), seconds=seconds, age=_age(solution.records, now))
+            except Exception as error:  # noqa: BLE001  (the result of one view among many)
+                refused = isinstance(error, RefusedError)
+                return Solved(problem=problem(error), refused=refused, seconds=round(time.monotonic() - start, 3))
+            finally:
+                done(view.spec.name)
+
+    return tuple(await asyncio.gather(*(one(view) for view in views)))
+
+
+def _age(records: Sequence[RepoDataRecord], now: datetime) -> float | None:
+    ages = [(now - record.timestamp).total_seconds() / _SECONDS_A_DAY for record in records if record.timestamp]
+    return round(statistics.median(ages), 1) if ages else None
+
 
 FAILURES: frozenset[CellState] = frozenset({"unsolvable", "install-failed", "check-failed"})
 """The states that say that something is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class CellRequest:
     """What a cell starts from.
 
     Attributes:
@@ -79,7 +149,7 @@ def try_cell(job: CellJob) -> Tested:
     return Tested(newest=newest, committed=None if fine or job.committed is None else try_lock(job.committed))
 
 
-def cell_of(ask: Ask, solved: Solved, tested: Tested | None) -> NightCell:
+def cell_of(ask: CellRequest, solved: Solved, tested: Tested | None) -> NightCell:
     """Return what is known of a cell, without what other nights say about it.
 
     Args:
@@ -132,7 +202,7 @@ def _blamed(problem: Problem) -> str:
     return f"{heading.partition(';')[0].rstrip(':')}: {'; '.join(map(str.strip, requests))}"
 
 
-def _tried(trial: Trial, ask: Ask) -> _Found:
+def _tried(trial: Trial, ask: CellRequest) -> _Found:
     if _elsewhere(trial):
         return _Found("not-run", f"this host is {trial.platform}")
     if trial.problem:
@@ -144,7 +214,7 @@ def _tried(trial: Trial, ask: Ask) -> _Found:
     return _Found("ok")
 
 
-def _committed(ask: Ask, tested: Tested | None, newest: CellState | None) -> CellState | None:
+def _committed(ask: CellRequest, tested: Tested | None, newest: CellState | None) -> CellState | None:
     """Return what the committed lock gave: it was tried itself, or the newest packages are its own."""
     if tested and tested.committed:
         return _tried(tested.committed, ask).state

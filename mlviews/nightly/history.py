@@ -20,14 +20,13 @@ from mlviews.errors import FailedError
 from mlviews.files import make_folder
 from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
-from mlviews.nightly.night import Night
-from mlviews.results.nights import CellState, Earlier, NightCell
+from mlviews.nightly.night import CellState, Earlier, Night, NightCell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["History", "Seen", "gather", "history_file", "look_back", "open_history"]
+__all__ = ["History", "PastCell", "gather", "history_file", "look_back", "open_history"]
 
 _BUSY_SECONDS = 30.0
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
@@ -52,7 +51,7 @@ _SCHEMA = (
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PastCell:
     """What one night said of a cell, in short."""
 
     night: str
@@ -202,14 +201,14 @@ class History:
         ).fetchall()
         return tuple((name, _cell(body)) for name, body in reversed(rows))
 
-    def before(self, night: Night, view: str, platform: str) -> tuple[Seen, ...]:
+    def before(self, night: Night, view: str, platform: str) -> tuple[PastCell, ...]:
         """Return what the nights before this one said of a cell, the latest first."""
         rows = self._connection.execute(
             "SELECT night, state, tested, digest FROM cells WHERE variant = ? AND view = ? AND platform = ? "
             "AND night < ? ORDER BY night DESC",
             (night.variant, view, platform, _name(night)),
         )
-        return tuple(Seen(name, state, bool(tested), digest) for name, state, tested, digest in rows)
+        return tuple(PastCell(name, state, bool(tested), digest) for name, state, tested, digest in rows)
 
     def everything(self) -> Iterator[tuple[Night, NightCell, Lock | None]]:
         """Yield every cell of every night, the oldest first, with the lock that it is about."""
@@ -231,7 +230,7 @@ class History:
         return _lock(row[0]) if row else None
 
 
-def look_back(seen: Sequence[Seen], state: CellState, night: str) -> Earlier:
+def look_back(seen: Sequence[PastCell], state: CellState, night: str) -> Earlier:
     """Say what earlier nights tell about a state: the last night, and for a failure, since when it is there.
 
     A night that only solved knows nothing of checks: it neither begins nor ends a failure to install or to pass.

@@ -9,36 +9,32 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
+from mlviews.conda.channels import open_sources
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.lock.diff import compare, package_changes
+from mlviews.lock.lockfile import lock_state
 from mlviews.lock.make import prepare_view, refuse_looking_back
-from mlviews.lock.state import lock_state
 from mlviews.loop import run
-from mlviews.nightly.cell import Ask, CellJob, Tested, cell_of, try_cell
+from mlviews.nightly.cell import CellJob, CellRequest, Solved, Tested, cell_of, solve_all, try_cell
 from mlviews.nightly.history import look_back
-from mlviews.nightly.night import only_on, part_for, suppose_cuda
-from mlviews.nightly.scratch import scratch
-from mlviews.nightly.solving import Solved, solve_all
-from mlviews.nightly.trial import Trial, TrialJob, problem
+from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppose_cuda
 from mlviews.nightly.workers import each
 from mlviews.progress import silent
-from mlviews.results.nights import NightCell, NightRun
 from mlviews.site.spec import SiteSpec, for_site
-from mlviews.smoke.prove import BASIC
-from mlviews.solve.sources import open_sources
+from mlviews.smoke.release import BASIC
+from mlviews.trial import Trial, TrialJob, problem, scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.lock.lockfile import Lock
-    from mlviews.lock.state import LockState
+    from mlviews.conda.channels import Sources
+    from mlviews.lock.lockfile import Lock, LockStatus
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
-    from mlviews.solve.sources import Sources
 
 __all__ = ["Runner", "run_nights"]
 
@@ -121,7 +117,7 @@ class _View:
     """A view, its committed lock, and itself as the site solves it, or why there is no such thing."""
 
     spec: ViewSpec
-    lock: LockState
+    lock: LockStatus
     ready: SiteSpec | Solved | str
 
     @property
@@ -150,7 +146,7 @@ def _sources(site: Site, views: Iterable[_View]) -> Sources | None:
 def _night(work: _Work, night: Night, views: Sequence[_View], sources: Sources | None) -> list[NightCell]:
     cells = _kept(work, night)
     wanted = [(view, platform) for view in views for platform in view.platforms]
-    asks: list[Ask] = []
+    asks: list[CellRequest] = []
     for view, platform in wanted:
         key = (view.spec.name, platform)
         if key in cells:
@@ -178,12 +174,12 @@ def _unready(view: _View, why: Solved | str, platform: str) -> NightCell:
     return cell_of(_ask(SiteSpec(view.spec, {}, {}), platform, view.lock), why, None)
 
 
-def _ask(view: SiteSpec, platform: str, state: LockState) -> Ask:
+def _ask(view: SiteSpec, platform: str, state: LockStatus) -> CellRequest:
     committed = part_for(state.lock, platform) if state.lock else None
-    return Ask(view=view, platform=platform, lock_state=state.state, committed=committed)
+    return CellRequest(view=view, platform=platform, lock_state=state.state, committed=committed)
 
 
-def _cells(work: _Work, night: Night, asks: Sequence[Ask], sources: Sources) -> Iterator[NightCell]:
+def _cells(work: _Work, night: Night, asks: Sequence[CellRequest], sources: Sources) -> Iterator[NightCell]:
     now = night.as_of or datetime.now(timezone.utc)
     with work.progress(f"Solving {night.day}", total=len(asks)) as advance:
         for batch in _batches(asks):
@@ -195,15 +191,15 @@ def _cells(work: _Work, night: Night, asks: Sequence[Ask], sources: Sources) -> 
                 yield _keep(work, night, cell_of(ask, found, tested), found.lock)
 
 
-def _batches(asks: Iterable[Ask]) -> Iterator[list[Ask]]:
+def _batches(asks: Iterable[CellRequest]) -> Iterator[list[CellRequest]]:
     rest = iter(asks)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
 def _tested(
-    work: _Work, night: Night, pairs: Sequence[tuple[Ask, Solved]]
-) -> Iterator[tuple[Ask, Solved, Tested | None]]:
+    work: _Work, night: Night, pairs: Sequence[tuple[CellRequest, Solved]]
+) -> Iterator[tuple[CellRequest, Solved, Tested | None]]:
     """Give each cell with what trials found of it, those first of which there is nothing to be tried."""
     if night.solve_only:
         yield from ((ask, solved, None) for ask, solved in pairs)
@@ -218,7 +214,7 @@ def _tested(
         yield from ((ask, solved, None) for ask, solved in by_key.values())
 
 
-def _job(ask: Ask, solved: Solved, site: Site, folder: Path) -> CellJob:
+def _job(ask: CellRequest, solved: Solved, site: Site, folder: Path) -> CellJob:
     def trial(lock: Lock | None) -> TrialJob | None:
         checks = (*BASIC, *ask.view.spec.smoke)
         return TrialJob(view=ask.view, lock=lock, site=site, scratch=folder, checks=checks) if lock else None

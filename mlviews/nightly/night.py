@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews.errors import BadInputError
-from mlviews.lock.lockfile import Lock
+from mlviews.lock.diff import PackageChange  # noqa: TC001  (pydantic reads it)
+from mlviews.lock.lockfile import Lock, LockState
 from mlviews.site.spec import SiteSpec
+from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
+from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +21,83 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.compose import Request, ViewSpec
 
-__all__ = ["Night", "named_from", "only_on", "part_for", "suppose_cuda"]
+__all__ = [
+    "CellFigures",
+    "CellState",
+    "Earlier",
+    "Night",
+    "NightCell",
+    "NightRun",
+    "named_from",
+    "only_on",
+    "part_for",
+    "suppose_cuda",
+]
+
+
+CellState = Literal["ok", "updated", "unsolvable", "install-failed", "check-failed", "not-run"]
+
+
+class _Kept(BaseModel):
+    """What a history keeps and reads again."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+
+class CellFigures(_Kept):
+    """What a cell measured; null where that was not looked at."""
+
+    packages: int | None = None
+    download: int | None = Field(None, description="Bytes of archives.")
+    installed: int | None = Field(None, description="Bytes of installed files.")
+    age: float | None = Field(None, description="Median age of the packages that night, in days.")
+    solve_seconds: float | None = Field(None, alias="solve-seconds")
+    install_seconds: float | None = Field(None, alias="install-seconds")
+    check_seconds: float | None = Field(None, alias="check-seconds")
+
+
+class Earlier(_Kept):
+    """What earlier nights found of the same view on the same platform."""
+
+    last: str | None = Field(None, description="The night before.")
+    last_state: CellState | None = Field(None, alias="last-state")
+    since: str | None = Field(None, description="The first night of this failure.")
+    good: str | None = Field(None, description="The last night before it that was without.")
+
+
+class NightCell(_Kept):
+    """One view on one platform in one night."""
+
+    # Files are named after these, and a history may come from another host.
+    view: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    platform: str = Field(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+)*$")
+    state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
+    reason: str = Field("", description="The state in a line.")
+    problem: Problem | None = Field(None, description="Why it could not be solved, installed, or looked at.")
+    tested: bool = Field(False, description="Whether the newest packages were installed and checked.")
+    lock: LockState = Field(description="Of the committed lock.")
+    committed: str | None = Field(None, description="Digest of the committed lock's part for this platform.")
+    committed_state: CellState | None = Field(
+        None, alias="committed-state", description="What the committed lock gave; null: it was not tried."
+    )
+    digest: str | None = Field(None, description="Digest of the lock that the newest packages would give.")
+    changes: list[PackageChange] = Field([], description="What that lock changes in the committed one.")
+    suspects: list[PackageChange] = Field([], description="Where it fails: what changed since the last good night.")
+    checks: list[CheckLine] = Field([], description="What they found with the newest packages.")
+    figures: CellFigures = CellFigures()
+    earlier: Earlier = Earlier()
+    looked_back: bool = Field(False, alias="looked-back", description="Whether it was found on a later day.")
+
+
+class NightRun(_Kept):
+    """One night: views x platforms."""
+
+    night: str = Field(description="The day (UTC), which names its folder.")
+    as_of: str | None = Field(alias="as-of", description="The moment that it looks back to.")
+    cuda: str | None = Field(description="The CUDA version that was supposed in the place of the recipes'.")
+    solve_only: bool = Field(alias="solve-only", description="Whether nothing was installed, and so nothing tested.")
+    seconds: float
+    cells: list[NightCell]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 from mlviews.files import swap_link, write_atomically
 from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.nightly.cell import FAILURES
-from mlviews.nightly.charts import drawing
-from mlviews.nightly.pages import change_rows, past_of, render, trend_of, view_file
+from mlviews.nightly.pages import change_rows, drawing, past_of, render, trend_of, view_file
 from mlviews.progress import silent
-from mlviews.results.checks import CheckLine
-from mlviews.smoke.junit import junit_suites
+from mlviews.smoke.report import CheckLine, junit_suites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,11 +18,10 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from mlviews.nightly.history import History
-    from mlviews.nightly.night import Night
+    from mlviews.nightly.night import Night, NightCell, NightRun
     from mlviews.nightly.pages import Trend
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
-    from mlviews.results.nights import NightCell, NightRun
 
 __all__ = ["lines_of", "write_night"]
 

@@ -1,6 +1,6 @@
 """Lock -> a prefix that can be loaded: installed, its activation captured, ``setup.sh`` and ``launch`` written.
 
-`mlviews.build` makes releases of it; a trial (`mlviews.nightly.trial`) throws it away again.
+`mlviews.build` makes releases of it; a trial (`mlviews.trial`) throws it away again.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 import mlviews
+from mlviews.files import write_atomically
 from mlviews.prefix.activation import capture
-from mlviews.prefix.dressing import dress
 from mlviews.prefix.install import install_lock
 from mlviews.progress import silent
-from mlviews.release import Release, ReleasePackage
+from mlviews.release import RELEASE_LOCK, Release, ReleasePackage
+from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "write_prefix_files"]
 
 
 def assemble(
@@ -57,7 +58,7 @@ def assemble(
     """
     install_lock(lock, prefix, platform=platform, baked=baked, site=site, progress=progress)
     release = _release(lock, view, site, prefix, platform=platform, name=name, baked=baked)
-    dress(prefix, release, lock_text)
+    write_prefix_files(prefix, release, lock_text)
     return release
 
 
@@ -87,3 +88,20 @@ def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: 
         ),
         activation=capture(prefix, baked=baked),
     )
+
+
+def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) -> None:
+    """Write what a release has besides its packages; the same release always gets the same.
+
+    Args:
+        prefix: the installed prefix.
+        release: what it is.
+        lock_text: the lock's file that it was installed from; None for a prefix that will not be kept.
+
+    Raises:
+        FailedError: it cannot be written.
+    """
+    if lock_text is not None:
+        write_atomically(prefix / RELEASE_LOCK, lock_text)
+    for path, file in prefix_files(release).items():
+        write_atomically(prefix / path, file.text, executable=file.executable)

@@ -13,18 +13,19 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from pydantic_core import from_json, to_json
-from rattler import BuildString, PackageRecord, RepoDataRecord, Subdir
+from rattler import Subdir
 from rattler import install as rattler_install
 from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
+from mlviews.conda.channels import channel_folder, channel_url, http_client
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
+from mlviews.lock.lockfile import repodata_record
 from mlviews.loop import run
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.progress import silent
-from mlviews.solve.sources import channel_folder, channel_url, http_client
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "record_of", "restore"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "restore"]
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -99,7 +100,9 @@ def install(
     check_prefix(baked)
     located = [_locate(package, mirrors) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
-    records = [record_of(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located]
+    records = [
+        repodata_record(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located
+    ]
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     with (
@@ -156,7 +159,7 @@ def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress
         FailedError: one cannot be made again as the lock has it.
     """
     if site.packages == "wheels":
-        from mlviews.channel import restore_archives  # noqa: PLC0415  (only such sites need it)
+        from mlviews.wheels.restore import restore_archives  # noqa: PLC0415  (only such sites need it)
 
         archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
         restore_archives(archives, cache=site.cache, progress=progress)
@@ -223,27 +226,6 @@ def _mismatch(text: str) -> FailedError:
         text,
         "The archive was changed or cut; fetch it anew. If it stays so, the channel is not to be trusted.",
     )
-
-
-def record_of(package: LockedPackage, url: str) -> RepoDataRecord:
-    """Return what a lock says of a package as a channel's record, which would hold more.
-
-    Args:
-        package: as locked.
-        url: where its archive is read from.
-    """
-    record = PackageRecord(
-        package.name,
-        package.version,
-        BuildString(package.build),
-        0,
-        package.subdir,
-        depends=[f"{name} {version}".strip() for name, version in package.dependencies.items()],
-        sha256=bytes.fromhex(package.sha256),
-        md5=bytes.fromhex(package.md5),
-        size=package.size or None,
-    )
-    return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
 
 
 class _Watcher(InstallerReporter):

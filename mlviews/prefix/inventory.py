@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from mlviews.files import file_sha256, write_atomically
-from mlviews.release import RECORD
-from mlviews.tree import is_folder, walk
+from mlviews.files import file_sha256, is_folder, walk, write_atomically
+from mlviews.release import RELEASE_FILE
 
 if TYPE_CHECKING:
     import os
@@ -66,7 +65,7 @@ def take(prefix: Path) -> str:
     links: dict[str, str] = {}
     modes: dict[str, list[str]] = defaultdict(list)
     for path, status in sorted(walk(prefix)):
-        if path in {FILES, RECORD}:
+        if path in {FILES, RELEASE_FILE}:
             continue
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISLNK(status.st_mode) and mode != _usual(status):

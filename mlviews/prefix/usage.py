@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from mlviews.errors import MlviewsError
-from mlviews.files import write_atomically
-from mlviews.tree import is_folder, walk
+from mlviews.files import is_folder, walk, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from mlviews.files import file_sha256
-from mlviews.prefix.bytecode.modules import module_of
+from mlviews.files import file_sha256, is_folder, walk
+from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
 from mlviews.prefix.inventory import read as read_inventory
 from mlviews.progress import silent
-from mlviews.release import RECORD, Release, is_intact
-from mlviews.tree import is_folder, walk
+from mlviews.release import RELEASE_FILE, Release, is_intact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -108,12 +107,12 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
 
 
 def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
-    if RECORD not in found:
-        faults.append(Fault(RECORD, "missing"))
+    if RELEASE_FILE not in found:
+        faults.append(Fault(RELEASE_FILE, "missing"))
         return None
-    content = _read(prefix / RECORD)
+    content = _read(prefix / RELEASE_FILE)
     if not is_intact(content):
-        faults.append(Fault(RECORD, "changed"))
+        faults.append(Fault(RELEASE_FILE, "changed"))
     try:
         return Release.model_validate_json(content)
     except ValidationError:
@@ -130,7 +129,7 @@ def _inventory(
         return None
     content = _read(prefix / FILES)
     # A damaged record vouches for nothing: what it says of the inventory may be the damage.
-    vouched = not any(fault.path == RECORD for fault in faults)
+    vouched = not any(fault.path == RELEASE_FILE for fault in faults)
     if vouched and hashlib.sha256(content).hexdigest() != release.files:
         faults.append(Fault(FILES, "changed"))
         return None
@@ -177,7 +176,7 @@ def _modes(
 
 def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fault]:
     for path, status in found.items():
-        if path not in known and path not in {RECORD, FILES} and not is_folder(status):
+        if path not in known and path not in {RELEASE_FILE, FILES} and not is_folder(status):
             yield Fault(path, "extra")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.progress import Progress
-    from mlviews.publish.plan import Item, Plan
+    from mlviews.publish.plan import Item, PublishPlan
 
 __all__ = ["CATALOG", "pack"]
 
@@ -22,7 +22,7 @@ CATALOG = ".cvmfscatalog"
 """The empty file by which a folder gets a catalog of its own."""
 
 
-def pack(plan: Plan, path: Path, *, progress: Progress) -> None:
+def pack(plan: PublishPlan, path: Path, *, progress: Progress) -> None:
     """Write the tar: every file for itself, owned by root, with markers for nested catalogs; whole or not at all.
 
     Args:

@@ -1,6 +1,7 @@
 """What publishing a release on CVMFS would do, and what forbids it: all known before a transaction is opened.
 
 A release is built on one host and published on another: what is to be published is packed for ``cvmfs_server ingest``.
+Nested catalogs go where a listing would be too large to fetch.
 See https://cvmfs.readthedocs.io/en/stable/cpt-repo.html.
 """
 
@@ -8,19 +9,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from mlviews import jupyter
 from mlviews.errors import BadInputError
+from mlviews.files import is_folder, walk
 from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
-from mlviews.publish.catalogs import LARGEST, place_catalogs
-from mlviews.render import kernel
 from mlviews.render.modulefile import default_file
 from mlviews.render.sbom import SBOM
-from mlviews.tree import is_folder, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,44 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["Item", "Plan", "Remark", "RuleName", "plan"]
+__all__ = ["LARGEST", "SMALLEST", "Item", "PublishPlan", "Remark", "RuleName", "place_catalogs", "plan"]
+
+
+LARGEST = 200_000
+SMALLEST = 1_000
+
+
+def place_catalogs(
+    entries: Mapping[str, int], top: str, *, largest: int = LARGEST, smallest: int = SMALLEST
+) -> dict[str, int]:
+    """Return the folders that get a catalog of their own, with how many entries each lists.
+
+    ``top`` always gets one. Where one would list more than ``largest``, the largest folders below it get their own, as
+    long as those would list at least ``smallest``. What is larger still cannot be split.
+
+    Args:
+        entries: folder -> how many names it holds itself; with every folder, those above it up to ``top``.
+        top: the folder that all others are below.
+        largest: how many entries a catalog should have at most.
+        smallest: how many at least.
+    """
+    below: dict[str, list[str]] = defaultdict(list)
+    for folder in entries:
+        if folder != top:
+            below[folder.rpartition("/")[0]].append(folder)
+    sizes: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for folder in sorted(entries, key=lambda name: (-name.count("/"), name)):  # the deepest first
+        size = entries[folder] + sum(sizes[child] for child in below[folder])
+        for child in sorted(below[folder], key=lambda name: (-sizes[name], name)):
+            if size <= largest or sizes[child] < smallest:
+                break
+            found[child] = sizes[child]
+            size -= sizes[child]
+        sizes[folder] = size
+    found[top] = sizes[top]
+    return dict(sorted(found.items()))
+
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "special", "setuid", "link", "hard-link", "catalog",
@@ -70,7 +107,7 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PublishPlan:
     """What publishing would do.
 
     Attributes:
@@ -105,7 +142,7 @@ class Plan:
         return not any(remark.forbids for remark in self.remarks)
 
 
-def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) -> Plan:
+def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) -> PublishPlan:
     """Plan the publishing of a release: its files, its modulefiles and kernel, and the default's if it is that here.
 
     Args:
@@ -131,7 +168,7 @@ def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) ->
     ]
     if any(path.startswith(f"{top}/") for path in replaced or ()):
         remarks.append(Remark("published", top, "a release never changes, and this one is published already"))
-    return Plan(repository, base, items, catalogs, replaced, tuple(remarks))
+    return PublishPlan(repository, base, items, catalogs, replaced, tuple(remarks))
 
 
 def _repository(prefix: Path) -> tuple[str, str]:
@@ -152,10 +189,10 @@ def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
     version, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
     names = [f"{own}/{version.removeprefix('.')}", f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
     names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
-    trees = [f"{own}/{platform}" for platform in sorted(entry.platforms)] + [f"kernels/{kernel.name(release)}"]
+    trees = [f"{own}/{platform}" for platform in sorted(entry.platforms)] + [f"kernels/{jupyter.kernel_name(release)}"]
     if store.default(view) == entry.name:
         names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]
-        trees.append(f"kernels/{kernel.name(release, versioned=False)}")
+        trees.append(f"kernels/{jupyter.kernel_name(release, versioned=False)}")
     above: set[str] = set()
     for path in (path for path in [*names, *trees] if os.path.lexists(store.root / path)):
         for folder in reversed(PurePosixPath(path).parents[:-1]):

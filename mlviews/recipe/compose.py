@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import BadInputError
 from mlviews.hardware import virtual_packages
-from mlviews.recipe.matchspec import spec_name
-from mlviews.recipe.model import Layer, Recipe, nearest, parse
+from mlviews.recipe.model import Layer, Recipe, nearest, parse, spec_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from mlviews import resources
+from mlviews import files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -126,7 +126,7 @@ def render(template: str, language: str, values: dict[str, Any]) -> str:
 def _environment(language: str) -> jinja2.Environment:
     quote = _LANGUAGES[language]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(resources.folder("templates")),
+        loader=jinja2.FileSystemLoader(files.folder("templates")),
         autoescape=False,  # noqa: S701  (HTML's rules are of no use here: _only_literals lets nothing else through)
         undefined=jinja2.StrictUndefined,
         finalize=_only_literals,

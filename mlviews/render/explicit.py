@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["render"]
+__all__ = ["render_explicit"]
 
 
-def render(lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None) -> str:
+def render_explicit(
+    lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None
+) -> str:
     """Return the packages that a lock holds for a platform, what each depends on before it.
 
     Each is an archive's URL and its MD5, the one hash that all readers know.

@@ -1,4 +1,4 @@
-"""Modulefiles: Lua for Lmod, Tcl for environment-modules, and the file that names a view's default release.
+"""Modulefiles: Lua for Lmod, Tcl for environment-modules; of a view, and of the ``mlviews`` command itself.
 
 One file serves all platforms of a release: it looks at the machine's architecture when it is loaded.
 """
@@ -9,19 +9,29 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlviews.cudadriver import minimum_driver, toolkit_driver
 from mlviews.errors import FailedError
-from mlviews.loading import loading
+from mlviews.gpus.nvidia import minimum_driver, toolkit_driver
+from mlviews.release import gpus_in_words, loading
 from mlviews.render import escape
-from mlviews.results.checks import gpus_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from mlviews.release import Release
-    from mlviews.results.checks import GpuLine
+    from mlviews.release import GpuLine, Release
 
-__all__ = ["Known", "default_file", "render_lua", "render_tcl", "version_file"]
+__all__ = [
+    "MODULE",
+    "ModuleNotes",
+    "default_file",
+    "render_command_lua",
+    "render_command_program",
+    "render_command_tcl",
+    "render_lua",
+    "render_tcl",
+    "version_file",
+]
+
 
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
@@ -41,7 +51,7 @@ _FITTING = "mlviews: with this driver work %s"
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ModuleNotes:
     """What a modulefile tells of its release that the release itself does not hold.
 
     Attributes:
@@ -55,10 +65,10 @@ class Known:
     gone: str = ""
 
 
-_NOTHING = Known()
+_NOTHING = ModuleNotes()
 
 
-def render_lua(releases: Sequence[Release], known: Known = _NOTHING) -> str:
+def render_lua(releases: Sequence[Release], known: ModuleNotes = _NOTHING) -> str:
     """Return the modulefile for Lmod.
 
     Args:
@@ -72,7 +82,7 @@ def render_lua(releases: Sequence[Release], known: Known = _NOTHING) -> str:
     return escape.render("modulefile.lua", "lua", values)
 
 
-def render_tcl(releases: Sequence[Release], known: Known = _NOTHING) -> str:
+def render_tcl(releases: Sequence[Release], known: ModuleNotes = _NOTHING) -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
     return escape.render("modulefile.tcl", "tcl", _values(releases, known))
 
@@ -94,7 +104,7 @@ def default_file(tree: str, release: str) -> tuple[str, str]:
     return ".modulerc.lua", escape.render("version.lua", "lua", {"version": f"/{release}"})
 
 
-def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
+def _values(releases: Sequence[Release], known: ModuleNotes) -> dict[str, Any]:
     first = releases[0]
     if len({(item.view, item.release, item.module, item.lock_digest) for item in releases}) > 1:
         raise FailedError(
@@ -122,7 +132,7 @@ def _values(releases: Sequence[Release], known: Known) -> dict[str, Any]:
     }
 
 
-def _driver(release: Release, known: Known) -> dict[str, Any] | None:
+def _driver(release: Release, known: ModuleNotes) -> dict[str, Any] | None:
     """Return what the driver must be and what is said where it is older; None where no table knows."""
     cuda = release.cuda or ""
     driver, minimum = toolkit_driver(cuda), minimum_driver(cuda)
@@ -166,7 +176,7 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
     }
 
 
-def _help(release: Release, platforms: Sequence[str], known: Known) -> str:
+def _help(release: Release, platforms: Sequence[str], known: ModuleNotes) -> str:
     versions = {package.name: package.version for package in release.packages}
     holds = ", ".join(f"{name} {versions[name]}" for name in release.requested if name in versions)
     lines = [
@@ -195,3 +205,56 @@ def _extensions(releases: Sequence[Release]) -> str:
             if version := versions.get(name) or versions.get(requested):
                 found[_ALSO_KNOWN_AS.get(name, name)] = version
     return ", ".join(f"{name}/{version}" for name, version in sorted(found.items()) if name != "python")
+
+
+MODULE = "atlasml/mlviews"
+"""What ``module load`` calls it."""
+
+
+def render_command_lua(version: str, *, root: Path, folder: Path) -> str:
+    """Return the modulefile for Lmod.
+
+    Args:
+        version: mlviews' own.
+        root: the site's root as files name it; the command finds its views there.
+        folder: what goes to the front of PATH; it holds `render_program`'s text as ``mlviews``, and nothing else.
+    """
+    return escape.render("command.lua", "lua", _command_values(version, root, folder))
+
+
+def render_command_tcl(version: str, *, root: Path, folder: Path) -> str:
+    """Return the modulefile for environment-modules 4 and later; arguments are `render_lua`'s."""
+    return escape.render("command.tcl", "tcl", _command_values(version, root, folder))
+
+
+def render_command_program(python: str) -> str:
+    """Return ``mlviews``, an executable ``/bin/sh`` script.
+
+    A virtual environment's whole ``bin`` on PATH would bring its Python along.
+
+    Args:
+        python: the interpreter that mlviews is installed for.
+    """
+    return escape.render("command", "sh", {"python": python})
+
+
+def _command_values(version: str, root: Path, folder: Path) -> dict[str, Any]:
+    summary = "The command for views: list, run, smoke, kernel add, build"
+    lines = [
+        summary,
+        "",
+        "mlviews list                what there is",
+        "mlviews doctor              what this host can run",
+        "mlviews run VIEW -- CMD     a program in a view",
+        "mlviews kernel add VIEW     a Jupyter kernel",
+        f"It works on the views in {root}; --root DIR leads to your own.",
+    ]
+    return {
+        "module": MODULE,
+        "help": "\n".join(lines),
+        "whatis": [f"Name: {MODULE}", f"Version: {version}", f"Description: {summary}"],
+        "folder": str(folder),
+        "program": str(folder / "mlviews"),
+        "missing": f"mlviews: this host has no {folder / 'mlviews'}",
+        "root": str(root),
+    }

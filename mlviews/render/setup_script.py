@@ -1,17 +1,32 @@
-"""What puts a view into a shell (``setup.sh``, ``setup.csh``, ``setup.fish``) and what starts one program in it."""
+"""What mlviews writes into a release's prefix: setup scripts, ``launch``, and what stands there once it is removed.
+
+All of it is made from the release alone.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlviews.loading import loading
+from mlviews.release import loading
 from mlviews.render import escape
 
 if TYPE_CHECKING:
-    from mlviews.loading import Loading
-    from mlviews.release import Release
+    from collections.abc import Mapping
 
-__all__ = ["render_csh", "render_fish", "render_launch", "render_setup"]
+    from mlviews.release import Loading, Release
+
+__all__ = [
+    "REMOVED_FILES",
+    "PrefixFile",
+    "prefix_files",
+    "removed_files",
+    "render_csh",
+    "render_fish",
+    "render_launch",
+    "render_setup",
+]
+
 
 # What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe.
 _FOREIGN = (
@@ -80,4 +95,104 @@ def _values(release: Release, change: Loading) -> dict[str, Any]:
         "set": change.set,
         "unset": change.unset,
         "caches": change.caches,
+    }
+
+
+class PrefixFile(NamedTuple):
+    """One file's content."""
+
+    text: str
+    executable: bool = False
+
+
+def prefix_files(release: Release) -> Mapping[str, PrefixFile]:
+    """Return the files that a release gets besides its packages and its lock, by their path below the prefix."""
+    files = {
+        "setup.sh": PrefixFile(render_setup(release)),
+        "setup.csh": PrefixFile(render_csh(release)),
+        "setup.fish": PrefixFile(render_fish(release)),
+        "launch": PrefixFile(render_launch(release), executable=True),
+        "conda-meta/frozen": PrefixFile(_frozen()),
+    }
+    if stdlib := _stdlib(release):
+        files[f"{stdlib}/EXTERNALLY-MANAGED"] = PrefixFile(_externally_managed(release))
+    return files
+
+
+def _frozen() -> str:
+    """Return CEP 22's file: conda and mamba then refuse to change the environment, and say this."""
+    message = "A release of a view never changes; `mlviews new` starts a view of your own."
+    return json.dumps({"message": message}) + "\n"
+
+
+def _externally_managed(release: Release) -> str:
+    """Return PEP 668's file: pip and uv then refuse to install here, and say this."""
+    own = "python -m venv --system-site-packages MYENV && MYENV/bin/pip install PACKAGE"
+    return f"[externally-managed]\nError=View {release.view} never changes; put your own on top of it: {own}\n"
+
+
+def _stdlib(release: Release) -> str | None:
+    """Return where the view's Python has its standard library; free-threaded builds bear a ``t``."""
+    for package in release.packages:
+        if package.name == "python":
+            suffix = "t" if package.build.endswith("t") else ""
+            return f"lib/python{'.'.join(package.version.split('.')[:2])}{suffix}"
+    return None
+
+
+REMOVED_FILES = frozenset({"launch", "setup.sh", "setup.csh", "setup.fish"})
+"""What stays of a platform's folder, to tell who still uses it: kernels and batch scripts hold their paths."""
+
+# A kernel that ends at once tells whoever opened the notebook nothing: this one answers every cell with what happened.
+_KERNEL = """
+import sys
+said, sys.argv[1:] = sys.argv[1], sys.argv[-2:]
+try:
+    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.kernelbase import Kernel
+except ImportError:
+    print(said, file=sys.stderr)
+    sys.exit(127)
+
+class Gone(Kernel):
+    implementation, implementation_version, banner = "mlviews", "0", ""
+    language_info = {"name": "python", "mimetype": "text/x-python", "file_extension": ".py"}
+
+    def do_execute(self, code, silent, *rest, **keys):
+        error = {"ename": "ReleaseRemoved", "evalue": said, "traceback": [said]}
+        if not silent:
+            self.send_response(self.iopub_socket, "error", error)
+        return {"status": "error", "execution_count": self.execution_count, **error}
+
+IPKernelApp.launch_instance(kernel_class=Gone)
+"""
+
+
+def removed_files(view: str, release: str, default: str, platform: str) -> Mapping[str, PrefixFile]:
+    """Return, by name, scripts that say which release is gone and what there is instead, and fail; run or sourced.
+
+    Where ``launch`` should start a kernel, it starts one that says the same, with the default's Python: it runs none of
+    the notebook's code.
+
+    Args:
+        view: the view.
+        release: the release that was removed.
+        default: path of the view's ``default`` link, which the scripts for sh look at when they are asked.
+        platform: of the folder that they lie in.
+    """
+    gone = f"mlviews: release {release} of {view} was removed"
+    values = {
+        "gone": gone,
+        "default": default,
+        "launch": f"{default}/{platform}/launch",
+        "without": f"it has no default: mlviews releases {view} lists what there is",
+        "kernel": _KERNEL,
+    }
+    script = escape.render("gone.sh", "sh", values)
+    told = {"told": f"{gone}; the default is in {default}"}
+    return {
+        "launch": PrefixFile(script, executable=True),
+        "setup.sh": PrefixFile(script),
+        "setup.csh": PrefixFile(escape.render("gone.csh", "csh", told)),
+        "setup.fish": PrefixFile(escape.render("gone.fish", "fish", told)),
     }

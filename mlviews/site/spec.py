@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import RefusedError
+from mlviews.hardware import host_glibc
 from mlviews.recipe.compose import Origin, Request
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
 
-__all__ = ["SiteSpec", "for_site", "host_glibc"]
+__all__ = ["SiteSpec", "for_site"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
             f"view {spec.name} is for CUDA {spec.hardware.cuda}; site {site.name} makes views for the CPU",
             "Take a CPU view, such as training-cpu, or a site with a conda channel.",
         )
-    from mlviews.channel.target import host_target  # noqa: PLC0415  (only such sites need it)
+    from mlviews.wheels.target import host_target  # noqa: PLC0415  (only such sites need it)
 
     target = host_target()
     here = Origin(f"site {site.name}", "the host's CPython")
@@ -79,11 +78,3 @@ def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
     absent = {request.name: site.absent[request.name] for request in spec.dependencies if request.name in site.absent}
     inputs = adapted.inputs(site.channels) | {"pins": dict(site.pins), "absent": sorted(absent)}
     return SiteSpec(adapted, absent, inputs)
-
-
-def host_glibc() -> str:
-    """Return the version of this host's glibc, such as ``2.36``; empty where the C library is another one."""
-    try:
-        return (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
-    except (ValueError, OSError):
-        return platform.libc_ver()[1]

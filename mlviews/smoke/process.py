@@ -33,7 +33,7 @@ _GRACE = 10  # seconds for a killed process to go; one that hangs in a driver ma
 _LOG = 20_000
 _FILE_BYTES = 4 << 30  # no file that a check writes, its log included, grows larger
 MARK = "MLVIEWS_SMOKE_RUN"
-"""The variable by which what a check started is known; a door must let it through."""
+"""The variable by which what a check started is known; a route must let it through."""
 
 
 @dataclass(frozen=True, slots=True)

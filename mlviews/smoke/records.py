@@ -1,8 +1,9 @@
-"""Records: what the checks proved of a lock on one host, kept beside the releases."""
+"""Records: what the checks proved of a lock on one host, kept beside releases; and what that proves of each GPU."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from contextlib import suppress
 from datetime import datetime, timezone
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import mlviews
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.results.checks import CheckLine  # noqa: TC001  (pydantic reads it)
+from mlviews.release import GpuLine
+from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-__all__ = ["Record", "last_results", "proves", "read_records", "write_record"]
+__all__ = ["Record", "last_results", "proved_gpus", "proves", "read_records", "write_record"]
+
 
 _LONGEST = 10_000_000
 
@@ -112,3 +115,39 @@ def last_results(records: Iterable[Record]) -> dict[str, bool]:
 
 def _folder(root: Path, view: str, lock_digest: str) -> Path:
     return root / "records" / view / lock_digest
+
+
+def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuLine, ...]:
+    """Return every GPU that a view claims, in the recipe's order, then others that it was tested on.
+
+    A GPU is proved if checks passed on it and none failed, in the last record that has work done on that GPU: a driver
+    that was mended counts, and so does one that was broken.
+
+    Args:
+        claimed: the recipe's ``hardware.gpus``.
+        records: of one lock, oldest first.
+    """
+    tested = {line.gpu: line for record in records for line in _tested(record, claimed)}
+    untested = {gpu: GpuLine(gpu=gpu, status="unproved") for gpu in claimed}
+    return tuple((untested | tested).values())
+
+
+def _tested(record: Record, claimed: Sequence[str]) -> Iterable[GpuLine]:
+    for device in dict.fromkeys(check.device for check in record.checks if check.device not in {"", "cpu"}):
+        done = [check for check in record.checks if check.device == device]
+        failed = [check.name for check in done if check.status == "fail"]
+        yield GpuLine(
+            gpu=_product(device, claimed),
+            status="failed" if failed else "proved",
+            device=device,
+            driver=next((check.driver for check in done if check.driver), ""),
+            checked=record.created.isoformat(timespec="seconds"),
+            passed=[check.name for check in done if check.status == "pass"],
+            failed=failed,
+        )
+
+
+def _product(device: str, claimed: Sequence[str]) -> str:
+    """Return the claimed name that a driver's name for a GPU holds as a word, such as A100 in A100-SXM4-40GB."""
+    words = re.split(r"[^A-Za-z0-9]+", device)
+    return next((gpu for gpu in claimed if gpu in words), device)

@@ -1,108 +1,93 @@
-"""What a check left behind, checked: the program, its framework and the interpreter may be anyone's."""
+"""What checks found: as values, in words, and as JUnit XML, which CI systems read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from xml.etree import ElementTree as ET
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
-
-from mlviews.results.checks import CheckLine
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-    from mlviews.smoke.process import Ended
-    from mlviews.smoke.programs import Program
-
-__all__ = ["Claim", "printable", "verdict"]
-
-_LONGEST = 1_000_000
-_TAIL = 500
-# What Python itself ends with after an exception that nobody caught, and a check after its own verdict.
-_ENDS = {"pass": 0, "skip": 0, "fail": 1, "error": 1}
-
-_Text = Annotated[str, StringConstraints(max_length=4000)]
+__all__ = ["CheckLine", "RouteLine", "junit", "junit_suites"]
 
 
-class Claim(BaseModel):
-    """The JSON object of a check; ``gpus`` is how many GPUs the driver offered it."""
+class CheckLine(BaseModel):
+    """What one check found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True)
 
-    name: _Text
+    name: str
     status: Literal["pass", "fail", "skip", "error"]
-    reason: _Text
-    device: _Text
-    driver: _Text
-    gpus: int
-    versions: dict[_Text, _Text]
-    figures: dict[_Text, int | float | _Text]
+    reason: str
     seconds: float
+    device: str = Field(
+        "", description="What did the work: `cpu`, or the GPU's name; empty where nothing was computed."
+    )
+    driver: str = Field("", description="Version of NVIDIA's driver, where there is one.")
+    versions: dict[str, str] = Field({}, description="Of Python and the frameworks.")
+    figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
 
 
-def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, require_gpu: bool) -> CheckLine:
-    """Weigh a check's report against how its process ended.
+@dataclass(frozen=True, slots=True)
+class RouteLine:
+    """What the checks found through one route of a view."""
+
+    route: Literal["prefix", "module", "kernel", "container"]
+    checks: Sequence[CheckLine]
+
+
+_ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
+
+
+def junit(suite: str, lines: Sequence[CheckLine]) -> str:
+    """Return a test suite of checks, after the schema that Jenkins' xUnit plugin publishes.
 
     Args:
-        program: what was run.
-        ended: how its process ended.
-        report: the file that it was to write.
-        claims_gpu: whether the view says that it computes on a GPU.
-        require_gpu: whether a GPU must have done the work.
+        suite: its name.
+        lines: what the checks found.
     """
-    if ended.stopped:
-        return _error(program, ended, ended.stopped)
-    claim = _read(report)
-    if claim is None or claim.name != program.name:
-        return _error(program, ended, f"{ended.how} without a report{_tail(ended)}")
-    if ended.returncode != _ENDS[claim.status]:
-        return _error(program, ended, f"said {claim.status}, then {ended.how}{_tail(ended)}")
-    status, reason = claim.status, printable(claim.reason)
-    if program.gpu and status in {"pass", "skip"} and claim.device in {"", "cpu"}:
-        status, reason = _without_gpu(claim, reason, claims_gpu=claims_gpu, require_gpu=require_gpu)
-    return CheckLine(
-        name=program.name,
-        status=status,
-        reason=reason,
-        seconds=ended.seconds,
-        device=printable(claim.device) if status in {"pass", "fail"} else "",
-        driver=printable(claim.driver),
-        versions={printable(key): printable(value) for key, value in claim.versions.items()},
-        figures={
-            printable(key): printable(value) if isinstance(value, str) else value
-            for key, value in claim.figures.items()
-        },
+    return _text(_suite(suite, lines))
+
+
+def junit_suites(suites: Mapping[str, Sequence[CheckLine]]) -> str:
+    """Return several suites by their names, in the same way."""
+    root = ET.Element("testsuites")
+    root.extend(_suite(name, lines) for name, lines in suites.items())
+    return _text(root)
+
+
+def _suite(suite: str, lines: Sequence[CheckLine]) -> ET.Element:
+    counts = {status: sum(line.status == status for line in lines) for status in _ELEMENTS}
+    root = ET.Element(
+        "testsuite",
+        name=suite,
+        tests=str(len(lines)),
+        failures=str(counts["fail"]),
+        errors=str(counts["error"]),
+        skipped=str(counts["skip"]),
+        time=f"{sum(line.seconds for line in lines):.3f}",
     )
+    for line in lines:
+        case = ET.SubElement(root, "testcase", classname=suite, name=line.name, time=f"{line.seconds:.3f}")
+        if line.status in _ELEMENTS:
+            ET.SubElement(case, _ELEMENTS[line.status], message=_plain(line.reason))
+        facts = {"device": line.device, "driver": line.driver, **line.versions, **line.figures}
+        shown = (f"{key}: {value}" for key, value in facts.items() if value != "")
+        ET.SubElement(case, "system-out").text = _plain("\n".join(shown))
+    return root
 
 
-def _without_gpu(
-    claim: Claim, reason: str, *, claims_gpu: bool, require_gpu: bool
-) -> tuple[Literal["pass", "fail", "skip", "error"], str]:
-    """Judge work that no GPU did: right for a CPU view, no proof for a GPU view, a fault where a GPU lay idle."""
-    if claims_gpu and claim.gpus and claim.status == "pass":
-        return "fail", f"the driver offers {claim.gpus} GPU(s), and the work was done on the CPU ({reason})"
-    if require_gpu:
-        return "error", f"a GPU is required, and none did the work ({reason})"
-    if claims_gpu and claim.status == "pass":
-        return "skip", f"no GPU here; on the CPU: {reason}"
-    return claim.status, reason
+def _plain(text: str) -> str:
+    """Return text without what XML 1.0 cannot hold: an installer's message may be anything."""
+    return "\n".join(map(printable, text.splitlines()))
 
 
-def _read(report: Path) -> Claim | None:
-    try:
-        with report.open("rb") as file:
-            return Claim.model_validate_json(file.read(_LONGEST))
-    except (OSError, ValidationError):
-        return None
-
-
-def _error(program: Program, ended: Ended, reason: str) -> CheckLine:
-    return CheckLine(name=program.name, status="error", reason=printable(reason), seconds=ended.seconds)
-
-
-def _tail(ended: Ended) -> str:
-    text = " ".join(ended.log.split())
-    return f": {text[-_TAIL:]}" if text else ""
+def _text(root: ET.Element) -> str:
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
 def printable(text: str) -> str:

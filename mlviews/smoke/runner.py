@@ -1,4 +1,7 @@
-"""Run checks with a view's Python or any other, each in a process of its own, and weigh what they report."""
+"""Run checks with a view's Python or any other, each in a process of its own, and weigh what they report.
+
+The program, its framework and the interpreter may be anyone's: what a check left behind is checked.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,128 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import packaging
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlviews.errors import BadInputError
 from mlviews.progress import silent
-from mlviews.results.checks import CheckLine
 from mlviews.smoke.process import Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.report import verdict
+from mlviews.smoke.report import CheckLine, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.progress import Progress
+    from mlviews.smoke.process import Ended
     from mlviews.smoke.programs import Level, Program
 
 __all__ = [
-    "NO_SUCH_CHECK", "OWN_FOLDERS", "Enter", "Plan", "Target", "any_python", "choose", "refuse_unknown", "run_checks",
+    "NO_SUCH_CHECK",
+    "OWN_FOLDERS",
+    "CheckPlan",
+    "Claim",
+    "Enter",
+    "Interpreter",
+    "any_python",
+    "choose",
+    "refuse_unknown",
+    "run_checks",
+    "verdict",
     "view_python",
-]  # fmt: skip
+]
+
+
+_LONGEST = 1_000_000
+_TAIL = 500
+# What Python itself ends with after an exception that nobody caught, and a check after its own verdict.
+_ENDS = {"pass": 0, "skip": 0, "fail": 1, "error": 1}
+
+_Text = Annotated[str, StringConstraints(max_length=4000)]
+
+
+class Claim(BaseModel):
+    """The JSON object of a check; ``gpus`` is how many GPUs the driver offered it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: _Text
+    status: Literal["pass", "fail", "skip", "error"]
+    reason: _Text
+    device: _Text
+    driver: _Text
+    gpus: int
+    versions: dict[_Text, _Text]
+    figures: dict[_Text, int | float | _Text]
+    seconds: float
+
+
+def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, require_gpu: bool) -> CheckLine:
+    """Weigh a check's report against how its process ended.
+
+    Args:
+        program: what was run.
+        ended: how its process ended.
+        report: the file that it was to write.
+        claims_gpu: whether the view says that it computes on a GPU.
+        require_gpu: whether a GPU must have done the work.
+    """
+    if ended.stopped:
+        return _error(program, ended, ended.stopped)
+    claim = _read(report)
+    if claim is None or claim.name != program.name:
+        return _error(program, ended, f"{ended.how} without a report{_tail(ended)}")
+    if ended.returncode != _ENDS[claim.status]:
+        return _error(program, ended, f"said {claim.status}, then {ended.how}{_tail(ended)}")
+    status, reason = claim.status, printable(claim.reason)
+    if program.gpu and status in {"pass", "skip"} and claim.device in {"", "cpu"}:
+        status, reason = _without_gpu(claim, reason, claims_gpu=claims_gpu, require_gpu=require_gpu)
+    return CheckLine(
+        name=program.name,
+        status=status,
+        reason=reason,
+        seconds=ended.seconds,
+        device=printable(claim.device) if status in {"pass", "fail"} else "",
+        driver=printable(claim.driver),
+        versions={printable(key): printable(value) for key, value in claim.versions.items()},
+        figures={
+            printable(key): printable(value) if isinstance(value, str) else value
+            for key, value in claim.figures.items()
+        },
+    )
+
+
+def _without_gpu(
+    claim: Claim, reason: str, *, claims_gpu: bool, require_gpu: bool
+) -> tuple[Literal["pass", "fail", "skip", "error"], str]:
+    """Judge work that no GPU did: right for a CPU view, no proof for a GPU view, a fault where a GPU lay idle."""
+    if claims_gpu and claim.gpus and claim.status == "pass":
+        return "fail", f"the driver offers {claim.gpus} GPU(s), and the work was done on the CPU ({reason})"
+    if require_gpu:
+        return "error", f"a GPU is required, and none did the work ({reason})"
+    if claims_gpu and claim.status == "pass":
+        return "skip", f"no GPU here; on the CPU: {reason}"
+    return claim.status, reason
+
+
+def _read(report: Path) -> Claim | None:
+    try:
+        with report.open("rb") as file:
+            return Claim.model_validate_json(file.read(_LONGEST))
+    except (OSError, ValidationError):
+        return None
+
+
+def _error(program: Program, ended: Ended, reason: str) -> CheckLine:
+    return CheckLine(name=program.name, status="error", reason=printable(reason), seconds=ended.seconds)
+
+
+def _tail(ended: Ended) -> str:
+    text = " ".join(ended.log.split())
+    return f": {text[-_TAIL:]}" if text else ""
+
 
 NO_SUCH_CHECK = "no such check"
 """The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
@@ -53,7 +157,7 @@ class Enter(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Interpreter:
     """What is tested.
 
     Attributes:
@@ -72,7 +176,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CheckPlan:
     """What of a list of names is run.
 
     Attributes:
@@ -86,7 +190,7 @@ class Plan:
     left_out: tuple[str, ...]
 
 
-def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple[str, ...]]) -> Target:
+def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple[str, ...]]) -> Interpreter:
     """Test a view through its ``launch``, in an environment that holds nothing of the caller's software."""
     environment = {name: os.environ[name] for name in _HOST_VARIABLES if name in os.environ}
     environment |= {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
@@ -95,15 +199,15 @@ def view_python(launch: Path, *, claims_gpu: bool, arguments: Mapping[str, tuple
     drivers = [path for path in folders if (Path(path) / "libcuda.so.1").exists()]
     if drivers:
         environment["LD_LIBRARY_PATH"] = ":".join(drivers)
-    return Target((str(launch), "python"), environment, claims_gpu, arguments)
+    return Interpreter((str(launch), "python"), environment, claims_gpu, arguments)
 
 
-def any_python(python: Path) -> Target:
+def any_python(python: Path) -> Interpreter:
     """Test any interpreter in the environment that the caller gave it: an LCG view is nothing without."""
-    return Target((str(python),), dict(os.environ))
+    return Interpreter((str(python),), dict(os.environ))
 
 
-def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
+def choose(names: Iterable[str], level: Level, *, named: bool = False) -> CheckPlan:
     """Sort names of checks into what is run, unknown, and left out.
 
     Args:
@@ -114,7 +218,7 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> Plan:
     names = tuple(dict.fromkeys(names))
     known = [PROGRAMS[name] for name in names if name in PROGRAMS]
     chosen = [program for program in known if named or level == "full" or program.level == "quick"]
-    return Plan(
+    return CheckPlan(
         tuple(chosen),
         tuple(name for name in names if name not in PROGRAMS),
         tuple(program.name for program in known if program not in chosen),
@@ -134,8 +238,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
 
 
 def run_checks(
-    target: Target,
-    plan: Plan,
+    target: Interpreter,
+    plan: CheckPlan,
     *,
     level: Level = "quick",
     limits: Limits | None = None,
@@ -159,7 +263,7 @@ def run_checks(
 
 
 def _run_all(
-    target: Target, plan: Plan, level: Level, limits: Limits, *, require_gpu: bool, progress: Progress
+    target: Interpreter, plan: CheckPlan, level: Level, limits: Limits, *, require_gpu: bool, progress: Progress
 ) -> dict[str, CheckLine]:
     stop = threading.Event()
 
@@ -187,7 +291,7 @@ def _run_all(
 
 
 def _run(
-    target: Target,
+    target: Interpreter,
     program: Program,
     *,
     level: Level,

@@ -1,7 +1,7 @@
 """Freeing what nobody needs: releases that may go, debris, and packages in the cache that no release has.
 
-Views are locked one after another and never together with the cache, so that no two processes wait for each other. A
-view that is being built is left alone.
+Which releases stay is a pure rule. Views are locked one after another and never together with the cache, so that no two
+processes wait for each other. A view that is being built is left alone.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.filelock import LOCK, HeldError, announce, held_by, hold
-from mlviews.files import delete_tree, remove_file
+from mlviews.files import delete_tree, is_folder, remove_file, walk
 from mlviews.prefix import usage
 from mlviews.store import history
-from mlviews.store.debris import cache_debris, common_debris, view_debris
-from mlviews.store.removal import finish, is_unfinished, remove
-from mlviews.store.retention import Standing, kept
-from mlviews.store.unused import PACKAGES, unused
-from mlviews.tree import is_folder, walk
+from mlviews.store.debris import PACKAGES, cache_debris, common_debris, unused, view_debris
+from mlviews.store.releases import finish, is_unfinished, remove_held
+from mlviews.store.retention import Candidate, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee"]
+__all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee", "kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
             # What needs no room on the disk comes first, and makes some.
             freed = sum(map(_delete, plan.debris))
             freed += sum(finish(store, view, name) for name in plan.unfinished)
-            return plan, freed + sum(remove(store, view, name, now) for name in plan.removed)
+            return plan, freed + sum(remove_held(store, view, name, now) for name in plan.removed)
     except HeldError as held:
         return ViewPlan(view, busy=held.holder), 0
 
@@ -155,7 +154,7 @@ def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) 
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
     standings = [
-        Standing(
+        Candidate(
             name=entry.name,
             default=entry.name == default,
             pinned=store.is_pinned(view, entry.name),

@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.filelock import LOCK, hold
 from mlviews.files import remove_file, swap_link, write_atomically, write_failure
-from mlviews.release import RECORD, Release, sealed
+from mlviews.release import RELEASE_FILE, Release, sealed
 from mlviews.store import history
-from mlviews.store.gone import gone_error, is_gone
+from mlviews.store.launcher import is_removed, removed_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ class Store:
     def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
         """Return the view's releases, oldest first; folders without a whole ``release.json`` are none."""
         folder = self.view_folder(view)
-        entries = [self.entry(view, name) for name in self.folders(view) if not is_gone(folder, name)]
+        entries = [self.entry(view, name) for name in self.folders(view) if not is_removed(folder, name)]
         return tuple(entry for entry in entries if entry.platforms)
 
     def entry(self, view: str, name: str) -> ReleaseEntry:
@@ -95,7 +95,7 @@ class Store:
         found: dict[str, Release] = {}
         for path in _folders(self.view_folder(view) / name):
             with suppress(OSError, ValidationError):
-                found[path.name] = Release.model_validate_json((path / RECORD).read_bytes())
+                found[path.name] = Release.model_validate_json((path / RELEASE_FILE).read_bytes())
         return ReleaseEntry(name, found)
 
     def existing(self, view: str, release: str) -> ReleaseEntry:
@@ -106,7 +106,7 @@ class Store:
         """
         folder = self.view_folder(view)
         if release not in {"", ".", ".."} and "/" not in release:
-            if gone := gone_error(folder, release):
+            if gone := removed_error(folder, release):
                 raise gone
             entry = self.entry(view, release)
             if entry.platforms and not (folder / release).is_symlink():
@@ -154,7 +154,7 @@ class Store:
     def _is_taken(self, view: str, name: str) -> bool:
         """Tell whether a folder is more than debris: a release whose record is damaged may still be the default."""
         return (
-            is_gone(self.view_folder(view), name)
+            is_removed(self.view_folder(view), name)
             or self.default(view) == name
             or self.is_pinned(view, name)
             or bool(self.entry(view, name).platforms)
@@ -180,10 +180,10 @@ class Store:
             FailedError: it cannot be written.
         """
         folder = self.platform_folder(release.view, release.release, release.platform)
-        write_atomically(folder / RECORD, sealed(release))
+        write_atomically(folder / RELEASE_FILE, sealed(release))
 
     def unpublished(self, view: str) -> str | None:
-        """Return the release that is recorded, or about to be, and whose faces and default may not be written yet."""
+        """Return the release that is recorded, or about to be, and whose loaders and default may not be written yet."""
         try:
             return (self.view_folder(view) / UNPUBLISHED).read_text(encoding="utf-8")
         except OSError:

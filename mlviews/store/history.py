@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["FILE", "Change", "former", "left", "note", "read", "settle"]
+__all__ = ["FILE", "DefaultChange", "former", "left", "note", "read", "settle"]
 
 FILE = ".history.json"
 _LONGEST = 500
 
 
-class Change(BaseModel):
+class DefaultChange(BaseModel):
     """One change of a view's default.
 
     Attributes:
@@ -37,10 +37,10 @@ class Change(BaseModel):
     back: bool = False
 
 
-_Changes = TypeAdapter(tuple[Change, ...])
+_Changes = TypeAdapter(tuple[DefaultChange, ...])
 
 
-def settle(changes: Sequence[Change], default: str | None, since: datetime) -> tuple[Change, ...]:
+def settle(changes: Sequence[DefaultChange], default: str | None, since: datetime) -> tuple[DefaultChange, ...]:
     """Return the changes that led to what is the default now.
 
     A change is noted before the link is swapped. One whose link never was, since its process died, is left out; one
@@ -56,11 +56,11 @@ def settle(changes: Sequence[Change], default: str | None, since: datetime) -> t
         true.pop()
     last = true[-1].after if true else None
     if default is not None and last != default:
-        true.append(Change(at=since, before=last, after=default))
+        true.append(DefaultChange(at=since, before=last, after=default))
     return tuple(true)
 
 
-def former(changes: Sequence[Change]) -> tuple[str, ...]:
+def former(changes: Sequence[DefaultChange]) -> tuple[str, ...]:
     """Return the releases to come back to, the next one last. A way back is no step forward: it takes steps away."""
     stack: list[str] = []
     for change in changes:
@@ -72,12 +72,12 @@ def former(changes: Sequence[Change]) -> tuple[str, ...]:
     return tuple(stack)
 
 
-def left(changes: Sequence[Change]) -> dict[str, datetime]:
+def left(changes: Sequence[DefaultChange]) -> dict[str, datetime]:
     """Return when each release stopped being the default."""
     return {change.before: change.at for change in changes if change.before is not None}
 
 
-def read(view_folder: Path) -> tuple[Change, ...]:
+def read(view_folder: Path) -> tuple[DefaultChange, ...]:
     """Return the changes of a view's default; what cannot be read counts as none."""
     link = view_folder / "default"
     try:
@@ -101,5 +101,5 @@ def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
     before = changes[-1].after if changes else None
     if before == after:
         return
-    changes = (*changes, Change(at=now, before=before, after=after, back=back))
+    changes = (*changes, DefaultChange(at=now, before=before, after=after, back=back))
     write_atomically(view_folder / FILE, _Changes.dump_json(changes[-_LONGEST:], indent=1).decode() + "\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.lockfile import Lock, find_lock, lock_path, parse_lock, read_lock
 from mlviews.release import RELEASE_LOCK
-from mlviews.store.gone import gone_error
+from mlviews.store.launcher import removed_error
 
 if TYPE_CHECKING:
     from mlviews.site.profile import Site
@@ -88,7 +88,7 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
 
 def _release_lock(view: str, site: Site, release: str) -> NamedLock:
     folder = site.root / "envs" / view / release
-    if gone := gone_error(folder.parent, release):
+    if gone := removed_error(folder.parent, release):
         raise gone
     found = sorted(folder.glob(f"*/{RELEASE_LOCK}"))
     if not found:

@@ -1,4 +1,7 @@
-"""What people do with releases: make one the default, go back, keep one for good, take one away."""
+"""What people do with releases: make one the default, go back, keep one for good, take one away.
+
+A kill at any moment of a removal leaves nothing half there, and those who ask for what is gone are told.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mlviews.errors import RefusedError
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlviews.errors import FailedError, RefusedError
 from mlviews.filelock import announce
+from mlviews.files import delete_tree, remove_file, write_atomically
+from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
-from mlviews.release import RECORD
+from mlviews.release import RELEASE_FILE
+from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store import history
-from mlviews.store.faces import write_default_faces, write_release_faces
-from mlviews.store.gone import is_gone
-from mlviews.store.removal import remove as remove_release
+from mlviews.store.launcher import NOTE, is_removed
+from mlviews.store.loaders import write_default_loaders, write_release_loaders, write_removed_loaders
 from mlviews.store.repair import repair
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -25,7 +33,19 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 
-__all__ = ["Checked", "check", "pin", "promote", "remove", "rollback"]
+__all__ = [
+    "Checked",
+    "Removed",
+    "check",
+    "finish",
+    "is_unfinished",
+    "pin",
+    "promote",
+    "remove",
+    "remove_held",
+    "removed",
+    "rollback",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +114,7 @@ def remove(store: Store, view: str, release: str, *, progress: Progress) -> int:
         FailedError: something cannot be written or deleted.
     """
     with _locked(store, view, progress), progress(f"Removing {view}/{release}"):
-        return remove_release(store, view, release, datetime.now(timezone.utc))
+        return remove_held(store, view, release, datetime.now(timezone.utc))
 
 
 def check(store: Store, site: Site, view: str, release: str | None, *, mend: bool, progress: Progress) -> list[Checked]:
@@ -117,7 +137,7 @@ def _check(prefix: Path, progress: Progress) -> Checked:
 
 def _repair(store: Store, site: Site, view: str, one: Checked, progress: Progress) -> Checked:
     release = store.entry(view, one.release).platforms.get(one.platform)
-    if release is None or any(fault.path == RECORD for fault in one.found.faults):
+    if release is None or any(fault.path == RELEASE_FILE for fault in one.found.faults):
         return one  # what says how to repair is itself damaged
     left, repaired = repair(store, site, release, one.found, progress=progress)
     return replace(one, found=left, repaired=repaired)
@@ -130,9 +150,9 @@ def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
     found = [
         path
         for name in names
-        if name in store.folders(view) and not is_gone(folder, name)
+        if name in store.folders(view) and not is_removed(folder, name)
         for path in sorted((folder / name).iterdir())
-        if path.is_dir() and ((path / RECORD).is_file() or name == default or store.is_pinned(view, name))
+        if path.is_dir() and ((path / RELEASE_FILE).is_file() or name == default or store.is_pinned(view, name))
     ]
     if not found and release is not None:
         store.existing(view, release)
@@ -158,8 +178,8 @@ def _promote(store: Store, view: str, release: str, *, back: bool) -> str | None
     store.promote(view, release, back=back)
     entry = store.existing(view, release)
     # The modulefiles too: the build that should have written them may have been killed.
-    write_release_faces(store, view, entry)
-    write_default_faces(store, view, entry)
+    write_release_loaders(store, view, entry)
+    write_default_loaders(store, view, entry)
     return before
 
 
@@ -167,3 +187,120 @@ def _former(store: Store, view: str) -> str | None:
     there = {entry.name for entry in store.releases(view)} - {store.default(view)}
     changes = history.read(store.view_folder(view))
     return next((name for name in reversed(history.former(changes)) if name in there), None)
+
+
+class Removed(BaseModel):
+    """What is remembered of a release that was removed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    view: str
+    release: str
+    lock_digest: str
+    removed: datetime
+    default: str | None
+
+
+def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
+    """Remove a release, under its view's lock; return the bytes that are free then.
+
+    First it is noted as removed, which is the moment when it is no release any more. All that follows is repeated by
+    `finish` if it does not come to its end.
+
+    Raises:
+        RefusedError: it is the default or pinned, or there is no such release.
+        FailedError: something cannot be written or deleted.
+    """
+    entry = store.existing(view, release)
+    default = store.default(view)
+    if release == default:
+        raise RefusedError(
+            "release-default",
+            f"release {release} is the default of {view}",
+            f"Make another one the default first: `mlviews rollback {view}` or `mlviews promote {view}/RELEASE`.",
+        )
+    if store.is_pinned(view, release):
+        raise RefusedError(
+            "release-pinned",
+            f"release {release} of {view} is pinned",
+            f"`mlviews pin {view}/{release} --undo` ends that.",
+        )
+    note = Removed(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
+    text = note.model_dump_json(indent=2) + "\n"
+    folder = store.view_folder(view) / release
+    try:
+        write_atomically(folder / NOTE, text)
+    except FailedError as error:
+        if error.code != "disk-full":
+            raise
+        for platform in entry.platforms:  # what can be made again makes room
+            usage.forget(folder / platform)
+        write_atomically(folder / NOTE, text)
+    return finish(store, view, release)
+
+
+def removed(store: Store, view: str) -> tuple[Removed, ...]:
+    """Return what is remembered of a view's removed releases, oldest first."""
+    found = []
+    for name in store.folders(view):
+        try:
+            found.append(Removed.model_validate_json((store.view_folder(view) / name / NOTE).read_bytes()))
+        except (OSError, ValidationError):
+            continue
+    return tuple(found)
+
+
+def is_unfinished(store: Store, view: str, release: str) -> bool:
+    """Tell whether a removed release still holds something to delete."""
+    folder = store.view_folder(view) / release
+    return is_removed(store.view_folder(view), release) and any(
+        {path.name for path in item.iterdir()} - REMOVED_FILES if item.is_dir() else item.name != NOTE
+        for item in folder.iterdir()
+    )
+
+
+def finish(store: Store, view: str, release: str) -> int:
+    """Delete what is left of a removed release; return the bytes that are free then.
+
+    Raises:
+        FailedError: something cannot be written or deleted.
+    """
+    folder = store.view_folder(view) / release
+    platforms = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    freed = 0
+    try:
+        freed += _leave_word(store, view, release, platforms)
+        told = True
+    except FailedError:
+        told = False  # on a full disk there is room for it only when the rest is gone
+    freed += sum(delete_tree(platform, keep={*REMOVED_FILES, RELEASE_FILE}) for platform in platforms)
+    freed += delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
+    if not told:
+        freed += _leave_word(store, view, release, platforms)
+    for platform in platforms:  # last: of what it says the words are made
+        freed += _size(platform / RELEASE_FILE)
+        remove_file(platform / RELEASE_FILE)
+    return freed
+
+
+def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]) -> int:
+    """Put a word on what happened where programs and people look for the release; return what that frees."""
+    if (entry := store.entry(view, release)).platforms:
+        write_removed_loaders(store, view, entry)
+    default = str(store.baked(store.view_folder(view) / "default"))
+    files = {
+        platform / name: file
+        for platform in platforms
+        for name, file in removed_files(view, release, default, platform.name).items()
+    }
+    before = sum(map(_size, files))
+    for path, file in files.items():
+        write_atomically(path, file.text, executable=file.executable)
+    return before - sum(map(_size, files))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

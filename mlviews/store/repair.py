@@ -18,15 +18,14 @@ from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.lockfile import find_lock, parse_lock
 from mlviews.prefix import usage
-from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.bytecode.modules import module_of
-from mlviews.prefix.dressing import dress
+from mlviews.prefix.assemble import write_prefix_files
+from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, expected_mode, package_files, take
 from mlviews.prefix.inventory import read as read_inventory
 from mlviews.prefix.verify import Verified, verify
 from mlviews.progress import silent
-from mlviews.release import RECORD, RELEASE_LOCK
+from mlviews.release import RELEASE_FILE, RELEASE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,7 +108,7 @@ def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -
     Then nothing says which text the lock had, but that ``release.json`` vouches for what comes of the right one.
     """
     for text in texts:
-        dress(fresh, release, text)
+        write_prefix_files(fresh, release, text)
         listed = take(fresh) if lost else ""
         if not lost or _sha256(listed) == release.files:
             break
@@ -194,7 +193,7 @@ def _mend(prefix: Path, fresh: Path, fault: Fault) -> None:
             path.unlink(missing_ok=True)
         elif path.is_dir() and not path.is_symlink():
             _mend_folder(prefix, path, fault)
-        elif fault.path != RECORD and os.path.lexists(fresh / fault.path):
+        elif fault.path != RELEASE_FILE and os.path.lexists(fresh / fault.path):
             _replace(fresh / fault.path, path, _mode(prefix, fault.path, fresh / fault.path))
     except OSError as error:
         raise write_failure(f"{path} cannot be repaired", error) from error

@@ -11,7 +11,7 @@ import random
 from math import ceil, log2
 from statistics import mean
 
-from mlviews.bisect.search import Outcome, smallest_change
+from mlviews.bisect.search import Verdict, smallest_change
 
 COUNTS = (8, 64, 512, 4096)
 
@@ -20,7 +20,7 @@ def trials(needs: list[frozenset[int]], culprits: frozenset[int]) -> int:
     """Return how many mixtures are tried until the culprits are found."""
     tried = 0
 
-    def outcome(applied: frozenset[int], /, *, left: int) -> Outcome:
+    def outcome(applied: frozenset[int], /, *, left: int) -> Verdict:
         nonlocal tried
         del left
         tried += 1

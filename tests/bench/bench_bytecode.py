@@ -23,10 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.files import is_folder, walk
 from mlviews.hardware import host_platform
-from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.bytecode.modules import module_of
-from mlviews.tree import is_folder, walk
+from mlviews.prefix.bytecode import compile_modules, module_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -30,10 +30,10 @@ from rattler import BuildString, Client, PackageRecord, RepoDataRecord
 from rattler import install as rattler_install
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.channel.archive import File, write_conda
 from mlviews.lock.lockfile import LockedPackage
 from mlviews.loop import run
 from mlviews.prefix.install import install
+from mlviews.wheels.archive import File, write_conda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

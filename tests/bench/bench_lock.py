@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from mlviews.files import folder
 from mlviews.lock.lockfile import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
-from mlviews.resources import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from mlviews.resources import folder
+from mlviews.files import folder
 
 MB = 1e6
 

@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_install import PLATFORM, Size, make_channel
 
+from mlviews.files import is_folder, walk
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.install import install
 from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.store.disk import Store
-from mlviews.store.faces import write_default_faces, write_release_faces
-from mlviews.tree import is_folder, walk
+from mlviews.store.loaders import write_default_loaders, write_release_loaders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,9 +69,9 @@ def many(root: Path, releases: int, packages: int) -> None:
             linked[f"package{package}-1.{version}-h0_0"] = usage.Linked(file=f"file{package}", bytes=1000)
         usage.write(prefix, usage.Usage(own=0, linked=linked))
         store.record(release(store, name, held, lock=f"{number:064}"))
-        write_release_faces(store, VIEW, store.existing(VIEW, name))
+        write_release_loaders(store, VIEW, store.existing(VIEW, name))
         store.promote(VIEW, name)
-    write_default_faces(store, VIEW, store.existing(VIEW, name))
+    write_default_loaders(store, VIEW, store.existing(VIEW, name))
 
 
 def best(rounds: int, work: Callable[[], object], before: Callable[[], object] = lambda: None) -> tuple[float, float]:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.bisect.mixtures import Mixtures, mixtures_of
+from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.lock.lockfile import Lock, locked_package
 from mlviews.recipe.compose import ViewHardware, ViewSpec
 from mlviews.site.spec import SiteSpec
-from mlviews.solve.sources import open_sources
 from mlviews.store.locksource import NamedLock
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.bisect.search import Boundary, Outcome, boundary, smallest_change
+from mlviews.bisect.search import Boundary, Verdict, boundary, smallest_change
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ class World:
     tried: list[Set] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
 
-    def judge(self, applied: Set) -> Outcome:
+    def judge(self, applied: Set) -> Verdict:
         if not self.exists(applied):
             return "unresolved"
         return "bad" if self.culprits <= applied else "good"
 
-    def __call__(self, applied: Set, /, *, left: int) -> Outcome:
+    def __call__(self, applied: Set, /, *, left: int) -> Verdict:
         assert applied not in self.tried
         self.tried.append(applied)
         self.left.append(left)
@@ -145,11 +145,11 @@ def test_needs_cost_no_more_trials(drawn: tuple[list[Set], Set]) -> None:
 @given(
     verdicts=st.dictionaries(st.sets(st.integers(0, 5)).map(frozenset), st.sampled_from(["good", "bad", "unresolved"]))
 )
-def test_whatever_is_answered_it_ends_with_a_good_and_a_bad_mixture(verdicts: dict[Set, Outcome]) -> None:
+def test_whatever_is_answered_it_ends_with_a_good_and_a_bad_mixture(verdicts: dict[Set, Verdict]) -> None:
     """Also where a culprit is undone by another change: no rule holds."""
     verdicts |= {frozenset(): "good", frozenset(range(6)): "bad"}
 
-    def outcome(applied: Set, /, *, left: int) -> Outcome:
+    def outcome(applied: Set, /, *, left: int) -> Verdict:
         return verdicts.get(applied, "good")
 
     found = smallest_change(alone(6), outcome)

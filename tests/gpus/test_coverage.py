@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mlviews.gpus.coverage import Cover, best, cover, runs, worst
 from mlviews.gpus.fatbin import Code
 from mlviews.gpus.libraries import DeviceCode
-from mlviews.hardware import GPUS
+from mlviews.gpus.nvidia import GPUS
 
 
 def code(target: str, isa: tuple[int, int] = (8, 0)) -> Code:

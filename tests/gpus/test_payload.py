@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.gpus.fatbin import BrokenCodeError, modules
-from mlviews.gpus.payload import cubin_code, is_hollow
+from mlviews.gpus.fatbin import BrokenCodeError, cubin_code, is_hollow, modules
 
 
 def entry_of(content: bytes):

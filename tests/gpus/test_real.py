@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from mlviews.gpus.coverage import survey
 from mlviews.gpus.fatbin import modules
 from mlviews.gpus.libraries import read_code
 from mlviews.gpus.scan import scan
-from mlviews.gpus.survey import survey
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.gpus.fatbin import Entry
+    from mlviews.gpus.fatbin import FatbinEntry
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def tools(cuda_wheels: Path) -> Path:
     return folder
 
 
-def entries(path: Path) -> list[Entry]:
+def entries(path: Path) -> list[FatbinEntry]:
     with path.open("rb") as file:
 
         def pread(offset: int, size: int) -> bytes:

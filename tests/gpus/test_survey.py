@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlviews.gpus.coverage import USUAL, Survey, survey
 from mlviews.gpus.fatbin import Code
 from mlviews.gpus.libraries import DeviceCode
 from mlviews.gpus.scan import Library
-from mlviews.gpus.survey import USUAL, Survey, survey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -186,7 +186,7 @@ def test_debris_is_cleared_by_the_next_build(demo):
     assert not (debris / "lib/left").exists()
 
 
-@pytest.mark.parametrize("at", ["write_release_faces", "Store.promote", "write_default_faces"])
+@pytest.mark.parametrize("at", ["write_release_loaders", "Store.promote", "write_default_loaders"])
 def test_a_build_that_is_killed_while_it_publishes_is_finished_by_the_next(demo, monkeypatch, at):
     first = demo("build", "demo", "--json").data
     demo.recipes.recipe("demo", "python", "greet")

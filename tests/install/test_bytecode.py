@@ -18,8 +18,8 @@ from rattler import PrefixRecord
 
 from mlviews.errors import FailedError
 from mlviews.hardware import host_platform
-from mlviews.prefix.bytecode import compile_modules, work
-from mlviews.prefix.bytecode.modules import module_of, read_modules
+from mlviews.prefix import bytecode as work
+from mlviews.prefix.bytecode import compile_modules, module_of, read_modules
 from mlviews.prefix.verify import verify
 
 if TYPE_CHECKING:

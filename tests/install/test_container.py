@@ -114,7 +114,7 @@ def test_an_image_runs_and_shows_what_the_release_is(demo, images, base_archive,
     labels = config["Labels"]
     assert labels["org.opencontainers.image.description"] == 'It\'s d\u00e9j\u00e0 vu: $(x) "y" {{ z }}'
     assert labels["mlviews.lock"] == data["lock"]
-    assert labels["org.opencontainers.image.base.digest"] == data["base_digest"]
+    assert labels["org.opencontainers.image.base.digest"] == data["base-digest"]
     assert "org.opencontainers.image.base.name" not in labels  # nobody else has that file
     assert json.loads(images.inside(name, "cat", f"{PREFIX}/release.json"))["prefix"] == PREFIX
     assert images.inside(name, "cat", f"{PREFIX}/conda-lock.yml") == demo.lock("demo").read_text().strip()
@@ -342,13 +342,15 @@ def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, ba
     before = images.buildah("images", "--all", "--quiet")
     base = f"oci-archive:{base_archive}"
     tested = demo("smoke", "demo", "--via", "prefix", "--via", "container", "--base", base, "--json")
-    found = {door["door"]: {line["name"]: line["status"] for line in door["checks"]} for door in tested.data["doors"]}
+    found = {
+        route["route"]: {line["name"]: line["status"] for line in route["checks"]} for route in tested.data["routes"]
+    }
     passed = {"imports": "pass", "pip-check": "pass"}
     assert found == {"prefix": passed, "container": passed}
     assert (tested.code, tested.data["differences"]) == (0, [])
     assert images.buildah("containers", "--quiet") == ""
     assert images.buildah("images", "--all", "--quiet") == before
-    assert [*demo.root.glob("cache/.door*")] == []
+    assert [*demo.root.glob("cache/.route*")] == []
 
 
 # --- what buildah makes of a Dockerfile ----------------------------------------------------------------------------

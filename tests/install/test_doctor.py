@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from mlviews.doctor import Host, drivers, examine, fits
-from mlviews.results.hosts import Finding
+from mlviews.doctor import Finding, Host, drivers, examine, fits
 from mlviews.site.profile import open_site
 
 if TYPE_CHECKING:

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.store.history import Change, former, left, note, read, settle
+from mlviews.store.history import DefaultChange, former, left, note, read, settle
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
 NAMES = st.sampled_from("ABCDE")
 
 
-def led(*steps: str) -> tuple[Change, ...]:
+def led(*steps: str) -> tuple[DefaultChange, ...]:
     """Return the changes that lead through the defaults; ``<B`` is a way back to B."""
     changes, before = [], None
     for number, step in enumerate(steps):
         after = step.removeprefix("<")
         at = START + timedelta(days=number)
-        changes.append(Change(at=at, before=before, after=after, back=step.startswith("<")))
+        changes.append(DefaultChange(at=at, before=before, after=after, back=step.startswith("<")))
         before = after
     return tuple(changes)
 
@@ -57,7 +57,7 @@ def test_whatever_was_noted_the_link_is_right(steps, default):
 
 @given(st.lists(NAMES, min_size=1, max_size=8), NAMES)
 def test_a_change_that_was_noted_and_not_made_is_none(steps, promised):
-    noted = (*led(*steps), Change(at=START, before=steps[-1], after=promised))
+    noted = (*led(*steps), DefaultChange(at=START, before=steps[-1], after=promised))
 
     assert former(settle(noted, steps[-1], START)) == former(led(*steps)) or promised == steps[-1]
 

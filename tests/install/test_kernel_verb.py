@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlviews.render.kernel import SPECIFICATION
+from mlviews.jupyter import SPECIFICATION
 
 
 @pytest.fixture

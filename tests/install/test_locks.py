@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from mlviews.doctor import only_here
 from mlviews.errors import FailedError
-from mlviews.filelock import HeldError, held_by, hold, only_here
+from mlviews.filelock import HeldError, held_by, hold
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rattler.package_streaming import extract
 
-from mlviews.channel.host_python import open_host_python
-from mlviews.channel.target import host_target
-from mlviews.site.spec import host_glibc
+from mlviews.hardware import host_glibc
+from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlviews.results.checks import CheckLine
+from mlviews.smoke.report import CheckLine
 
 CLAIMED = "V100, T4 claimed, unproved"
 PROVED = "V100 proved; T4 claimed, unproved"

@@ -7,18 +7,18 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.store.retention import Standing, kept
+from mlviews.store.retention import Candidate, kept
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 MOMENTS = st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2033, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001
 
 
 @st.composite
-def standings(draw: st.DrawFn) -> list[Standing]:
+def standings(draw: st.DrawFn) -> list[Candidate]:
     count = draw(st.integers(0, 12))
     default = draw(st.integers(-1, max(count - 1, 0)))
     return [
-        Standing(
+        Candidate(
             name=f"2026.01.{number + 1:02}",
             default=number == default,
             pinned=draw(st.booleans()),
@@ -59,12 +59,12 @@ def test_a_clock_that_is_set_back_takes_nothing_away(releases, keep, days, earli
 
 def test_each_has_its_reason():
     releases = [
-        Standing(name="a"),
-        Standing(name="b", left=NOW - timedelta(days=2)),
-        Standing(name="c", pinned=True),
-        Standing(name="d", in_progress=True),
-        Standing(name="e", default=True),
-        Standing(name="f"),
+        Candidate(name="a"),
+        Candidate(name="b", left=NOW - timedelta(days=2)),
+        Candidate(name="c", pinned=True),
+        Candidate(name="d", in_progress=True),
+        Candidate(name="e", default=True),
+        Candidate(name="f"),
     ]
 
     assert kept(releases, keep=1, within=timedelta(days=3), now=NOW) == {

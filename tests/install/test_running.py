@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlviews.errors import RefusedError
-from mlviews.store.running import launcher
+from mlviews.store.launcher import launcher
 
 
 @pytest.fixture

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.lock.diff import PackageChange
 from mlviews.nightly.history import open_history
-from mlviews.nightly.night import Night
+from mlviews.nightly.night import CellFigures, Earlier, Night, NightCell, NightRun
 from mlviews.nightly.report import write_night
-from mlviews.results.base import Problem
-from mlviews.results.checks import CheckLine
-from mlviews.results.locks import PackageChange
-from mlviews.results.nights import CellFigures, Earlier, NightCell, NightRun
+from mlviews.smoke.report import CheckLine
+from mlviews.values import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable

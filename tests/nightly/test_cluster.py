@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.nightly.cluster import each_on
+from mlviews.nightly.workers import each_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_a_night_on_a_cluster_gives_what_it_gives_here(builder: Any, shelf: Any,
 
 
 def test_a_scheduler_that_is_not_there_is_an_error_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mlviews.nightly.cluster._CONNECT_SECONDS", "1s")
+    monkeypatch.setattr("mlviews.nightly.workers._CONNECT_SECONDS", "1s")
     with pytest.raises(FailedError) as raised:
         list(each_on("tcp://127.0.0.1:9", math.sqrt, [1]))
     assert raised.value.code == "scheduler-unreachable"

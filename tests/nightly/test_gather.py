@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from mlviews.nightly.history import gather, history_file, open_history
-from mlviews.nightly.night import Night
-from mlviews.results.nights import NightCell
+from mlviews.nightly.night import Night, NightCell
 
 DAY = date(2026, 11, 24)
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from mlviews.errors import FailedError
 from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.nightly.cell import FAILURES
-from mlviews.nightly.history import Seen, history_file, look_back, open_history
-from mlviews.nightly.night import Night
-from mlviews.results.nights import NightCell
+from mlviews.nightly.history import PastCell, history_file, look_back, open_history
+from mlviews.nightly.night import Night, NightCell
 
 NIGHT = Night(day=date(2026, 11, 24))
 PACKAGE = LockedPackage(
@@ -123,10 +122,10 @@ def test_no_file_beside_the_history_needs_shared_memory(tmp_path):
 # What earlier nights say
 
 
-def seen(*states: str, tested: bool = True) -> list[Seen]:
+def seen(*states: str, tested: bool = True) -> list[PastCell]:
     """Nights by number, given from the oldest; the latest first, as the history does."""
     digest = {"unsolvable": None}
-    return [Seen(f"{n:02}", state, tested, digest.get(state, "d")) for n, state in enumerate(states, 1)][::-1]
+    return [PastCell(f"{n:02}", state, tested, digest.get(state, "d")) for n, state in enumerate(states, 1)][::-1]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +149,7 @@ def test_since_when_it_fails(before, state, since, good):
 
 def test_a_night_that_only_solved_ends_no_failed_check():
     before = [*seen("ok", "check-failed")]
-    solved_only = Seen("03", "updated", False, "d")
+    solved_only = PastCell("03", "updated", False, "d")
     assert look_back([solved_only, *before], "check-failed", "04").since == "02"
     assert look_back([solved_only, *before], "check-failed", "04").last == "03"
 
@@ -161,7 +160,7 @@ def test_a_night_that_only_solved_ends_no_failed_check():
 )
 def test_a_failure_begins_after_the_last_good_night(nights, state):
     before = [
-        Seen(f"{n:02}", was, tested, None if was == "unsolvable" else "d") for n, (was, tested) in enumerate(nights)
+        PastCell(f"{n:02}", was, tested, None if was == "unsolvable" else "d") for n, (was, tested) in enumerate(nights)
     ][::-1]
     found = look_back(before, state, "99")
     assert found.since

@@ -99,16 +99,16 @@ def test_people_are_shown_what_is_known(cli):
 def test_any_exception_of_one_view_is_its_own(cli, night, monkeypatch):
     cli.recipes.recipe("cursed", "plain")
     cli.recipes.recipe("fine", "plain")
-    from mlviews.nightly import solving
+    from mlviews.nightly import cell
 
-    solve = solving.solve
+    solve = cell.solve
 
     async def sometimes(spec: Any, *arguments: Any, **keys: Any) -> Any:
         if spec.name == "cursed":
             raise ZeroDivisionError("of our own making")
         return await solve(spec, *arguments, **keys)
 
-    monkeypatch.setattr(solving, "solve", sometimes)
+    monkeypatch.setattr(cell, "solve", sometimes)
 
     cells = night(code=3)
 
@@ -210,15 +210,15 @@ def test_resume_leaves_out_what_is_known(cli, night, channel, monkeypatch):
     first = night(code=0)
     cli.recipes.recipe("two", "plain")
     solved: list[str] = []
-    from mlviews.nightly import solving
+    from mlviews.nightly import cell
 
-    solve = solving.solve
+    solve = cell.solve
 
     async def counted(spec: Any, *arguments: Any, **keys: Any) -> Any:
         solved.append(spec.name)
         return await solve(spec, *arguments, **keys)
 
-    monkeypatch.setattr(solving, "solve", counted)
+    monkeypatch.setattr(cell, "solve", counted)
 
     cells = night("--resume", code=0)
 

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import HERE
 
-from mlviews.nightly.charts import Series, chart_of, drawing
+from mlviews.nightly.night import NightCell
+from mlviews.nightly.pages import Series, chart_of, drawing
 from mlviews.nightly.report import lines_of
-from mlviews.results.checks import CheckLine
-from mlviews.results.nights import NightCell
+from mlviews.smoke.report import CheckLine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -155,7 +155,7 @@ def test_a_views_page_shows_its_trend_drawn_and_as_a_table(pages):
 
 
 def test_a_change_that_many_views_see_stands_once(report):
-    from mlviews.results.locks import PackageChange
+    from mlviews.lock.diff import PackageChange
 
     change = PackageChange(kind="up", name="numpy", platform="linux-64", before="1", after="2", bytes=5)
     cells = [
@@ -187,7 +187,7 @@ def test_a_drawing_leaves_gaps_and_marks_failures():
 def test_without_the_extra_the_figures_are_there_as_tables(busy, tmp_path):
     assert chart_of(Series("Size", [("2026-01-01", 1.0), ("2026-01-02", 2.0)]), None) is None
     program = (
-        "import sys; sys.modules['vl_convert'] = None\nfrom mlviews.nightly.charts import drawing; print(drawing())"
+        "import sys; sys.modules['vl_convert'] = None\nfrom mlviews.nightly.pages import drawing; print(drawing())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.lock.lockfile import read_lock
-from mlviews.nightly.scratch import scratch
-from mlviews.nightly.trial import TrialJob, try_lock
 from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site
 from mlviews.smoke.process import Limits
+from mlviews.trial import TrialJob, scratch, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +99,7 @@ def test_a_fault_of_our_own_is_the_trials_result_too(job_of):
 
 def test_a_lock_for_other_platforms_is_not_tried(job_of, monkeypatch):
     job = job_of("python", "greet")
-    monkeypatch.setattr("mlviews.nightly.trial.host_platform", lambda: "linux-riscv64")
+    monkeypatch.setattr("mlviews.trial.host_platform", lambda: "linux-riscv64")
 
     found = try_lock(job)
 
@@ -121,7 +120,7 @@ def test_a_job_and_its_result_travel_to_other_processes(job_of):
 
 def test_a_killed_process_leaves_scratch_that_the_next_one_removes(tmp_path):
     program = (
-        "import os, pathlib, sys\nfrom mlviews.nightly.scratch import scratch\n"
+        "import os, pathlib, sys\nfrom mlviews.trial import scratch\n"
         "with scratch(pathlib.Path(sys.argv[1])) as folder:\n"
         "    (folder / 'prefix').mkdir()\n    print(folder, flush=True)\n    os.kill(os.getpid(), 9)\n"
     )

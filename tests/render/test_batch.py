@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mlviews.container.batch import render_batch, unpacked
+from mlviews.container.definitions import render_batch, unpacked
 from mlviews.container.describe import of_release
 from mlviews.lock.lockfile import Lock
 from mlviews.render import escape
-from mlviews.site.images import Images
+from mlviews.site.profile import Images
 
 LOCK = Lock("plotting", {"platforms": ["linux-64"]}, "solver", ())
 PLACE = f"docker.io/atlasml/plotting:lock-{LOCK.digest[:12]}"

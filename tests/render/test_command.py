@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from mlviews.render import command
+from mlviews.render import modulefile
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def program(tmp_path):
     python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n')
     python.chmod(0o755)
     path = tmp_path / "mlviews"
-    path.write_text(command.render_program(str(python)))
+    path.write_text(modulefile.render_command_program(str(python)))
     path.chmod(0o755)
     return path
 
@@ -34,7 +34,7 @@ def test_it_starts_its_own_python_alone(program, hostile, tmp_path):
 
 
 def test_a_host_without_that_python_is_told(program):
-    program.write_text(command.render_program("/nowhere/it's python"))
+    program.write_text(modulefile.render_command_program("/nowhere/it's python"))
     done = subprocess.run([program, "list"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (127, "")
     assert done.stderr == "mlviews: this host has no /nowhere/it's python, with which it was installed\n"

@@ -15,13 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlviews.container.definitions import render_apptainer, render_dockerfile
+from mlviews.container.definitions import Contents, definition_files, render_apptainer, render_dockerfile
 from mlviews.container.describe import of_recipe, of_release
-from mlviews.container.files import Contents, definition_files
 from mlviews.errors import RefusedError
 from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.render import escape
-from mlviews.site.images import Images, base_for
+from mlviews.site.profile import Images, base_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

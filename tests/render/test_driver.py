@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from mlviews.render import modulefile
-from mlviews.render.modulefile import Known
+from mlviews.render.modulefile import ModuleNotes
 
 # The first line of /proc/driver/nvidia/version, as the closed and the open kernel module write it.
 CLOSED = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  {}  Thu Oct 19 18:56:32 UTC 2023"
@@ -31,7 +31,7 @@ def load(start, make_release, require, tmp_path):
         release = make_release(cuda=cuda)
         folder = tmp_path / "modulefiles" / release.module
         folder.mkdir(parents=True)
-        known = Known(others=others)
+        known = ModuleNotes(others=others)
         (folder / f"{release.release}.lua").write_text(modulefile.render_lua([release], known), encoding="utf-8")
         (folder / release.release).write_text(modulefile.render_tcl([release], known), encoding="utf-8")
         driver = "mkdir /proc/driver/nvidia" if line is not None else ":"

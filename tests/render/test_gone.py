@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mlviews.render import kernel, setup_script
-from mlviews.render.gone import gone_files
+from mlviews import jupyter
+from mlviews.render import setup_script
+from mlviews.render.setup_script import removed_files
 
 RUN_A_CELL = """
 import sys
@@ -38,7 +39,7 @@ def gone(make_release, tmp_path):
     launch.chmod(0o755)
     release = make_release(root=root)
     (root / "envs/plotting/default").symlink_to(default.release)
-    files = gone_files(release.view, release.release, str(root / "envs/plotting/default"), "linux-64")
+    files = removed_files(release.view, release.release, str(root / "envs/plotting/default"), "linux-64")
     for name, file in files.items():
         Path(release.prefix, name).write_text(file.text)
         Path(release.prefix, name).chmod(0o755)
@@ -77,13 +78,13 @@ def test_without_a_default_it_tells_how_to_see_what_there_is(gone, tmp_path):
 def test_a_notebook_of_it_is_told_in_every_cell_and_runs_none(gone, tmp_path, swan):
     if find_spec("ipykernel") is None:
         pytest.fail("ipykernel is not installed: it is one of the tests' own packages")
-    folder = tmp_path / "share/kernels" / kernel.name(gone)
+    folder = tmp_path / "share/kernels" / jupyter.kernel_name(gone)
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(kernel.render(gone, swan=swan, removed=True), encoding="utf-8")
+    (folder / "kernel.json").write_text(jupyter.render_kernel(gone, swan=swan, removed=True), encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JUPYTER_PATH": str(tmp_path / "share")}
 
     done = subprocess.run(
-        [sys.executable, "-c", RUN_A_CELL, kernel.name(gone)],
+        [sys.executable, "-c", RUN_A_CELL, jupyter.kernel_name(gone)],
         check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlviews import jupyter
 from mlviews.errors import FailedError
-from mlviews.render import kernel, setup_script
+from mlviews.render import setup_script
 
 RUN_A_CELL = """
 import json, os, sys
@@ -35,7 +36,7 @@ finally:
 def test_kernel_json_gives_every_text_back(make_release, hostile):
     for text in hostile:
         release = make_release(summary=text)
-        specification = json.loads(kernel.render(release))
+        specification = json.loads(jupyter.render_kernel(release))
         assert specification["metadata"]["mlviews"] == {
             "view": "plotting",
             "release": "2026.11.23",
@@ -52,22 +53,22 @@ def test_kernel_json_gives_every_text_back(make_release, hostile):
 
 def test_one_kernel_keeps_to_its_release_and_one_follows_the_default(make_release, tmp_path):
     release = make_release()
-    assert kernel.name(release) == "plotting-2026.11.23"
-    assert kernel.name(release, versioned=False) == "plotting"
-    follower = json.loads(kernel.render(release, versioned=False))
+    assert jupyter.kernel_name(release) == "plotting-2026.11.23"
+    assert jupyter.kernel_name(release, versioned=False) == "plotting"
+    follower = json.loads(jupyter.render_kernel(release, versioned=False))
     assert follower["argv"][0] == f"{tmp_path}/envs/plotting/default/linux-64/launch"
-    assert follower["display_name"] != json.loads(kernel.render(release))["display_name"]
+    assert follower["display_name"] != json.loads(jupyter.render_kernel(release))["display_name"]
 
 
 def test_names_that_jupyter_does_not_know_are_refused(make_release):
     with pytest.raises(FailedError) as caught:
-        kernel.name(make_release(view="a b"))
+        jupyter.kernel_name(make_release(view="a b"))
     assert caught.value.code == "kernel-name"
 
 
 def test_a_path_that_jupyter_would_change_is_refused(make_release, tmp_path):
     with pytest.raises(FailedError) as caught:
-        kernel.render(make_release(root=tmp_path / "{resource_dir}"))
+        jupyter.render_kernel(make_release(root=tmp_path / "{resource_dir}"))
     assert caught.value.code == "kernel-path"
 
 
@@ -78,13 +79,13 @@ def test_a_cell_runs_where_pythonhome_would_stop_a_bare_python(make_release, req
     launch = Path(release.prefix, "launch")
     launch.write_text(setup_script.render_launch(release))
     launch.chmod(0o755)
-    folder = tmp_path / "share/kernels" / kernel.name(release)
+    folder = tmp_path / "share/kernels" / jupyter.kernel_name(release)
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(kernel.render(release), encoding="utf-8")
+    (folder / "kernel.json").write_text(jupyter.render_kernel(release), encoding="utf-8")
     starter = ["import os; os.environ['PYTHONHOME'] = os.environ['PYTHONPATH'] = '/lcg'", RUN_A_CELL]
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JUPYTER_PATH": str(tmp_path / "share")}
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join(starter), kernel.name(release)],
+        [sys.executable, "-c", "\n".join(starter), jupyter.kernel_name(release)],
         check=False,
         cwd=tmp_path,
         env=environment,

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.smoke.process import Limits
-from mlviews.smoke.runner import Target, choose, run_checks
+from mlviews.smoke.runner import Interpreter, choose, run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.results.checks import CheckLine
     from mlviews.smoke.programs import Level
+    from mlviews.smoke.report import CheckLine
 
 CLASSICAL = (
     *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
@@ -113,7 +113,7 @@ class Bed:
         level: Level = "quick",
     ) -> CheckLine:
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(self.folder), **self.environment}
-        target = Target((str(self.python),), environment, claims_gpu, self.arguments)
+        target = Interpreter((str(self.python),), environment, claims_gpu, self.arguments)
         plan = choose([name], level, named=True)
         limits = limits or Limits(seconds=240)
         return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu)[0]

@@ -8,10 +8,9 @@ from datetime import datetime, timezone
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.release import Activation, Release
-from mlviews.results.checks import CheckLine, gpus_in_words
-from mlviews.smoke.proof import proved_gpus
-from mlviews.smoke.records import Record, read_records, write_record
+from mlviews.release import Activation, Release, gpus_in_words
+from mlviews.smoke.records import Record, proved_gpus, read_records, write_record
+from mlviews.smoke.report import CheckLine
 
 LOCK = "ab" * 32
 

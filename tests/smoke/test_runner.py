@@ -13,12 +13,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from mlviews.recipe.catalogue import open_catalogue
-from mlviews.results.checks import CheckLine
 from mlviews.smoke import runner
-from mlviews.smoke.junit import junit
 from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.runner import Target, choose, run_checks
+from mlviews.smoke.report import CheckLine, junit
+from mlviews.smoke.runner import Interpreter, choose, run_checks
 
 QUICK = Limits(seconds=3, memory=400_000_000)
 
@@ -44,7 +43,7 @@ def own(bed):
 def test_a_check_that_cannot_run_is_an_error_and_the_others_run(code, words, own):
     own.plant("_protocol", f"import sys\nif 'pip_check' in sys.argv[0]:\n    {code}")
     own.arguments["imports"] = ("json",)
-    target = Target((str(own.python),), {"PYTHONPATH": str(own.folder)}, arguments=own.arguments)
+    target = Interpreter((str(own.python),), {"PYTHONPATH": str(own.folder)}, arguments=own.arguments)
 
     lines = run_checks(target, choose(["pip-check", "imports"], "quick"), limits=QUICK)
 
@@ -89,7 +88,7 @@ def test_a_check_with_a_process_a_gpu_may_take_as_much_for_each(monkeypatch):
     monkeypatch.setattr(runner, "_gpus", lambda: 3)
     monkeypatch.setattr(runner, "run_limited", see)
 
-    run_checks(Target(("python",), {}), choose(["pip-check", "torch-nccl"], "quick"), limits=Limits(memory=5))
+    run_checks(Interpreter(("python",), {}), choose(["pip-check", "torch-nccl"], "quick"), limits=Limits(memory=5))
 
     assert allowed == [5, 15]
 
@@ -101,7 +100,7 @@ def test_control_characters_do_not_reach_the_terminal(own):
 
 
 def test_a_python_that_cannot_be_started_is_an_error(tmp_path):
-    line = run_checks(Target((str(tmp_path / "python"),), {}), choose(["pip-check"], "quick"))[0]
+    line = run_checks(Interpreter((str(tmp_path / "python"),), {}), choose(["pip-check"], "quick"))[0]
 
     assert (line.status, line.reason) == (
         "error",
@@ -217,7 +216,7 @@ def test_every_check_that_recipes_name_is_there(repository):
 
 def test_unknown_names_are_errors():
     plan = choose(["no-such", "torch-compile", "pip-check"], "quick")
-    lines = run_checks(Target((sys.executable,), {}), plan)
+    lines = run_checks(Interpreter((sys.executable,), {}), plan)
 
     assert plan.left_out == ("torch-compile",)
     assert [(line.name, line.status) for line in lines] == [("pip-check", "pass"), ("no-such", "error")]

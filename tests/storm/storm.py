@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 VIEW = "demo"
 STAGES = (
-    *("starting", "checking", "unpacking", "linking", "compiling", "capturing", "dressing", "testing"),
+    *("starting", "checking", "unpacking", "linking", "compiling", "capturing", "writing", "testing"),
     *("listing files", "recording", "publishing", "promoting", "default's files", "leaving"),
 )
 _LABELS = {"Checking": "checking", "Unpacking": "unpacking", "Compiling": "compiling", "Testing": "testing"}
@@ -59,7 +59,8 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.build as module
-    from mlviews.cli import bars, verb
+    from mlviews.cli import app as verb
+    from mlviews.cli import terminal as bars
     from mlviews.prefix import assemble, install, inventory
     from mlviews.store.disk import Store
 
@@ -87,12 +88,12 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
         opened(self, label, **keys),
     )[1]
     wrap(assemble, "capture", "capturing")
-    wrap(assemble, "dress", "dressing")
+    wrap(assemble, "write_prefix_files", "writing")
     wrap(inventory, "write", "listing files")
     wrap(Store, "record", "recording")
-    wrap(module, "write_release_faces", "publishing")
+    wrap(module, "write_release_loaders", "publishing")
     wrap(Store, "promote", "promoting")
-    wrap(module, "write_default_faces", "default's files")
+    wrap(module, "write_default_loaders", "default's files")
     wrap(verb, "write_outcome", "leaving")
 
 

@@ -1,7 +1,8 @@
 """A tagger and a graph network go from PyTorch to ONNX, and ONNX Runtime gives what PyTorch gives.
 
-Exported by PyTorch's exporter, checked by ONNX, within an opset and IR version that onnxruntime 1.22 reads, so that
-experiments' own runtimes may be older than the catalogue's; then run by ONNX Runtime on the CPU and, where it can, on a GPU. What runs a model
+Exported by PyTorch's exporter, checked by ONNX, within an opset and IR version that onnxruntime 1.22 reads, so that an
+experiment's own runtime may be older than the catalogue's; then run by ONNX Runtime on the CPU and, where it can, on a
+GPU. What runs a model
 elsewhere, such as Athena, must be no older than 1.18: that is the first to read IR 10 (1.17.3 refuses these models).
 Reference: the model in float64. Bounds, relative to the largest logit: float32 1e-4 (measured 1e-6; some hundred
 roundings a layer), float16 2e-2 (2^-11 a rounding, likewise), int8 weights 0.2 (a weight is one of 255 steps).

@@ -71,7 +71,7 @@ def _model(onnx: Any, nodes: list[Any], weights: dict[str, Any], given: int, giv
 
 
 def default_version(check: Check, onnx: Any, x: Any) -> Any:
-    """Give a model of whatever opset and IR version ONNX's helper writes to ONNX Runtime, which may not know them yet."""
+    """Give ONNX Runtime a model of whatever opset and IR version onnx's helper writes: it may not know them yet."""
     shape = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, x.shape)
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, x.shape)
     graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "default", [shape], [result])

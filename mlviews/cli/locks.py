@@ -1,0 +1,130 @@
+"""Lock views, and compare locks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
+from mlviews.cli.output import distinct
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import Console
+
+    from mlviews.lock.make import Locked
+    from mlviews.results import DiffResult, LockResult
+
+__all__ = ["diff", "lock"]
+
+
+@verb("lock")
+@click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
+@click.option("--all", "every", is_flag=True, help="Lock every view.")
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if a lock is missing or stale.")
+@click.option("--upgrade", is_flag=True, help="Take the newest of everything.")
+@click.option(
+    "--upgrade-package", "packages", metavar="PKG", multiple=True, help="Take the newest of PKG, keep others."
+)
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="As if it were the end of that day (UTC).")
+def lock(
+    app: App, views: tuple[str, ...], *, every: bool, check: bool, upgrade: bool, packages: tuple[str, ...],
+    as_of: datetime | None,
+) -> Outcome:  # fmt: skip
+    """Solve views and write their lock files; versions that still fit are kept."""
+    if every == bool(views):
+        raise click.UsageError("name views, or give --all")
+    if check and (upgrade or packages or as_of):
+        raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
+    from mlviews.lock.make import LockOptions, check_lock, lock_views
+
+    catalogue = app.catalogue
+    specs = catalogue.views() if every else tuple(catalogue.view(name) for name in dict.fromkeys(views))
+    if check:
+        found = tuple(check_lock(spec, app.site) for spec in specs)
+    else:
+        wishes = LockOptions(upgrade=upgrade, packages=frozenset(packages), as_of=end_of_day(as_of) if as_of else None)
+        found = lock_views(specs, app.site, wishes, progress=app.progress)
+    errors = distinct(item.error for item in found if item.error)
+    result = _result(found)
+    return Outcome(
+        result,
+        lambda console: _write(console, result, check=check, details=app.verbosity > 0),
+        max((error.exit_code for error in errors), default=0),
+        errors,
+    )
+
+
+def _result(found: tuple[Locked, ...]) -> LockResult:
+    from mlviews.lock.diff import package_changes
+    from mlviews.results import LockedView, LockResult
+
+    return LockResult(
+        locks=[
+            LockedView(
+                view=item.view,
+                path=str(item.path),
+                status=item.status,
+                digest=item.lock.digest if item.lock else None,
+                packages=len(item.lock.packages) if item.lock else 0,
+                changes=package_changes(item.changes),
+            )
+            for item in found
+        ]
+    )
+
+
+def _write(console: Console, result: LockResult, *, check: bool, details: bool) -> None:
+    from mlviews.cli.terminal import change_table
+
+    words = {"unchanged": "up to date"} if check else {}
+    for line in result.locks:
+        if line.status == "failed":
+            continue
+        counts: dict[str, int] = {}
+        for change in line.changes:
+            counts[change.kind] = counts.get(change.kind, 0) + 1
+        summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        status = words.get(line.status, line.status)
+        console.print(
+            f"{line.view}: {status}, {line.packages} packages{f' ({summary})' if summary else ''}", markup=False
+        )
+        if line.changes and details:
+            console.print(change_table(line.changes))
+
+
+@verb("diff")
+@click.argument("view", shell_complete=complete_view)
+@click.option("--from", "before", metavar="LOCK|RELEASE|GITREF", help="[default: the default release's lock]")
+@click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="[default: the lock file]")
+def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outcome:
+    """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
+    from mlviews.lock.diff import compare, package_changes
+    from mlviews.results import DiffResult
+    from mlviews.store.locksource import default_release_lock, lock_file, named_lock
+
+    spec = app.catalogue.view(view)
+    old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)
+    new = named_lock(spec.name, app.site, after) if after else lock_file(spec.name, app.site)
+    changes = package_changes(compare(old.lock, new.lock))
+    result = DiffResult(
+        view=view,
+        before=old.label,
+        after=new.label,
+        bytes=sum(change.bytes for change in changes),
+        changes=changes,
+    )
+    return Outcome(result, lambda console: _write_diff(console, result))
+
+
+def _write_diff(console: Console, result: DiffResult) -> None:
+    from mlviews.cli.terminal import change_table, size
+
+    console.print(f"{result.before} -> {result.after}", style="dim", markup=False, soft_wrap=True)
+    if not result.changes:
+        console.print("no difference")
+        return
+    console.print(change_table(result.changes))
+    console.print(f"{len(result.changes)} packages differ, {size(result.bytes, sign=True)}", markup=False)

@@ -1,0 +1,177 @@
+"""Check releases, and free what nobody needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
+from mlviews.store.retention import DAYS, KEEP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    from mlviews.prefix.verify import Fault
+    from mlviews.results import FaultLine, GcResult, VerifiedRelease, VerifyResult
+    from mlviews.store.collect import Collected
+    from mlviews.store.releases import Checked
+
+__all__ = ["gc", "verify"]
+
+
+_SHOWN = 20
+
+
+@verb("verify")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
+def verify(app: App, view: str, *, repair: bool) -> Outcome:
+    """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
+    from mlviews.results import VerifyResult
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import check
+
+    name, _, release = view.partition("/")
+    store = Store(app.site.root, app.site.prefix)
+    checked = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
+    result = VerifyResult(view=name, releases=[_line(one) for one in checked])
+    code = 1 if any(line.faults for line in result.releases) else 0
+    return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
+
+
+def _line(one: Checked) -> VerifiedRelease:
+    from mlviews.results import VerifiedRelease
+
+    return VerifiedRelease(
+        release=one.release,
+        platform=one.platform,
+        files=one.found.files,
+        bytes=one.found.bytes,
+        bytecode=one.found.bytecode,
+        whole=one.found.whole,
+        faults=_faults(one.found.faults),
+        repaired=_faults(one.repaired),
+    )
+
+
+def _faults(faults: Iterable[Fault]) -> list[FaultLine]:
+    from mlviews.results import FaultLine
+
+    return [FaultLine(path=fault.path, kind=fault.kind, package=fault.package) for fault in faults]
+
+
+def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
+    from mlviews.cli.terminal import size
+
+    for line in result.releases:
+        looked = f"{line.files} files, {size(line.bytes)}"
+        written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
+        judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
+        state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
+        console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
+        _list(console, line.repaired, "[green]repaired[/] ", details=details)
+        _list(console, line.faults, "", details=details)
+    if any(fault for line in result.releases for fault in line.faults):
+        console.print(_advice(result), markup=False, soft_wrap=True)
+
+
+def _list(console: Console, faults: Sequence[FaultLine], label: str, *, details: bool) -> None:
+    from rich.markup import escape
+
+    shown = faults if details else faults[:_SHOWN]
+    for fault in shown:
+        whose = f"  ({fault.package})" if fault.package else ""
+        console.print(f"  {label}{fault.kind:8}{escape(fault.path + whose)}", soft_wrap=True)
+    if len(shown) < len(faults):
+        console.print(f"  {label}... and {len(faults) - len(shown)} more: -v lists them")
+
+
+def _advice(result: VerifyResult) -> str:
+    lost = any(fault.path == "release.json" for line in result.releases for fault in line.faults)
+    if lost:
+        return f"release.json itself is damaged, which nothing can make anew: `mlviews build {result.view}`"
+    return f"`mlviews verify {result.view} --repair` makes them anew; other releases may share the damaged bytes"
+
+
+_SHOWN_LISTED = 10
+
+
+@verb("gc")
+@click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
+@click.option("--keep", default=KEEP, show_default=True, type=click.IntRange(0), help="Keep the newest N of each view.")
+@click.option(
+    "--keep-days", default=DAYS, show_default=True, type=click.IntRange(0, 36500),
+    help="Keep what was the default until fewer days ago.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would be freed, and change nothing.")
+def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: bool) -> Outcome:
+    """Remove old releases, what dead processes left, and packages in the cache that no release has.
+
+    A default, a pinned release and one in progress always stay.
+    """
+    from datetime import timedelta
+
+    from mlviews.errors import RefusedError
+    from mlviews.store.collect import Rule, collect, foresee
+    from mlviews.store.disk import Store
+
+    store = Store(app.site.root, app.site.prefix)
+    there = store.views()
+    for view in views:
+        if view not in there:
+            raise RefusedError(
+                "release-missing",
+                f"there is no view {view} under {store.root}",
+                f"There are: {', '.join(there) or 'none'}.",
+            )
+    chosen = tuple(dict.fromkeys(views)) or there
+    rule = Rule(keep, timedelta(days=keep_days))
+    if dry_run:
+        collected = foresee(store, app.site.cache, chosen, rule)
+    else:
+        collected = collect(store, app.site.cache, chosen, rule, progress=app.progress)
+    result = _gc_result(collected, dry_run=dry_run)
+    return Outcome(result, lambda console: _write_gc(console, result, details=app.verbosity > 0))
+
+
+def _gc_result(collected: Collected, *, dry_run: bool) -> GcResult:
+    from mlviews.results import BusyView, GcResult, KeptRelease, RemovedRelease
+
+    plans = collected.views
+    return GcResult(
+        dry_run=dry_run,
+        removed=[RemovedRelease(view=plan.view, release=name) for plan in plans for name in plan.removed],
+        kept=[KeptRelease(view=plan.view, release=name, why=why) for plan in plans for name, why in plan.kept.items()],
+        busy=[BusyView(view=plan.view, holder=plan.busy) for plan in plans if plan.busy],
+        debris=[str(path) for plan in plans for path in plan.debris] + [str(path) for path in collected.debris],
+        cache=list(collected.cache),
+        bytes=collected.bytes,
+    )
+
+
+def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
+    from rich.markup import escape
+
+    from mlviews.cli.terminal import size
+
+    would = "would remove" if result.dry_run else "removed"
+    groups = {
+        would: [f"{line.view}/{line.release}" for line in result.removed],
+        f"{would} debris": result.debris,
+        f"{would} from the cache": result.cache,
+    }
+    for label, names in groups.items():
+        shown = names if details else names[:_SHOWN_LISTED]
+        for name in shown:
+            console.print(f"[yellow]{label}[/] {escape(name)}", soft_wrap=True)
+        if len(shown) < len(names):
+            console.print(f"[yellow]{label}[/] {len(names) - len(shown)} more (-v lists them)")
+    for kept in result.kept if details else ():
+        console.print(f"[green]kept[/] {kept.view}/{kept.release}: {kept.why}", soft_wrap=True)
+    for busy in result.busy:
+        console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
+    stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
+    console.print(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}", markup=False)

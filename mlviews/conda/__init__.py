@@ -1,0 +1,1 @@
+"""conda's channels, mirrors and servers."""

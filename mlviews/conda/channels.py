@@ -1,0 +1,277 @@
+"""Conda channels, opened for solving: a folder of repodata, a server, or a mirror that stands for one.
+
+Records always carry the channel's own URLs, wherever they were read: a lock made against a mirror is everybody's lock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from rattler import Channel, Gateway, SparseRepoData
+from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError
+from rattler.networking import Client
+from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.repo_data.gateway import SourceConfig
+
+from mlviews.errors import BadInputError, FailedError
+from mlviews.gpus.nvidia import is_cuda_build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from rattler import PackageName, RepoDataRecord, Subdir
+
+__all__ = ["Sources", "channel_folder", "channel_url", "open_sources"]
+
+
+NOARCH = "noarch"
+_FETCH_AGAIN = "Fetch it again; a mirror must hold whole repodata.json files."
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Opened channels, read once and shared by every solve.
+
+    Attributes:
+        places: channel, as the site names it -> where it is read from.
+        gateway: fetches what is not in a folder.
+    """
+
+    places: Mapping[str, str]
+    gateway: Gateway
+    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel | _Records]
+    _records: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
+    _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
+
+    def only(self, records: Iterable[RepoDataRecord]) -> Sources:
+        """Return sources that hold these records alone."""
+        return replace(self, _opened={"records": _Records(tuple(records))}, _records={}, _cuda={})
+
+    def on(self, platform: str) -> list[Channel | SparseRepoData | _Records]:
+        """Return what rattler solves from for one platform, first channel first."""
+        found: list[Channel | SparseRepoData | _Records] = []
+        for source in self._opened.values():
+            if isinstance(source, (Channel, _Records)):
+                found.append(source)
+            else:
+                found.extend(source[subdir] for subdir in (platform, NOARCH))
+        return found
+
+    async def records(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
+        """Return every record of the named packages for one platform, noarch ones too.
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        wanted = list(dict.fromkeys(names))
+        await self._load(platform, [name for name in wanted if (platform, name) not in self._records])
+        return [record for name in wanted for record in self._records[platform, name]]
+
+    async def cuda_builds(
+        self, platform: str, names: Iterable[str], *, as_of: datetime | None = None
+    ) -> dict[str, tuple[str, ...]]:
+        """Return the build strings of all CUDA builds of the named packages; packages without any are left out.
+
+        Args:
+            platform: the conda subdir.
+            names: the packages.
+            as_of: leave out what was built later than this (UTC).
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        wanted = sorted(set(names))
+        await self.records(platform, wanted)
+        for name in wanted:
+            if (platform, name) not in self._cuda:
+                self._cuda[platform, name] = [item for item in self._records[platform, name] if is_cuda_build(item)]
+        found = {
+            name: {str(item.build) for item in self._cuda[platform, name] if not _newer(item, as_of)} for name in wanted
+        }
+        return {name: tuple(sorted(builds)) for name, builds in found.items() if builds}
+
+    async def _load(self, platform: str, names: Sequence[str]) -> None:
+        found: dict[str, list[RepoDataRecord]] = {name: [] for name in names}
+        with self.reading():
+            for source in self.on(platform) if names else ():
+                if isinstance(source, SparseRepoData):
+                    for name in names:
+                        found[name] += source.load_records(name)
+                else:
+                    fetched = await self.gateway.query([source], [platform, NOARCH], names, recursive=False)  # type: ignore[list-item]
+                    for record in (record for group in fetched for record in group):
+                        found[record.name.normalized].append(record)
+        self._records.update({(platform, name): records for name, records in found.items()})
+
+    async def names(self, platform: str) -> frozenset[str]:
+        """Return the names of all packages that there are for one platform, noarch ones too.
+
+        Raises:
+            FailedError: a channel cannot be read, or none has a package made for the platform.
+        """
+        own, shared = await self._names(platform), await self._names(NOARCH)
+        if not own and not any(isinstance(source, _Records) for source in self._opened.values()):
+            # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
+            raise FailedError(
+                "repodata-invalid",
+                f"{', '.join(self.places)}: the repodata for {platform} holds no package at all",
+                _FETCH_AGAIN,
+            )
+        return own | shared
+
+    async def _names(self, subdir: str) -> frozenset[str]:
+        found: set[str] = set()
+        with self.reading():
+            for source in self._opened.values():
+                if isinstance(source, (Channel, _Records)):
+                    fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
+                    found.update(name.normalized for name in fetched)
+                else:
+                    found.update(source[subdir].package_names())
+        return frozenset(found)
+
+    def reading(self) -> _Reading:
+        """Turn what goes wrong while channels are read into errors for people."""
+        return _Reading(self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Records:
+    """Records in memory, as rattler asks for them (`rattler.RepoDataSource`)."""
+
+    records: tuple[RepoDataRecord, ...]
+
+    async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
+        return [r for r in self.records if (r.subdir, r.name.normalized) == (str(platform), name.normalized)]
+
+    def package_names(self, platform: Subdir) -> list[str]:
+        return sorted({record.name.normalized for record in self.records if record.subdir == str(platform)})
+
+
+def _newer(record: RepoDataRecord, as_of: datetime | None) -> bool:
+    return as_of is not None and record.timestamp is not None and record.timestamp > as_of
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    places: Mapping[str, str]
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (GatewayError, FetchRepoDataError, OSError)):
+            raise _unreadable(self.places, error) from error
+
+
+def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
+    text = str(error)
+    broken = "sparse repodata" in text or "parse" in text
+    named = [channel for channel, place in places.items() if place.rstrip("/") in text] or list(places)
+    which = ", ".join(named)
+    if broken:
+        return FailedError(
+            "repodata-invalid",
+            f"the repodata of channel {which} is broken: {text}",
+            _FETCH_AGAIN,
+        )
+    return FailedError(
+        "channel-unreachable",
+        f"channel {which} cannot be reached: {text.rpartition('Caused by: ')[2]}",
+        f"Use a mirror with --mirror {named[0]}=FOLDER_OR_URL, or try mlviews without conda by --site pypi.",
+        detail=text,
+    )
+
+
+def channel_url(channel: str) -> str:
+    """Return the base URL of a channel that is given by name, URL or folder.
+
+    Raises:
+        BadInputError: it is none of these.
+    """
+    try:
+        return Channel(channel).base_url
+    except (InvalidChannelError, ValueError) as error:
+        raise BadInputError(
+            "channel-invalid", f"{channel!r} is no channel: {error}", "Give a name or a URL."
+        ) from error
+
+
+def channel_folder(location: str) -> Path | None:
+    """Return the folder that a channel or mirror lies in, or None if it lies on a server."""
+    if location.startswith("file://"):
+        return Path(unquote(urlsplit(location).path))
+    path = Path(location).expanduser()
+    return path.absolute() if path.is_absolute() or location.startswith((".", "~")) or path.is_dir() else None
+
+
+def open_sources(
+    channels: Sequence[str], platforms: Iterable[str], *, mirrors: Mapping[str, str], cache: Path
+) -> Sources:
+    """Open channels for solving; servers are asked only when a solve needs them.
+
+    Args:
+        channels: names, URLs or folders, first priority first.
+        platforms: the conda subdirs to be solved; ``noarch`` is always opened.
+        mirrors: channel -> folder or URL that it is read from.
+        cache: folder for fetched repodata.
+
+    Raises:
+        FailedError: a folder lacks a repodata.json, or it cannot be parsed.
+        BadInputError: a mirror names a channel that is not used, or a channel is no channel.
+    """
+    if unknown := [name for name in mirrors if name not in channels]:
+        raise BadInputError(
+            "mirror-unknown",
+            f"a mirror is given for {unknown[0]!r}, which is none of the site's channels",
+            f"The site's channels are: {', '.join(channels) or 'none'}.",
+        )
+    subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
+    opened: dict[str, Mapping[str, SparseRepoData] | Channel] = {}
+    servers: dict[str, list[str]] = {}
+    for name in channels:
+        location = mirrors.get(name, name)
+        url = channel_url(name)
+        channel = Channel(name)
+        if name not in mirrors and not url.startswith("file://"):
+            opened[name] = channel
+        elif (folder := channel_folder(location)) is not None:
+            opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
+        else:
+            opened[name] = channel
+            servers[url.rstrip("/")] = [location.rstrip("/")]
+    # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
+    mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
+    gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
+    places = {name: mirrors.get(name, channel_url(name)) for name in channels}
+    return Sources(places, gateway, opened)
+
+
+def http_client(servers: Mapping[str, Sequence[str]]) -> Client:
+    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror URLs)."""
+    if not servers:
+        return Client.default_client()
+    mirrors = MirrorMiddleware({url: list(locations) for url, locations in servers.items()})
+    return Client([mirrors, RetryMiddleware(), AuthenticationMiddleware()])
+
+
+def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:
+    path = folder / subdir / "repodata.json"
+    if not path.is_file():
+        raise FailedError(
+            "channel-unreachable",
+            f"channel {name} cannot be read: there is no {path}",
+            f"Name another folder or URL with --mirror {name}=LOCATION, or try --site pypi.",
+        )
+    try:
+        return SparseRepoData(channel, subdir, path)
+    except OSError as error:
+        raise FailedError(
+            "repodata-invalid",
+            f"channel {name}: {path} is no repodata: {error}",
+            _FETCH_AGAIN,
+        ) from error

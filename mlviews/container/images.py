@@ -1,0 +1,160 @@
+"""Images on their way in and out, by skopeo: a base that is fetched once, a registry, an Apptainer image."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import BadInputError, FailedError
+from mlviews.files import make_folder
+from mlviews.progress import silent
+from mlviews.site.profile import IMAGE
+
+if TYPE_CHECKING:
+    from mlviews.progress import Progress
+
+__all__ = ["base_file", "check_tools", "copy_image", "need_skopeo", "push", "write_sif"]
+
+
+_FILE = re.compile(r"(oci-archive|oci):(?P<path>.+)")
+
+
+def base_file(base: str, cache: Path, architecture: str, *, progress: Progress = silent) -> Path:
+    """Return the OCI archive or layout of a base image.
+
+    A name is looked up in the host's own store of images, then in its registry, and kept in the cache: the next image
+    has the same base, and needs no network.
+
+    Args:
+        base: a file, ``oci-archive:FILE``, ``oci:FOLDER``, or an image's name.
+        cache: the site's.
+        architecture: as OCI names it.
+        progress: told about fetching.
+
+    Raises:
+        BadInputError: it is neither a file nor a name.
+        FailedError: there is no skopeo, or it cannot get the image.
+    """
+    match = _FILE.fullmatch(base)
+    path = Path(match["path"] if match else base).expanduser()
+    if match or path.exists():
+        if not path.exists():
+            raise BadInputError("base-missing", f"there is no {path}", "Name an OCI archive, a layout or an image.")
+        return path
+    if not re.fullmatch(IMAGE, base):
+        raise BadInputError(
+            "base-invalid", f"{base!r} is neither a file nor an image's name", "Such as debian:12-slim."
+        )
+    kept = cache / "images" / f"{hashlib.sha256(f'{base} {architecture}'.encode()).hexdigest()}.oci.tar"
+    if not kept.exists():
+        make_folder(kept.parent)
+        part = kept.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        with progress(f"Fetching {base}"):
+            _fetch(base, part, architecture)
+        part.replace(kept)
+    return kept
+
+
+def _fetch(image: str, target: Path, architecture: str) -> None:
+    """Copy an image into an archive, from the host's own store if it is there."""
+    options = (f"--override-arch={architecture}", "--override-os=linux")
+    said = ""
+    for source in (f"containers-storage:{image}", f"docker://{image}"):
+        try:
+            copy_image(source, f"oci-archive:{target}", *options)
+            return
+        except FailedError as error:
+            if error.code == "tool-missing":
+                raise
+            target.unlink(missing_ok=True)
+            said = error.detail
+    raise FailedError(
+        "base-unreachable",
+        f"{image} is neither in this host's store of images nor to be had from its registry: {_last(said)}",
+        "Name another one with --base, or a file: --base oci-archive:FILE.",
+        detail=said,
+    )
+
+
+def copy_image(source: str, target: str, *options: str) -> None:
+    """Copy an image with skopeo, by its names for places.
+
+    Raises:
+        FailedError: ``tool-missing`` or ``image-copy-failed``.
+    """
+    need_skopeo(f"{source} cannot be copied to {target}")
+    done = subprocess.run(
+        ["skopeo", "copy", "--quiet", *options, source, target], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise FailedError(
+            "image-copy-failed",
+            f"skopeo cannot copy {source} to {target}: {_last(done.stderr)}",
+            "`skopeo login REGISTRY` may be missing.",
+            detail=done.stderr,
+        )
+
+
+def need_skopeo(otherwise: str) -> None:
+    """Make sure that skopeo is there.
+
+    Raises:
+        FailedError: ``tool-missing``.
+    """
+    if shutil.which("skopeo") is None:
+        raise FailedError(
+            "tool-missing",
+            f"{otherwise}: there is no skopeo on this host",
+            "Install skopeo; a base may also be a file (--base oci-archive:FILE), and so may what is made (-o FILE).",
+        )
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def check_tools(*, pushes: bool, sif: bool) -> None:
+    """Look for what is needed at the end before anything is begun.
+
+    Raises:
+        FailedError: ``tool-missing``.
+    """
+    if pushes:
+        need_skopeo("an image cannot be pushed")
+    if sif and shutil.which("apptainer") is None:
+        raise FailedError(
+            "tool-missing",
+            "an Apptainer image cannot be made: there is no apptainer on this host",
+            "Leave --apptainer out, and run `apptainer build IMAGE.sif oci-archive:FILE` where it is.",
+        )
+
+
+def push(archive: Path, reference: str, *, progress: Progress = silent) -> None:
+    """Push an archive's image to a registry, as ``reference``.
+
+    Raises:
+        FailedError: there is no skopeo, or the registry does not take it.
+    """
+    target = reference if "://" in reference or reference.startswith(("oci:", "dir:")) else f"docker://{reference}"
+    with progress(f"Pushing to {reference}"):
+        copy_image(f"oci-archive:{archive}", target)
+
+
+def write_sif(archive: Path, sif: Path, *, progress: Progress = silent) -> None:
+    """Make an Apptainer image of an archive's.
+
+    Raises:
+        FailedError: Apptainer cannot.
+    """
+    command = ["apptainer", "build", "--force", str(sif), f"oci-archive:{archive}"]
+    with progress("Making an Apptainer image"):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [""]
+        raise FailedError("apptainer-failed", f"apptainer cannot make {sif}: {lines[-1]}", detail=done.stderr)

@@ -1,0 +1,325 @@
+"""Jupyter's kernels of views: the kernelspec, and its places, where Jupyter and SWAN look.
+
+See https://jupyter-client.readthedocs.io/en/stable/kernels.html#kernel-specs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Literal
+
+from mlviews import files
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import write_atomically, write_failure
+from mlviews.render import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlviews.release import Release
+
+__all__ = [
+    "SPECIFICATION",
+    "Kernel",
+    "KernelLine",
+    "Place",
+    "add",
+    "kernel_name",
+    "kernels_in",
+    "kernelspec",
+    "places",
+    "prefix_place",
+    "remove",
+    "render_kernel",
+    "swan_place",
+    "user_place",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLine:
+    """One kernel of a view.
+
+    Attributes:
+        name: what notebooks store.
+        release: what it runs; for one that follows the default, what that was when it was added.
+        lock: the release's lock digest.
+        works: whether what it starts is there.
+    """
+
+    name: str
+    view: str
+    release: str
+    follows: Literal["release", "default"]
+    lock: str
+    folder: str
+    works: bool
+
+
+SPECIFICATION = "kernel.json"
+"""The file that makes a folder a kernelspec."""
+
+_START = ("-m", "ipykernel_launcher")
+
+# SWAN's IPython profile loads the extension `swankernelenv` (swan-cern/jupyter-images, others/userconfig.sh), which
+# takes SWAN's own folders out of sys.path. `launch` lets none in: there is nothing to take out, or to find it in.
+_NO_EXTENSION = (
+    "import runpy, sys, types; "
+    "extension = sys.modules['swankernelenv'] = types.ModuleType('swankernelenv'); "
+    "extension.load_ipython_extension = lambda shell: None; "
+    "runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
+)
+_START_IN_SWAN = ("-c", _NO_EXTENSION)
+
+
+def kernel_name(release: Release, *, versioned: bool = True) -> str:
+    """Return the name of the kernelspec's folder, which notebooks store.
+
+    Args:
+        release: what the kernel runs.
+        versioned: whether a notebook keeps to this release, or follows the view's default.
+
+    Raises:
+        FailedError: ``kernel-name``: Jupyter knows no such name.
+    """
+    text = f"{release.view}-{release.release}" if versioned else release.view
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", text):
+        raise FailedError(
+            "kernel-name", f"No kernel can be named {text!r}.", "Use letters, digits, dots, dashes and underscores."
+        )
+    return text
+
+
+def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) -> Mapping[str, str]:
+    """Return the files of a kernelspec's folder, the one that makes it a kernelspec last.
+
+    Arguments and errors are `render`'s.
+    """
+    logo = (files.folder("templates") / "logo.svg").read_text(encoding="utf-8")
+    return {"logo-svg.svg": logo, SPECIFICATION: render_kernel(release, versioned=versioned, swan=swan)}
+
+
+def render_kernel(release: Release, *, versioned: bool = True, swan: bool = False, removed: bool = False) -> str:
+    """Return ``kernel.json``; arguments as for `name`, and whether it is for SWAN or of a release that was removed.
+
+    The kernel starts through the release's ``launch``: a session may carry a PYTHONHOME that a bare ``python`` does not
+    survive, and servers put their own interpreter where the first word is ``python``. The kernel that follows the
+    default reaches ``launch`` through the view's ``default`` link; the rest of it tells what the default was.
+
+    Raises:
+        FailedError: ``kernel-path``: Jupyter would replace a part of the path.
+    """
+    prefix = PurePosixPath(release.prefix)  # envs/<view>/<release>/<platform>
+    folder = prefix if versioned else prefix.parents[1] / "default" / prefix.name
+    launch = str(folder / "launch")
+    if re.search(r"\{\w+\}", launch):
+        raise FailedError("kernel-path", f"Jupyter would replace the braces in {launch}.", "Use a root without braces.")
+    label = f"{release.view} {release.release}{', removed' if removed else ''}" if versioned else release.view
+    specification = {
+        "argv": [launch, "python", *(_START_IN_SWAN if swan else _START), "-f", "{connection_file}"],
+        "display_name": f"{label} (mlviews)",
+        "language": "python",
+        "metadata": {
+            "debugger": True,
+            "mlviews": {
+                "view": release.view,
+                "release": release.release,
+                "follows": "release" if versioned else "default",
+                "summary": release.summary,
+                "lock": release.lock_digest,
+            },
+        },
+    }
+    return json.dumps(specification, indent=1, ensure_ascii=False) + "\n"
+
+
+_SWAN_FOLDER = "mlviews-swan"
+_SYSTEM = (Path("/usr/local/share/jupyter"), Path("/usr/share/jupyter"))
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder of kernelspecs.
+
+    Attributes:
+        script: in the place for SWAN, the script that its form wants; it copies the kernels into a session.
+    """
+
+    kind: Literal["user", "prefix", "swan", "path"]
+    folder: Path
+    script: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel of a view.
+
+    Attributes:
+        name: what notebooks store.
+        follows: whether it keeps to its release or follows the view's default; ``release`` is what that was then.
+        works: whether what it starts is there.
+    """
+
+    name: str
+    folder: Path
+    view: str
+    release: str
+    follows: Literal["release", "default"]
+    lock: str
+    works: bool
+
+
+def user_place() -> Place:
+    """Return the user's own, as ``jupyter --paths`` has it.
+
+    Raises:
+        FailedError: nobody knows a home folder.
+    """
+    return Place("user", _user_data() / "kernels")
+
+
+def prefix_place(prefix: Path) -> Place:
+    """Return that of the environment which Jupyter is installed in."""
+    return Place("prefix", prefix / "share/jupyter/kernels")
+
+
+def swan_place() -> Place:
+    """Return the one in the user's CERNBox, which every session of SWAN mounts; the home folder elsewhere.
+
+    Raises:
+        FailedError: nobody knows a home folder.
+    """
+    home = _home()
+    eos = Path("/eos/user") / home.name[:1] / home.name
+    given = os.environ.get("CERNBOX_HOME")
+    folder = (Path(given) if given else eos if eos.is_dir() else home) / _SWAN_FOLDER
+    return Place("swan", folder / "kernels", folder / "environment.sh")
+
+
+def places() -> tuple[Place, ...]:
+    """Return where Jupyter looks here, in its order, and the place for SWAN."""
+    given = [Path(folder) / "kernels" for folder in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if folder]
+    system = [folder / "kernels" for folder in _SYSTEM]
+    found = [*(Place("path", folder) for folder in given), user_place(), *(Place("path", folder) for folder in system)]
+    return (*found, swan_place())
+
+
+def add(place: Place, release: Release, *, versioned: bool) -> Path:
+    """Put a release's kernel into a place; one that is there already is made anew.
+
+    Args:
+        place: where to.
+        release: what the kernel runs.
+        versioned: whether it keeps to this release, or follows the view's default.
+
+    Raises:
+        RefusedError: the view has no ipykernel, or there is a kernel of that name which is not this view's.
+        FailedError: it cannot be written.
+    """
+    if not any(package.name == "ipykernel" for package in release.packages):
+        raise RefusedError(
+            "kernel-missing",
+            f"release {release.release} of {release.view} holds no ipykernel, which a kernel starts with",
+            "Ask for ipykernel in the recipe, or use the layer notebook.",
+        )
+    folder = place.folder / kernel_name(release, versioned=versioned)
+    _check_own(folder, release.view)
+    for file, text in kernelspec(release, versioned=versioned, swan=place.kind == "swan").items():
+        write_atomically(folder / file, text)
+    if place.script:
+        write_atomically(place.script, escape.render("swan.sh", "sh", {"kernels": str(place.folder)}))
+    return folder
+
+
+def kernels_in(place: Place) -> tuple[Kernel, ...]:
+    """Return the kernels of views in a place, by name; others are left out."""
+    try:
+        folders = sorted(place.folder.iterdir())
+    except OSError:
+        return ()
+    return tuple(kernel for kernel in map(_read, folders) if kernel)
+
+
+def remove(place: Place, view: str, release: str | None) -> tuple[Kernel, ...]:
+    """Take a view's kernels out of a place, and return them.
+
+    The script for SWAN stays: a session whose form names one that is gone may not start.
+
+    Args:
+        place: where from.
+        view: whose.
+        release: only the one that keeps to this release, or with ``default`` the one that follows the default; None
+            for all of them.
+
+    Raises:
+        RefusedError: there is none.
+        FailedError: it cannot be deleted.
+    """
+    found = [kernel for kernel in kernels_in(place) if kernel.view == view and _is(kernel, release)]
+    if not found:
+        which = f"no kernel of {view}" + (f" for release {release}" if release else "")
+        raise RefusedError("kernel-unknown", f"there is {which} in {place.folder}", "`mlviews kernel list` shows them.")
+    for kernel in found:
+        try:
+            (kernel.folder / SPECIFICATION).unlink()  # first: a folder without it is no kernel
+            shutil.rmtree(kernel.folder)
+        except OSError as error:
+            raise write_failure(f"{kernel.folder} cannot be deleted", error) from error
+    return tuple(found)
+
+
+def _is(kernel: Kernel, release: str | None) -> bool:
+    if release in {None, "default"}:
+        return release is None or kernel.follows == "default"
+    return (kernel.follows, kernel.release) == ("release", release)
+
+
+def _check_own(folder: Path, view: str) -> None:
+    if not os.path.lexists(folder):
+        return
+    there = _read(folder)
+    if there is None or there.view != view:
+        whose = f"of view {there.view}" if there else "that mlviews did not make"
+        raise RefusedError(
+            "kernel-foreign",
+            f"{folder} holds a kernel {whose}; it stays",
+            "Remove it yourself if nobody needs it: `jupyter kernelspec remove`.",
+        )
+
+
+def _read(folder: Path) -> Kernel | None:
+    """Return the kernel of a view that a folder holds; None for anything else, which anyone may have put there."""
+    if folder.is_symlink():
+        return None
+    try:
+        with (folder / SPECIFICATION).open("rb") as file:
+            content: Any = json.loads(file.read(_LONGEST))
+        own = content["metadata"]["mlviews"]
+        view, release, lock = (str(own[key]) for key in ("view", "release", "lock"))
+        launch = str(content["argv"][0])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return None
+    follows: Literal["release", "default"] = "release" if own.get("follows") == "release" else "default"
+    return Kernel(folder.name, folder, view, release, follows, lock, os.access(launch, os.X_OK))
+
+
+def _user_data() -> Path:
+    """Return Jupyter's folder of user data: docs.jupyter.org/en/stable/use/jupyter-directories.html."""
+    if given := os.environ.get("JUPYTER_DATA_DIR"):
+        return Path(given)
+    if base := os.environ.get("XDG_DATA_HOME"):
+        return Path(base) / "jupyter"
+    return _home() / ".local/share/jupyter"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise FailedError("home-missing", "Nobody knows this user's home folder.", "Set HOME, or --prefix.") from error

@@ -1,0 +1,368 @@
+"""Byte code beside the modules of a prefix, made once for each package and shared as its files are.
+
+Python reads it without a look at the module (PEP 552, unchecked): a release never changes, may lie where nobody writes,
+and its files' times may be lost on the way there. What is made stands in the packages' records, as conda notes it, so
+that whatever reads those (verify, repair, sizes, layers of images) knows whose it is.
+
+In the cache it has a folder for each Python and package, there whole or not at all. A process compiles a few modules,
+with nothing of the caller's environment and one seed for hashes: the same modules in the same order give the same
+bytes. What a process compiled before can show in them: which constants are marked as shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json, to_json
+
+from mlviews.errors import FailedError
+from mlviews.files import file_sha256, make_folder, write_failure
+from mlviews.hardware import host_platform
+from mlviews.loop import run
+from mlviews.progress import silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mlviews.progress import Advance, Progress
+
+__all__ = [
+    "BYTECODE",
+    "Kept",
+    "Modules",
+    "compile_chunks",
+    "compile_modules",
+    "keep",
+    "module_of",
+    "note",
+    "read_kept",
+    "read_modules",
+    "scratch_on",
+]
+
+
+BYTECODE = "bytecode"
+"""The cache's folder of byte code: in it one of each Python, in that one of each package."""
+
+
+def compile_modules(prefix: Path, *, platform: str, cache: Path, progress: Progress = silent) -> None:
+    """Put byte code beside the modules of an installed prefix that holds Python, and note it in the packages' records.
+
+    A module that does not compile is left as it is, as are tests and files that bear the prefix. The same packages
+    always get the same bytes.
+
+    Args:
+        prefix: the installed prefix.
+        platform: its conda subdir; one that is not this host's gets nothing, since its Python cannot run here.
+        cache: folder in which byte code is kept, and from which it is hard-linked after a check of every byte.
+        progress: told of each module.
+
+    Raises:
+        FailedError: the prefix's Python cannot be run, or the disk failed.
+        KeyboardInterrupt: Ctrl-C; what was kept until then is whole.
+    """
+    found = read_modules(prefix)
+    python = next((modules for modules in found if modules.name == "python"), None)
+    if python is None or platform != host_platform():
+        return
+    shelf = cache / BYTECODE / python.package
+    # The standard library first: what compiles the others imports it.
+    groups = [[python], [modules for modules in found if modules is not python]]
+    with progress("Compiling", total=sum(len(modules.sources) for modules in found)) as advance:
+        try:
+            for group in groups:
+                _compile([modules for modules in group if modules.sources], prefix, shelf, advance)
+        except OSError as error:
+            raise write_failure(f"byte code cannot be written to {shelf} or {prefix}", error) from error
+
+
+def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advance) -> None:
+    with ThreadPoolExecutor() as pool:
+        there = dict(zip(group, pool.map(partial(read_kept, shelf), group), strict=True))
+    missing = [modules for modules, kept in there.items() if kept is None]
+    advance(sum(len(modules.sources) for modules, kept in there.items() if kept))
+    if missing:
+        with scratch_on(shelf) as scratch:
+            run(compile_chunks(missing, prefix, scratch, advance))
+            there |= {modules: keep(scratch, shelf, modules) for modules in missing}
+    for modules, kept in there.items():
+        assert kept
+        _link(kept, prefix)
+        note(modules, kept.files, kept.folder)
+
+
+def _link(kept: Kept, prefix: Path) -> None:
+    for folder in {os.path.dirname(path) for path in kept.files}:  # noqa: PTH120  (of thousands)
+        (prefix / folder).mkdir(exist_ok=True)
+    for path in kept.files:
+        source, target = f"{kept.folder}/{path}", f"{prefix}/{path}"
+        with suppress(FileNotFoundError):
+            os.unlink(target)  # noqa: PTH108  (of an installation that was interrupted)
+        try:
+            os.link(source, target)
+        except OSError:  # the cache lies on another file system, or on one without hard links
+            shutil.copy(source, target)
+
+
+_MODULE = re.compile(r"lib/python3\.[0-9]+t?/(?P<inside>.*/)?[^/\0]+\.py")
+# The name is as short as can be: what follows the tag is no part of it.
+_CACHED = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[a-z]+-[0-9]+t?(?:\.opt-[0-9a-z]+)?\.pyc")
+# Nobody imports tests to work, and in a view of PyTorch they were a quarter of all byte code.
+_LEFT_OUT = frozenset({"..", "test", "tests"})
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """What of one installed package is compiled.
+
+    Attributes:
+        name: the package's.
+        package: its name, version and build, as its record is named.
+        record: the file of the record.
+        sources: modules by their path in the prefix, sorted.
+        made_of: sha256 of all that their byte code depends on: the archives of Python and of the package, and which
+            of its modules they are.
+    """
+
+    name: str
+    package: str
+    record: Path
+    sources: tuple[str, ...]
+    made_of: str
+
+
+def read_modules(prefix: Path) -> tuple[Modules, ...]:
+    """Return the modules of each package that no byte code lies beside yet.
+
+    Only files that are as the package brought them: byte code of others could not be shared between prefixes. Where two
+    packages bring the same one, rattler's records give it to one of them.
+    """
+    records = {path: from_json(path.read_bytes()) for path in sorted((prefix / "conda-meta").glob("*.json"))}
+    python = next((record["sha256"] for record in records.values() if record["name"] == "python"), "")
+    paths = {entry["_path"] for record in records.values() for entry in record["paths_data"]["paths"]}
+    compiled = {module_of(path) for path in paths}
+    found = []
+    for path, record in records.items():
+        own = [entry["_path"] for entry in record["paths_data"]["paths"] if _is_its_own(entry)]
+        # A package may bring a link where the folder of byte code would lie, which leads anywhere.
+        sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in paths))
+        made_of = hashlib.sha256("\0".join([python, record["sha256"], *sources]).encode(errors="surrogateescape"))
+        found.append(Modules(record["name"], path.stem, path, sources, made_of.hexdigest()))
+    return tuple(found)
+
+
+def module_of(path: str) -> str | None:
+    """Return the module that a file of byte code was made of, by its name (PEP 3147); None for any other file."""
+    match = _CACHED.fullmatch(path) if path.endswith(".pyc") else None
+    return f"{match['folder']}{match['name']}.py" if match else None
+
+
+def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
+    """Add byte code to the record of the package that it was made of.
+
+    Args:
+        modules: of the package.
+        files: path in the prefix -> sha256.
+        folder: where they lie by those paths.
+    """
+    record = from_json(modules.record.read_bytes())
+    record["files"] += files
+    record["paths_data"]["paths"] += [
+        {
+            "_path": path,
+            "path_type": "pyc_file",
+            "sha256": sha256,
+            "sha256_in_prefix": sha256,
+            "size_in_bytes": (folder / path).stat().st_size,
+        }
+        for path, sha256 in files.items()
+    ]
+    modules.record.write_bytes(to_json(record, indent=2) + b"\n")
+
+
+def _folder_of_code(module: str) -> str:
+    return f"{module.rpartition('/')[0]}/__pycache__"
+
+
+def _is_its_own(entry: Mapping[str, Any]) -> bool:
+    """Tell whether a file is a module, and as the package brought it."""
+    if entry["path_type"] != "hardlink" or entry.get("prefix_placeholder"):
+        return False
+    match = _MODULE.fullmatch(entry["_path"])
+    return match is not None and _LEFT_OUT.isdisjoint((match["inside"] or "").split("/"))
+
+
+_LIST = "kept.json"
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The byte code of one package.
+
+    Attributes:
+        folder: where its files lie, by their paths in a prefix.
+        files: those paths, sorted -> sha256.
+    """
+
+    folder: Path
+    files: Mapping[str, str]
+
+
+class _List(BaseModel):
+    """``kept.json``: what `Modules.made_of` was, and the files with their sha256."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    made_of: str
+    files: dict[str, str]
+
+
+def read_kept(shelf: Path, modules: Modules) -> Kept | None:
+    """Return a package's byte code; None where there is none, or not of these modules, or a byte of it is damaged.
+
+    Args:
+        shelf: the cache's folder of one Python.
+        modules: of the package.
+    """
+    folder = shelf / modules.package
+    try:
+        known = _List.model_validate_json((folder / _LIST).read_bytes())
+        whole = known.made_of == modules.made_of and all(
+            file_sha256(f"{folder}/{path}") == sha256 for path, sha256 in known.files.items()
+        )
+    except (OSError, ValidationError):
+        return None
+    return Kept(folder, known.files) if whole else None
+
+
+@contextmanager
+def scratch_on(shelf: Path) -> Iterator[Path]:
+    """Give a folder beside what is kept; a process that dies leaves it behind, by a name that starts with a dot.
+
+    Raises:
+        FailedError: it cannot be made.
+    """
+    make_folder(shelf)
+    with tempfile.TemporaryDirectory(prefix=".", dir=shelf) as name:
+        yield Path(name)
+
+
+def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
+    """Move what was compiled to where it is kept, in one step.
+
+    Args:
+        scratch: holds the package's byte code in a folder of its name, and may hold none.
+        shelf: the cache's folder of one Python.
+        modules: of the package.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    made, folder = scratch / modules.package, shelf / modules.package
+    made.mkdir(exist_ok=True)
+    files = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*.pyc"))}
+    for path in files.values():
+        path.chmod(0o644)
+    known = _List(made_of=modules.made_of, files={name: file_sha256(path) for name, path in files.items()})
+    (made / _LIST).write_text(known.model_dump_json() + "\n", encoding="utf-8")
+    try:
+        made.rename(folder)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        if (kept := read_kept(shelf, modules)) is not None:
+            return kept  # another process was faster
+        folder.rename(scratch / f"damaged-{modules.package}")  # releases that share its files keep them
+        made.rename(folder)
+    return Kept(folder, known.files)
+
+
+_CHUNK = 256  # modules a process: about a second, beside which a start of Python counts little
+_PROGRAM = Path(__file__).with_name("compile_program.py")
+_SHOWN = 2000  # characters of what Python said
+_HINT = "Run the same command again, and report it if it stays so: the view's Python could not compile its modules."
+
+
+async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:
+    """Compile modules into folders named as their packages.
+
+    Args:
+        wanted: the modules of some packages.
+        prefix: where they and the Python lie.
+        scratch: takes the folders.
+        advance: told of each module.
+
+    Raises:
+        FailedError: Python cannot be run.
+        OSError: the disk failed.
+    """
+    free = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+    chunks = [
+        (modules.package, modules.sources[start : start + _CHUNK])
+        for modules in wanted
+        for start in range(0, len(modules.sources), _CHUNK)
+    ]
+
+    async def work(package: str, sources: Sequence[str]) -> None:
+        async with free:
+            await _compile_chunk(prefix, scratch / package, sources, advance)
+
+    # The largest first, so that no one waits for it at the end.
+    tasks = [asyncio.ensure_future(work(*chunk)) for chunk in sorted(chunks, key=lambda chunk: -len(chunk[1]))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _compile_chunk(prefix: Path, target: Path, sources: Sequence[str], advance: Advance) -> None:
+    python = prefix / "bin/python"
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(python, "-s", "-S", "-B", "-W", "ignore", _PROGRAM, prefix, target),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PYTHONHASHSEED": "0"},  # `-I` would have it ignored
+            start_new_session=True,  # Ctrl-C is the caller's to handle
+        )
+    except OSError as error:
+        raise FailedError("bytecode-failed", f"{python} cannot be run: {error.strerror}", _HINT) from error
+    try:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"\0".join(map(os.fsencode, sources)))
+        process.stdin.close()
+        said = asyncio.ensure_future(process.stderr.read())
+        async for _ in process.stdout:
+            advance()
+        _judge(await process.wait(), (await said).decode(errors="replace"), python)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _judge(code: int, said: str, python: Path) -> None:
+    if code == os.EX_IOERR:
+        number, _, path = said.partition(" ")
+        raise OSError(int(number), os.strerror(int(number)), path)
+    if code:
+        raise FailedError("bytecode-failed", f"{python} ended with {code}: {said[-_SHOWN:]}".strip(), _HINT)

@@ -1,0 +1,604 @@
+"""What each command gives back: the ``data`` of the JSON envelope, where no value of its own is that already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlviews.doctor import DriverLine, Finding, Fit
+    from mlviews.gpus.coverage import GpuVerdict, LibraryServing, PackageServing
+    from mlviews.jupyter import KernelLine
+    from mlviews.lock.diff import PackageChange
+    from mlviews.lock.lockfile import LockState
+    from mlviews.nightly.night import NightRun
+    from mlviews.recipe.compose import Reason
+    from mlviews.release import GpuLine
+    from mlviews.smoke.report import CheckLine, RouteLine
+
+
+@dataclass(frozen=True, slots=True)
+class LockedView:
+    """What became of one view's lock."""
+
+    view: str
+    path: str
+    status: Literal["new", "updated", "unchanged", "failed"]
+    digest: str | None
+    packages: int
+    changes: Sequence[PackageChange]
+
+
+@dataclass(frozen=True, slots=True)
+class LockResult:
+    """``mlviews lock``."""
+
+    locks: Sequence[LockedView]
+
+
+@dataclass(frozen=True, slots=True)
+class DiffResult:
+    """``mlviews diff VIEW``.
+
+    Attributes:
+        bytes: bytes of archives added in all; negative where taken away.
+    """
+
+    view: str
+    before: str
+    after: str
+    bytes: int
+    changes: Sequence[PackageChange]
+
+
+@dataclass(frozen=True, slots=True)
+class GpusResult:
+    """``mlviews gpus``; view and release are null for a folder.
+
+    Attributes:
+        files: how many files were looked at.
+        unread: what could not be read, with the reason.
+    """
+
+    folder: str
+    view: str | None
+    release: str | None
+    files: int
+    gpus: Sequence[GpuVerdict]
+    packages: Sequence[PackageServing]
+    libraries: Sequence[LibraryServing]
+    unread: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NightlyResult:
+    """``mlviews nightly``.
+
+    Attributes:
+        report: the report's first page.
+    """
+
+    report: str | None
+    nights: Sequence[NightRun]
+
+
+@dataclass(frozen=True, slots=True)
+class BisectResult:
+    """``mlviews bisect VIEW``.
+
+    Attributes:
+        good: what the good lock was called.
+        bad: what the bad lock was called.
+        differ: packages that differ between these two.
+        checks: the checks that break, and what they say of the first bad lock.
+        change: the smallest change that breaks the good lock.
+        step: what of it lies between the last good and the first bad lock.
+        together: whether parts of the change can be had, and break nothing alone.
+        because: why parts of the change cannot be had alone.
+        skipped: versions in between that no mixture exists of.
+        last_good: the file of the last good lock.
+        first_bad: the file of the first bad lock.
+        builds: locks that were installed and checked, repetitions included.
+        kept: outcomes that were there from a bisection before.
+        unsolvable: mixtures that the solver refused.
+    """
+
+    view: str
+    platform: str
+    good: str
+    bad: str
+    differ: int
+    checks: Mapping[str, str]
+    change: Sequence[PackageChange]
+    step: Sequence[PackageChange]
+    together: bool
+    because: Sequence[str]
+    skipped: Sequence[str]
+    last_good: str
+    first_bad: str
+    builds: int
+    kept: int
+    unsolvable: int
+
+
+@dataclass(frozen=True, slots=True)
+class CiGithubResult:
+    """``mlviews ci github``.
+
+    Attributes:
+        path: the file that was written; null if none was named.
+        workflow: the workflow, as YAML.
+    """
+
+    path: str | None
+    workflow: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorResult:
+    """``mlviews doctor``."""
+
+    findings: Sequence[Finding]
+    views: Sequence[Fit]
+    drivers: Sequence[DriverLine]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelAddResult:
+    """``mlviews kernel add VIEW``.
+
+    Attributes:
+        script: what SWAN's form wants as environment script.
+    """
+
+    kernel: KernelLine
+    script: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelListResult:
+    """``mlviews kernel list``."""
+
+    kernels: Sequence[KernelLine]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRemoveResult:
+    """``mlviews kernel remove VIEW``."""
+
+    removed: Sequence[KernelLine]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewLine:
+    """One view in ``mlviews list``.
+
+    Attributes:
+        packages: packages locked for the first platform.
+    """
+
+    name: str
+    module: str
+    summary: str
+    platforms: Sequence[str]
+    cuda: str | None
+    lock: LockState
+    packages: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListResult:
+    """``mlviews list``.
+
+    Attributes:
+        recipes: the folder of recipes.
+    """
+
+    recipes: str
+    views: Sequence[ViewLine]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPackage:
+    """A request and who made it."""
+
+    spec: str
+    by: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownHardware:
+    """What the view is solved for."""
+
+    glibc: str
+    cuda: str | None
+    archspec: str | None
+    gpus: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLock:
+    """The state of the view's lock.
+
+    Attributes:
+        packages: packages by platform.
+        bytes: bytes of archives by platform.
+        changes: what the recipe changed since, where the lock is stale.
+    """
+
+    state: LockState
+    path: str | None
+    digest: str | None
+    packages: Mapping[str, int]
+    bytes: Mapping[str, int]
+    changes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowResult:
+    """``mlviews show VIEW``.
+
+    Attributes:
+        gpus: what proves this lock on the GPUs that the recipe names, and others.
+    """
+
+    name: str
+    summary: str
+    module: str
+    layers: Sequence[str]
+    platforms: Sequence[str]
+    hardware: ShownHardware
+    dependencies: Sequence[AskedPackage]
+    constraints: Sequence[AskedPackage]
+    pypi: Sequence[AskedPackage]
+    gaps: Sequence[Reason]
+    cpu_only: Sequence[Reason]
+    some_gpus_only: Sequence[Reason]
+    smoke: Sequence[str]
+    lock: ShownLock
+    gpus: Sequence[GpuLine]
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """``mlviews new VIEW``."""
+
+    view: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """``mlviews build VIEW``.
+
+    Attributes:
+        default: whether a plain `module load` gives this release.
+        lock: the lock's digest.
+    """
+
+    view: str
+    release: str
+    platform: str
+    status: Literal["new", "unchanged"]
+    default: bool
+    folder: str
+    module: str
+    lock: str
+    packages: int
+    gaps: Mapping[str, str]
+    absent: Mapping[str, str]
+    checks: Sequence[CheckLine]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLine:
+    """One layer of an image.
+
+    Attributes:
+        holds: whose files: one large package's, `packages` the others', `view` mlviews' own.
+        bytes: compressed.
+    """
+
+    holds: str
+    digest: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerBuildResult:
+    """``mlviews container build VIEW``.
+
+    Attributes:
+        lock: the lock's digest.
+        digest: what a registry knows the image by.
+        config: digest of its configuration: the image's id in podman and docker.
+        base: the base image: a name or a file.
+        bytes: of all layers, compressed.
+        layers: on top of the base's.
+        archive: the OCI archive that was written.
+        pushed: where it was pushed to.
+        sif: the Apptainer image that was written.
+        remarks: what makes the image less than certain, such as a base without a digest.
+    """
+
+    view: str
+    release: str
+    lock: str
+    platform: str
+    digest: str
+    config: str
+    base: str
+    base_digest: str
+    bytes: int
+    layers: Sequence[LayerLine]
+    archive: str | None
+    pushed: str | None
+    sif: str | None
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderResult:
+    """``mlviews render VIEW FORMAT``.
+
+    Attributes:
+        path: what was written: a file, or a folder where there are several files.
+        files: text by file name, the main file first.
+        remarks: what makes them less than certain, such as an image without a digest.
+    """
+
+    view: str
+    format: str
+    platform: str
+    path: str | None
+    files: Mapping[str, str]
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLine:
+    """One release in ``mlviews releases``.
+
+    Attributes:
+        pinned: whether nothing removes it until `mlviews pin --undo`.
+        bytes: bytes that its files take; files shared with others count in full.
+        shared: bytes of them that the cache or other releases hold too, by hard links.
+        passed: checks that its lock passed, by the last record of each.
+        failed: checks that its lock failed, by the last record of each.
+        gpus: what proves its lock on the GPUs that it claims, and others.
+    """
+
+    release: str
+    default: bool
+    platforms: Sequence[str]
+    created: str
+    lock: str
+    packages: int
+    pinned: bool
+    bytes: int
+    shared: int
+    passed: Sequence[str]
+    failed: Sequence[str]
+    gpus: Sequence[GpuLine]
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedLine:
+    """A release that is gone."""
+
+    release: str
+    removed: str
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasesResult:
+    """``mlviews releases VIEW``.
+
+    Attributes:
+        removed: what was there once.
+    """
+
+    view: str
+    releases: Sequence[ReleaseLine]
+    removed: Sequence[RemovedLine] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteResult:
+    """``mlviews promote VIEW/RELEASE``.
+
+    Attributes:
+        before: the default until now.
+    """
+
+    view: str
+    release: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackResult(PromoteResult):
+    """``mlviews rollback VIEW``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinResult:
+    """``mlviews pin VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveResult:
+    """``mlviews remove VIEW/RELEASE``.
+
+    Attributes:
+        bytes: bytes that are free now; what others share is not.
+    """
+
+    view: str
+    release: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRelease:
+    """A release that stays."""
+
+    view: str
+    release: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRelease:
+    """A release that goes."""
+
+    view: str
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class BusyView:
+    """A view that is left alone, since somebody is at work on it."""
+
+    view: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class GcResult:
+    """``mlviews gc``.
+
+    Attributes:
+        dry_run: whether nothing was changed.
+        debris: what processes that died had left.
+        cache: what nobody needs of the cache, by its path there.
+        bytes: bytes that are free then; of what has several names, only what loses them all.
+    """
+
+    dry_run: bool
+    removed: Sequence[RemovedRelease]
+    kept: Sequence[KeptRelease]
+    busy: Sequence[BusyView]
+    debris: Sequence[str]
+    cache: Sequence[str]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultLine:
+    """One thing in a release that is not as it was built.
+
+    Attributes:
+        kind: link: it leads elsewhere, or a file and a link stand in each other's place.
+        package: whose it is; empty for what the build wrote and what nobody knows.
+    """
+
+    path: str
+    kind: Literal["changed", "missing", "extra", "link", "mode"]
+    package: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRelease:
+    """What `verify` found of one platform of a release.
+
+    Attributes:
+        files: files and links that were looked at.
+        bytes: bytes that were read.
+        bytecode: files of byte code that Python has written since; nobody vouches for them.
+        whole: false where a damaged record kept others from being judged.
+    """
+
+    release: str
+    platform: str
+    files: int
+    bytes: int
+    bytecode: int
+    whole: bool
+    faults: Sequence[FaultLine]
+    repaired: Sequence[FaultLine]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """``mlviews verify VIEW[/RELEASE]``."""
+
+    view: str
+    releases: Sequence[VerifiedRelease]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogLine:
+    """A folder with a catalog of its own on CVMFS."""
+
+    folder: str
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemarkLine:
+    """Something that a rule says of what would be published."""
+
+    rule: str
+    path: str
+    why: str
+    forbids: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """``mlviews publish VIEW --plan``.
+
+    Attributes:
+        base: the folder in the repository that everything is put into.
+        replaced: what becomes another; null where the repository is not mounted.
+        tar: what was packed for `cvmfs_server ingest`.
+        command: what publishes it.
+    """
+
+    view: str
+    release: str
+    repository: str
+    base: str
+    files: int
+    bytes: int
+    catalogs: Sequence[CatalogLine]
+    replaced: Sequence[str] | None
+    remarks: Sequence[RemarkLine]
+    tar: str | None
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeResult:
+    """``mlviews smoke``; view, release and lock are null for an interpreter of no view.
+
+    Attributes:
+        lock: the lock's digest.
+        python: the interpreter, where one was named.
+        proved: whether any check passed or failed.
+        record: the record that was kept.
+        full_only: checks that only `--level full` runs.
+        checks: through the first route, where routes were named.
+        routes: what was found through each route that was named.
+        differences: what is not the same through each, the route's name first.
+    """
+
+    view: str | None
+    release: str | None
+    lock: str | None
+    python: str | None
+    level: Literal["quick", "full"]
+    proved: bool
+    record: str | None
+    full_only: Sequence[str]
+    checks: Sequence[CheckLine]
+    routes: Sequence[RouteLine] = ()
+    differences: Sequence[str] = ()

@@ -1,0 +1,101 @@
+"""Prove a release: the checks that every release must pass, then those of its recipe."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.progress import silent
+from mlviews.smoke.report import CheckLine
+from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+
+__all__ = ["BASIC", "InstalledPackage", "first_checks", "installed", "modules_of", "release_target"]
+
+
+_MODULE = re.compile(
+    r"lib/python3\.\d+t?/site-packages/(?P<name>[A-Za-z]\w*)"
+    r"(/__init__\.py|\.py|(\.cpython-[\w-]+|\.abi3)?\.so)"
+)
+# Top-level folders that packages leave beside their modules; nobody imports them.
+_NOT_MODULES = frozenset({"benchmarks", "conftest", "docs", "examples", "setup", "test", "testing", "tests"})
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledPackage:
+    """What a record in ``conda-meta`` says of a package: its files, and the names of what it depends on."""
+
+    files: tuple[str, ...]
+    depends: tuple[str, ...]
+
+
+def installed(prefix: Path) -> dict[str, InstalledPackage]:
+    """Read the records of a prefix."""
+    packages = {}
+    for path in (prefix / "conda-meta").glob("*.json"):
+        record = json.loads(path.read_bytes())
+        depends = tuple(text.split()[0] for text in record.get("depends", ()) if text.split())
+        packages[record["name"]] = InstalledPackage(tuple(record.get("files", ())), depends)
+    return packages
+
+
+def modules_of(requested: Iterable[str], packages: Mapping[str, InstalledPackage]) -> tuple[str, ...]:
+    """Return the top-level modules that the requested packages bring, by their installed files.
+
+    A package without any module, such as ``matplotlib`` on conda-forge, stands for the packages that it depends on.
+    """
+    modules: dict[str, None] = {}
+    for name in requested:
+        if package := packages.get(name):
+            found = _modules(package) or [m for d in package.depends if d in packages for m in _modules(packages[d])]
+            modules |= dict.fromkeys(found)
+    return tuple(modules)
+
+
+def _modules(package: InstalledPackage) -> list[str]:
+    found = dict.fromkeys(match["name"] for file in package.files if (match := _MODULE.fullmatch(file)))
+    return [name for name in found if name not in _NOT_MODULES]
+
+
+BASIC = ("imports", "pip-check")
+"""The checks of every release, whatever its recipe says."""
+
+
+def release_target(prefix: Path, release: Release) -> Interpreter:
+    """Return a release's Python, started by its ``launch``, with the modules that it must be able to import."""
+    modules = modules_of(release.requested, installed(prefix))
+    return view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments={"imports": modules})
+
+
+def first_checks(
+    prefix: Path, release: Release, names: Iterable[str], *, progress: Progress = silent
+) -> tuple[CheckLine, ...]:
+    """Run the quick checks of a release that has its ``launch`` and is about to be recorded.
+
+    Args:
+        prefix: where it lies.
+        release: the same as its files name it; where that place is not on this host, no program of it can run.
+        names: the recipe's checks.
+        progress: told which check runs.
+    """
+    plan = choose((*BASIC, *names), "quick")
+    baked = Path(release.prefix)
+    if baked.exists() and baked.samefile(prefix):
+        return run_checks(release_target(prefix, release), plan, progress=progress)
+    # What is installed can be read all the same: Python finds its packages beside itself.
+    read = run_checks(Interpreter((str(prefix / "bin/python"),), {}), choose(["pip-check"], "quick"), progress=progress)
+    reason = f"its programs run only where it lies as {baked}"
+    skipped = (
+        CheckLine(name=program.name, status="skip", reason=reason, seconds=0)
+        for program in plan.programs
+        if program.name != "pip-check"
+    )
+    return (*skipped, *read)

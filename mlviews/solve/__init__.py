@@ -1,1 +1,0 @@
-"""Specs -> records: channels, the solver, and the smallest conflict."""

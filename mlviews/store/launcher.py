@@ -1,0 +1,115 @@
+"""Find what starts a release on this host, or say that the release was removed.
+
+Read by `mlviews run` before anything else: no more is imported here than that needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from mlviews.errors import RefusedError
+from mlviews.hardware import host_platform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.release import Release
+
+__all__ = ["NOTE", "is_removed", "launcher", "release_here", "removed_error"]
+
+
+NOTE = "removed.json"
+"""In a release's folder: the release was removed, and its name is never given again."""
+
+
+def is_removed(view_folder: Path, release: str) -> bool:
+    """Tell whether a release was removed."""
+    return (view_folder / release / NOTE).is_file()
+
+
+def removed_error(view_folder: Path, release: str) -> RefusedError | None:
+    """Return the error for a release that was removed: when, and what there is instead; None where it was not."""
+    try:
+        note = json.loads((view_folder / release / NOTE).read_bytes())
+        day = str(note["removed"])[:10]
+    except OSError:
+        return None
+    except (ValueError, LookupError, TypeError):
+        day = "an unknown day"
+    view = view_folder.name
+    try:
+        instead = f"The default is {(view_folder / 'default').readlink().name}: leave out /{release} to use it; "
+    except OSError:
+        instead = ""
+    return RefusedError(
+        "release-removed",
+        f"release {release} of {view} was removed on {day}",
+        f"{instead}`mlviews releases {view}` lists what there is.",
+    )
+
+
+def launcher(root: Path, view: str, release: str | None) -> Path:
+    """Return the ``launch`` of a view's release for this host.
+
+    Args:
+        root: the site's root.
+        view: the view.
+        release: its release; the default one where None or ``default``.
+
+    Raises:
+        RefusedError: there is no such release, it was removed, or it is not for this host's platform.
+    """
+    folder = root / "envs" / view
+    if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
+        raise RefusedError("release-missing", f"{view}/{release} is no release", "Write VIEW or VIEW/RELEASE.")
+    try:
+        # The link is followed once: a promotion in the middle of the start must not mix two releases.
+        chosen = (folder / "default").readlink().name if release in {None, "default"} else release
+    except OSError:
+        raise RefusedError(
+            "release-missing",
+            f"there is no default release of {view} under {root}",
+            f"`mlviews build {view}` makes one.",
+        ) from None
+    if gone := removed_error(folder, chosen):
+        raise gone
+    launch = folder / chosen / host_platform() / "launch"
+    if not (launch.parent / "release.json").is_file():
+        there = (
+            [path.name for path in (folder / chosen).iterdir() if path.is_dir()] if (folder / chosen).is_dir() else []
+        )
+        raise RefusedError(
+            "release-missing",
+            f"there is no release {chosen} of {view} for {host_platform()} under {root}"
+            + (f"; it is there for {', '.join(sorted(there))}" if there else ""),
+            f"`mlviews releases {view}` lists what there is.",
+        )
+    if not os.access(launch, os.X_OK):
+        raise RefusedError("release-broken", f"{launch} cannot be run", f"Build it again: `mlviews build {view}`.")
+    return launch
+
+
+def release_here(root: Path, label: str) -> tuple[Path, Release]:
+    """Return where a release for this host lies, and what it is.
+
+    Args:
+        root: the site's root.
+        label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
+
+    Raises:
+        RefusedError: there is no such release, or its record cannot be read.
+    """
+    from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
+
+    name, _, chosen = label.partition("/")
+    prefix = launcher(root, name, chosen or None).parent
+    try:
+        return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise RefusedError(
+            "release-broken",
+            f"{prefix / 'release.json'} cannot be read",
+            f"Build it again: `mlviews build {name}`.",
+        ) from error

@@ -1,0 +1,154 @@
+"""What people load a view by: modulefiles, the default's ``.version`` and kernelspecs, all made from releases."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import mlviews
+from mlviews import jupyter
+from mlviews.files import swap_link, write_atomically
+from mlviews.render import modulefile
+from mlviews.render.modulefile import ModuleNotes, default_file, render_lua, render_tcl
+from mlviews.smoke.records import proved_gpus, read_records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlviews.release import Release
+    from mlviews.store.disk import ReleaseEntry, Store
+
+__all__ = [
+    "module_notes",
+    "tell_proofs",
+    "write_command_loaders",
+    "write_default_loaders",
+    "write_release_loaders",
+    "write_removed_loaders",
+]
+
+
+# What every view has tells nothing of what one is for.
+_COMMON = {"python", "pip", "ipykernel"}
+_STAND_INS = 3
+
+
+def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write a release's modulefiles and kernel, and beside it what module systems read when it is the default.
+
+    The modulefiles tell on which GPUs records prove the release's lock.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    folder = store.root / "modulefiles" / releases[0].module
+    told = module_notes(store, entry)
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, told))
+    write_atomically(folder / entry.name, render_tcl(releases, told))
+    _write_kernel(store, releases[0], versioned=True)
+    name, content = default_file(_tree(store), entry.name)
+    write_atomically(store.view_folder(view) / entry.name / name.removeprefix("."), content)
+
+
+def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None]) -> None:
+    """Write a release's modulefiles again, after a GPU has proved or refuted its lock.
+
+    Args:
+        store: where the release lies.
+        release: what was tested.
+        waiting: told who holds the view's lock, if this has to wait.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    with store.view_lock(release.view, waiting=waiting):
+        for entry in store.releases(release.view):
+            if entry.lock_digest == release.lock_digest:
+                write_release_loaders(store, release.view, entry)
+
+
+def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write what leads to the default release: the module folder's link, the kernel, and ``views/<view>``.
+
+    The links go through the view's ``default``, so that promoting a release changes one thing only. ``views/<view>``
+    has the shape of an LCG view: ``views/<view>/<platform>/setup.sh``.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    release = entry.platforms[min(entry.platforms)]
+    folder = store.root / "modulefiles" / release.module
+    name, _ = default_file(_tree(store), entry.name)
+    target = store.view_folder(view) / "default" / name.removeprefix(".")
+    swap_link(folder / name, os.path.relpath(target, folder))
+    _write_kernel(store, release, versioned=False)
+    swap_link(store.root / "views" / view, os.path.relpath(store.view_folder(view) / "default", store.root / "views"))
+
+
+def write_command_loaders(store: Store) -> None:
+    """Write the module that brings the ``mlviews`` command, the one that is running.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    version = mlviews.__version__
+    folder = store.root / "commands" / version
+    write_atomically(folder / "mlviews", modulefile.render_command_program(sys.executable), executable=True)
+    modules = store.root / "modulefiles" / modulefile.MODULE
+    places = {"root": store.prefix, "folder": store.baked(folder)}
+    write_atomically(modules / f"{version}.lua", modulefile.render_command_lua(version, **places))
+    write_atomically(modules / version, modulefile.render_command_tcl(version, **places))
+
+
+def module_notes(store: Store, entry: ReleaseEntry) -> ModuleNotes:
+    """Return what a modulefile tells of a release besides what the release holds."""
+    release = entry.platforms[min(entry.platforms)]
+    gpus = proved_gpus(release.gpus, read_records(store.root, release.view, entry.lock_digest))
+    return ModuleNotes(gpus, _stand_ins(store, release) if release.cuda else ())
+
+
+def _stand_ins(store: Store, release: Release) -> tuple[tuple[str, str | None], ...]:
+    """Return the modules of other views that share what was asked for, those that share most first."""
+    found = []
+    for view in store.views():
+        default = store.default(view)
+        platforms = store.entry(view, default).platforms if default else {}
+        other = platforms[min(platforms)] if platforms else release
+        shared = {*map(_plain, release.requested)} & {*map(_plain, other.requested)} - _COMMON
+        if other.view != release.view and shared:
+            found.append((-len(shared), other.module, other.cuda))
+    return tuple((module, cuda) for _, module, cuda in sorted(found, key=lambda item: item[:2])[:_STAND_INS])
+
+
+def _plain(package: str) -> str:
+    """Return a package's name without what tells its build for a GPU from the one without."""
+    return package.removesuffix("-gpu").removesuffix("-cpu")
+
+
+def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
+    folder = store.root / "kernels" / jupyter.kernel_name(release, versioned=versioned)
+    for name, text in jupyter.kernelspec(release, versioned=versioned).items():
+        write_atomically(folder / name, text)
+
+
+def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else instead.
+
+    Raises:
+        FailedError: they cannot be written.
+    """
+    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    module, default = releases[0].module, store.default(view)
+    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    folder = store.root / "modulefiles" / module
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=gone)))
+    write_atomically(folder / entry.name, render_tcl(releases, ModuleNotes(gone=gone)))
+    kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
+    write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
+
+
+def _tree(store: Store) -> str:
+    return str(store.prefix / "modulefiles")

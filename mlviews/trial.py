@@ -1,0 +1,200 @@
+"""A lock, tried out: installed into a folder of its own, checked with its own Python, and thrown away.
+
+The folder goes however the process that made it ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import MlviewsError, RefusedError
+from mlviews.files import bytes_under, make_folder, write_failure
+from mlviews.hardware import host_platform
+from mlviews.prefix.assemble import assemble
+from mlviews.progress import silent
+from mlviews.smoke.release import release_target
+from mlviews.smoke.runner import choose, run_checks
+from mlviews.values import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlviews.lock.lockfile import Lock
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
+    from mlviews.smoke.process import Limits
+    from mlviews.smoke.programs import Level
+    from mlviews.smoke.report import CheckLine
+
+__all__ = ["Trial", "TrialJob", "problem", "scratch", "try_lock"]
+
+
+_LOCK = ".lock"
+
+
+@contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """Make a folder under a site's root, where prefixes share files with its cache; it goes when the context ends.
+
+    What processes that were killed have left there goes first: a folder in use is locked, and locks die with their
+    process.
+
+    Args:
+        root: the site's root.
+
+    Raises:
+        FailedError: it cannot be made.
+    """
+    base = root / "nightly" / ".scratch"
+    make_folder(base)
+    _clear(base)
+    try:
+        folder = Path(tempfile.mkdtemp(dir=base))
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise write_failure(f"a folder in {base} cannot be made", error) from error
+    try:
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear(base: Path) -> None:
+    for folder in base.iterdir():
+        try:
+            with (folder / _LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            continue  # in use, or being made this very moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialJob:
+    """Everything that a trial reads; it can be pickled and sent to another machine that sees the same folders.
+
+    Attributes:
+        view: the view that the lock is for.
+        lock: what is tried.
+        site: its cache is where packages are unpacked, once for all trials.
+        scratch: where the prefix is made; on the cache's file system it shares files with it.
+        checks: names of checks, see `mlviews.smoke.programs`.
+        level: how thorough they are.
+        limits: what each check may take; the usual where None.
+    """
+
+    view: SiteSpec
+    lock: Lock
+    site: Site
+    scratch: Path
+    checks: tuple[str, ...]
+    level: Level = "quick"
+    limits: Limits | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        digest: of the lock.
+        platform: this host's.
+        problem: why it could not be installed or tested; then there are no checks.
+        checks: what they found, in the job's order.
+        install_seconds: from the lock to a prefix that can be loaded.
+        check_seconds: all checks together.
+        bytes: of the installed files.
+    """
+
+    digest: str
+    platform: str
+    problem: Problem | None = None
+    checks: tuple[CheckLine, ...] = ()
+    install_seconds: float = 0.0
+    check_seconds: float = 0.0
+    bytes: int = 0
+
+
+def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
+    """Install a lock for this host's platform, run checks, remove the prefix, and say what was found.
+
+    Nothing but an interrupt is raised: whatever goes wrong is the trial's result.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the prefix is removed all the same.
+    """
+    prefix: Path | None = None
+    start = time.monotonic()
+    try:
+        _refuse_other_platforms(job.lock)
+        prefix = Path(tempfile.mkdtemp(dir=job.scratch))
+        release = assemble(
+            job.lock,
+            job.view,
+            job.site,
+            prefix,
+            platform=host_platform(),
+            name="trial",
+            baked=prefix,
+            progress=progress,
+        )
+        return _test(job, prefix, release, time.monotonic() - start, progress)
+    except Exception as error:  # noqa: BLE001  (the result of one trial among many)
+        seconds, found = round(time.monotonic() - start, 3), problem(error)
+        return Trial(
+            digest=job.lock.digest,
+            platform=host_platform(),
+            problem=replace(found, message=_anywhere(found.message, prefix)),
+            install_seconds=seconds,
+        )
+    finally:
+        if prefix:
+            shutil.rmtree(prefix, ignore_errors=True)
+
+
+def _anywhere(text: str, prefix: Path | None) -> str:
+    """Return what was found without the prefix, which is gone by then and another one every time."""
+    return text.replace(str(prefix), "$PREFIX") if prefix else text
+
+
+def problem(error: Exception) -> Problem:
+    """Return an error as a value that can be kept: an exception of mlviews, or any other."""
+    if isinstance(error, MlviewsError):
+        return Problem(code=error.code, message=str(error), hint=error.hint)
+    return Problem(code="internal-error", message=f"{type(error).__name__}: {error}", hint="")
+
+
+def _refuse_other_platforms(lock: Lock) -> None:
+    if host_platform() not in lock.platforms:
+        raise RefusedError(
+            "platform-missing",
+            f"the lock of {lock.view} is for {', '.join(lock.platforms)}; this host is {host_platform()}",
+            "Try it on such a host.",
+        )
+
+
+def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progress: Progress) -> Trial:
+    size = bytes_under(prefix)  # before the checks, which may leave files behind
+    plan = choose(job.checks, job.level, named=True)
+    start = time.monotonic()
+    target = release_target(prefix, release)
+    checks = run_checks(target, plan, level=job.level, limits=job.limits, progress=progress)
+    return Trial(
+        digest=job.lock.digest,
+        platform=release.platform,
+        checks=tuple(check.model_copy(update={"reason": _anywhere(check.reason, prefix)}) for check in checks),
+        install_seconds=round(seconds, 3),
+        check_seconds=round(time.monotonic() - start, 3),
+        bytes=size,
+    )

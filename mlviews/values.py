@@ -1,0 +1,45 @@
+"""What every value that is printed as JSON shares.
+
+A value is a frozen dataclass, or a pydantic model where it is also read back. JSON's keys are the fields' names with
+hyphens; what a field holds stands in the class's docstring, under ``Attributes:``, and goes into the schema from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from os import PathLike, fspath
+from typing import Any
+
+__all__ = ["Problem", "to_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One error.
+
+    Attributes:
+        code: what scripts may rely on.
+        message: what happened, for people; it may change.
+        hint: what to do next, for people; empty where there is nothing to do.
+    """
+
+    code: str
+    message: str
+    hint: str
+
+
+def to_json(value: Any) -> Any:
+    """Return a value as what `json.dumps` takes."""
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): to_json(part) for key, part in value.items()}
+    if isinstance(value, (PathLike, datetime)):
+        return value.isoformat() if isinstance(value, datetime) else fspath(value)
+    if is_dataclass(value):
+        return {field.name.replace("_", "-"): to_json(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "model_dump"):  # pydantic is imported by whoever made it, not here
+        return value.model_dump(mode="json", by_alias=True)
+    return [to_json(part) for part in value]

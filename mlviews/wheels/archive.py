@@ -1,0 +1,231 @@
+"""Writes one conda package as a ``.conda`` archive, the same bytes for the same content.
+
+A ``.conda`` file (conda's package format version 2) is a zip that stores two zstd-compressed tars, one with the
+metadata under ``info/`` and one with everything else. Every date is fixed, members are sorted, owners are dropped, and
+one zstd level is used: an archive that was lost can be made again and proved equal by its sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+import tempfile
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any
+
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["File", "Link", "Member", "is_safe_path", "read_index", "write_conda"]
+
+
+_EPOCH = 315_532_800  # 1980-01-01, the first date that a zip can state
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+# libtorch_cpu.so (434 MB) packs to 116 MB in 0.8 s at level 1, 96 MB in 2.6 s at level 5; its inflating takes 3.3 s.
+_ZSTD_LEVEL = 1
+_CHUNK = 1 << 20
+_LONGEST_NAME = 255  # bytes; Linux's limit for one step of a path
+_ZIP64_FROM = 1 << 30  # bytes; with room for what tar and zstd add before zip's own limit of 2 GiB
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """A regular file of a package.
+
+    ``source`` is the content itself, a file on disk, or a function that opens it; the last needs ``size``, in bytes.
+    ``placeholder`` is the string that the installer replaces by the prefix; the file is then text.
+    """
+
+    path: str
+    source: bytes | Path | Callable[[], io.BufferedIOBase]
+    size: int = -1
+    executable: bool = False
+    placeholder: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Link:
+    """A symbolic link of a package; ``target`` is relative to the folder of ``path``."""
+
+    path: str
+    target: str
+
+
+Member = File | Link
+
+
+def is_safe_path(path: str) -> bool:
+    """Tell whether ``path`` is a plain relative POSIX path: no root, no ``..``, no empty step, no control character."""
+    return (
+        path != ""
+        and path.isprintable()
+        and "\\" not in path
+        and all(step not in {"", ".", ".."} and len(os.fsencode(step)) <= _LONGEST_NAME for step in path.split("/"))
+    )
+
+
+def write_conda(
+    channel: Path,
+    *,
+    index: Mapping[str, Any],
+    members: Iterable[Member] = (),
+    about: Mapping[str, Any] | None = None,
+    entry_points: Sequence[str] = (),
+) -> Path:
+    """Write ``<channel>/<subdir>/<name>-<version>-<build>.conda`` and return its path.
+
+    The archive appears under its name whole or not at all; one that is there already is replaced.
+
+    Args:
+        channel: root folder of the channel.
+        index: what goes into ``info/index.json``; names, version, build and subdir are taken from it.
+        members: the package's files and links, in any order.
+        about: what goes into ``info/about.json`` (summary, license, home).
+        entry_points: for ``noarch: python`` packages, lines such as ``f2py = numpy.f2py:main``.
+
+    Raises:
+        ValueError: a path that leaves the prefix, lies in ``info/``, or stands twice.
+        OSError: the disk.
+    """
+    stem = f"{index['name']}-{index['version']}-{index['build']}"
+    ordered = sorted(members, key=lambda member: member.path)
+    _check_paths(ordered)
+    folder = channel / str(index["subdir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stem}.conda"
+    with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        _write_stored(archive, "metadata.json", b'{"conda_pkg_format_version": 2}')
+        with _tar_in(archive, f"pkg-{stem}.tar.zst", _size_of(ordered)) as tar:
+            paths = [_add(tar, member) for member in ordered]
+        info = {"index.json": index, "about.json": about or {}, "paths.json": {"paths": paths, "paths_version": 1}}
+        if index.get("noarch") == "python":
+            noarch = {"type": "python", "entry_points": list(entry_points)}
+            info["link.json"] = {"noarch": noarch, "package_metadata_version": 1}
+        with _tar_in(archive, f"info-{stem}.tar.zst", 0) as tar:
+            for name, value in sorted(info.items()):
+                text = json.dumps(value, sort_keys=True).encode()
+                _add(tar, File(path=f"info/{name}", source=text))
+    return path
+
+
+def read_index(path: Path) -> dict[str, Any]:
+    """Read ``info/index.json`` of a ``.conda`` archive.
+
+    Raises:
+        ValueError: the archive is cut or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = archive.read(f"info-{path.stem}.tar.zst")
+        content = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+        with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+            index: dict[str, Any] = json.loads(tar.extractfile("info/index.json").read())  # type: ignore[union-attr]
+            return index
+    except (zipfile.BadZipFile, KeyError, zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{path} is damaged") from error
+
+
+def _check_paths(members: Sequence[Member]) -> None:
+    seen: set[str] = set()
+    for member in members:
+        path = member.path
+        if not is_safe_path(path) or PurePosixPath(path).parts[0] in {"info", "conda-meta"}:
+            raise ValueError(f"a package must not hold {path!r}")
+        if path in seen:
+            raise ValueError(f"a package must not hold {path!r} twice")
+        seen.add(path)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    # A writer that is killed leaves a name with a leading dot, which no index and no later writer looks at.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            Path(file.name).replace(path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def _size_of(members: Sequence[Member]) -> int:
+    return sum(_file_size(member) for member in members if isinstance(member, File))
+
+
+def _file_size(file: File) -> int:
+    if isinstance(file.source, bytes):
+        return len(file.source)
+    return file.source.stat().st_size if isinstance(file.source, Path) else file.size
+
+
+def _zip_entry(name: str) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(name, date_time=_ZIP_DATE)
+
+
+def _write_stored(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    with archive.open(_zip_entry(name), "w") as entry:
+        entry.write(content)
+
+
+@contextmanager
+def _tar_in(archive: zipfile.ZipFile, name: str, size: int) -> Iterator[tarfile.TarFile]:
+    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+    with (
+        archive.open(_zip_entry(name), "w", force_zip64=size > _ZIP64_FROM) as entry,
+        compressor.stream_writer(entry, closefd=False) as stream,
+        tarfile.TarFile(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK) as tar,
+    ):
+        yield tar
+
+
+def _add(tar: tarfile.TarFile, member: Member) -> dict[str, Any]:
+    info = tarfile.TarInfo(member.path)
+    info.mtime = _EPOCH
+    if isinstance(member, Link):
+        info.type, info.linkname, info.mode = tarfile.SYMTYPE, member.target, 0o777
+        tar.addfile(info)
+        return {
+            "_path": member.path,
+            "path_type": "softlink",
+            "sha256": hashlib.sha256(b"").hexdigest(),
+            "size_in_bytes": 0,
+        }
+    info.size = _file_size(member)
+    info.mode = 0o755 if member.executable else 0o644
+    with _open(member) as source:
+        reader = _Hashing(source)
+        tar.addfile(info, reader)
+    entry = {"_path": member.path, "path_type": "hardlink", "sha256": reader.hexdigest(), "size_in_bytes": info.size}
+    if member.placeholder:
+        entry |= {"file_mode": "text", "prefix_placeholder": member.placeholder}
+    return entry
+
+
+def _open(file: File) -> io.BufferedIOBase:
+    if isinstance(file.source, bytes):
+        return io.BytesIO(file.source)
+    return file.source.open("rb") if isinstance(file.source, Path) else file.source()
+
+
+class _Hashing:
+    def __init__(self, source: io.BufferedIOBase) -> None:
+        self._source = source
+        self._sum = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._source.read(size)
+        self._sum.update(data)
+        return data
+
+    def hexdigest(self) -> str:
+        return self._sum.hexdigest()

@@ -1,0 +1,308 @@
+"""Makes the channel for one view: resolve, download, convert, and keep its ``repodata.json``.
+
+rattler's indexer is not used: it hashes at 80 MB/s, writes in place where a solver may be reading, and dates every
+record with the moment of indexing, which hides the package from a solve as of an earlier day.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
+
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import aged, make_folder, write_atomically
+from mlviews.progress import silent
+from mlviews.wheels.archive import read_index, write_conda
+from mlviews.wheels.convert import plan_alias, plan_extra, plan_python_abi, requirements_for
+from mlviews.wheels.elf import glibc_key
+from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.pip import collect, convert, resolve
+from mlviews.wheels.requirements import EXTRA, limits_of, requests_of
+from mlviews.wheels.target import host_target
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+    from packaging.utils import NormalizedName
+
+    from mlviews.progress import Progress
+    from mlviews.wheels.convert import PackagePlan
+    from mlviews.wheels.pip import Converted, Found
+    from mlviews.wheels.requirements import WheelRequest
+    from mlviews.wheels.target import Target
+
+__all__ = ["WheelChannel", "make_channel", "update_index"]
+
+
+_CUDA_PROJECTS = re.compile(r"(nvidia|cuda|cupy)-(?!ml-py$).*")  # nvidia-ml-py only asks the driver, if there is one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelChannel:
+    """A conda channel of wheels and the host's CPython, and what a solve on it has to be given.
+
+    Attributes:
+        folder: root of the channel; it serves every view and only grows.
+        constraints: match specs ``name ==version build``: exactly what was resolved for this view.
+        python: the host's Python, such as ``3.11.7``.
+        glibc: the newest glibc that any of the packages needs, such as ``2.36``.
+    """
+
+    folder: Path
+    constraints: tuple[str, ...]
+    python: str
+    glibc: str
+
+
+def make_channel(
+    specs: Iterable[str],
+    *,
+    pins: Mapping[str, str],
+    cache: Path,
+    constraints: Iterable[str] = (),
+    keep: Mapping[str, str] | None = None,
+    progress: Progress = silent,
+) -> WheelChannel:
+    """Make the channel that a view with these specs can be solved and installed from.
+
+    Several processes may do so in one cache at once.
+
+    Args:
+        specs: the view's conda match specs. The host's Python stands for what they say about ``python``.
+        pins: conda name to the one version to use, asked for or not.
+        cache: folder of the channel and the wheels; it may be deleted.
+        constraints: match specs that limit packages which others pull in.
+        keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
+            stay or, where that cannot be, none has to.
+        progress: told of each step.
+
+    Raises:
+        BadInputError: ``bad-spec``.
+        RefusedError: ``unsolvable``, ``no-wheel``, ``cuda-wheels``.
+        FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed``, ``bad-wheel``, ``name-clash``,
+            ``host-python``, ``no-pip``.
+    """
+    requests = requests_of(specs)
+    limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
+    kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
+    with open_cache(cache) as folder:
+        found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
+        return _make(requests, found, cache, folder, progress)
+
+
+@contextmanager
+def open_cache(cache: Path) -> Iterator[Path]:
+    """Give the channel's folder in ``cache``; what killed processes left behind is removed.
+
+    Raises:
+        FailedError: ``write-failed``, also for every `OSError` inside.
+    """
+    try:
+        folder = cache / "channel"
+        folder.mkdir(parents=True, exist_ok=True)
+        for debris in aged([*cache.glob(".restore-*"), *cache.glob("wheels/.new-*"), *folder.glob("*/.*.conda.*")]):
+            shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
+        yield folder
+    except OSError as error:
+        raise FailedError(
+            "write-failed",
+            f"the channel in {cache} cannot be written: {error}",
+            "Check the free space, the quota and the permissions of that folder; what is done is kept.",
+        ) from error
+
+
+def _make(
+    requests: Sequence[WheelRequest], found: Sequence[Found], cache: Path, folder: Path, progress: Progress
+) -> WheelChannel:
+    target = host_target()
+    converted = convert(collect(found, cache / "wheels", progress), folder, target, progress)
+    plans = [item.plan for item in converted]
+    plans += write_empty(folder, [plan_python_abi(target), *_further(requests, converted, target)])
+    plans.append(write_host_python(folder, target))
+    _refuse_clashes(plans)
+    with progress("Indexing"):
+        update_index(folder, [plan.archive for plan in plans])
+    return WheelChannel(
+        folder=folder,
+        constraints=tuple(sorted(plan.spec for plan in plans)),
+        python=target.python,
+        glibc=max((plan.glibc for plan in plans), key=glibc_key),
+    )
+
+
+def _resolve(
+    requests: Sequence[WheelRequest], limits: Sequence[Requirement], kept: Sequence[Requirement], progress: Progress
+) -> tuple[Found, ...]:
+    wanted = [request.requirement for request in requests]
+    with progress("Resolving") as advance:
+        for constraints in [(*limits, *kept), limits] if kept else [limits]:
+            try:
+                found = resolve(wanted, constraints, advance)
+            except RefusedError as error:
+                refusal = error
+            else:
+                _refuse_cuda(found)
+                return found
+    named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
+    asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
+    raise RefusedError(refusal.code, refusal.message + asked, refusal.hint)
+
+
+def write_host_python(folder: Path, target: Target) -> PackagePlan:
+    """Write the host's Python into the channel unless it is there."""
+    with open_host_python(target) as python:
+        if not (folder / python.plan.archive).exists():
+            python.write(folder)
+        return python.plan
+
+
+def write_empty(folder: Path, plans: Iterable[PackagePlan]) -> list[PackagePlan]:
+    """Write the packages without files that are not there yet."""
+    planned = list(plans)
+    for plan in planned:
+        if not (folder / plan.archive).exists():
+            write_conda(folder, index=plan.index)
+    return planned
+
+
+def _further(requests: Sequence[WheelRequest], converted: Sequence[Converted], target: Target) -> Iterator[PackagePlan]:
+    """Plan packages without files: the extras that something asks for, and other names that the view uses."""
+    projects = {item.wheel.name: item for item in converted}
+    extras = {
+        (name, extra): plan_extra(projects[name].wheel, target, extra)
+        for name, extra in _extras(requests, projects, target)
+    }
+    yield from extras.values()
+    for request in requests:
+        name = canonicalize_name(request.requirement.name)
+        provider = projects[name].plan
+        if request.name != provider.index["name"]:
+            extra = next((canonicalize_name(extra) for extra in request.requirement.extras), None)
+            yield plan_alias(request.name, provider, extras[name, extra] if extra else None, target)
+
+
+def _extras(
+    requests: Sequence[WheelRequest], projects: Mapping[NormalizedName, Converted], target: Target
+) -> set[tuple[NormalizedName, NormalizedName]]:
+    lines = [request.requirement for request in requests]
+    for item in projects.values():
+        lines += requirements_for(item.wheel, target)
+    seen: set[tuple[NormalizedName, NormalizedName]] = set()
+    while lines:
+        line = lines.pop()
+        name = canonicalize_name(line.name)
+        for extra in {canonicalize_name(extra) for extra in line.extras}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                lines += requirements_for(projects[name].wheel, target, extra)
+    return seen
+
+
+def _refuse_cuda(found: Iterable[Found]) -> None:
+    if cuda := [wheel for wheel in found if _CUDA_PROJECTS.fullmatch(wheel.name)]:
+        raise RefusedError(
+            "cuda-wheels",
+            f"the wheels that pip chose bring CUDA along: {', '.join(wheel.name for wheel in cuda)}",
+            "Views made of wheels are for the CPU. Pin the package that asks for these to a version of which pip finds "
+            "a CPU build, for instance through `find-links` or `extra-index-url` in pip's configuration.",
+        )
+
+
+def _refuse_clashes(plans: Iterable[PackagePlan]) -> None:
+    seen: dict[str, PackagePlan] = {}
+    for plan in plans:
+        if seen.setdefault(plan.index["name"], plan).spec != plan.spec:
+            raise FailedError(
+                "name-clash",
+                f"two wheels would both be the conda package {plan.index['name']}",
+                "Leave one of them out of the recipe.",
+            )
+
+
+_CHUNK = 1 << 20
+
+
+def update_index(channel: Path, archives: Collection[str], *, changed: Collection[str] = ()) -> None:
+    """Make the index hold ``archives`` (paths in the channel), which lie there.
+
+    What it holds already is not read again, except ``changed``.
+
+    Raises:
+        FailedError: ``write-failed``: the disk is full or read-only.
+    """
+    make_folder(channel)
+    with _locked(channel / ".lock"):
+        for subdir in sorted({"noarch", *(archive.partition("/")[0] for archive in archives)}):
+            _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed))
+
+
+def _inside(subdir: str, archives: Collection[str]) -> set[str]:
+    return {archive.removeprefix(f"{subdir}/") for archive in archives if archive.startswith(f"{subdir}/")}
+
+
+def _update(folder: Path, names: Collection[str], changed: Collection[str]) -> None:
+    file = folder / "repodata.json"
+    known = _records(file)
+    if known is None:
+        known, names = {}, {path.name for path in folder.glob("[!.]*.conda")}
+    new = sorted(set(names) - known.keys() | set(changed))
+    if not new and file.exists():
+        return
+    with ThreadPoolExecutor() as pool:
+        added = dict(zip(new, pool.map(_record, (folder / name for name in new)), strict=True))
+    kept = {name: record for name, record in known.items() if (folder / name).exists()}
+    data = {
+        "info": {"subdir": folder.name},
+        "packages": {},
+        "packages.conda": kept | added,
+        "removed": [],
+        "repodata_version": 1,
+    }
+    write_atomically(file, json.dumps(data, sort_keys=True, separators=(",", ":")))
+
+
+def _records(file: Path) -> dict[str, Any] | None:
+    """Return what the index holds, or None if there is none or it was cut: all of it can be read from the archives."""
+    try:
+        return dict(json.loads(file.read_bytes())["packages.conda"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        index = read_index(path)
+    except ValueError as error:  # the machine went down before the disk had it all
+        path.unlink()
+        raise FailedError(
+            "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made anew."
+        ) from error
+    return {**index, **_hashes(path), "size": path.stat().st_size}
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    sums = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            for total in sums.values():
+                total.update(chunk)
+    return {name: total.hexdigest() for name, total in sums.items()}
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # A kernel lock: it ends with the process that holds it, however that ends.
+    with path.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,160 @@
+"""Lost archives of the wheel channel, made again and proved to be what a lock says; and what it holds of nobody's."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from mlviews.errors import FailedError, RefusedError
+from mlviews.files import aged, file_sha256
+from mlviews.progress import silent
+from mlviews.wheels.archive import is_safe_path
+from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
+from mlviews.wheels.convert import plan_alias, plan_extra, plan_python_abi
+from mlviews.wheels.pip import cached, collect, convert, resolve
+from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of
+from mlviews.wheels.target import host_target
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from packaging.utils import NormalizedName
+
+    from mlviews.progress import Progress
+    from mlviews.wheels.convert import PackagePlan
+    from mlviews.wheels.pip import Converted
+    from mlviews.wheels.target import Target
+
+__all__ = ["restore_archives", "unused_archives", "unused_wheels"]
+
+
+_ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
+_HINT = "Lock the view anew: `mlviews lock VIEW`."
+
+
+def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:
+    """See to it that the channel holds every archive of a lock, byte for byte.
+
+    Those that are missing or damaged are made again of the same wheels, from the cache or the index, and of the host's
+    Python. Nothing is changed unless all of them come out as the lock says.
+
+    Args:
+        archives: path in the channel (``noarch/hist-2.12.1-pyh1a2b3c4d_0.conda``) to sha256.
+        cache: the folder that `make_channel` was given.
+        progress: told of each step.
+
+    Raises:
+        FailedError: ``archive-lost``: one cannot be made again; and as `make_channel`.
+    """
+    for archive in archives:
+        if not _ARCHIVE.fullmatch(archive) or not is_safe_path(archive):  # a lock is what somebody wrote
+            raise FailedError("archive-lost", f"{archive!r} was not made of a wheel", _HINT)
+    with open_cache(cache) as folder:
+        lost = _lost(folder, archives, progress)
+        if not lost:
+            return
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".restore-") as scratch:
+            _remake(lost, Path(scratch), cache, progress)
+            for archive in sorted(lost):
+                _prove(Path(scratch) / archive, archives[archive])
+            for archive in lost:
+                (folder / archive).parent.mkdir(exist_ok=True)
+                (Path(scratch) / archive).replace(folder / archive)
+        update_index(folder, archives, changed=lost)
+
+
+def _lost(folder: Path, archives: Mapping[str, str], progress: Progress) -> set[str]:
+    def check(archive: str) -> bool:
+        advance()
+        return _is_intact(folder / archive, archives[archive])
+
+    with progress("Checking the channel", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
+        intact = list(pool.map(check, archives))
+    return {archive for archive, there in zip(archives, intact, strict=True) if not there}
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _prove(path: Path, sha256: str) -> None:
+    if _is_intact(path, sha256):
+        return
+    gone = "has no source any more: a wheel, the host's Python or mlviews changed"
+    why = "comes out with other bytes" if path.is_file() else gone
+    raise FailedError("archive-lost", f"{path.name} cannot be made again as the lock has it; it {why}", _HINT)
+
+
+def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progress) -> None:
+    target = host_target()
+    names = {archive: archive.rpartition("/")[2].rsplit("-", 2)[:2] for archive in lost}
+    if any(name == "python" for name, _ in names.values()):
+        write_host_python(scratch, target)
+    write_empty(scratch, [plan_python_abi(target)])
+    for source in (_from_cache, _from_index):
+        missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
+        projects = {_project(name): version for name, version in missing if name not in {"python", "python_abi"}}
+        if not projects:
+            return
+        converted = convert(source(projects, cache, target, progress), scratch, target, progress, wanted=lost)
+        plans = [plan for name, _ in missing for plan in _empty(name, converted, target)]
+        write_empty(scratch, [plan for plan in plans if plan.archive in lost])
+
+
+def _from_cache(projects: Mapping[NormalizedName, str], cache: Path, target: Target, _: Progress) -> Sequence[Path]:
+    return cached(cache / "wheels", projects, target)
+
+
+def _from_index(projects: Mapping[NormalizedName, str], cache: Path, _: Target, progress: Progress) -> Sequence[Path]:
+    requirements = [Requirement(f"{name}=={version}") for name, version in projects.items()]
+    with progress("Resolving") as advance, suppress(RefusedError):
+        return collect(resolve(requirements, (), advance, dependencies=False), cache / "wheels", progress)
+    return ()  # the index has it no longer, which `_prove` tells
+
+
+def _empty(name: str, converted: Sequence[Converted], target: Target) -> Iterator[PackagePlan]:
+    """Plan a package without files, an extra or another name, of every wheel that it may have been made of."""
+    base, _, extra = name.partition(EXTRA)
+    project, through = project_of(base)
+    for item in (item for item in converted if item.wheel.name == project):
+        wanted = extra or through
+        plan = plan_extra(item.wheel, target, wanted) if wanted else None
+        if extra and plan:
+            yield plan
+        elif name != item.plan.index["name"]:
+            yield plan_alias(name, item.plan, plan, target)
+
+
+def _project(name: str) -> NormalizedName:
+    return project_of(name.partition(EXTRA)[0])[0]
+
+
+def unused_archives(cache: Path, stems: Collection[str]) -> Iterator[Path]:
+    """Yield the archives in the channel that are not needed; none of the last day, which a lock may be about to name.
+
+    Args:
+        cache: the folder that `make_channel` was given.
+        stems: ``name-version-build`` of the packages that are needed.
+    """
+    return aged(path for path in cache.glob("channel/*/*.conda") if path.stem not in stems)
+
+
+def unused_wheels(cache: Path, versions: Collection[tuple[str, str]]) -> Iterator[Path]:
+    """Yield the folders of the wheels that no needed package was made of; none of the last day.
+
+    Args:
+        cache: the folder that `make_channel` was given.
+        versions: name and version of the conda packages that are needed.
+    """
+    for path in aged(cache.glob("wheels/*/*.whl")):
+        with suppress(InvalidWheelFilename):
+            name, version, *_ = parse_wheel_filename(path.name)
+            if (conda_name(name), conda_version(version)) not in versions:
+                yield path.parent

@@ -1,0 +1,37 @@
+"""Real wheels of a real index, all the way to programs that run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlviews.errors import FailedError
+from mlviews.wheels.channel import make_channel
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_real_wheels_run(tmp_path: Path, install_from: Any, call: Any) -> None:
+    specs = ["numpy >=2", "tqdm", "typing_extensions"]
+    try:
+        made = make_channel(specs, pins={}, cache=tmp_path / "cache")
+    except FailedError as error:
+        if error.code == "network" and not os.environ.get("CI"):
+            pytest.skip("no package index can be reached")
+        raise
+    prefix = install_from(made, specs, tmp_path)
+    code = "import numpy, tqdm, typing_extensions; print(numpy.__file__, numpy.linalg.inv(numpy.eye(3)).sum())"
+    assert call(prefix / "bin/python", "-c", code).split() == [numpy_file(prefix), "3.0"]
+    assert call(prefix / "bin/f2py", "-v")[0] == "2"
+    assert call(prefix / "bin/tqdm", "--version")
+    check = [sys.executable, "-m", "pip", "--python", str(prefix), "check"]
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+def numpy_file(prefix: Path) -> str:
+    return str(next(prefix.glob("lib/python3.*/site-packages/numpy/__init__.py")))

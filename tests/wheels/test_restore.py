@@ -1,0 +1,133 @@
+"""Lost archives come back byte for byte, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlviews.errors import FailedError
+from mlviews.wheels.channel import make_channel
+from mlviews.wheels.restore import restore_archives
+from mlviews.wheels.target import host_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def filled(make_wheel: Any, module_wheelhouse: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    extra = {"requires": ['low; extra == "complete"'], "metadata": "Provides-Extra: complete\n"}
+    make_wheel(module_wheelhouse, "dask", "1.0", **extra)
+    make_wheel(module_wheelhouse, "low", "2.0+local")
+    folder = tmp_path_factory.mktemp("filled")
+    make_channel(["dask"], pins={}, cache=folder)
+    return folder
+
+
+@pytest.fixture
+def cache(filled: Path, tmp_path: Path) -> Path:
+    """A cache that was filled for one view."""
+    return shutil.copytree(filled, tmp_path / "cache")
+
+
+def locked(cache: Path) -> dict[str, str]:
+    """Return what a lock of everything in the channel would hold."""
+    return {
+        f"{file.parent.name}/{name}": record["sha256"]
+        for file in (cache / "channel").glob("*/repodata.json")
+        for name, record in json.loads(file.read_text())["packages.conda"].items()
+    }
+
+
+def contents(cache: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(cache)): path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+
+
+def test_all_come_back_from_the_cached_wheels(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, lock = contents(cache), locked(cache)
+    assert {path.partition("/")[2].rsplit("-", 2)[0] for path in lock} == {
+        *("dask", "dask-core", "dask-core.extra.complete", "low", "python", "python_abi"),
+    }
+    for path in lock:
+        (cache / "channel" / path).unlink()
+    monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
+    restore_archives(lock, cache=cache)
+    assert contents(cache) == before
+
+
+def test_all_come_back_from_the_index_when_the_cache_is_gone(cache: Path) -> None:
+    lock, before = locked(cache), contents(cache)
+    shutil.rmtree(cache)
+    restore_archives(lock, cache=cache)
+    assert contents(cache) == before
+
+
+def test_a_damaged_archive_and_a_damaged_wheel_are_replaced(cache: Path) -> None:
+    lock, before = locked(cache), contents(cache)
+    for pattern in ("channel/*/low-*.conda", "wheels/*/low-*.whl"):
+        (damaged,) = cache.glob(pattern)
+        data = bytearray(damaged.read_bytes())
+        data[len(data) // 2] ^= 1
+        damaged.write_bytes(data)
+    restore_archives(lock, cache=cache)
+    assert contents(cache) == before
+
+
+def test_nothing_is_done_where_nothing_is_lost(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlviews.wheels.restore.convert", None)
+    restore_archives(locked(cache), cache=cache)
+
+
+@pytest.mark.parametrize("gone", ["low", "dask-core", "python"])
+def test_what_cannot_come_back_changes_nothing(cache: Path, gone: str) -> None:
+    lock = locked(cache)
+    path = next(path for path in lock if path.partition("/")[2].rsplit("-", 2)[0] == gone)
+    stem, version, build = path.removesuffix(".conda").rsplit("-", 2)
+    lost = lock | {f"{stem}-{version}-{build.replace('h', 'h0')}.conda": "0" * 64}
+    another = next(path for path in lock if "/low-" in path)
+    (cache / "channel" / another).unlink()
+    before = contents(cache)
+    with pytest.raises(FailedError) as caught:
+        restore_archives(lost, cache=cache)
+    assert caught.value.code == "archive-lost"
+    assert build.replace("h", "h0") in caught.value.message
+    assert contents(cache) == before
+
+
+def test_other_bytes_than_the_lock_has_are_never_passed_off(cache: Path) -> None:
+    lock = locked(cache)
+    path = next(path for path in lock if "/low-" in path)
+    with pytest.raises(FailedError) as caught:
+        restore_archives(lock | {path: "0" * 64}, cache=cache)
+    assert (caught.value.code, "other bytes" in caught.value.message) == ("archive-lost", True)
+    restore_archives(lock, cache=cache)
+
+
+def test_a_wheel_that_was_replaced_on_the_index_is_noticed(
+    make_wheel: Any, wheelhouse: Path, module_wheelhouse: Path, cache: Path
+) -> None:
+    lock = locked(cache)
+    shutil.rmtree(cache)
+    shutil.copytree(module_wheelhouse, wheelhouse, dirs_exist_ok=True)
+    make_wheel(wheelhouse, "low", "2.0+local", files={"low/__init__.py": "print('other')\n"})
+    with pytest.raises(FailedError) as caught:
+        restore_archives(lock, cache=cache)
+    assert caught.value.code == "archive-lost"
+    assert "low-2.0" in caught.value.message
+    assert not list((cache / "channel").rglob("*.conda"))
+
+
+def test_the_index_follows_what_was_restored(cache: Path) -> None:
+    """An archive of older bytes, that an older lock names, replaces the newer one in the index too."""
+    lock = locked(cache)
+    file = cache / "channel" / host_target().subdir / "repodata.json"
+    data = json.loads(file.read_text())
+    name = next(name for name in data["packages.conda"] if name.startswith("python-"))
+    data["packages.conda"][name]["sha256"] = "0" * 64
+    file.write_text(json.dumps(data))
+    (cache / "channel" / host_target().subdir / name).unlink()
+    restore_archives(lock, cache=cache)
+    assert locked(cache) == lock
