@@ -13,13 +13,12 @@ from mlviews.files import write_atomically
 from mlviews.gpus.coverage import survey
 from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
-from mlviews.lock.lockfile import lock_state
+from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import LockOptions, lock_views
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import check_prefix, installed_licenses
 from mlviews.progress import silent
-from mlviews.site.spec import for_site
 from mlviews.smoke.records import write_record
 from mlviews.smoke.release import first_checks
 from mlviews.smoke.runner import NO_SUCH_CHECK
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
-    from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
@@ -60,53 +58,58 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """One build: a view at a site, for the platform of this host."""
+    """One build, for the platform of this host."""
 
-    asked: ViewSpec
-    view: SiteSpec
+    site_spec: SiteSpec
     site: Site
     store: Store
     platform: str
     progress: Progress
 
+    @property
+    def view(self) -> str:
+        return self.site_spec.spec.name
 
-def build(spec: ViewSpec, site: Site, *, progress: Progress = silent) -> Built:
+
+def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Built:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
-        RefusedError: the lock is stale, the view cannot be solved or is not for this host, its binaries
-            do not serve a GPU that the recipe names, or a first check failed.
+        RefusedError: the site cannot have the view, the lock is stale, the view cannot be solved or is not for this
+            host, its binaries do not serve a GPU that the recipe names, or a first check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
-    view = for_site(spec, site)
-    job = _Job(spec, view, site, Store(site.root, site.prefix), _host_platform(view), progress)
+    if site_spec.error:
+        raise site_spec.error
+    view = site_spec.spec.name
+    job = _Job(site_spec, site, Store(site.root, site.prefix), _host_platform(site_spec), progress)
 
     # Before any work: by the time of the install a lock would have been made.
-    check_prefix(job.store.baked(job.store.platform_folder(spec.name, _new_name(job), job.platform)))
+    check_prefix(job.store.baked(job.store.platform_folder(view, _new_name(job), job.platform)))
 
-    with job.store.view_lock(spec.name, waiting=announce(progress, spec.name)):
+    with job.store.view_lock(view, waiting=announce(progress, view)):
         _finish_publishing(job)
-        path, lock = _lock(job)
-        entry = next((e for e in job.store.releases(spec.name) if e.lock_digest == lock.digest), None)
+        lock_file, lock = _lock(job)
+        entry = next((e for e in job.store.releases(view) if e.lock_digest == lock.digest), None)
         if entry and job.platform in entry.platforms:
-            folder = job.store.platform_folder(spec.name, entry.name, job.platform)
-            default = job.store.default(spec.name) == entry.name
-            return Built(spec.name, "unchanged", folder, entry.platforms[job.platform], default)
-        return _build(job, lock, path, entry.name if entry else _new_name(job))
+            folder = job.store.platform_folder(view, entry.name, job.platform)
+            default = job.store.default(view) == entry.name
+            return Built(view, "unchanged", folder, entry.platforms[job.platform], default)
+        return _build(job, lock, lock_file, entry.name if entry else _new_name(job))
 
 
 def _new_name(job: _Job) -> str:
-    return job.store.new_release_name(job.asked.name, datetime.now(timezone.utc))
+    return job.store.new_release_name(job.view, datetime.now(timezone.utc))
 
 
 def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
-    view = job.asked.name
+    view = job.view
     prefix = job.store.platform_folder(view, name, job.platform)
     job.store.clear(prefix)
     release = assemble(
         lock,
-        job.view,
+        job.site_spec,
         job.site,
         prefix,
         platform=job.platform,
@@ -116,7 +119,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
         progress=job.progress,
     )
     _refuse_unserved(job, release, prefix)
-    checks = first_checks(prefix, release, job.asked.smoke, progress=job.progress)
+    checks = first_checks(prefix, release, job.site_spec.spec.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
     _write_bill(lock, prefix, job.platform)
@@ -127,29 +130,29 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     return Built(view, "new", prefix, release, _publish(job, name), checks)
 
 
-def _host_platform(view: SiteSpec) -> str:
-    here = host_platform()
-    if here not in view.spec.platforms:
+def _host_platform(site_spec: SiteSpec) -> str:
+    here, spec = host_platform(), site_spec.spec
+    if here not in spec.platforms:
         raise RefusedError(
             "platform-missing",
-            f"view {view.spec.name} is for {', '.join(view.spec.platforms)}; this host is {here}",
+            f"view {spec.name} is for {', '.join(spec.platforms)}; this host is {here}",
             "Build it on such a host: scripts of its packages must run where it is built.",
         )
     return here
 
 
 def _lock(job: _Job) -> tuple[Path, Lock]:
-    state = lock_state(job.asked, job.site)
-    if state.state == "none":
-        made = lock_views([job.asked], job.site, LockOptions(), progress=job.progress)[0]
-        if made.error:
-            raise made.error
-        state = lock_state(job.asked, job.site)
-    if state.error:
-        raise state.error
-    assert state.path
-    assert state.lock
-    return state.path, state.lock
+    status = lock_status(job.site_spec, job.site)
+    if status.state == "none":
+        _, errors = lock_views([job.site_spec], job.site, LockOptions(), progress=job.progress)
+        if errors:
+            raise errors[0]
+        status = lock_status(job.site_spec, job.site)
+    if status.error:
+        raise status.error
+    assert status.path
+    assert status.lock
+    return status.path, status.lock
 
 
 def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
@@ -188,7 +191,7 @@ def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
 
 def _finish_publishing(job: _Job) -> None:
     """Do what a build that was interrupted after its release was recorded had still to do."""
-    view, store = job.asked.name, job.store
+    view, store = job.view, job.store
     name = store.unpublished(view)
     if name and any(entry.name == name for entry in store.releases(view)):
         with suppress(RefusedError):  # it was refused as the default then, and said so
@@ -199,7 +202,7 @@ def _finish_publishing(job: _Job) -> None:
 
 def _publish(job: _Job, name: str) -> bool:
     """Write what the release is loaded by, then make it the default where the site says so."""
-    view, store = job.asked.name, job.store
+    view, store = job.view, job.store
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_loaders(store, view, entry)
     write_command_loaders(store)

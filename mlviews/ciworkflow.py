@@ -82,19 +82,19 @@ class Settings:
     lockfiles: str = "lockfiles"
 
 
-def workflow(views: Sequence[ViewSpec], settings: Settings) -> str:
+def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     """Return the workflow's text; the same views and settings always give the same.
 
     Args:
-        views: what is tested each night.
+        specs: the views that are tested each night.
         settings: what the repository decides.
 
     Raises:
         RefusedError: there is no view, or more of them than GitHub runs in one matrix.
     """
-    gpu = [view for view in views if view.hardware.cuda is not None]
+    gpu = [spec for spec in specs if spec.hardware.cuda is not None]
     jobs: dict[str, Any] = {}
-    if cells := _cells([view for view in views if view not in gpu], settings, gpu=False):
+    if cells := _cells([spec for spec in specs if spec not in gpu], settings, gpu=False):
         jobs["cpu"] = _tests(cells, settings, minutes=120)
     if cells := _cells(gpu, settings, gpu=True):
         jobs["gpu"] = {"if": "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}", **_tests(cells, settings, minutes=180)}
@@ -123,16 +123,16 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {**named, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT}
 
 
-def _cells(views: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[dict[str, Any]]:
+def _cells(specs: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[dict[str, Any]]:
     labels = [literal(label) for label in settings.gpu_labels]
     cells = [
         {
-            "view": literal(view.name),
+            "view": literal(spec.name),
             "platform": literal(platform),
             "runner": ["self-hosted", "Linux", _ARCHITECTURES[platform], *labels] if gpu else [_HOSTED[platform]],
         }
-        for view in views
-        for platform in view.platforms
+        for spec in specs
+        for platform in spec.platforms
     ]
     if len(cells) > _MOST_JOBS:
         raise RefusedError(

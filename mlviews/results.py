@@ -20,25 +20,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LockedView:
-    """What became of one view's lock."""
-
-    view: str
-    path: str
-    status: Literal["new", "updated", "unchanged", "failed"]
-    digest: str | None
-    packages: int
-    changes: Sequence[PackageChange]
-
-
-@dataclass(frozen=True, slots=True)
-class LockResult:
-    """``mlviews lock``."""
-
-    locks: Sequence[LockedView]
-
-
-@dataclass(frozen=True, slots=True)
 class DiffResult:
     """``mlviews diff VIEW``.
 
@@ -82,45 +63,6 @@ class NightlyResult:
 
     report: str | None
     nights: Sequence[NightRun]
-
-
-@dataclass(frozen=True, slots=True)
-class BisectResult:
-    """``mlviews bisect VIEW``.
-
-    Attributes:
-        good: what the good lock was called.
-        bad: what the bad lock was called.
-        differ: packages that differ between these two.
-        checks: the checks that break, and what they say of the first bad lock.
-        change: the smallest change that breaks the good lock.
-        step: what of it lies between the last good and the first bad lock.
-        together: whether parts of the change can be had, and break nothing alone.
-        because: why parts of the change cannot be had alone.
-        skipped: versions in between that no mixture exists of.
-        last_good: the file of the last good lock.
-        first_bad: the file of the first bad lock.
-        builds: locks that were installed and checked, repetitions included.
-        kept: outcomes that were there from a bisection before.
-        unsolvable: mixtures that the solver refused.
-    """
-
-    view: str
-    platform: str
-    good: str
-    bad: str
-    differ: int
-    checks: Mapping[str, str]
-    change: Sequence[PackageChange]
-    step: Sequence[PackageChange]
-    together: bool
-    because: Sequence[str]
-    skipped: Sequence[str]
-    last_good: str
-    first_bad: str
-    builds: int
-    kept: int
-    unsolvable: int
 
 
 @dataclass(frozen=True, slots=True)

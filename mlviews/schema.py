@@ -16,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from mlviews import doctor, jupyter, release, results
+from mlviews.bisect import find
 from mlviews.files import write_atomically
 from mlviews.gpus import coverage
-from mlviews.lock import diff, lockfile
+from mlviews.lock import diff, lockfile, make
 from mlviews.nightly import night
 from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
@@ -30,7 +31,7 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_VALUES = (compose, doctor, jupyter, release, results, coverage, diff, lockfile, night, report)
+_VALUES = (compose, doctor, jupyter, release, results, coverage, diff, find, lockfile, make, night, report)
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 
 
@@ -78,7 +79,8 @@ def schemas() -> dict[str, str]:
 
 
 def _results() -> dict[str, type]:
-    found = {name: kind for name, kind in vars(results).items() if name.endswith("Result") and isinstance(kind, type)}
+    named = {name: kind for module in _VALUES for name, kind in vars(module).items() if name.endswith("Result")}
+    found = {name: kind for name, kind in named.items() if isinstance(kind, type)}
     return {name.removesuffix("Result").lower(): kind for name, kind in found.items()}
 
 

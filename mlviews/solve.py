@@ -1,4 +1,4 @@
-"""Spec -> records: one solve for a view on a platform, the rule that keeps CUDA where it belongs, and whom to blame.
+"""Spec -> packages: one solve for a view on a platform, the rule that keeps CUDA where it belongs, and whom to blame.
 
 Any set of requests that a solver refuses holds a smallest one that it already refuses. It is found without looking
 into the solver: ask it about sets. Source: A. Ignatiev et al., "Smallest MUS Extraction with Minimal Hitting Set
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.compose import ViewSpec
 
-__all__ = ["Solution", "SolveInput", "smallest_conflict", "solve"]
+__all__ = ["Solution", "smallest_conflict", "solve"]
 
 
 _Set = frozenset[int]
@@ -84,13 +84,13 @@ _TREE_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
-class SolveInput:
-    """Everything that one solve reads.
+class _Task:
+    """Everything that one solve reads, as rattler's own solver task holds it.
 
     Attributes:
         specs: packages that must be there.
         constraints: limits on packages that others pull in.
-        locked: records to keep wherever that is possible.
+        locked: packages to keep wherever that is possible.
         as_of: leave out what was built later than this (UTC).
     """
 
@@ -108,7 +108,7 @@ class Solution:
     """The packages of one view on one platform, sorted by name."""
 
     platform: str
-    records: tuple[RepoDataRecord, ...]
+    packages: tuple[RepoDataRecord, ...]
 
 
 async def solve(
@@ -129,7 +129,7 @@ async def solve(
         spec: the view.
         platform: the conda subdir to solve for.
         sources: where packages are looked up.
-        locked: records to keep wherever that is possible.
+        locked: packages to keep wherever that is possible.
         as_of: leave out what was built later than this (UTC).
         blame: where there is no solution, look for the smallest set of requests in conflict, by many more solves.
 
@@ -138,7 +138,7 @@ async def solve(
         FailedError: a channel cannot be read.
     """
     cuda = spec.hardware.cuda is not None
-    problem = SolveInput(
+    task = _Task(
         view=spec.name,
         platform=platform,
         hardware=spec.hardware.virtual_packages(platform),
@@ -147,12 +147,12 @@ async def solve(
         locked=tuple(locked),
         as_of=as_of,
     )
-    records = await _solve_or_refuse(problem, sources, blame=blame)
+    records = await _solve_or_refuse(task, sources, blame=blame)
     if cuda:
         # Choosing a CUDA build can bring in further packages that have CUDA builds too.
-        while more := await _cuda_constraints(spec, records, problem, sources):
-            problem = replace(problem, constraints=(*problem.constraints, *more))
-            records = await _solve_or_refuse(problem, sources, blame=blame)
+        while more := await _cuda_constraints(spec, records, task, sources):
+            task = replace(task, constraints=(*task.constraints, *more))
+            records = await _solve_or_refuse(task, sources, blame=blame)
     elif found := [record.name.normalized for record in records if is_cuda_build(record)]:
         raise RefusedError(
             "cuda-in-cpu-view",
@@ -169,7 +169,7 @@ def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
 
 
 async def _cuda_constraints(
-    spec: ViewSpec, records: Sequence[RepoDataRecord], problem: SolveInput, sources: Sources
+    spec: ViewSpec, records: Sequence[RepoDataRecord], task: _Task, sources: Sources
 ) -> tuple[Request, ...]:
     """Return a constraint for each package that locked a CPU build although there are CUDA builds of it."""
     exempt = [reason.package for reason in spec.cpu_only]
@@ -179,23 +179,23 @@ async def _cuda_constraints(
         if not is_cuda_build(record) and not any(fnmatchcase(record.name.normalized, name) for name in exempt)
     ]
     why = Origin("rule", f"{spec.name} states hardware.cuda, and cpu-only does not name the package")
-    builds = await sources.cuda_builds(problem.platform, plain, as_of=problem.as_of)
+    builds = await sources.cuda_builds(task.platform, plain, as_of=task.as_of)
     return tuple(
         Request(f'{name}[build="^({"|".join(map(re.escape, found))})$"]', (why,)) for name, found in builds.items()
     )
 
 
-async def _solve(problem: SolveInput, sources: Sources) -> list[RepoDataRecord]:
+async def _solve(task: _Task, sources: Sources) -> list[RepoDataRecord]:
     with sources.reading():
         return await rattler_solve(
-            sources.on(problem.platform),
-            [MatchSpec(request.text) for request in problem.specs],
+            sources.on(task.platform),
+            [MatchSpec(request.text) for request in task.specs],
             gateway=sources.gateway,
-            platforms=[problem.platform, "noarch"],  # type: ignore[list-item]
-            virtual_packages=[_virtual(package) for package in problem.hardware],
-            constraints=[MatchSpec(request.text) for request in problem.constraints],
-            locked_packages=problem.locked,
-            exclude_newer=problem.as_of,
+            platforms=[task.platform, "noarch"],  # type: ignore[list-item]
+            virtual_packages=[_virtual(package) for package in task.hardware],
+            constraints=[MatchSpec(request.text) for request in task.constraints],
+            locked_packages=task.locked,
+            exclude_newer=task.as_of,
         )
 
 
@@ -203,21 +203,21 @@ def _virtual(package: VirtualPackage) -> GenericVirtualPackage:
     return GenericVirtualPackage(PackageName(package.name), Version(package.version), BuildString(package.build))
 
 
-async def _solve_or_refuse(problem: SolveInput, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
+async def _solve_or_refuse(task: _Task, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
     try:
-        return await _solve(problem, sources)
+        return await _solve(task, sources)
     except SolverError as error:
         tree = str(error).strip()
     if not blame:
         raise RefusedError("unsolvable", "\n".join(_cut(_readable(tree))))
-    await _refuse_unknown_names(problem, sources)
-    raise await _blame(problem, sources, tree)
+    await _refuse_unknown_names(task, sources)
+    raise await _blame(task, sources, tree)
 
 
-async def _refuse_unknown_names(problem: SolveInput, sources: Sources) -> None:
+async def _refuse_unknown_names(task: _Task, sources: Sources) -> None:
     """Name all of them: rattler names the first package without any candidate."""
-    known = await sources.names(problem.platform)
-    unknown = [request for request in problem.specs if request.name not in known]
+    known = await sources.names(task.platform)
+    unknown = [request for request in task.specs if request.name not in known]
     if not unknown:
         return
     faults = []
@@ -227,22 +227,22 @@ async def _refuse_unknown_names(problem: SolveInput, sources: Sources) -> None:
         faults.append(f"{request.text!r}, asked for by {_askers(request)}{hint}")
     raise RefusedError(
         "package-unknown",
-        f"view {problem.view} on {problem.platform}: {', '.join(sources.places)} has no such package",
+        f"view {task.view} on {task.platform}: {', '.join(sources.places)} has no such package",
         "Correct the name, or take the package out and name it under `gaps` with the reason.",
         faults=tuple(faults),
     )
 
 
-async def _blame(problem: SolveInput, sources: Sources, tree: str) -> RefusedError:
-    requests = (*problem.specs, *problem.constraints)
+async def _blame(task: _Task, sources: Sources, tree: str) -> RefusedError:
+    requests = (*task.specs, *task.constraints)
     trees: dict[frozenset[int], str] = {}
 
     async def solvable(chosen: frozenset[int]) -> bool:
         part = replace(
-            problem,
-            specs=tuple(request for number, request in enumerate(problem.specs) if number in chosen),
+            task,
+            specs=tuple(request for number, request in enumerate(task.specs) if number in chosen),
             constraints=tuple(
-                request for number, request in enumerate(problem.constraints, len(problem.specs)) if number in chosen
+                request for number, request in enumerate(task.constraints, len(task.specs)) if number in chosen
             ),
             locked=(),
         )
@@ -254,20 +254,20 @@ async def _blame(problem: SolveInput, sources: Sources, tree: str) -> RefusedErr
         return True
 
     smallest = await smallest_conflict(len(requests), solvable)
-    return _refusal(problem, [requests[number] for number in smallest], trees.get(frozenset(smallest), tree))
+    return _refusal(task, [requests[number] for number in smallest], trees.get(frozenset(smallest), tree))
 
 
-def _refusal(problem: SolveInput, smallest: Sequence[Request], tree: str) -> RefusedError:
+def _refusal(task: _Task, smallest: Sequence[Request], tree: str) -> RefusedError:
     readable = _readable(tree)
     involved = [
         request
-        for request in (*problem.specs, *problem.constraints)
+        for request in (*task.specs, *task.constraints)
         if request not in smallest and re.search(rf"(?<![\w.-]){re.escape(request.name)}(?![\w.-])", tree)
     ]
-    hardware = ", ".join(f"{package.name[2:]} {_figure(package)}" for package in problem.hardware[2:])
-    day = f", as of {problem.as_of:%Y-%m-%d}" if problem.as_of else ""
+    hardware = ", ".join(f"{package.name[2:]} {_figure(package)}" for package in task.hardware[2:])
+    day = f", as of {task.as_of:%Y-%m-%d}" if task.as_of else ""
     lines = [
-        f"view {problem.view} cannot be solved for {problem.platform} with {hardware}{day}",
+        f"view {task.view} cannot be solved for {task.platform} with {hardware}{day}",
         "",
         *_explain(smallest),
         "",

@@ -85,7 +85,7 @@ class TrialJob:
     """Everything that a trial reads; it can be pickled and sent to another machine that sees the same folders.
 
     Attributes:
-        view: the view that the lock is for.
+        site_spec: the view that the lock is for.
         lock: what is tried.
         site: its cache is where packages are unpacked, once for all trials.
         scratch: where the prefix is made; on the cache's file system it shares files with it.
@@ -94,7 +94,7 @@ class TrialJob:
         limits: what each check may take; the usual where None.
     """
 
-    view: SiteSpec
+    site_spec: SiteSpec
     lock: Lock
     site: Site
     scratch: Path
@@ -141,7 +141,7 @@ def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
         prefix = Path(tempfile.mkdtemp(dir=job.scratch))
         release = assemble(
             job.lock,
-            job.view,
+            job.site_spec,
             job.site,
             prefix,
             platform=host_platform(),

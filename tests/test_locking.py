@@ -206,6 +206,31 @@ def test_a_lock_of_another_view_is_no_lock_of_this_one(cli: Cli) -> None:
     assert read_lock(cli.lock("y")).view == "y"
 
 
+def test_a_lock_that_cannot_be_opened_is_left_alone_and_stops_no_other(cli: Cli) -> None:
+    for name in ("x", "y"):
+        cli.recipes.recipe(name, "clock")
+    cli.lock("x").parent.mkdir(parents=True, exist_ok=True)
+    cli.lock("x").symlink_to("/proc/self/mem")  # a file that nobody, root neither, can read from its beginning
+
+    done = cli("lock", "x", "y", "--json")
+
+    assert (done.code, done.codes) == (3, ["lock-unreadable"])
+    assert [(line["view"], line["status"]) for line in done.data["locks"]] == [("x", "failed"), ("y", "new")]
+    assert cli.lock("x").is_symlink()
+    assert read_lock(cli.lock("y")).view == "y"
+
+
+def test_a_lock_of_another_view_lends_it_no_versions(cli: Cli) -> None:
+    for name in ("x", "y"):
+        cli.recipes.recipe(name, "clock")
+    cli("lock", "x", *OLD)
+    cli.lock("x").rename(cli.lock("y"))
+
+    assert cli("lock", "y").code == 0
+
+    assert [package.version for package in read_lock(cli.lock("y")).packages if package.name == "clock"] == ["3.0"]
+
+
 def test_check_all_names_every_view(cli: Cli) -> None:
     for name in ("a", "b", "c"):
         cli.recipes.recipe(name, "clock")

@@ -37,9 +37,9 @@ def builds(recipes: Recipes, channel: Path, tmp_path: Path) -> Callable[..., dic
         day = datetime.fromisoformat(as_of).replace(tzinfo=timezone.utc) if as_of else None
         solution = run(solve(spec, platform, sources, as_of=day))
         assert solution.platform == platform
-        names = [record.name.normalized for record in solution.records]
+        names = [record.name.normalized for record in solution.packages]
         assert names == sorted(set(names))
-        return {record.name.normalized: f"{record.version} {record.build}" for record in solution.records}
+        return {record.name.normalized: f"{record.version} {record.build}" for record in solution.packages}
 
     return builds
 

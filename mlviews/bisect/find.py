@@ -18,6 +18,7 @@ from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.progress import silent
+from mlviews.smoke.release import BASIC
 from mlviews.trial import scratch
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from mlviews.bisect.mixtures import Mixtures, Packages
     from mlviews.bisect.trials import Broken, Run
-    from mlviews.lock.diff import Change
+    from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["Answer", "Row", "Step", "bisect", "row_of", "write_locks"]
+__all__ = ["BisectResult", "Row", "Step", "bisect", "row_of"]
 
 
 _Key = tuple[Version, int]
@@ -103,7 +104,7 @@ def row_of(mixtures: Mixtures, broken: Packages, leading: Iterable[str], free: I
 
 def _between(mixtures: Mixtures, name: str) -> list[RepoDataRecord]:
     ends = [side[name].url for side in (mixtures.good, mixtures.bad) if name in side]
-    records = mixtures.channel_records(name)
+    records = mixtures.versions(name)
     keys = sorted(_key(record) for record in records if record.url in ends)
     return [record for record in records if keys and keys[0] <= _key(record) <= keys[-1]]
 
@@ -127,85 +128,94 @@ _REASONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The smallest change that breaks.
+class BisectResult:
+    """``mlviews bisect VIEW``.
 
     Attributes:
-        folder: where the outcomes are kept, and the answer's locks go unless told otherwise.
-        differ: how many packages differ between the two locks.
-        broken: the checks that break, and what the first bad lock makes them say.
-        last_good: a lock that works.
-        first_bad: the nearest lock that does not.
-        step: what differs between these two.
-        whole: what differs between the good lock and the first bad one.
-        together: whether the change breaks only as a whole, although parts of it can be tried.
-        because: why what is in the step, or is needed for it, cannot be had apart.
+        good: what the good lock was called.
+        bad: what the bad lock was called.
+        differ: packages that differ between these two.
+        checks: the checks that break, and what they say of the first bad lock.
+        change: the smallest change that breaks the good lock.
+        step: what of it lies between the last good and the first bad lock.
+        together: whether parts of the change can be had, and break nothing alone.
+        because: why parts of the change cannot be had alone.
         skipped: versions in between that no mixture exists of.
-        builds: how many locks were installed and checked, repetitions included.
-        kept: how many such outcomes were there from a bisection before.
-        unsolvable: how many mixtures the solver refused.
+        last_good: the file of the last good lock.
+        first_bad: the file of the first bad lock.
+        builds: locks that were installed and checked, repetitions included.
+        kept: outcomes that were there from a bisection before.
+        unsolvable: mixtures that the solver refused.
     """
 
-    folder: Path
+    view: str
+    platform: str
+    good: str
+    bad: str
     differ: int
-    broken: dict[str, str]
-    last_good: Lock
-    first_bad: Lock
-    step: tuple[Change, ...]
-    whole: tuple[Change, ...]
+    checks: dict[str, str]
+    change: tuple[PackageChange, ...]
+    step: tuple[PackageChange, ...]
     together: bool
     because: tuple[str, ...]
     skipped: tuple[str, ...]
+    last_good: Path
+    first_bad: Path
     builds: int
     kept: int
     unsolvable: int
 
 
 def bisect(
-    view: SiteSpec,
+    site_spec: SiteSpec,
     site: Site,
     good: NamedLock,
     bad: NamedLock,
     *,
-    checks: tuple[str, ...],
+    checks: tuple[str, ...] = (),
     level: Level = "quick",
     retries: int = 2,
     resume: bool = False,
+    output: Path | None = None,
     progress: Progress = silent,
-) -> Answer:
+) -> BisectResult:
     """Find the smallest change of packages that breaks a view, by building and checking mixtures of two locks.
 
     Both locks are tried first, and what was found last is tried again, each so often as ``retries`` says: a check that
     gives both results on one lock names no culprit.
 
     Args:
-        view: the view at its site.
+        site_spec: the view at its site.
         site: where packages come from; outcomes are kept under its root.
         good: the lock that works.
         bad: the lock that does not.
-        checks: names of the checks to look at.
+        checks: names of the checks to look at; the recipe's where there are none.
         level: how thorough they are.
         retries: how often a trial that decides is repeated.
         resume: use the outcomes that an earlier bisection of these locks has kept.
+        output: where the last good and the first bad lock are written; None: under the site's root.
         progress: told what is tried.
 
     Raises:
-        RefusedError: the good lock fails, the bad one does not, they do not differ, the channel has come to contradict
-            one, or a check is flaky.
+        RefusedError: the site cannot have the view, the good lock fails, the bad one does not, they do not differ, the
+            channel has come to contradict one, or a check is flaky.
         BadInputError: a lock is another view's.
         FailedError: a channel, the network or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was tried is kept.
     """
-    platform = host_platform()
+    if site_spec.error:
+        raise site_spec.error
+    spec, platform = site_spec.spec, host_platform()
+    checks = tuple(dict.fromkeys(checks or (*BASIC, *spec.smoke)))
     sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
-    mixtures = mixtures_of(view, platform, good, bad, sources)
+    mixtures = mixtures_of(site_spec, platform, good, bad, sources)
     _refuse_unsound(mixtures, good.label, bad.label)
     ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
     key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
-    folder = site.root / "bisect" / f"{view.spec.name}-{key}"
+    folder = site.root / "bisect" / f"{spec.name}-{key}"
     make_folder(folder / "trials")
     with scratch(site.root) as place:
-        trials = Trials(view, site, platform, folder / "trials", place, level)
+        trials = Trials(site_spec, site, platform, folder / "trials", place, level)
         if not resume:
             trials.forget()
         tries = 1 + retries
@@ -213,7 +223,27 @@ def bisect(
             (good.label, trials.run(ends[0], checks, tries, label="Trying the good lock", progress=progress)),
             (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
         )
-        return _Hunt(mixtures, trials, broken, tries, progress).answer(folder)
+        found = _Hunt(mixtures, trials, broken, tries, progress)
+        last_good, first_bad = found.nearest()
+        paths = _write_locks(last_good, first_bad, spec, output or folder)
+        return BisectResult(
+            view=spec.name,
+            platform=platform,
+            good=good.label,
+            bad=bad.label,
+            differ=sum(len(unit.names) for unit in mixtures.units),
+            checks=found.says,
+            change=compare(ends[0], first_bad),
+            step=compare(last_good, first_bad),
+            together=found.together,
+            because=tuple(dict.fromkeys(found.because)),
+            skipped=tuple(found.skipped),
+            last_good=paths[0],
+            first_bad=paths[1],
+            builds=trials.builds,
+            kept=trials.kept,
+            unsolvable=found.unsolvable,
+        )
 
 
 def _refuse_unsound(mixtures: Mixtures, good: str, bad: str) -> None:
@@ -241,8 +271,12 @@ class _Hunt:
     unsolvable: int = 0
     skipped: list[str] = field(default_factory=list)
     unclear: dict[frozenset[int], str] = field(default_factory=dict)
+    says: dict[str, str] = field(default_factory=dict)
+    because: list[str] = field(default_factory=list)
+    together: bool = False
 
-    def answer(self, folder: Path) -> Answer:
+    def nearest(self) -> tuple[Lock, Lock]:
+        """Return the last good lock and the first bad one, and keep what else is told of them."""
         units = self.mixtures.units
         found = smallest_change([unit.needs for unit in units], self._mixture)
         good, bad = self.mixtures.packages(found.good), self.mixtures.packages(found.bad)
@@ -252,25 +286,13 @@ class _Hunt:
         for unit in sorted(loose - last):
             good, bad = self._closer_still(good, bad, unit)
         self._confirm(good, bad)
-        locks = self.mixtures.lock(good), self.mixtures.lock(bad)
-        why = [*self.mixtures.why(good, bad), *self.mixtures.why(self.mixtures.good, bad)]
+        self.because += [*self.mixtures.why(good, bad), *self.mixtures.why(self.mixtures.good, bad)]
         if len(last) > 1:
-            why += [text for applied, text in self.unclear.items() if found.good < applied < found.bad][:_REASONS]
-        return Answer(
-            folder=folder,
-            differ=sum(len(unit.names) for unit in units),
-            broken=self.broken.reasons(self._run(bad, 1, "")[0]),
-            last_good=locks[0],
-            first_bad=locks[1],
-            step=compare(*locks),
-            whole=compare(self.mixtures.lock(self.mixtures.good), locks[1]),
-            together=len(loose) > 1,
-            because=tuple(dict.fromkeys(why)),
-            skipped=tuple(self.skipped),
-            builds=self.trials.builds,
-            kept=self.trials.kept,
-            unsolvable=self.unsolvable,
-        )
+            between = [text for applied, text in self.unclear.items() if found.good < applied < found.bad]
+            self.because += between[:_REASONS]
+        self.together = len(loose) > 1
+        self.says = self.broken.reasons(self._run(bad, 1, "")[0])
+        return self.mixtures.lock(good), self.mixtures.lock(bad)
 
     def _mixture(self, applied: frozenset[int], /, *, left: int) -> Verdict:
         packages = self.mixtures.packages(applied)
@@ -338,15 +360,10 @@ class _Hunt:
             self.broken.judge(self._run(packages, self.tries, label), "a mixture of the two locks")
 
 
-def write_locks(answer: Answer, spec: ViewSpec, folder: Path) -> tuple[Path, Path]:
-    """Write the last good and the first bad lock into a folder, and return their files.
-
-    Raises:
-        FailedError: they cannot be written.
-    """
+def _write_locks(good: Lock, bad: Lock, spec: ViewSpec, folder: Path) -> tuple[Path, Path]:
     from mlviews.lock.writer import lock_text  # noqa: PLC0415  (it imports conda-lock, which takes its time)
 
     paths = lock_path(folder, "last-good"), lock_path(folder, "first-bad")
-    for path, lock in zip(paths, (answer.last_good, answer.first_bad), strict=True):
+    for path, lock in zip(paths, (good, bad), strict=True):
         write_atomically(path, lock_text(lock, spec))
     return paths

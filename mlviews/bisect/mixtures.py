@@ -1,6 +1,6 @@
 """Two locks of a view -> all that lies between them: mixtures of their packages, which the solver must agree to.
 
-Every package has two states, as in the good lock and as in the bad one, and a record asks for one other package at a
+Every package has two states, as in the good lock and as in the bad one, and repodata asks for one other package at a
 time. So all that can forbid a mixture are pairs, one changed and the other not; the locks themselves rule out that two
 changed packages, or two unchanged ones, do not go together.
 """
@@ -65,10 +65,10 @@ class Unit:
 def needs_between(
     before: Mapping[str, RepoDataRecord | None], after: Mapping[str, RepoDataRecord | None]
 ) -> tuple[Need, ...]:
-    """Return what the records of changed packages say of each other.
+    """Return what the repodata of changed packages says of each other.
 
     Args:
-        before: changed package -> its record in the good lock, None where it holds none.
+        before: changed package -> its repodata in the good lock, None where it holds none.
         after: the same of the bad lock.
     """
     states = (before, after)
@@ -82,7 +82,7 @@ def needs_between(
 
 
 def _refusals(record: RepoDataRecord, others: Mapping[str, RepoDataRecord | None]) -> Iterator[tuple[str, str]]:
-    """Yield each other package that, in the other state, a record does not go with, and why."""
+    """Yield each other package that, in the other state, a package does not go with, and why."""
     for required, texts in ((True, record.depends), (False, record.constrains)):
         for text in texts:
             spec = _read(text)
@@ -141,15 +141,15 @@ class Mixtures:
     """All mixtures of two locks of a view on one platform.
 
     Attributes:
-        view: the view at its site.
+        site_spec: the view at its site.
         platform: the conda subdir.
         good: the packages of the lock that works.
         bad: those of the lock that does not.
-        needs: what the packages' records say of each other.
+        needs: what the packages' repodata says of each other.
         units: the changes that stand alone, and those that only stand together.
     """
 
-    view: SiteSpec
+    site_spec: SiteSpec
     platform: str
     good: Packages
     bad: Packages
@@ -157,7 +157,7 @@ class Mixtures:
     units: tuple[Unit, ...]
     _inputs: Mapping[str, Any]
     _solver: str
-    _records: dict[str, RepoDataRecord]
+    _repodata: dict[str, RepoDataRecord]
     _sources: Sources
 
     def names(self, units: Iterable[int]) -> frozenset[str]:
@@ -172,16 +172,18 @@ class Mixtures:
 
     def lock(self, packages: Packages) -> Lock:
         """Return a mixture as a lock of this platform alone."""
-        return Lock(self.view.spec.name, self._inputs, self._solver, tuple(packages[name] for name in sorted(packages)))
+        return Lock(
+            self.site_spec.spec.name, self._inputs, self._solver, tuple(packages[name] for name in sorted(packages))
+        )
 
-    def channel_records(self, name: str) -> list[RepoDataRecord]:
-        """Return all that the channels have of a package.
+    def versions(self, name: str) -> list[RepoDataRecord]:
+        """Return all versions and builds of a package that the channels have.
 
         Raises:
             FailedError: a channel cannot be read.
         """
-        found = run(self._sources.records(self.platform, [name]))
-        self._records.update({record.url: record for record in found})
+        found = run(self._sources.repodata(self.platform, [name]))
+        self._repodata.update({record.url: record for record in found})
         return found
 
     def without(self, packages: Packages, unit: int) -> Packages:
@@ -206,7 +208,7 @@ class Mixtures:
 
         Args:
             fixed: packages that are just these.
-            free: by name, the records that may be chosen from; the bad lock's where that is possible.
+            free: by name, what may be chosen from; the bad lock's where that is possible.
             wanted: of those, the ones that must be there.
 
         Raises:
@@ -221,22 +223,22 @@ class Mixtures:
         ends = {package.url for package in self.bad.values()}
         preferred = [record for record in choice if record.url in ends]
         sources = self._sources.only([*held, *choice])
-        spec = replace(self.view.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
+        spec = replace(self.site_spec.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
         solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred], blame=False))
         known = {package.url: package for package in (*self.good.values(), *self.bad.values())}
-        chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.records)
+        chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.packages)
         return {package.name: package for package in chosen}
 
     def _record(self, package: LockedPackage) -> RepoDataRecord:
-        """Return the channel's record, or what the lock holds of it where the channel has dropped the package."""
-        return self._records.get(package.url) or repodata_record(package, package.url)
+        """Return the channel's repodata, or what the lock holds of it where the channel has dropped the package."""
+        return self._repodata.get(package.url) or repodata_record(package, package.url)
 
 
-def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, sources: Sources) -> Mixtures:
+def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, sources: Sources) -> Mixtures:
     """Compare two locks of a view on one platform.
 
     Args:
-        view: the view at its site.
+        site_spec: the view at its site.
         platform: the conda subdir.
         good: the lock that works, as the user names it.
         bad: the lock that does not.
@@ -249,10 +251,10 @@ def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, 
     """
     sides = []
     for named in (good, bad):
-        if named.lock.view != view.spec.name:
+        if named.lock.view != site_spec.spec.name:
             raise BadInputError(
                 "lock-invalid",
-                f"{named.label} is a lock of view {named.lock.view}, not of {view.spec.name}",
+                f"{named.label} is a lock of view {named.lock.view}, not of {site_spec.spec.name}",
                 "Name two locks of one view.",
             )
         if not (packages := named.lock.on(platform)):
@@ -269,7 +271,7 @@ def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, 
             f"{good.label} and {bad.label} hold the same packages for {platform}",
             "What differs lies outside of the locks: the host, its driver, or the checks.",
         )
-    found = run(sources.records(platform, sorted({*sides[0], *sides[1]})))
+    found = run(sources.repodata(platform, sorted({*sides[0], *sides[1]})))
     records = {record.url: record for record in found}
 
     def states(packages: Packages) -> dict[str, RepoDataRecord | None]:
@@ -278,7 +280,7 @@ def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, 
 
     needs = needs_between(states(sides[0]), states(sides[1]))
     return Mixtures(
-        view=view,
+        site_spec=site_spec,
         platform=platform,
         good=sides[0],
         bad=sides[1],
@@ -286,6 +288,6 @@ def mixtures_of(view: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, 
         units=units_of(names, needs),
         _inputs={**bad.lock.inputs, "platforms": [platform]},
         _solver=bad.lock.solver,
-        _records=records,
+        _repodata=records,
         _sources=sources,
     )

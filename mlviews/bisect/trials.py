@@ -64,7 +64,7 @@ class Trials:
     """Tries locks, and keeps what was found in a folder, by the lock's digest.
 
     Attributes:
-        view: the view at its site.
+        site_spec: the view at its site.
         site: where packages come from.
         platform: this host's conda subdir.
         folder: where the outcomes are kept.
@@ -74,7 +74,7 @@ class Trials:
         kept: how many outcomes were there from before.
     """
 
-    view: SiteSpec
+    site_spec: SiteSpec
     site: Site
     platform: str
     folder: Path
@@ -113,7 +113,12 @@ class Trials:
 
     def _job(self, lock: Lock, checks: tuple[str, ...]) -> TrialJob:
         return TrialJob(
-            view=self.view, lock=lock, site=self.site, scratch=self.scratch, checks=checks, level=self.level
+            site_spec=self.site_spec,
+            lock=lock,
+            site=self.site,
+            scratch=self.scratch,
+            checks=checks,
+            level=self.level,
         )
 
     def forget(self) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
 
 __all__ = [
     "App",
@@ -111,6 +112,12 @@ class App:
     def recipes(self) -> Path:
         """The folder of recipes: ``--recipes``, else ``./recipes``, else those that travel with mlviews."""
         return self._path("recipes") or recipes_folder()
+
+    def site_spec(self, view: str) -> SiteSpec:
+        """Return a view as the site solves it."""
+        from mlviews.site.spec import for_site
+
+        return for_site(self.catalogue.view(view), self.site)
 
     def _path(self, option: str) -> Path | None:
         value = self.options.get(option)

@@ -10,7 +10,7 @@ from mlviews.cli.app import App, Outcome, complete_view, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import BisectResult
+    from mlviews.bisect.find import BisectResult
 
 __all__ = ["bisect"]
 
@@ -48,47 +48,22 @@ def bisect(
 ) -> Outcome:
     """Find the package change that breaks a view: build and check mixtures of two locks."""
     from mlviews.bisect.find import bisect as find
-    from mlviews.bisect.find import write_locks
-    from mlviews.hardware import host_platform
-    from mlviews.lock.diff import package_changes
-    from mlviews.results import BisectResult
-    from mlviews.site.spec import for_site
-    from mlviews.smoke.release import BASIC
     from mlviews.smoke.runner import refuse_unknown
     from mlviews.store.locksource import named_lock
 
     refuse_unknown(names)
-    spec = app.catalogue.view(view)
-    site = for_site(spec, app.site)
-    locks = named_lock(spec.name, app.site, good), named_lock(spec.name, app.site, bad)
-    answer = find(
-        site,
+    site_spec = app.site_spec(view)
+    result = find(
+        site_spec,
         app.site,
-        *locks,
-        checks=tuple(dict.fromkeys(names or (*BASIC, *spec.smoke))),
+        named_lock(view, app.site, good),
+        named_lock(view, app.site, bad),
+        checks=names,
         level=level,
         retries=retries,
         resume=resume,
+        output=output.absolute() if output else None,
         progress=app.progress,
-    )
-    last_good, first_bad = write_locks(answer, site.spec, output.absolute() if output else answer.folder)
-    result = BisectResult(
-        view=view,
-        platform=host_platform(),
-        good=locks[0].label,
-        bad=locks[1].label,
-        differ=answer.differ,
-        checks=answer.broken,
-        change=package_changes(answer.whole),
-        step=package_changes(answer.step),
-        together=answer.together,
-        because=list(answer.because),
-        skipped=list(answer.skipped),
-        last_good=str(last_good),
-        first_bad=str(first_bad),
-        builds=answer.builds,
-        kept=answer.kept,
-        unsolvable=answer.unsolvable,
     )
     return Outcome(result, lambda console: _write(console, result))
 

@@ -29,8 +29,7 @@ def build(app: App, view: str) -> Outcome:
     """Build a view: lock if there is none, install, check, and make it the default."""
     from mlviews.build import build as build_view
 
-    spec = app.catalogue.view(view)
-    built = build_view(spec, app.site, progress=app.progress)
+    built = build_view(app.site_spec(view), app.site, progress=app.progress)
     result = _result(built)
     return Outcome(result, lambda console: _write(console, result, app))
 

@@ -39,10 +39,11 @@ def list_views(app: App) -> Outcome:
 
 
 def _line(spec: ViewSpec, site: Site) -> ViewLine:
-    from mlviews.lock.lockfile import lock_state
+    from mlviews.lock.lockfile import lock_status
     from mlviews.results import ViewLine
+    from mlviews.site.spec import for_site
 
-    found = lock_state(spec, site)
+    found = lock_status(for_site(spec, site), site)
     return ViewLine(
         name=spec.name,
         module=spec.module,
@@ -81,12 +82,13 @@ def _table(console: Console, lines: list[ViewLine]) -> None:
 @click.argument("view", shell_complete=complete_view)
 def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
-    from mlviews.lock.lockfile import lock_state
+    from mlviews.lock.lockfile import lock_status
     from mlviews.results import ShownHardware, ShownLock, ShowResult
+    from mlviews.site.spec import for_site
     from mlviews.smoke.records import proved_gpus, read_records
 
     spec = app.catalogue.view(view)
-    found = lock_state(spec, app.site)
+    found = lock_status(for_site(spec, app.site), app.site)
     records = read_records(app.site.root, spec.name, found.lock.digest) if found.lock else ()
     packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
     result = ShowResult(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.lock.make import Locked
-    from mlviews.results import DiffResult, LockResult
+    from mlviews.lock.make import LockResult
+    from mlviews.results import DiffResult
 
 __all__ = ["diff", "lock"]
 
@@ -38,41 +38,23 @@ def lock(
         raise click.UsageError("name views, or give --all")
     if check and (upgrade or packages or as_of):
         raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
-    from mlviews.lock.make import LockOptions, check_lock, lock_views
+    from mlviews.lock.make import LockOptions, check_locks, lock_views
+    from mlviews.site.spec import for_site
 
     catalogue = app.catalogue
     specs = catalogue.views() if every else tuple(catalogue.view(name) for name in dict.fromkeys(views))
+    site_specs = [for_site(spec, app.site) for spec in specs]
     if check:
-        found = tuple(check_lock(spec, app.site) for spec in specs)
+        result, found = check_locks(site_specs, app.site)
     else:
-        wishes = LockOptions(upgrade=upgrade, packages=frozenset(packages), as_of=end_of_day(as_of) if as_of else None)
-        found = lock_views(specs, app.site, wishes, progress=app.progress)
-    errors = distinct(item.error for item in found if item.error)
-    result = _result(found)
+        options = LockOptions(upgrade, frozenset(packages), end_of_day(as_of) if as_of else None)
+        result, found = lock_views(site_specs, app.site, options, progress=app.progress)
+    errors = distinct(found)
     return Outcome(
         result,
         lambda console: _write(console, result, check=check, details=app.verbosity > 0),
         max((error.exit_code for error in errors), default=0),
         errors,
-    )
-
-
-def _result(found: tuple[Locked, ...]) -> LockResult:
-    from mlviews.lock.diff import package_changes
-    from mlviews.results import LockedView, LockResult
-
-    return LockResult(
-        locks=[
-            LockedView(
-                view=item.view,
-                path=str(item.path),
-                status=item.status,
-                digest=item.lock.digest if item.lock else None,
-                packages=len(item.lock.packages) if item.lock else 0,
-                changes=package_changes(item.changes),
-            )
-            for item in found
-        ]
     )
 
 
@@ -101,14 +83,14 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
 @click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="[default: the lock file]")
 def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outcome:
     """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
-    from mlviews.lock.diff import compare, package_changes
+    from mlviews.lock.diff import compare
     from mlviews.results import DiffResult
     from mlviews.store.locksource import default_release_lock, lock_file, named_lock
 
     spec = app.catalogue.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)
     new = named_lock(spec.name, app.site, after) if after else lock_file(spec.name, app.site)
-    changes = package_changes(compare(old.lock, new.lock))
+    changes = compare(old.lock, new.lock)
     result = DiffResult(
         view=view,
         before=old.label,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -113,7 +114,7 @@ def nightly(
 
 def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     from mlviews.nightly.history import gather, open_history
-    from mlviews.nightly.night import Night, NightRun, named_from
+    from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
     from mlviews.results import NightlyResult
 
@@ -122,14 +123,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
         days = [day for path in others if (day := gather(history, path))]
         night = Night(day=max(days, default=datetime.now(timezone.utc).date()))
         cells = list(history.cells(night).values())
-        run = NightRun(
-            night=night.folder,
-            as_of=None,
-            cuda=None,
-            solve_only=not any(c.tested for c in cells),
-            seconds=0,
-            cells=cells,
-        )
+        run = replace(night, solve_only=not any(cell.tested for cell in cells)).run(cells)
         report = write_night(app.site.root, night, run, history, specs, progress=app.progress)
     result = NightlyResult(report=str(report), nights=[run])
     return Outcome(

@@ -1,6 +1,6 @@
 """Conda channels, opened for solving: a folder of repodata, a server, or a mirror that stands for one.
 
-Records always carry the channel's own URLs, wherever they were read: a lock made against a mirror is everybody's lock.
+Repodata always carry the channel's own URLs, wherever they were read: a lock made against a mirror is everybody's lock.
 """
 
 from __future__ import annotations
@@ -43,33 +43,33 @@ class Sources:
 
     places: Mapping[str, str]
     gateway: Gateway
-    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel | _Records]
-    _records: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
+    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel | _InMemory]
+    _repodata: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
     _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
 
     def only(self, records: Iterable[RepoDataRecord]) -> Sources:
-        """Return sources that hold these records alone."""
-        return replace(self, _opened={"records": _Records(tuple(records))}, _records={}, _cuda={})
+        """Return sources that hold these packages alone."""
+        return replace(self, _opened={"memory": _InMemory(tuple(records))}, _repodata={}, _cuda={})
 
-    def on(self, platform: str) -> list[Channel | SparseRepoData | _Records]:
+    def on(self, platform: str) -> list[Channel | SparseRepoData | _InMemory]:
         """Return what rattler solves from for one platform, first channel first."""
-        found: list[Channel | SparseRepoData | _Records] = []
+        found: list[Channel | SparseRepoData | _InMemory] = []
         for source in self._opened.values():
-            if isinstance(source, (Channel, _Records)):
+            if isinstance(source, (Channel, _InMemory)):
                 found.append(source)
             else:
                 found.extend(source[subdir] for subdir in (platform, NOARCH))
         return found
 
-    async def records(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
-        """Return every record of the named packages for one platform, noarch ones too.
+    async def repodata(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
+        """Return all that there is of the named packages for one platform, noarch ones too.
 
         Raises:
             FailedError: a channel cannot be read.
         """
         wanted = list(dict.fromkeys(names))
-        await self._load(platform, [name for name in wanted if (platform, name) not in self._records])
-        return [record for name in wanted for record in self._records[platform, name]]
+        await self._load(platform, [name for name in wanted if (platform, name) not in self._repodata])
+        return [record for name in wanted for record in self._repodata[platform, name]]
 
     async def cuda_builds(
         self, platform: str, names: Iterable[str], *, as_of: datetime | None = None
@@ -85,10 +85,10 @@ class Sources:
             FailedError: a channel cannot be read.
         """
         wanted = sorted(set(names))
-        await self.records(platform, wanted)
+        await self.repodata(platform, wanted)
         for name in wanted:
             if (platform, name) not in self._cuda:
-                self._cuda[platform, name] = [item for item in self._records[platform, name] if is_cuda_build(item)]
+                self._cuda[platform, name] = [item for item in self._repodata[platform, name] if is_cuda_build(item)]
         found = {
             name: {str(item.build) for item in self._cuda[platform, name] if not _newer(item, as_of)} for name in wanted
         }
@@ -105,7 +105,7 @@ class Sources:
                     fetched = await self.gateway.query([source], [platform, NOARCH], names, recursive=False)  # type: ignore[list-item]
                     for record in (record for group in fetched for record in group):
                         found[record.name.normalized].append(record)
-        self._records.update({(platform, name): records for name, records in found.items()})
+        self._repodata.update({(platform, name): records for name, records in found.items()})
 
     async def names(self, platform: str) -> frozenset[str]:
         """Return the names of all packages that there are for one platform, noarch ones too.
@@ -114,7 +114,7 @@ class Sources:
             FailedError: a channel cannot be read, or none has a package made for the platform.
         """
         own, shared = await self._names(platform), await self._names(NOARCH)
-        if not own and not any(isinstance(source, _Records) for source in self._opened.values()):
+        if not own and not any(isinstance(source, _InMemory) for source in self._opened.values()):
             # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
             raise FailedError(
                 "repodata-invalid",
@@ -127,7 +127,7 @@ class Sources:
         found: set[str] = set()
         with self.reading():
             for source in self._opened.values():
-                if isinstance(source, (Channel, _Records)):
+                if isinstance(source, (Channel, _InMemory)):
                     fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
                 else:
@@ -140,8 +140,8 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
-class _Records:
-    """Records in memory, as rattler asks for them (`rattler.RepoDataSource`)."""
+class _InMemory:
+    """Packages without a channel, as rattler asks for them (`rattler.RepoDataSource`)."""
 
     records: tuple[RepoDataRecord, ...]
 

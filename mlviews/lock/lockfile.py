@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import re
+from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +16,12 @@ from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.recipe.compose import inputs_digest
-from mlviews.site.spec import for_site
 from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.solve import Solution
@@ -37,7 +36,7 @@ __all__ = [
     "find_lock",
     "lock_of",
     "lock_path",
-    "lock_state",
+    "lock_status",
     "locked_package",
     "parse_lock",
     "read_lock",
@@ -46,8 +45,6 @@ __all__ = [
 
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
-
-
 LOCK_SUFFIX = ".conda-lock.yml"
 
 # CEP 26
@@ -171,23 +168,20 @@ class _File(_Strict):
     package: list[_Package]
 
 
-def lock_of(view: SiteSpec, solutions: Iterable[Solution]) -> Lock:
+def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     """Gather the solutions of a view, one for each platform, into a lock.
 
     Raises:
-        FailedError: a record lacks a hash that the lock format asks for, or is not what its archive's name says.
+        FailedError: a package lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
-    packages = tuple(
-        locked_package(record, solution.platform)
-        for solution in sorted(solutions, key=lambda solution: solution.platform)
-        for record in solution.records
-    )
+    packages = (locked_package(package, found.platform) for found in solutions for package in found.packages)
+    ordered = tuple(sorted(packages, key=lambda package: (package.name, package.platform)))
     solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
-    return Lock(view.spec.name, view.inputs, solver, tuple(sorted(packages, key=lambda p: (p.name, p.platform))))
+    return Lock(site_spec.spec.name, site_spec.inputs, solver, ordered)
 
 
 def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
-    """Return a channel's record as a lock holds it.
+    """Return a package of a channel as a lock holds it.
 
     Raises:
         FailedError: it lacks a hash that the lock format asks for, or is not what its archive's name says.
@@ -343,47 +337,46 @@ class LockStatus:
         error: why the lock cannot be installed from, unless it is current.
     """
 
-    state: Literal["current", "stale", "none", "invalid", "unavailable"]
+    state: LockState
     path: Path | None = None
     lock: Lock | None = None
     changes: tuple[str, ...] = ()
     error: MlviewsError | None = None
 
 
-def lock_state(spec: ViewSpec, site: Site) -> LockStatus:
+def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
     """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
-    try:
-        view = for_site(spec, site)
-    except MlviewsError as error:
-        return LockStatus("unavailable", error=error)
-    path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
+    if site_spec.error:
+        return LockStatus("unavailable", error=site_spec.error)
+    view = site_spec.spec.name
+    path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
     if path is None:
-        wanted = lock_path(site.lockfiles, spec.name)
-        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {spec.name}` makes it.")
+        wanted = lock_path(site.lockfiles, view)
+        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
         return LockStatus("none", error=missing)
     try:
         lock = read_lock(path)
     except MlviewsError as error:
         return LockStatus("invalid", path, error=error)
-    if lock.view != spec.name:
+    if lock.view != view:
         other = BadInputError(
-            "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {spec.name}` makes its own."
+            "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {view}` makes its own."
         )
         return LockStatus("invalid", path, error=other)
-    found = changes(lock, view.inputs)
+    found = changes(lock, site_spec.inputs)
     if not found:
         return LockStatus("current", path, lock)
     stale = RefusedError(
         "lock-stale",
         f"{path} is stale: the recipe has changed since",
-        f"`mlviews lock {spec.name}` makes it anew.",
+        f"`mlviews lock {view}` makes it anew.",
         faults=found,
     )
     return LockStatus("stale", path, lock, found, stale)
 
 
 def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
-    """Return what a lock says of a package as a channel's record, which would hold more.
+    """Return what a lock says of a package as repodata, which would hold more.
 
     Args:
         package: as locked.

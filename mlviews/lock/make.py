@@ -9,15 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.channels import open_sources
-from mlviews.errors import BadInputError, MlviewsError, RefusedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import Lock, find_lock, lock_of, lock_path, lock_state, read_lock
+from mlviews.lock.lockfile import lock_of, lock_path, lock_status
 from mlviews.loop import run
 from mlviews.progress import silent
 from mlviews.recipe.compose import Origin, Request
 from mlviews.recipe.model import nearest
-from mlviews.site.spec import SiteSpec, for_site
+from mlviews.site.spec import SiteSpec
 from mlviews.solve import solve
 
 if TYPE_CHECKING:
@@ -28,13 +28,21 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
-    from mlviews.lock.diff import Change
+    from mlviews.lock.diff import PackageChange
+    from mlviews.lock.lockfile import Lock, LockStatus
     from mlviews.progress import Advance, Progress
-    from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.solve import Solution
 
-__all__ = ["LockOptions", "Locked", "check_lock", "lock_views", "prepare_view", "refuse_looking_back"]
+__all__ = [
+    "LockOptions",
+    "LockResult",
+    "LockedView",
+    "check_locks",
+    "lock_views",
+    "prepare_view",
+    "refuse_looking_back",
+]
 
 _WRITER = "mlviews.lock.writer"
 
@@ -55,90 +63,136 @@ class LockOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """What became of one view: its lock and how it differs from the one before, or the error."""
+class LockedView:
+    """What became of one view's lock.
+
+    Attributes:
+        changes: against the lock before.
+    """
 
     view: str
     path: Path
     status: Literal["new", "updated", "unchanged", "failed"]
-    lock: Lock | None = None
-    changes: tuple[Change, ...] = ()
-    error: MlviewsError | None = None
+    digest: str | None
+    packages: int
+    changes: tuple[PackageChange, ...]
 
 
-def check_lock(spec: ViewSpec, site: Site) -> Locked:
-    """Tell whether a view's lock answers its recipe; nothing is written."""
-    found = lock_state(spec, site)
-    path = found.path or lock_path(site.lockfiles, spec.name)
-    if found.error:
-        return Locked(spec.name, path, "failed", error=found.error)
-    return Locked(spec.name, path, "unchanged", found.lock)
+@dataclass(frozen=True, slots=True)
+class LockResult:
+    """``mlviews lock``."""
+
+    locks: tuple[LockedView, ...]
+
+
+def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult, tuple[MlviewsError, ...]]:
+    """Tell whether the locks of views answer their recipes, and what is wrong with those that do not."""
+    statuses = [lock_status(site_spec, site) for site_spec in site_specs]
+    locks = []
+    for site_spec, status in zip(site_specs, statuses, strict=True):
+        path = status.path or lock_path(site.lockfiles, site_spec.spec.name)
+        usable = status.lock if status.error is None else None
+        locks.append(_locked(site_spec, path, "unchanged" if usable else "failed", usable))
+    return LockResult(tuple(locks)), tuple(status.error for status in statuses if status.error)
 
 
 def lock_views(
-    specs: Sequence[ViewSpec], site: Site, wishes: LockOptions, *, progress: Progress = silent
-) -> tuple[Locked, ...]:
+    site_specs: Sequence[SiteSpec], site: Site, options: LockOptions, *, progress: Progress = silent
+) -> tuple[LockResult, tuple[MlviewsError, ...]]:
     """Lock views side by side and write each lock that changed; one view's failure does not stop the others.
+
+    Returns:
+        What became of each view, and the errors of those that failed.
 
     Raises:
         FailedError: a channel's folder cannot be read.
         BadInputError: a mirror is given for a channel that is not used, or no view has a package to be upgraded.
         KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
     """
-    befores = {spec.name: _before(spec, site) for spec in specs}
-    _refuse_unknown_upgrades(befores.values(), wishes.packages)
-    prepared = [_prepare(spec, befores[spec.name], site, wishes, progress=progress) for spec in specs]
-    views = [view for view in prepared if isinstance(view, SiteSpec)]
-    platforms = dict.fromkeys(platform for view in views for platform in view.spec.platforms)
-    if not views:
-        return tuple(view for view in prepared if isinstance(view, Locked))
+    statuses = [lock_status(site_spec, site) for site_spec in site_specs]
+    _refuse_unknown_upgrades([status.lock for status in statuses if status.lock], options.packages)
+    prepared = [
+        _prepared(site_spec, status, site, options, progress=progress)
+        for site_spec, status in zip(site_specs, statuses, strict=True)
+    ]
+    found = _lock_prepared(prepared, statuses, site, options, progress=progress)
+    locks = tuple(
+        item if isinstance(item, LockedView) else _locked(asked, lock_path(site.lockfiles, asked.spec.name), "failed")
+        for asked, item in zip(site_specs, found, strict=True)
+    )
+    return LockResult(locks), tuple(item for item in found if isinstance(item, MlviewsError))
+
+
+def _lock_prepared(
+    prepared: Sequence[SiteSpec | MlviewsError],
+    statuses: Sequence[LockStatus],
+    site: Site,
+    options: LockOptions,
+    *,
+    progress: Progress,
+) -> Sequence[LockedView | MlviewsError]:
+    solvable = [item for item in prepared if isinstance(item, SiteSpec)]
+    if not solvable:
+        return [item for item in prepared if isinstance(item, MlviewsError)]
+    platforms = dict.fromkeys(platform for site_spec in solvable for platform in site_spec.spec.platforms)
     sources = open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache)
 
-    async def lock_all(advance: Advance) -> list[Locked]:
-        async def one(view: SiteSpec | Locked) -> Locked:
-            if isinstance(view, Locked):
-                return view
+    async def lock_all(advance: Advance) -> list[LockedView | MlviewsError]:
+        async def one(site_spec: SiteSpec | MlviewsError, status: LockStatus) -> LockedView | MlviewsError:
+            if isinstance(site_spec, MlviewsError):
+                return site_spec
             try:
-                return await _lock_one(view, befores[view.spec.name], site, wishes, sources, background=background)
+                return await _lock_one(site_spec, status, site, options, sources, background=background)
             except MlviewsError as error:
-                return _failed(view.spec, site, error)
+                return error
             finally:
-                advance(note=view.spec.name)
+                advance(note=site_spec.spec.name)
 
-        return await asyncio.gather(*(one(view) for view in prepared))
+        return await asyncio.gather(*map(one, prepared, statuses))
 
     background = ThreadPoolExecutor(1)
-    if any(before.lock is None for before in befores.values()):
+    if any(status.lock is None for status in statuses):
         # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
         background.submit(import_module, _WRITER)
     try:
-        with progress("Solving", total=len(views)) as advance:
-            return tuple(run(lock_all(advance)))
+        with progress("Solving", total=len(solvable)) as advance:
+            return run(lock_all(advance))
     finally:
         background.shutdown(wait=False)  # an interrupt does not wait for an import
 
 
-def _failed(spec: ViewSpec, site: Site, error: MlviewsError) -> Locked:
-    return Locked(spec.name, lock_path(site.lockfiles, spec.name), "failed", error=error)
+def _locked(
+    site_spec: SiteSpec,
+    path: Path,
+    status: Literal["new", "updated", "unchanged", "failed"],
+    lock: Lock | None = None,
+    changes: tuple[PackageChange, ...] = (),
+) -> LockedView:
+    digest, packages = (lock.digest, len(lock.packages)) if lock else (None, 0)
+    return LockedView(site_spec.spec.name, path, status, digest, packages, changes)
 
 
-def _prepare(
-    spec: ViewSpec, before: _Before, site: Site, wishes: LockOptions, *, progress: Progress
-) -> SiteSpec | Locked:
+def _prepared(
+    site_spec: SiteSpec, status: LockStatus, site: Site, options: LockOptions, *, progress: Progress
+) -> SiteSpec | MlviewsError:
+    if isinstance(status.error, FailedError):
+        return status.error  # the lock may be fine, and cannot be opened: it is not written over
+    kept: dict[str, str] = {}
+    if status.lock and not options.upgrade:
+        kept = {item.name: item.version for item in status.lock.packages if item.name not in options.packages}
     try:
-        kept = _kept_versions(before.lock, wishes)
-        return prepare_view(spec, site, kept=kept, as_of=wishes.as_of, progress=progress)
+        return prepare_view(site_spec, site, kept=kept, as_of=options.as_of, progress=progress)
     except MlviewsError as error:
-        return _failed(spec, site, error)
+        return error
 
 
 def prepare_view(
-    spec: ViewSpec, site: Site, *, kept: Mapping[str, str], as_of: datetime | None, progress: Progress = silent
+    site_spec: SiteSpec, site: Site, *, kept: Mapping[str, str], as_of: datetime | None, progress: Progress = silent
 ) -> SiteSpec:
-    """Return the view as the site solves it; a site of wheels first makes the channel that it is solved from.
+    """Return the view as it is solved; a site of wheels first makes the channel that it is solved from.
 
     Args:
-        spec: the view.
+        site_spec: the view at the site.
         site: where it is solved.
         kept: package -> version that pip is to keep wherever that is possible; of no use elsewhere.
         as_of: the day that the solve looks back to.
@@ -148,24 +202,26 @@ def prepare_view(
         RefusedError: the site cannot have the view, or cannot look back, or pip finds no set of wheels that fits.
         FailedError: wheels cannot be fetched or made into packages.
     """
-    view = for_site(spec, site)
+    if site_spec.error:
+        raise site_spec.error
     if site.packages == "conda":
-        return view
+        return site_spec
     if as_of:
         refuse_looking_back(site)
     from mlviews.wheels.channel import make_channel  # noqa: PLC0415  (only such sites need it)
 
+    spec = site_spec.spec
     made = make_channel(
-        [request.text for request in view.spec.dependencies],
+        [request.text for request in spec.dependencies],
         pins=site.pins,
         cache=site.cache,
-        constraints=[request.text for request in view.spec.constraints],
+        constraints=[request.text for request in spec.constraints],
         keep=kept,
         progress=progress,
     )
     chosen = Origin(f"site {site.name}", "what pip resolved")
     pinned = tuple(Request(text, (chosen,)) for text in made.constraints)
-    return replace(view, spec=replace(view.spec, constraints=(*view.spec.constraints, *pinned)))
+    return replace(site_spec, spec=replace(spec, constraints=(*spec.constraints, *pinned)))
 
 
 def refuse_looking_back(site: Site) -> None:
@@ -180,57 +236,34 @@ def refuse_looking_back(site: Site) -> None:
         )
 
 
-def _kept_versions(lock: Lock | None, wishes: LockOptions) -> dict[str, str]:
-    if lock is None or wishes.upgrade:
-        return {}
-    return {package.name: package.version for package in lock.packages if package.name not in wishes.packages}
-
-
 async def _lock_one(
-    view: SiteSpec,
-    before: _Before,
+    site_spec: SiteSpec,
+    status: LockStatus,
     site: Site,
-    wishes: LockOptions,
+    options: LockOptions,
     sources: Sources,
     *,
     background: ThreadPoolExecutor,
-) -> Locked:
-    spec = view.spec
+) -> LockedView:
+    spec = site_spec.spec
     solutions: list[Solution] = []
     for platform in spec.platforms:
-        kept = [] if wishes.upgrade else await _kept(before.lock, platform, wishes.packages, sources)
-        solutions.append(await solve(spec, platform, sources, locked=kept, as_of=wishes.as_of))
+        kept = [] if options.upgrade else await _kept(status.lock, platform, options.packages, sources)
+        solutions.append(await solve(spec, platform, sources, locked=kept, as_of=options.as_of))
     path = lock_path(site.lockfiles, spec.name)
-    lock = lock_of(view, solutions)
-    if before.lock and before.path == path and before.lock.digest == lock.digest:
-        return Locked(spec.name, path, "unchanged", before.lock)
+    lock = lock_of(site_spec, solutions)
+    if status.lock and status.path == path and status.lock.digest == lock.digest:
+        return _locked(site_spec, path, "unchanged", lock)
     # In the thread that began it: two threads that import one module hide each other's errors.
     writer = await asyncio.get_running_loop().run_in_executor(background, import_module, _WRITER)
     write_atomically(path, writer.lock_text(lock, spec))
-    if before.lock is None:
-        return Locked(spec.name, path, "new", lock)
-    return Locked(spec.name, path, "updated", lock, compare(before.lock, lock))
+    if status.lock is None:
+        return _locked(site_spec, path, "new", lock)
+    return _locked(site_spec, path, "updated", lock, compare(status.lock, lock))
 
 
-@dataclass(frozen=True, slots=True)
-class _Before:
-    path: Path | None
-    lock: Lock | None
-
-
-def _before(spec: ViewSpec, site: Site) -> _Before:
-    path = find_lock(spec.name, site.lockfiles, site.shipped_lockfiles)
-    if path is None:
-        return _Before(None, None)
-    try:
-        return _Before(path, read_lock(path))
-    except BadInputError:
-        # Locking is how a broken lock is mended: it has nothing to keep.
-        return _Before(path, None)
-
-
-def _refuse_unknown_upgrades(befores: Iterable[_Before], packages: Collection[str]) -> None:
-    locked = {package.name for before in befores if before.lock for package in before.lock.packages}
+def _refuse_unknown_upgrades(locks: Iterable[Lock], packages: Collection[str]) -> None:
+    locked = {package.name for lock in locks for package in lock.packages}
     for name in sorted(packages):
         if name not in locked:
             raise BadInputError(
@@ -240,11 +273,10 @@ def _refuse_unknown_upgrades(befores: Iterable[_Before], packages: Collection[st
             )
 
 
-async def _kept(
-    before: Lock | None, platform: str, upgraded: Collection[str], sources: Sources
-) -> list[RepoDataRecord]:
-    """Return the channel's records of what was locked: only they hold all that the solver needs."""
-    if before is None:
+async def _kept(lock: Lock | None, platform: str, upgraded: Collection[str], sources: Sources) -> list[RepoDataRecord]:
+    """Return the channel's repodata of what was locked: only it holds all that the solver needs."""
+    if lock is None:
         return []
-    urls = {package.name: package.url for package in before.on(platform) if package.name not in upgraded}
-    return [record for record in await sources.records(platform, urls) if record.url == urls[record.name.normalized]]
+    urls = {package.name: package.url for package in lock.on(platform) if package.name not in upgraded}
+    found = await sources.repodata(platform, urls)
+    return [record for record in found if record.url == urls[record.name.normalized]]

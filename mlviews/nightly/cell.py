@@ -6,11 +6,11 @@ import asyncio
 import os
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.lock.diff import compare, package_changes
+from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_of
 from mlviews.nightly.night import CellFigures, NightCell
 from mlviews.smoke.runner import NO_SUCH_CHECK
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
-    from mlviews.lock.lockfile import Lock, LockState
+    from mlviews.lock.lockfile import Lock, LockStatus
     from mlviews.nightly.night import CellState
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
     from mlviews.values import Problem
 
-__all__ = ["FAILURES", "CellJob", "CellRequest", "Solved", "Tested", "cell_of", "solve_all", "try_cell"]
+__all__ = ["FAILURES", "Cell", "CellJob", "Solved", "Tested", "cell_of", "solve_all", "try_cell"]
 
 
 _SECONDS_A_DAY = 86400
@@ -42,19 +42,22 @@ class Solved:
 
     Attributes:
         refused: whether the answer was no; a problem that is no refusal says nothing about the packages.
-        seconds: from its turn to its end; others may have run beside it.
-        age: median age of the packages on the night, in days.
+        figures: what the solve measured; its time is from its turn to its end, and others may have run beside it.
     """
 
     lock: Lock | None = None
     problem: Problem | None = None
     refused: bool = False
-    seconds: float | None = None
-    age: float | None = None
+    figures: CellFigures = field(default_factory=CellFigures)
 
 
 async def solve_all(
-    views: Sequence[SiteSpec], sources: Sources, *, now: datetime, as_of: datetime | None, done: Callable[[str], None]
+    site_specs: Sequence[SiteSpec],
+    sources: Sources,
+    *,
+    now: datetime,
+    as_of: datetime | None,
+    done: Callable[[str], None],
 ) -> tuple[Solved, ...]:
     """Solve views, each for its first platform, as many at a time as there are processors.
 
@@ -62,7 +65,7 @@ async def solve_all(
     its result.
 
     Args:
-        views: what to solve; see `mlviews.nightly.night.only_on`.
+        site_specs: what to solve; see `mlviews.nightly.night.only_on`.
         sources: the opened channels.
         now: the moment from which ages count.
         as_of: leave out what was built later than this.
@@ -70,24 +73,32 @@ async def solve_all(
     """
     turn = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def one(view: SiteSpec) -> Solved:
+    async def one(site_spec: SiteSpec) -> Solved:
+        spec = site_spec.spec
         async with turn:
             start = time.monotonic()
             try:
-                solution = await solve(view.spec, view.spec.platforms[0], sources, as_of=as_of)
+                solution = await solve(spec, spec.platforms[0], sources, as_of=as_of)
                 seconds = round(time.monotonic() - start, 3)
-                return Solved(lock=lock_of(view, [solution]), seconds=seconds, age=_age(solution.records, now))
+                lock = lock_of(site_spec, [solution])
+                figures = CellFigures(
+                    packages=len(lock.packages),
+                    download=sum(package.size for package in lock.packages),
+                    age=_age(solution.packages, now),
+                    solve_seconds=seconds,
+                )
+                return Solved(lock=lock, figures=figures)
             except Exception as error:  # noqa: BLE001  (the result of one view among many)
-                refused = isinstance(error, RefusedError)
-                return Solved(problem=problem(error), refused=refused, seconds=round(time.monotonic() - start, 3))
+                figures = CellFigures(solve_seconds=round(time.monotonic() - start, 3))
+                return Solved(problem=problem(error), refused=isinstance(error, RefusedError), figures=figures)
             finally:
-                done(view.spec.name)
+                done(spec.name)
 
-    return tuple(await asyncio.gather(*(one(view) for view in views)))
+    return tuple(await asyncio.gather(*map(one, site_specs)))
 
 
-def _age(records: Sequence[RepoDataRecord], now: datetime) -> float | None:
-    ages = [(now - record.timestamp).total_seconds() / _SECONDS_A_DAY for record in records if record.timestamp]
+def _age(packages: Sequence[RepoDataRecord], now: datetime) -> float | None:
+    ages = [(now - item.timestamp).total_seconds() / _SECONDS_A_DAY for item in packages if item.timestamp]
     return round(statistics.median(ages), 1) if ages else None
 
 
@@ -96,24 +107,23 @@ FAILURES: frozenset[CellState] = frozenset({"unsolvable", "install-failed", "che
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellRequest:
-    """What a cell starts from.
+class Cell:
+    """One view on one platform, before anything is known of its newest packages.
 
     Attributes:
-        view: the view, for this platform alone.
-        lock_state: of the committed lock.
+        site_spec: the view, for this platform alone.
+        status: how the committed lock stands.
         committed: the committed lock's part for this platform, where there is one.
     """
 
-    view: SiteSpec
-    platform: str
-    lock_state: LockState
+    site_spec: SiteSpec
+    status: LockStatus
     committed: Lock | None
 
     @property
     def key(self) -> tuple[str, str]:
         """View and platform."""
-        return self.view.spec.name, self.platform
+        return self.site_spec.spec.name, self.site_spec.spec.platforms[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,34 +159,34 @@ def try_cell(job: CellJob) -> Tested:
     return Tested(newest=newest, committed=None if fine or job.committed is None else try_lock(job.committed))
 
 
-def cell_of(ask: CellRequest, solved: Solved, tested: Tested | None) -> NightCell:
+def cell_of(cell: Cell, solved: Solved, tested: Tested | None) -> NightCell:
     """Return what is known of a cell, without what other nights say about it.
 
     Args:
-        ask: what it starts from.
+        cell: what it starts from.
         solved: the newest packages.
         tested: what trials gave; None where nothing was to be tried.
     """
     lock, newest = solved.lock, tested.newest if tested else None
-    changes = package_changes(compare(ask.committed, lock)) if lock and ask.committed else []
-    found = _solved(solved) or (_tried(newest, ask) if newest else _Found("ok"))
-    same = ask.committed is not None and not changes
+    changes = compare(cell.committed, lock) if lock and cell.committed else ()
+    found = _solved(solved) or (_tried(newest, cell) if newest else _Found("ok"))
+    same = cell.committed is not None and not changes
     state: CellState = "updated" if found.state == "ok" and not same else found.state
-    committed = _committed(ask, tested, found.state if same and newest else None)
+    committed = _committed(cell, tested, found.state if same and newest else None)
     return NightCell(
-        view=ask.view.spec.name,
-        platform=ask.platform,
+        view=cell.key[0],
+        platform=cell.key[1],
         state=state,
         reason=_joined(found.reason, committed) if state in FAILURES else found.reason,
         problem=found.problem,
         tested=newest is not None and not _elsewhere(newest),
-        lock=ask.lock_state,
-        committed=ask.committed.digest if ask.committed else None,
+        lock=cell.status.state,
+        committed=cell.committed.digest if cell.committed else None,
         committed_state=committed,
         digest=lock.digest if lock else None,
-        changes=changes,
+        changes=list(changes),
         checks=list(newest.checks) if newest else [],
-        figures=_figures(solved, newest),
+        figures=_measured(solved.figures, newest),
     )
 
 
@@ -202,22 +212,22 @@ def _blamed(problem: Problem) -> str:
     return f"{heading.partition(';')[0].rstrip(':')}: {'; '.join(map(str.strip, requests))}"
 
 
-def _tried(trial: Trial, ask: CellRequest) -> _Found:
+def _tried(trial: Trial, cell: Cell) -> _Found:
     if _elsewhere(trial):
         return _Found("not-run", f"this host is {trial.platform}")
     if trial.problem:
         return _Found("install-failed", trial.problem.message.partition("\n")[0], trial.problem)
     if failed := _failed(trial.checks):
         return _Found("check-failed", "; ".join(f"{check.name}: {check.reason}" for check in failed))
-    if ask.view.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
+    if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
     return _Found("ok")
 
 
-def _committed(ask: CellRequest, tested: Tested | None, newest: CellState | None) -> CellState | None:
+def _committed(cell: Cell, tested: Tested | None, newest: CellState | None) -> CellState | None:
     """Return what the committed lock gave: it was tried itself, or the newest packages are its own."""
     if tested and tested.committed:
-        return _tried(tested.committed, ask).state
+        return _tried(tested.committed, cell).state
     return newest
 
 
@@ -239,15 +249,8 @@ def _on_gpu(check: CheckLine) -> bool:
     return check.status == "pass" and check.device not in {"", "cpu"}
 
 
-def _figures(solved: Solved, trial: Trial | None) -> CellFigures:
-    lock = solved.lock
-    there = trial is not None and trial.problem is None
-    return CellFigures(
-        packages=len(lock.packages) if lock else None,
-        download=sum(package.size for package in lock.packages) if lock else None,
-        age=solved.age,
-        solve_seconds=solved.seconds,
-        installed=trial.bytes if trial and there else None,
-        install_seconds=trial.install_seconds if trial and there else None,
-        check_seconds=trial.check_seconds if trial and there else None,
-    )
+def _measured(figures: CellFigures, trial: Trial | None) -> CellFigures:
+    if trial is None or trial.problem:
+        return figures
+    found = {"installed": trial.bytes, "install_seconds": trial.install_seconds, "check_seconds": trial.check_seconds}
+    return figures.model_copy(update=found)

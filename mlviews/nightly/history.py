@@ -12,13 +12,13 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import TypeAdapter
 
 from mlviews.errors import FailedError
 from mlviews.files import make_folder
-from mlviews.lock.lockfile import Lock, LockedPackage
+from mlviews.lock.lockfile import Lock
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import CellState, Earlier, Night, NightCell
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["History", "PastCell", "gather", "history_file", "look_back", "open_history"]
 
+_LOCK = TypeAdapter(Lock)
 _BUSY_SECONDS = 30.0
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
 # One script for each version of the schema; `user_version` says how many a file has seen.
@@ -264,29 +265,6 @@ def _packed(text: str) -> bytes:
     return zlib.compress(text.encode())
 
 
-class _Package(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    version: str
-    build: str
-    platform: str
-    url: str
-    md5: str
-    sha256: str
-    size: int
-    dependencies: dict[str, str]
-
-
-class _Lock(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    view: str
-    inputs: dict[str, Any]
-    solver: str
-    packages: list[_Package]
-
-
 def _cell(body: bytes) -> NightCell:
     with _readable():
         return NightCell.model_validate_json(zlib.decompress(body))
@@ -294,9 +272,7 @@ def _cell(body: bytes) -> NightCell:
 
 def _lock(body: bytes) -> Lock:
     with _readable():
-        stored = _Lock.model_validate_json(zlib.decompress(body))
-    packages = tuple(LockedPackage(**package.model_dump()) for package in stored.packages)
-    return Lock(stored.view, stored.inputs, stored.solver, packages)
+        return _LOCK.validate_json(zlib.decompress(body), strict=True)
 
 
 @contextmanager

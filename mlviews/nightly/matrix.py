@@ -10,17 +10,17 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from mlviews.conda.channels import open_sources
-from mlviews.errors import MlviewsError, RefusedError
-from mlviews.lock.diff import compare, package_changes
-from mlviews.lock.lockfile import lock_state
+from mlviews.errors import RefusedError
+from mlviews.lock.diff import compare
+from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import prepare_view, refuse_looking_back
 from mlviews.loop import run
-from mlviews.nightly.cell import CellJob, CellRequest, Solved, Tested, cell_of, solve_all, try_cell
+from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_all, try_cell
 from mlviews.nightly.history import look_back
 from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppose_cuda
 from mlviews.nightly.workers import each
 from mlviews.progress import silent
-from mlviews.site.spec import SiteSpec, for_site
+from mlviews.site.spec import for_site
 from mlviews.smoke.release import BASIC
 from mlviews.trial import Trial, TrialJob, problem, scratch
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
 
 __all__ = ["Runner", "run_nights"]
 
@@ -95,69 +96,63 @@ def run_nights(
     if any(night.as_of for night in nights):
         refuse_looking_back(site)
     work = _Work(site=site, history=history, runner=runner, resume=resume, progress=progress)
-    states = {spec.name: lock_state(spec, site) for spec in specs}
-    supposed = suppose_cuda(specs, nights[0].cuda) if nights[0].cuda else specs
-    views = [_View(spec, states[spec.name], _ready(spec, work)) for spec in supposed]
+    site_specs = [for_site(spec, site) for spec in specs]
+    statuses = {site_spec.spec.name: lock_status(site_spec, site) for site_spec in site_specs}
+    if cuda := nights[0].cuda:
+        site_specs = [for_site(spec, site) for spec in suppose_cuda(specs, cuda)]
+    views = [_prepared(site_spec, statuses[site_spec.spec.name], work) for site_spec in site_specs]
     sources = _sources(site, views)
     for night in nights:
         start = time.monotonic()
         cells = _night(work, night, views, sources)
-        yield NightRun(
-            night=night.day.isoformat(),
-            as_of=night.as_of.isoformat() if night.as_of else None,
-            cuda=night.cuda,
-            solve_only=night.solve_only,
-            seconds=round(time.monotonic() - start, 3),
-            cells=cells,
-        )
+        yield night.run(cells, seconds=round(time.monotonic() - start, 3))
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A view, its committed lock, and itself as the site solves it, or why there is no such thing."""
+    """A view and how its committed lock stands.
 
-    spec: ViewSpec
-    lock: LockStatus
-    ready: SiteSpec | Solved | str
+    Attributes:
+        site_spec: the view as it is solved.
+        unsolved: why it cannot be solved, where pip said so before the first night.
+    """
+
+    site_spec: SiteSpec
+    status: LockStatus
+    unsolved: Solved | None = None
 
     @property
-    def platforms(self) -> tuple[str, ...]:
-        return self.ready.spec.platforms if isinstance(self.ready, SiteSpec) else self.spec.platforms
+    def solvable(self) -> bool:
+        return not self.site_spec.error and not self.unsolved
+
+    def cell(self, platform: str) -> Cell:
+        committed = part_for(self.status.lock, platform) if self.status.lock else None
+        return Cell(site_spec=only_on(self.site_spec, platform), status=self.status, committed=committed)
 
 
-def _ready(spec: ViewSpec, work: _Work) -> SiteSpec | Solved | str:
-    """Return the view as the site solves it; why pip could not solve it; or why the site cannot have it."""
+def _prepared(site_spec: SiteSpec, status: LockStatus, work: _Work) -> _View:
+    if site_spec.error:
+        return _View(site_spec, status)
     try:
-        for_site(spec, work.site)
-    except MlviewsError as error:
-        return str(error)
-    try:
-        return prepare_view(spec, work.site, kept={}, as_of=None, progress=work.progress)
+        return _View(prepare_view(site_spec, work.site, kept={}, as_of=None, progress=work.progress), status)
     except Exception as error:  # noqa: BLE001  (the result of one view among many)
-        return Solved(problem=problem(error), refused=isinstance(error, RefusedError))
+        return _View(site_spec, status, Solved(problem=problem(error), refused=isinstance(error, RefusedError)))
 
 
 def _sources(site: Site, views: Iterable[_View]) -> Sources | None:
-    ready = [view for view in views if isinstance(view.ready, SiteSpec)]
-    platforms = dict.fromkeys(platform for view in ready for platform in view.platforms)
-    return open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache) if ready else None
+    platforms = dict.fromkeys(name for view in views if view.solvable for name in view.site_spec.spec.platforms)
+    return open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache) if platforms else None
 
 
 def _night(work: _Work, night: Night, views: Sequence[_View], sources: Sources | None) -> list[NightCell]:
-    cells = _kept(work, night)
-    wanted = [(view, platform) for view in views for platform in view.platforms]
-    asks: list[CellRequest] = []
-    for view, platform in wanted:
-        key = (view.spec.name, platform)
-        if key in cells:
-            continue
-        if isinstance(view.ready, SiteSpec):
-            asks.append(_ask(only_on(view.ready, platform), platform, view.lock))
-        else:
-            cells[key] = _keep(work, night, _unready(view, view.ready, platform), None)
-    if sources and asks:
-        cells |= {(cell.view, cell.platform): cell for cell in _cells(work, night, asks, sources)}
-    return [cells[view.spec.name, platform] for view, platform in wanted]
+    known = _kept(work, night)
+    wanted = [(view, view.cell(platform)) for view in views for platform in view.site_spec.spec.platforms]
+    missing = [(view, cell) for view, cell in wanted if cell.key not in known]
+    known |= {cell.key: _keep(work, night, _unready(view, cell), None) for view, cell in missing if not view.solvable}
+    cells = [cell for view, cell in missing if view.solvable]
+    if sources and cells:
+        known |= {(found.view, found.platform): found for found in _cells(work, night, cells, sources)}
+    return [known[cell.key] for _, cell in wanted]
 
 
 def _kept(work: _Work, night: Night) -> dict[tuple[str, str], NightCell]:
@@ -168,59 +163,59 @@ def _kept(work: _Work, night: Night) -> dict[tuple[str, str], NightCell]:
     }
 
 
-def _unready(view: _View, why: Solved | str, platform: str) -> NightCell:
-    if isinstance(why, str):
-        return NightCell(view=view.spec.name, platform=platform, state="not-run", reason=why, lock=view.lock.state)
-    return cell_of(_ask(SiteSpec(view.spec, {}, {}), platform, view.lock), why, None)
+def _unready(view: _View, cell: Cell) -> NightCell:
+    if view.unsolved:
+        return cell_of(cell, view.unsolved, None)
+    name, platform = cell.key
+    return NightCell(
+        view=name, platform=platform, state="not-run", reason=str(cell.site_spec.error), lock=cell.status.state
+    )
 
 
-def _ask(view: SiteSpec, platform: str, state: LockStatus) -> CellRequest:
-    committed = part_for(state.lock, platform) if state.lock else None
-    return CellRequest(view=view, platform=platform, lock_state=state.state, committed=committed)
-
-
-def _cells(work: _Work, night: Night, asks: Sequence[CellRequest], sources: Sources) -> Iterator[NightCell]:
+def _cells(work: _Work, night: Night, cells: Sequence[Cell], sources: Sources) -> Iterator[NightCell]:
     now = night.as_of or datetime.now(timezone.utc)
-    with work.progress(f"Solving {night.day}", total=len(asks)) as advance:
-        for batch in _batches(asks):
-            views = [ask.view for ask in batch]
+    with work.progress(f"Solving {night.day}", total=len(cells)) as advance:
+        for batch in _batches(cells):
             done = lambda name: advance(note=name)  # noqa: E731
-            solved = run(solve_all(views, sources, now=now, as_of=night.as_of, done=done))
-            pairs = list(zip(batch, solved, strict=True))
-            for ask, found, tested in _tested(work, night, pairs):
-                yield _keep(work, night, cell_of(ask, found, tested), found.lock)
+            site_specs = [cell.site_spec for cell in batch]
+            solved = run(solve_all(site_specs, sources, now=now, as_of=night.as_of, done=done))
+            for cell, found, tested in _tested(work, night, list(zip(batch, solved, strict=True))):
+                yield _keep(work, night, cell_of(cell, found, tested), found.lock)
 
 
-def _batches(asks: Iterable[CellRequest]) -> Iterator[list[CellRequest]]:
-    rest = iter(asks)
+def _batches(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
+    rest = iter(cells)
     while batch := list(islice(rest, _BATCH)):
         yield batch
 
 
 def _tested(
-    work: _Work, night: Night, pairs: Sequence[tuple[CellRequest, Solved]]
-) -> Iterator[tuple[CellRequest, Solved, Tested | None]]:
+    work: _Work, night: Night, pairs: Sequence[tuple[Cell, Solved]]
+) -> Iterator[tuple[Cell, Solved, Tested | None]]:
     """Give each cell with what trials found of it, those first of which there is nothing to be tried."""
     if night.solve_only:
-        yield from ((ask, solved, None) for ask, solved in pairs)
+        yield from ((cell, solved, None) for cell, solved in pairs)
         return
     with scratch(work.site.root) as folder, work.progress("Testing", total=len(pairs)) as advance:
-        jobs = {ask.key: _job(ask, solved, work.site, folder) for ask, solved in pairs}
-        by_key = {ask.key: (ask, solved) for ask, solved in pairs}
-        for job, found in work.runner(try_cell, [job for job in jobs.values() if job.newest or job.committed]):
+        jobs = [_job(cell, solved, work.site, folder) for cell, solved in pairs]
+        by_key = {cell.key: (cell, solved) for cell, solved in pairs}
+        for job, found in work.runner(try_cell, [job for job in jobs if job.newest or job.committed]):
             advance(note=job.key[0])
             tested = found if isinstance(found, Tested) else _not_tested(job, found)
             yield (*by_key.pop(job.key), tested)
-        yield from ((ask, solved, None) for ask, solved in by_key.values())
+        yield from ((cell, solved, None) for cell, solved in by_key.values())
 
 
-def _job(ask: CellRequest, solved: Solved, site: Site, folder: Path) -> CellJob:
+def _job(cell: Cell, solved: Solved, site: Site, folder: Path) -> CellJob:
+    checks = (*BASIC, *cell.site_spec.spec.smoke)
+
     def trial(lock: Lock | None) -> TrialJob | None:
-        checks = (*BASIC, *ask.view.spec.smoke)
-        return TrialJob(view=ask.view, lock=lock, site=site, scratch=folder, checks=checks) if lock else None
+        if lock is None:
+            return None
+        return TrialJob(site_spec=cell.site_spec, lock=lock, site=site, scratch=folder, checks=checks)
 
-    same = solved.lock and ask.committed and not compare(ask.committed, solved.lock)
-    return CellJob(key=ask.key, newest=trial(solved.lock), committed=None if same else trial(ask.committed))
+    same = solved.lock and cell.committed and not compare(cell.committed, solved.lock)
+    return CellJob(key=cell.key, newest=trial(solved.lock), committed=None if same else trial(cell.committed))
 
 
 def _not_tested(job: CellJob, error: Exception) -> Tested:
@@ -236,7 +231,7 @@ def _keep(work: _Work, night: Night, cell: NightCell, lock: Lock | None) -> Nigh
     seen = work.history.before(night, cell.view, cell.platform)
     earlier = look_back(seen, cell.state, night.day.isoformat())
     good = work.history.lock(night, cell.view, cell.platform, earlier.good) if earlier.good and lock else None
-    suspects = package_changes(compare(good, lock)) if good and lock else []
+    suspects = list(compare(good, lock)) if good and lock else []
     whole = cell.model_copy(update={"earlier": earlier, "suspects": suspects, "looked_back": night.as_of is not None})
     work.history.record(night, whole, lock)
     return whole

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlviews.errors import BadInputError
 from mlviews.lock.diff import PackageChange  # noqa: TC001  (pydantic reads it)
 from mlviews.lock.lockfile import Lock, LockState
-from mlviews.site.spec import SiteSpec
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.recipe.compose import Request, ViewSpec
+    from mlviews.site.spec import SiteSpec
 
 __all__ = [
     "CellFigures",
@@ -89,15 +89,23 @@ class NightCell(_Kept):
     looked_back: bool = Field(False, alias="looked-back", description="Whether it was found on a later day.")
 
 
-class NightRun(_Kept):
-    """One night: views x platforms."""
+@dataclass(frozen=True, slots=True)
+class NightRun:
+    """One night: views x platforms.
 
-    night: str = Field(description="The day (UTC), which names its folder.")
-    as_of: str | None = Field(alias="as-of", description="The moment that it looks back to.")
-    cuda: str | None = Field(description="The CUDA version that was supposed in the place of the recipes'.")
-    solve_only: bool = Field(alias="solve-only", description="Whether nothing was installed, and so nothing tested.")
+    Attributes:
+        night: the day (UTC), which names its folder.
+        as_of: the moment that it looks back to.
+        cuda: the CUDA version that was supposed in the place of the recipes'.
+        solve_only: whether nothing was installed, and so nothing tested.
+    """
+
+    night: str
+    as_of: str | None
+    cuda: str | None
+    solve_only: bool
     seconds: float
-    cells: list[NightCell]
+    cells: Sequence[NightCell]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +133,11 @@ class Night:
     def folder(self) -> str:
         """The name of its folder: ``2026-11-24``, ``2026-11-24-cuda-13.0``."""
         return f"{self.day:%Y-%m-%d}{'-' if self.cuda else ''}{self.variant}"
+
+    def run(self, cells: Sequence[NightCell], *, seconds: float = 0.0) -> NightRun:
+        """Return what was found, and in how long, with what was asked."""
+        as_of = self.as_of.isoformat() if self.as_of else None
+        return NightRun(self.day.isoformat(), as_of, self.cuda, self.solve_only, seconds, cells)
 
 
 def suppose_cuda(specs: Sequence[ViewSpec], cuda: str) -> tuple[ViewSpec, ...]:
@@ -174,10 +187,10 @@ def named_from(spec: ViewSpec, folder: Path) -> ViewSpec:
     return replace(spec, dependencies=shorter(spec.dependencies), constraints=shorter(spec.constraints))
 
 
-def only_on(view: SiteSpec, platform: str) -> SiteSpec:
+def only_on(site_spec: SiteSpec, platform: str) -> SiteSpec:
     """Return the view as it would be if it were for one of its platforms alone."""
-    spec = replace(view.spec, platforms=(platform,))
-    return SiteSpec(spec, view.absent, {**view.inputs, "platforms": [platform]})
+    spec = replace(site_spec.spec, platforms=(platform,))
+    return replace(site_spec, spec=spec, inputs={**site_spec.inputs, "platforms": [platform]})
 
 
 def part_for(lock: Lock, platform: str) -> Lock | None:

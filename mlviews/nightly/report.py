@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlviews.files import swap_link, write_atomically
@@ -11,6 +12,7 @@ from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.pages import change_rows, drawing, past_of, render, trend_of, view_file
 from mlviews.progress import silent
 from mlviews.smoke.report import CheckLine, junit_suites
+from mlviews.values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,7 +55,7 @@ def write_night(
         FailedError: a file cannot be written.
     """
     folder = root / "nightly" / night.folder
-    whole = run.model_copy(update={"cells": list(history.cells(night).values())})
+    whole = replace(run, cells=tuple(history.cells(night).values()))
     by_name = {spec.name: spec for spec in specs}
     views: dict[str, list[NightCell]] = {}
     for cell in whole.cells:
@@ -68,7 +70,7 @@ def write_night(
     past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
     matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
     write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
-    write_atomically(folder / "night.json", whole.model_dump_json(by_alias=True) + "\n")
+    write_atomically(folder / "night.json", json.dumps(to_json(whole), ensure_ascii=False) + "\n")
     write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
     # The first page comes last: where it is, the pages that it leads to are.
     index = folder / "index.html"

@@ -29,7 +29,7 @@ __all__ = ["assemble", "write_prefix_files"]
 
 def assemble(
     lock: Lock,
-    view: SiteSpec,
+    site_spec: SiteSpec,
     site: Site,
     prefix: Path,
     *,
@@ -43,7 +43,7 @@ def assemble(
 
     Args:
         lock: what is installed.
-        view: the view that the lock is for.
+        site_spec: the view that the lock is for.
         site: its cache and mirrors.
         prefix: where the files go.
         platform: this host's, since scripts of the packages are run.
@@ -57,13 +57,15 @@ def assemble(
         KeyboardInterrupt: Ctrl-C.
     """
     install_lock(lock, prefix, platform=platform, baked=baked, site=site, progress=progress)
-    release = _release(lock, view, site, prefix, platform=platform, name=name, baked=baked)
+    release = _release(lock, site_spec, site, prefix, platform=platform, name=name, baked=baked)
     write_prefix_files(prefix, release, lock_text)
     return release
 
 
-def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path) -> Release:
-    spec = view.spec
+def _release(
+    lock: Lock, site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path
+) -> Release:
+    spec = site_spec.spec
     return Release(
         mlviews=mlviews.__version__,
         view=spec.name,
@@ -81,7 +83,7 @@ def _release(lock: Lock, view: SiteSpec, site: Site, prefix: Path, *, platform: 
         some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
-        absent=dict(view.absent),
+        absent=dict(site_spec.absent),
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlviews.errors import RefusedError
+from mlviews.errors import MlviewsError, RefusedError
 from mlviews.hardware import host_glibc
 from mlviews.recipe.compose import Origin, Request
 
@@ -26,32 +26,36 @@ class SiteSpec:
         spec: the view, changed where the site demands it.
         absent: packages that the recipe asks for and this site cannot have, with the reason.
         inputs: everything that its lock depends on.
+        error: why the site cannot have the view at all; then the rest is the recipe's.
     """
 
     spec: ViewSpec
     absent: Mapping[str, str]
     inputs: Mapping[str, Any]
+    error: MlviewsError | None = None
 
 
 def for_site(spec: ViewSpec, site: Site) -> SiteSpec:
-    """Return the view as ``site`` solves it.
+    """Return the view as ``site`` solves it, or why it cannot; one view that a site cannot have stops no other.
 
     With conda channels that is the recipe itself. With wheels the host's CPython and glibc replace the recipe's, and
     what the site declares absent is left out.
-
-    Raises:
-        RefusedError: the site cannot have the view at all.
     """
-    if site.packages == "conda":
-        if spec.pypi:
-            raise RefusedError(
-                "pypi-unsupported",
-                f"view {spec.name} asks for wheels under `pypi:` ({', '.join(r.text for r in spec.pypi)}); "
-                "mlviews cannot put wheels beside conda packages yet",
-                "Take them out, or build the view with --site pypi.",
-            )
-        return SiteSpec(spec, {}, spec.inputs(site.channels))
-    return _of_wheels(spec, site)
+    try:
+        return _of_wheels(spec, site) if site.packages == "wheels" else _of_channels(spec, site)
+    except MlviewsError as error:
+        return SiteSpec(spec, {}, {}, error)
+
+
+def _of_channels(spec: ViewSpec, site: Site) -> SiteSpec:
+    if spec.pypi:
+        raise RefusedError(
+            "pypi-unsupported",
+            f"view {spec.name} asks for wheels under `pypi:` ({', '.join(r.text for r in spec.pypi)}); "
+            "mlviews cannot put wheels beside conda packages yet",
+            "Take them out, or build the view with --site pypi.",
+        )
+    return SiteSpec(spec, {}, spec.inputs(site.channels))
 
 
 def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:

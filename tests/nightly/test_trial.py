@@ -37,11 +37,11 @@ def job_of(builder: Any, tmp_path: Path) -> Callable[..., TrialJob]:
             lockfiles=builder.lockfiles,
             mirrors=dict([os.environ["MLVIEWS_MIRROR"].split("=")]),
         )
-        view = for_site(open_catalogue(builder.recipes.folder).view("demo"), site)
+        site_spec = for_site(open_catalogue(builder.recipes.folder).view("demo"), site)
         folder = builder.root / "scratch"
         folder.mkdir(parents=True)
         return TrialJob(
-            view=view, lock=read_lock(builder.lock("demo")), site=site, scratch=folder, checks=checks,
+            site_spec=site_spec, lock=read_lock(builder.lock("demo")), site=site, scratch=folder, checks=checks,
             limits=Limits(seconds=60),
         )  # fmt: skip
 
