@@ -79,9 +79,9 @@ def schemas() -> dict[str, str]:
 
 
 def _results() -> dict[str, type]:
-    named = {name: kind for module in _VALUES for name, kind in vars(module).items() if name.endswith("Result")}
-    found = {name: kind for name, kind in named.items() if isinstance(kind, type)}
-    return {name.removesuffix("Result").lower(): kind for name, kind in found.items()}
+    """Return what each verb prints: the class ``VERBResult`` of its domain, or of `mlviews.results`."""
+    found = {name: kind for module in _VALUES for name, kind in vars(module).items() if isinstance(kind, type)}
+    return {name.removesuffix("Result").lower(): kind for name, kind in found.items() if name.endswith("Result")}
 
 
 def _schema_of(kind: type) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def gather(history: History, path: Path) -> date | None:
         for night, cell, lock in other.everything():
             known = history.cells(night).get((cell.view, cell.platform))
             if known is None or _worth(cell) >= _worth(known):
-                history.record(night, cell, lock)
+                history.keep(night, cell, lock)
             if not night.variant:
                 latest = max(night.day, latest or night.day)
     return latest
@@ -164,7 +164,7 @@ class History:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def record(self, night: Night, cell: NightCell, lock: Lock | None) -> None:
+    def keep(self, night: Night, cell: NightCell, lock: Lock | None) -> None:
         """Keep a cell, in the place of what the same night said of it before, and the lock that it is about.
 
         Args:

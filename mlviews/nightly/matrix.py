@@ -233,5 +233,5 @@ def _keep(work: _Work, night: Night, cell: NightCell, lock: Lock | None) -> Nigh
     good = work.history.lock(night, cell.view, cell.platform, earlier.good) if earlier.good and lock else None
     suspects = list(compare(good, lock)) if good and lock else []
     whole = cell.model_copy(update={"earlier": earlier, "suspects": suspects, "looked_back": night.as_of is not None})
-    work.history.record(night, whole, lock)
+    work.history.keep(night, whole, lock)
     return whole

@@ -50,7 +50,7 @@ def write_report(root: Path, *nights: list[NightCell], **keys: Any) -> Path:
         for number, cells in enumerate(nights, 1):
             night = Night(day=date(2026, 11, number))
             for one in cells:
-                history.record(night, one, None)
+                history.keep(night, one, None)
         return write_night(root, night, run_of(night.day, nights[-1], **keys), history, []).parent
 
 

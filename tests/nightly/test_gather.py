@@ -26,15 +26,15 @@ def hosts(tmp_path: Path) -> list[Path]:
     here = {"linux-64": "linux-aarch64", "linux-aarch64": "linux-64"}
     for own, other in here.items():
         with open_history(tmp_path / own) as history:
-            history.record(Night(day=DAY), cell(own, "ok", tested=True), None)
-            history.record(Night(day=DAY), cell(other, "not-run", digest=None), None)
-            history.record(Night(day=date(2026, 11, 23), cuda="13.0"), cell(own, "unsolvable"), None)
+            history.keep(Night(day=DAY), cell(own, "ok", tested=True), None)
+            history.keep(Night(day=DAY), cell(other, "not-run", digest=None), None)
+            history.keep(Night(day=date(2026, 11, 23), cuda="13.0"), cell(own, "unsolvable"), None)
     return [history_file(tmp_path / own) for own in here]
 
 
 def test_of_two_accounts_the_one_that_was_tested_stays(hosts: list[Path], tmp_path: Path) -> None:
     with open_history(tmp_path / "all") as history:
-        history.record(Night(day=DAY), cell("linux-64", "updated"), None)
+        history.keep(Night(day=DAY), cell("linux-64", "updated"), None)
         assert [gather(history, path) for path in (*hosts, hosts[0])] == [DAY] * 3
         found = {cell.platform: (cell.state, cell.tested) for cell in history.cells(Night(day=DAY)).values()}
         assert found == {"linux-64": ("ok", True), "linux-aarch64": ("ok", True)}

@@ -32,7 +32,7 @@ def cell(state: str = "ok", view: str = "demo", **keys: object) -> NightCell:
 
 def test_what_is_kept_comes_back_as_it_was(tmp_path):
     with open_history(tmp_path) as history:
-        history.record(NIGHT, cell(reason="ünïcode\x00"), LOCK)
+        history.keep(NIGHT, cell(reason="ünïcode\x00"), LOCK)
     with open_history(tmp_path) as history:
         assert history.cells(NIGHT) == {("demo", "linux-64"): cell(reason="ünïcode\x00")}
         assert history.lock(NIGHT, "demo", "linux-64", "2026-11-24") == LOCK
@@ -41,8 +41,8 @@ def test_what_is_kept_comes_back_as_it_was(tmp_path):
 
 def test_a_night_that_is_run_again_replaces_what_it_said(tmp_path):
     with open_history(tmp_path) as history:
-        history.record(NIGHT, cell(), LOCK)
-        history.record(NIGHT, cell("updated"), LOCK)
+        history.keep(NIGHT, cell(), LOCK)
+        history.keep(NIGHT, cell("updated"), LOCK)
         assert [one.state for one in history.cells(NIGHT).values()] == ["updated"]
         assert history.before(NIGHT, "demo", "linux-64") == ()
 
@@ -50,8 +50,8 @@ def test_a_night_that_is_run_again_replaces_what_it_said(tmp_path):
 def test_nights_that_suppose_another_cuda_have_a_history_of_their_own(tmp_path):
     supposed = Night(day=date(2026, 11, 23), cuda="13.0")
     with open_history(tmp_path) as history:
-        history.record(supposed, cell("unsolvable"), None)
-        history.record(NIGHT, cell(), LOCK)
+        history.keep(supposed, cell("unsolvable"), None)
+        history.keep(NIGHT, cell(), LOCK)
         assert history.before(NIGHT, "demo", "linux-64") == ()
         assert history.trend(supposed, "demo", "linux-64", nights=9) == (("2026-11-23", cell("unsolvable")),)
 
@@ -59,7 +59,7 @@ def test_nights_that_suppose_another_cuda_have_a_history_of_their_own(tmp_path):
 def test_a_trend_ends_with_the_night_and_begins_with_the_oldest(tmp_path):
     with open_history(tmp_path) as history:
         for day in (3, 1, 2, 4):
-            history.record(Night(day=date(2026, 11, day)), cell(reason=str(day)), None)
+            history.keep(Night(day=date(2026, 11, day)), cell(reason=str(day)), None)
         trend = history.trend(Night(day=date(2026, 11, 3)), "demo", "linux-64", nights=2)
         before = history.before(Night(day=date(2026, 11, 3)), "demo", "linux-64")
     assert [(night, one.reason) for night, one in trend] == [("2026-11-02", "2"), ("2026-11-03", "3")]
@@ -70,7 +70,7 @@ def test_two_nights_at_once_lose_nothing(tmp_path):
     def keep(number: int) -> None:
         with open_history(tmp_path) as history:
             for i in range(20):
-                history.record(NIGHT, cell(view=f"view-{number}-{i}"), LOCK)
+                history.keep(NIGHT, cell(view=f"view-{number}-{i}"), LOCK)
 
     threads = [threading.Thread(target=keep, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -84,7 +84,7 @@ def test_two_nights_at_once_lose_nothing(tmp_path):
 def test_an_interrupt_between_two_cells_keeps_the_first(tmp_path):
     def interrupted() -> None:
         with open_history(tmp_path) as history:
-            history.record(NIGHT, cell(), LOCK)
+            history.keep(NIGHT, cell(), LOCK)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -115,7 +115,7 @@ def test_a_damaged_history_is_an_error_for_people(tmp_path, content):
 
 def test_no_file_beside_the_history_needs_shared_memory(tmp_path):
     with open_history(tmp_path) as history:
-        history.record(NIGHT, cell(), LOCK)
+        history.keep(NIGHT, cell(), LOCK)
         assert {path.name for path in history_file(tmp_path).parent.iterdir()} == {"history.sqlite"}
 
 
