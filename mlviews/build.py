@@ -26,6 +26,7 @@ from mlviews.store.disk import Store
 from mlviews.store.loaders import write_command_loaders, write_default_loaders, write_release_loaders
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlviews.lock.lockfile import Lock
@@ -35,25 +36,52 @@ if TYPE_CHECKING:
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["Built", "build"]
+__all__ = ["BuildResult", "build"]
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
-    """A release that is there now.
+class BuildResult:
+    """A release that is there now: ``mlviews build VIEW``.
 
     Attributes:
-        status: ``new``, or ``unchanged`` where the same lock was installed already.
-        default: whether ``module load`` gives this release.
+        status: ``unchanged`` where the same lock was installed already.
+        default: whether a plain `module load` gives this release.
+        lock: the lock's digest.
+        packages: how many.
+        gaps: packages that it should hold and cannot yet, and why.
+        absent: packages that this site cannot have, and why.
         checks: what the first checks found; empty where nothing was built.
     """
 
     view: str
+    release: str
+    platform: str
     status: Literal["new", "unchanged"]
-    folder: Path
-    release: Release
     default: bool
-    checks: tuple[CheckLine, ...] = ()
+    folder: Path
+    module: str
+    lock: str
+    packages: int
+    gaps: Mapping[str, str]
+    absent: Mapping[str, str]
+    checks: Sequence[CheckLine]
+
+
+def _result(release: Release, folder: Path, *, default: bool, checks: Sequence[CheckLine] | None = None) -> BuildResult:
+    return BuildResult(
+        view=release.view,
+        release=release.release,
+        platform=release.platform,
+        status="unchanged" if checks is None else "new",
+        default=default,
+        folder=folder,
+        module=release.module,
+        lock=release.lock_digest,
+        packages=len(release.packages),
+        gaps=release.gaps,
+        absent=release.absent,
+        checks=checks or (),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +99,7 @@ class _Job:
         return self.site_spec.spec.name
 
 
-def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Built:
+def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> BuildResult:
     """Build a view at a site; without a lock, make one first. The same lock again is no work.
 
     Raises:
@@ -95,7 +123,7 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
         if entry and job.platform in entry.platforms:
             folder = job.store.platform_folder(view, entry.name, job.platform)
             default = job.store.default(view) == entry.name
-            return Built(view, "unchanged", folder, entry.platforms[job.platform], default)
+            return _result(entry.platforms[job.platform], folder, default=default)
         return _build(job, lock, lock_file, entry.name if entry else _new_name(job))
 
 
@@ -103,7 +131,7 @@ def _new_name(job: _Job) -> str:
     return job.store.new_release_name(job.view, datetime.now(timezone.utc))
 
 
-def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
+def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
     view = job.view
     prefix = job.store.platform_folder(view, name, job.platform)
     job.store.clear(prefix)
@@ -127,7 +155,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> Built:
     job.store.mark_unpublished(view, name)
     job.store.record(release)
     write_record(job.store.root, release, checks, level="quick")
-    return Built(view, "new", prefix, release, _publish(job, name), checks)
+    return _result(release, prefix, default=_publish(job, name), checks=checks)
 
 
 def _host_platform(site_spec: SiteSpec) -> str:
@@ -179,7 +207,7 @@ def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
     """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
     if not release.gpus:
         return
-    judged = survey(scan(prefix, progress=job.progress).libraries, release.gpus, some=release.some_gpus_only)
+    judged = survey(scan(prefix, progress=job.progress), release)
     if judged.failures:
         raise RefusedError(
             "gpu-not-served",

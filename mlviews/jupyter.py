@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "SPECIFICATION",
     "Kernel",
-    "KernelLine",
     "Place",
     "add",
     "kernel_name",
@@ -39,26 +38,6 @@ __all__ = [
     "swan_place",
     "user_place",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class KernelLine:
-    """One kernel of a view.
-
-    Attributes:
-        name: what notebooks store.
-        release: what it runs; for one that follows the default, what that was when it was added.
-        lock: the release's lock digest.
-        works: whether what it starts is there.
-    """
-
-    name: str
-    view: str
-    release: str
-    follows: Literal["release", "default"]
-    lock: str
-    folder: str
-    works: bool
 
 
 SPECIFICATION = "kernel.json"
@@ -162,16 +141,17 @@ class Kernel:
 
     Attributes:
         name: what notebooks store.
-        follows: whether it keeps to its release or follows the view's default; ``release`` is what that was then.
+        release: what it runs; for one that follows the default, what that was when it was added.
+        lock: the release's lock digest.
         works: whether what it starts is there.
     """
 
     name: str
-    folder: Path
     view: str
     release: str
     follows: Literal["release", "default"]
     lock: str
+    folder: Path
     works: bool
 
 
@@ -306,7 +286,7 @@ def _read(folder: Path) -> Kernel | None:
     except (OSError, ValueError, RecursionError, LookupError, TypeError):
         return None
     follows: Literal["release", "default"] = "release" if own.get("follows") == "release" else "default"
-    return Kernel(folder.name, folder, view, release, follows, lock, os.access(launch, os.X_OK))
+    return Kernel(folder.name, view, release, follows, lock, folder, os.access(launch, os.X_OK))
 
 
 def _user_data() -> Path:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from mlviews.doctor import DriverLine, Finding, Fit
-    from mlviews.gpus.coverage import GpuVerdict, LibraryServing, PackageServing
-    from mlviews.jupyter import KernelLine
+    from mlviews.jupyter import Kernel
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import LockState
     from mlviews.nightly.night import NightRun
-    from mlviews.recipe.compose import Reason
+    from mlviews.recipe.compose import Reason, ViewHardware
     from mlviews.release import GpuLine
     from mlviews.smoke.report import CheckLine, RouteLine
 
@@ -32,25 +32,6 @@ class DiffResult:
     after: str
     bytes: int
     changes: Sequence[PackageChange]
-
-
-@dataclass(frozen=True, slots=True)
-class GpusResult:
-    """``mlviews gpus``; view and release are null for a folder.
-
-    Attributes:
-        files: how many files were looked at.
-        unread: what could not be read, with the reason.
-    """
-
-    folder: str
-    view: str | None
-    release: str | None
-    files: int
-    gpus: Sequence[GpuVerdict]
-    packages: Sequence[PackageServing]
-    libraries: Sequence[LibraryServing]
-    unread: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +76,22 @@ class KernelAddResult:
         script: what SWAN's form wants as environment script.
     """
 
-    kernel: KernelLine
-    script: str | None
+    kernel: Kernel
+    script: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class KernelListResult:
     """``mlviews kernel list``."""
 
-    kernels: Sequence[KernelLine]
+    kernels: Sequence[Kernel]
 
 
 @dataclass(frozen=True, slots=True)
 class KernelRemoveResult:
     """``mlviews kernel remove VIEW``."""
 
-    removed: Sequence[KernelLine]
+    removed: Sequence[Kernel]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,16 +132,6 @@ class AskedPackage:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownHardware:
-    """What the view is solved for."""
-
-    glibc: str
-    cuda: str | None
-    archspec: str | None
-    gpus: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class ShownLock:
     """The state of the view's lock.
 
@@ -191,7 +162,7 @@ class ShowResult:
     module: str
     layers: Sequence[str]
     platforms: Sequence[str]
-    hardware: ShownHardware
+    hardware: ViewHardware
     dependencies: Sequence[AskedPackage]
     constraints: Sequence[AskedPackage]
     pypi: Sequence[AskedPackage]
@@ -212,76 +183,6 @@ class NewResult:
 
 
 @dataclass(frozen=True, slots=True)
-class BuildResult:
-    """``mlviews build VIEW``.
-
-    Attributes:
-        default: whether a plain `module load` gives this release.
-        lock: the lock's digest.
-    """
-
-    view: str
-    release: str
-    platform: str
-    status: Literal["new", "unchanged"]
-    default: bool
-    folder: str
-    module: str
-    lock: str
-    packages: int
-    gaps: Mapping[str, str]
-    absent: Mapping[str, str]
-    checks: Sequence[CheckLine]
-
-
-@dataclass(frozen=True, slots=True)
-class LayerLine:
-    """One layer of an image.
-
-    Attributes:
-        holds: whose files: one large package's, `packages` the others', `view` mlviews' own.
-        bytes: compressed.
-    """
-
-    holds: str
-    digest: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerBuildResult:
-    """``mlviews container build VIEW``.
-
-    Attributes:
-        lock: the lock's digest.
-        digest: what a registry knows the image by.
-        config: digest of its configuration: the image's id in podman and docker.
-        base: the base image: a name or a file.
-        bytes: of all layers, compressed.
-        layers: on top of the base's.
-        archive: the OCI archive that was written.
-        pushed: where it was pushed to.
-        sif: the Apptainer image that was written.
-        remarks: what makes the image less than certain, such as a base without a digest.
-    """
-
-    view: str
-    release: str
-    lock: str
-    platform: str
-    digest: str
-    config: str
-    base: str
-    base_digest: str
-    bytes: int
-    layers: Sequence[LayerLine]
-    archive: str | None
-    pushed: str | None
-    sif: str | None
-    remarks: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
 class RenderResult:
     """``mlviews render VIEW FORMAT``.
 
@@ -294,7 +195,7 @@ class RenderResult:
     view: str
     format: str
     platform: str
-    path: str | None
+    path: Path | None
     files: Mapping[str, str]
     remarks: Sequence[str]
 
@@ -536,10 +437,10 @@ class SmokeResult:
     view: str | None
     release: str | None
     lock: str | None
-    python: str | None
+    python: Path | None
     level: Literal["quick", "full"]
     proved: bool
-    record: str | None
+    record: Path | None
     full_only: Sequence[str]
     checks: Sequence[CheckLine]
     routes: Sequence[RouteLine] = ()

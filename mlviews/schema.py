@@ -15,8 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import doctor, jupyter, release, results
+from mlviews import build, doctor, jupyter, release, results
 from mlviews.bisect import find
+from mlviews.container import build as container
 from mlviews.files import write_atomically
 from mlviews.gpus import coverage
 from mlviews.lock import diff, lockfile, make
@@ -31,7 +32,10 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_VALUES = (compose, doctor, jupyter, release, results, coverage, diff, find, lockfile, make, night, report)
+_VALUES = (
+    *(build, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, release, report),
+    results,
+)
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 
 

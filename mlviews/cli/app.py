@@ -16,8 +16,7 @@ from mlviews.cli.output import write_outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.progress import Progress
     from mlviews.recipe.catalogue import Catalogue
@@ -128,9 +127,9 @@ class App:
 
     def console(self, *, stderr: bool = False) -> Console:
         """Return a console on stdout, for results, or on stderr, for everything else."""
-        from mlviews.cli.terminal import SafeConsole
+        from mlviews.cli.terminal import Console
 
-        console = SafeConsole(stderr=stderr, no_color=self.options.get("no_color") or None)
+        console = Console(stderr=stderr, no_color=self.options.get("no_color") or None)
         if not console.is_terminal and "COLUMNS" not in os.environ:
             console.width = _PIPED_WIDTH  # a file or a pipe has no edge to fold at
         return console
@@ -138,9 +137,9 @@ class App:
     def remark(self, text: str) -> None:
         """Tell people, on stderr, what is no error; with ``--json`` the result is to hold it."""
         if not self.json:
-            console = self.console(stderr=True)
-            console.print("note: ", style="bold yellow", end="", markup=False)
-            console.print(text, markup=False, soft_wrap=True)
+            from mlviews.cli.terminal import say
+
+            say(self.console(stderr=True), ("note: ", "bold yellow"), text)
 
     @property
     def progress(self) -> Progress:

@@ -69,7 +69,7 @@ def bisect(
 
 
 def _write(console: Console, result: BisectResult) -> None:
-    from mlviews.cli.terminal import change_table
+    from mlviews.cli.terminal import write_changes
 
     def line(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, soft_wrap=True)
@@ -78,7 +78,7 @@ def _write(console: Console, result: BisectResult) -> None:
     line(_heading(result), "bold")
     for name, reason in result.checks.items():
         line(f"  {name}: {reason}")
-    console.print(change_table(result.change))
+    write_changes(console, result.change)
     if result.because:
         line("These cannot be separated, because")
     for text in result.because[:_MOST_REASONS]:

@@ -14,11 +14,8 @@ import click
 from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mlviews.build import Built
-    from mlviews.cli.app import App
-    from mlviews.results import BuildResult
+    from mlviews.build import BuildResult
+    from mlviews.cli.terminal import Console
 
 __all__ = ["build", "run"]
 
@@ -30,67 +27,44 @@ def build(app: App, view: str) -> Outcome:
     from mlviews.build import build as build_view
 
     built = build_view(app.site_spec(view), app.site, progress=app.progress)
-    result = _result(built)
-    return Outcome(result, lambda console: _write(console, result, app))
+    return Outcome(built, lambda console: _write(console, built, app))
 
 
-def _result(built: Built) -> BuildResult:
-    from mlviews.results import BuildResult
+def _write(console: Console, built: BuildResult, app: App) -> None:
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
 
-    release = built.release
-    return BuildResult(
-        view=built.view,
-        release=release.release,
-        platform=release.platform,
-        status=built.status,
-        default=built.default,
-        folder=str(built.folder),
-        module=release.module,
-        lock=release.lock_digest,
-        packages=len(release.packages),
-        gaps=release.gaps,
-        absent=release.absent,
-        checks=list(built.checks),
-    )
-
-
-def _write(console: Console, result: BuildResult, app: App) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mlviews.cli.terminal import STATUS_STYLES
-
-    name = f"{result.view}/{result.release}"
-    if result.status == "unchanged":
-        console.print(f"{name} is there already, from the same lock: nothing to do", markup=False)
+    name = f"{built.view}/{built.release}"
+    if built.status == "unchanged":
+        say(console, f"{name} is there already, from the same lock: nothing to do")
     else:
-        console.print(f"[bold green]built[/] {name}: {result.packages} packages for {result.platform}")
-    checks = Table(box=None, show_header=False, pad_edge=False)
-    for check in result.checks:
-        style = STATUS_STYLES[check.status]
-        checks.add_row(f"[{style}]{check.status}[/]", check.name, f"{check.seconds:.1f} s", escape(check.reason))
-    if result.checks:
-        console.print(checks)
-    for package, why in {**result.absent, **result.gaps}.items():
-        console.print(f"[yellow]lacks[/] {escape(package)}: {escape(why)}")
-    if not result.default:
-        console.print("It is not the default; a plain load gives another release.", style="yellow")
-    _next(console, result, app)
+        say(console, ("built", "bold green"), f" {name}: {built.packages} packages for {built.platform}")
+    checks = (
+        ((check.status, STATUS_STYLES[check.status]), check.name, f"{check.seconds:.1f} s", check.reason)
+        for check in built.checks
+    )
+    write_table(console, (Column(), Column(), Column(rank=1, right=True), Column(folds=30)), checks, header=False)
+    for package, why in {**built.absent, **built.gaps}.items():
+        say(console, ("lacks", "yellow"), f" {package}: {why}")
+    if not built.default:
+        say(console, ("It is not the default; a plain load gives another release.", "yellow"))
+    _next(console, built, app)
 
 
-def _next(console: Console, result: BuildResult, app: App) -> None:
-    version = "" if result.default else f"/{result.release}"
+def _next(console: Console, built: BuildResult, app: App) -> None:
+    from mlviews.cli.terminal import say
+
+    version = "" if built.default else f"/{built.release}"
     # What brought the user here brings them there again.
     given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
     options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
-    console.print("\nNext, one of:", style="bold")
+    say(console, ("\nNext, one of:", "bold"))
     lines = [
-        f"source {shlex.quote(f'{result.folder}/setup.sh')}",
-        f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {result.module}{version}",
-        f"{_program()} run {result.view}{version}{options} -- python",
+        f"source {shlex.quote(f'{built.folder}/setup.sh')}",
+        f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {built.module}{version}",
+        f"{_program()} run {built.view}{version}{options} -- python",
     ]
     for line in lines:
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+        say(console, f"  {line}")
 
 
 def _program() -> str:

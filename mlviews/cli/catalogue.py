@@ -10,11 +10,10 @@ import click
 from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
-
-    from mlviews.recipe.compose import Request, ViewSpec
+    from mlviews.cli.terminal import Console
+    from mlviews.recipe.compose import Reason, Request, ViewSpec
     from mlviews.results import AskedPackage, ShowResult, ViewLine
     from mlviews.site.profile import Site
 
@@ -55,27 +54,24 @@ def _line(spec: ViewSpec, site: Site) -> ViewLine:
     )
 
 
-def _table(console: Console, lines: list[ViewLine]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+_LOCK_STYLES = {"current": "green", "stale": "yellow", "invalid": "red", "none": "dim", "unavailable": "dim"}
 
-    styles = {"current": "green", "stale": "yellow", "invalid": "red", "none": "dim", "unavailable": "dim"}
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("View", "Module", "CUDA", "Platforms", "Lock"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Packages", justify="right")
-    table.add_column("Summary")
-    for line in lines:
-        table.add_row(
-            f"[bold]{line.name}[/bold]",
-            line.module,
-            line.cuda or "-",
-            " ".join(line.platforms),
-            f"[{styles[line.lock]}]{line.lock}[/]",
-            str(line.packages or "-"),
-            escape(line.summary),
+
+def _table(console: Console, lines: list[ViewLine]) -> None:
+    from mlviews.cli.terminal import Column, write_table
+
+    columns = (
+        Column("View", style="bold"), Column("Module", rank=2), Column("CUDA", rank=1), Column("Platforms", rank=3),
+        Column("Lock", rank=4), Column("Packages", rank=5, right=True), Column("Summary", folds=40),
+    )  # fmt: skip
+    rows = (
+        (
+            line.name, line.module, line.cuda or "-", " ".join(line.platforms), (line.lock, _LOCK_STYLES[line.lock]),
+            str(line.packages or "-"), line.summary,
         )
-    console.print(table)
+        for line in lines
+    )  # fmt: skip
+    write_table(console, columns, rows)
 
 
 @verb("show")
@@ -83,7 +79,7 @@ def _table(console: Console, lines: list[ViewLine]) -> None:
 def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
     from mlviews.lock.lockfile import lock_status
-    from mlviews.results import ShownHardware, ShownLock, ShowResult
+    from mlviews.results import ShownLock, ShowResult
     from mlviews.site.spec import for_site
     from mlviews.smoke.records import proved_gpus, read_records
 
@@ -97,12 +93,7 @@ def show(app: App, view: str) -> Outcome:
         module=spec.module,
         layers=list(spec.layers),
         platforms=list(spec.platforms),
-        hardware=ShownHardware(
-            glibc=spec.hardware.glibc,
-            cuda=spec.hardware.cuda,
-            archspec=spec.hardware.archspec,
-            gpus=list(spec.hardware.gpus),
-        ),
+        hardware=spec.hardware,
         dependencies=_asked(spec.dependencies),
         constraints=_asked(spec.constraints),
         pypi=_asked(spec.pypi),
@@ -130,36 +121,48 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
 
 
 def _write(console: Console, view: ShowResult) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mlviews.cli.terminal import size
+    from mlviews.cli.terminal import Column, say, size, write_table
     from mlviews.release import gpus_in_words
 
-    console.print(f"[bold]{view.name}[/bold]  {escape(view.summary)}")
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="dim", no_wrap=True)
-    facts.add_column()
-    facts.add_row("module", view.module)
-    facts.add_row("layers", ", ".join(view.layers) or "none")
-    facts.add_row("platforms", ", ".join(view.platforms))
-    facts.add_row("hardware", _hardware(view))
-    for platform, count in view.lock.packages.items():
-        facts.add_row(f"lock {platform}", f"{count} packages, {size(view.lock.bytes[platform])} to fetch")
-    facts.add_row("lock", f"{view.lock.state}{f', {escape(view.lock.path)}' if view.lock.path else ''}")
-    facts.add_row("smoke", ", ".join(view.smoke) or "none")
-    if view.gpus:
-        facts.add_row("GPUs", escape(gpus_in_words(view.gpus)))
-    console.print(facts)
+    say(console, (view.name, "bold"), f"  {view.summary}")
+    locked = (
+        (f"lock {on}", f"{n} packages, {size(view.lock.bytes[on])} to fetch") for on, n in view.lock.packages.items()
+    )
+    facts = (
+        ("module", view.module),
+        ("layers", ", ".join(view.layers) or "none"),
+        ("platforms", ", ".join(view.platforms)),
+        ("hardware", _hardware(view)),
+        *locked,
+        ("lock", view.lock.state),
+        ("smoke", ", ".join(view.smoke) or "none"),
+        *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),
+    )
+    write_table(console, (Column(style="dim"), Column(folds=20)), facts, header=False)
+    if view.lock.path:
+        say(console, ("lock file  ", "dim"), view.lock.path)
     for change in view.lock.changes:
-        console.print(f"  [yellow]changed since[/yellow] {escape(change)}")
-    sections = {"dependencies": view.dependencies, "constraints": view.constraints, "pypi": view.pypi}
-    for title, requests in sections.items():
-        _section(console, title, [(request.spec, ", ".join(request.by)) for request in requests])
-    _section(console, "gaps: what it should hold and cannot yet", [(gap.package, gap.why) for gap in view.gaps])
-    _section(console, "cpu-only: may lock a CPU build", [(item.package, item.why) for item in view.cpu_only])
-    some = [(item.package, item.why) for item in view.some_gpus_only]
-    _section(console, "some-gpus-only: may lack code for some of the GPUs", some)
+        say(console, "  ", ("changed since", "yellow"), f" {change}")
+    sections: dict[str, list[tuple[str, str]]] = {
+        "dependencies": _by(view.dependencies),
+        "constraints": _by(view.constraints),
+        "pypi": _by(view.pypi),
+        "gaps: what it should hold and cannot yet": _why(view.gaps),
+        "cpu-only: may lock a CPU build": _why(view.cpu_only),
+        "some-gpus-only: may lack code for some of the GPUs": _why(view.some_gpus_only),
+    }
+    for title, rows in sections.items():
+        if rows:
+            say(console, ("\n" + title, "bold"))
+            write_table(console, (Column(folds=20), Column(style="dim", folds=20)), rows, header=False)
+
+
+def _by(requests: Sequence[AskedPackage]) -> list[tuple[str, str]]:
+    return [(request.spec, ", ".join(request.by)) for request in requests]
+
+
+def _why(reasons: Sequence[Reason]) -> list[tuple[str, str]]:
+    return [(reason.package, reason.why) for reason in reasons]
 
 
 def _hardware(view: ShowResult) -> str:
@@ -169,26 +172,12 @@ def _hardware(view: ShowResult) -> str:
     return ", ".join(parts)
 
 
-def _section(console: Console, title: str, rows: list[tuple[str, str]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    if not rows:
-        return
-    console.print(f"\n[bold]{title}[/bold]")
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(style="dim")
-    for left, right in rows:
-        table.add_row(escape(left), escape(right))
-    console.print(table)
-
-
 @verb("new")
 @click.argument("view")
 @click.option("--gpu", is_flag=True, help="Start a view for NVIDIA GPUs.")
 def new(app: App, view: str, *, gpu: bool) -> Outcome:
     """Start a recipe: a file with comments, that can be locked as it is."""
+    from mlviews.cli.terminal import say
     from mlviews.files import folder
     from mlviews.recipe.catalogue import write_new_recipe
     from mlviews.results import NewResult
@@ -199,6 +188,6 @@ def new(app: App, view: str, *, gpu: bool) -> Outcome:
 
     def write(console: Console) -> None:
         then = f"Next: edit it, then `mlviews lock {view}` and `mlviews build {view}`."
-        console.print(f"{path}\n{then}", markup=False, soft_wrap=True)
+        say(console, f"{path}\n{then}")
 
     return Outcome(NewResult(view=view, path=str(path)), write)

@@ -9,8 +9,7 @@ import click
 from mlviews.cli.app import App, Outcome, shared_options, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.results import CiGithubResult
 
 __all__ = ["ci"]

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from mlviews.cli.app import App, Outcome, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.results import DoctorResult
 
 __all__ = ["doctor"]
@@ -19,50 +18,40 @@ def doctor(app: App) -> Outcome:
     from mlviews.results import DoctorResult
 
     host = examine(app.site)
-    result = DoctorResult(
-        findings=list(host.findings), views=fits(app.catalogue, host), drivers=drivers(app.catalogue, host)
-    )
+    result = DoctorResult(findings=host.findings, views=fits(app.catalogue, host), drivers=drivers(app.catalogue, host))
     problems = any(finding.status == "problem" for finding in result.findings)
     return Outcome(result, lambda console: _write(console, result), 1 if problems else 0)
 
 
-def _write(console: Console, result: DoctorResult) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+_STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
+_RUNS = {True: ("runs", "green"), False: ("no", "yellow")}
+_HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
-    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for finding in result.findings:
-        table.add_row(marks[finding.status], finding.name, escape(finding.found), escape(finding.advice))
-    console.print(table)
-    views = Table(box=None, header_style="bold", pad_edge=False)
-    views.add_column("View", no_wrap=True)
-    views.add_column("Here")
-    for fit in result.views:
-        views.add_row(fit.view, "[green]runs[/]" if fit.runs else f"[yellow]no[/]: {escape(fit.why)}")
+
+def _write(console: Console, result: DoctorResult) -> None:
+    from mlviews.cli.terminal import Column, write_table
+
+    columns = (Column(), Column(), Column(folds=20), Column(folds=20))
+    findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
+    write_table(console, columns, findings, header=False)
     console.print()
-    console.print(views)
-    _write_drivers(console, result)
+    views = ((fit.view, _RUNS[fit.runs], fit.why) for fit in result.views)
+    write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
+    if result.drivers:
+        console.print()
+        _write_drivers(console, result)
 
 
 def _write_drivers(console: Console, result: DoctorResult) -> None:
-    from rich.table import Table
+    from mlviews.cli.terminal import Column, say, write_table
 
-    if not result.drivers:
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("CUDA", "Needs NVIDIA driver", "Here"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Views")
-    for line in result.drivers:
-        here = "[green]yes[/]" if line.here else "[yellow]no[/]"
-        table.add_row(line.cuda, f"{line.driver} or newer" if line.driver else "unknown", here, ", ".join(line.views))
-    console.print()
-    console.print(table)
+    columns = (Column("CUDA"), Column("Needs NVIDIA driver"), Column("Here"), Column("Views", folds=20))
+    rows = (
+        (line.cuda, f"{line.driver} or newer" if line.driver else "unknown", _HERE[line.here], ", ".join(line.views))
+        for line in result.drivers
+    )
+    write_table(console, columns, rows)
     missing = [line for line in result.drivers if not line.here and line.driver]
     has_gpu = any(finding.name == "GPU" and finding.found != "none" for finding in result.findings)
     if missing and has_gpu:
-        console.print(
-            f"For all of them, ask the administrator of this host for driver {missing[-1].driver} or newer.",
-            highlight=False,
-        )
+        say(console, f"For all of them, ask the administrator of this host for driver {missing[-1].driver} or newer.")

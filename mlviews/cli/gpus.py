@@ -10,12 +10,9 @@ from mlviews.cli.app import App, Outcome, complete_view, verb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
-    from rich.table import Table
-
-    from mlviews.gpus.coverage import CodeLine, LibraryServing
+    from mlviews.cli.terminal import Console, Part
+    from mlviews.gpus.coverage import CodeLine, GpusResult, LibraryServing
     from mlviews.release import Release
-    from mlviews.results import GpusResult
 
 __all__ = ["gpus"]
 
@@ -31,25 +28,11 @@ def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
     """
     from mlviews.gpus.coverage import survey
     from mlviews.gpus.scan import scan
-    from mlviews.results import GpusResult
 
     _refuse_unknown(names)
     folder, release = _folder(app, target)
-    found = scan(folder, progress=app.progress)
-    judged = survey(
-        found.libraries, (*(release.gpus if release else ()), *names), some=release.some_gpus_only if release else {}
-    )
-    result = GpusResult(
-        folder=str(folder),
-        view=release.view if release else None,
-        release=release.release if release else None,
-        files=found.files,
-        gpus=list(judged.gpus),
-        packages=list(judged.packages),
-        libraries=list(judged.libraries),
-        unread=dict(found.unread),
-    )
-    return Outcome(result, lambda console: _write(console, result), 1 if judged.failures else 0)
+    result = survey(scan(folder, progress=app.progress), release, names)
+    return Outcome(result, lambda console: _write(console, result), 1 if result.failures else 0)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -70,50 +53,47 @@ def _folder(app: App, target: str) -> tuple[Path, Release | None]:
     return release_here(app.root, target)
 
 
-_WIDE = 110  # columns; what libraries were made for is left to --json where it would squeeze the answers
-_WAYS = {"native": "[green]native[/]", "ptx": "[yellow]PTX[/]", "none": "[red]no[/]"}
+_WAYS = {"native": ("native", "green"), "ptx": ("PTX", "yellow"), "none": ("no", "red")}
+_NONE = ("-", "dim")
 
 
 def _write(console: Console, result: GpusResult) -> None:
-    from rich.markup import escape
+    from mlviews.cli.terminal import say
 
     if result.view:
-        console.print(f"[bold]{escape(result.view)}[/] {escape(result.release or '')}")
+        say(console, (result.view, "bold"), f" {result.release}")
     if result.packages:
-        console.print(_libraries(result, details=console.width >= _WIDE))
+        _write_libraries(console, result)
         console.print()
-        console.print(_verdicts(result))
+        _write_verdicts(console, result)
     else:
-        console.print(f"no device code in {escape(result.folder)}: {result.files} files looked at", soft_wrap=True)
+        say(console, f"no device code in {result.folder}: {result.files} files looked at")
     for package in result.packages:
         if package.why_some:
-            console.print(f"{escape(package.package)} may lack GPUs: {escape(package.why_some)}", soft_wrap=True)
+            say(console, f"{package.package} may lack GPUs: {package.why_some}")
     for library in result.libraries:
         if library.fault:
-            console.print(f"[yellow]damaged[/] {escape(library.path)}: {escape(library.fault)}", soft_wrap=True)
+            say(console, ("damaged", "yellow"), f" {library.path}: {library.fault}")
     for path, why in result.unread.items():
-        console.print(f"[yellow]not read[/] {escape(path)}: {escape(why)}", soft_wrap=True)
+        say(console, ("not read", "yellow"), f" {path}: {why}")
 
 
-def _libraries(result: GpusResult, *, details: bool) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
+def _write_libraries(console: Console, result: GpusResult) -> None:
+    from mlviews.cli.terminal import Column, write_table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("Library", overflow="fold")
-    for verdict in result.gpus:
-        table.add_column(verdict.gpu, no_wrap=True)
-    if details:
-        table.add_column("Made for", overflow="fold")
+    columns = (
+        Column("Library", folds=20), *(Column(verdict.gpu) for verdict in result.gpus),
+        Column("Made for", rank=1, folds=40),
+    )  # fmt: skip
+    rows: list[tuple[Part, ...]] = []
     for package in result.packages:
-        rows = _alike(library for library in result.libraries if library.package == package.package)
-        table.add_row(f"[bold]{escape(package.package)}[/]", *(_WAYS[served.way] for served in package.gpus))
-        for library, more in rows:
-            name = escape(Path(library.path).name) + (f" and {more} alike" if more else "")
+        rows.append(((package.package, "bold"), *(_WAYS[served.way] for served in package.gpus), ""))
+        for library, more in _alike(library for library in result.libraries if library.package == package.package):
+            name = Path(library.path).name + (f" and {more} alike" if more else "")
             # Beside what the package does as a whole, a library that does nothing is no fault.
-            ways = (_WAYS[served.way] if served.way != "none" else "[dim]-[/]" for served in library.gpus)
-            table.add_row(f"  {name}", *ways, *([_targets(library.code)] if details else ()))
-    return table
+            ways = (_WAYS[served.way] if served.way != "none" else _NONE for served in library.gpus)
+            rows.append((f"  {name}", *ways, _targets(library.code)))
+    write_table(console, columns, rows)
 
 
 def _alike(libraries: Iterable[LibraryServing]) -> list[tuple[LibraryServing, int]]:
@@ -139,16 +119,13 @@ def _targets(code: Sequence[CodeLine]) -> str:
     )
 
 
-def _verdicts(result: GpusResult) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
+def _write_verdicts(console: Console, result: GpusResult) -> None:
+    from mlviews.cli.terminal import Column, write_table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("In sum", "", "Driver"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Without code for it", overflow="fold")
+    columns = (Column("In sum"), Column(), Column("Driver"), Column("Without code for it", folds=20))
+    rows = []
     for verdict in result.gpus:
         driver = f"{verdict.driver} or newer" if verdict.driver else "not known" if verdict.way != "none" else ""
         name = f"{verdict.gpu} (asked for)" if verdict.asked else verdict.gpu
-        table.add_row(name, _WAYS[verdict.way], driver, escape(", ".join(verdict.lacking)))
-    return table
+        rows.append((name, _WAYS[verdict.way], driver, ", ".join(verdict.lacking)))
+    write_table(console, columns, rows)

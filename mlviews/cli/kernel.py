@@ -10,9 +10,8 @@ from mlviews.cli.app import App, Outcome, complete_view, shared_options, verb
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rich.console import Console
-
-    from mlviews.jupyter import Kernel, KernelLine, Place
+    from mlviews.cli.terminal import Console
+    from mlviews.jupyter import Kernel, Place
     from mlviews.results import KernelAddResult
 
 __all__ = ["kernel"]
@@ -48,7 +47,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     it = render_input(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
     folder = jupyter.add(place, it.release, versioned=it.versioned)
     (added,) = (found for found in jupyter.kernels_in(place) if found.folder == folder)
-    result = KernelAddResult(kernel=_line(added), script=str(place.script) if place.script else None)
+    result = KernelAddResult(kernel=added, script=place.script)
     return Outcome(result, lambda console: _write_added(console, result))
 
 
@@ -63,7 +62,7 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     places = [*([jupyter.prefix_place(prefix.absolute())] if prefix else []), *jupyter.places(), own]
     folders = dict.fromkeys(place.folder for place in places)
     found = [item for folder in folders for item in jupyter.kernels_in(jupyter.Place("path", folder))]
-    result = KernelListResult(kernels=[_line(item) for item in found])
+    result = KernelListResult(kernels=found)
     return Outcome(result, lambda console: _write_list(console, result.kernels))
 
 
@@ -75,14 +74,15 @@ def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan:
     """Take a view's kernels away; nothing else is touched."""
     del app
     from mlviews import jupyter
+    from mlviews.cli.terminal import say
     from mlviews.results import KernelRemoveResult
 
     removed = jupyter.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
-    result = KernelRemoveResult(removed=[_line(item) for item in removed])
+    result = KernelRemoveResult(removed=removed)
 
     def write(console: Console) -> None:
         for line in result.removed:
-            console.print(f"removed {line.folder}", markup=False, soft_wrap=True)
+            say(console, f"removed {line.folder}")
 
     return Outcome(result, write)
 
@@ -101,50 +101,43 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
     return jupyter.prefix_place(prefix.absolute()) if prefix else jupyter.user_place()
 
 
-def _line(found: Kernel) -> KernelLine:
-    from mlviews.jupyter import KernelLine
-
-    return KernelLine(
-        name=found.name,
-        view=found.view,
-        release=found.release,
-        follows=found.follows,
-        lock=found.lock,
-        folder=str(found.folder),
-        works=found.works,
-    )
-
-
 def _write_added(console: Console, result: KernelAddResult) -> None:
+    from mlviews.cli.terminal import say
+
     line = result.kernel
     runs = f"release {line.release}" if line.follows == "release" else f"the default release, now {line.release}"
-    console.print(f"[bold green]added[/] kernel {line.name}: {runs}")
-    console.print(line.folder, markup=False, soft_wrap=True)
+    say(console, ("added", "bold green"), f" kernel {line.name}: {runs}")
+    say(console, str(line.folder))
     if result.script:
-        console.print("\nIn SWAN's form, as environment script:", style="bold")
-        console.print(f"  {_in_swan(result.script)}", markup=False, soft_wrap=True)
+        say(console, ("\nIn SWAN's form, as environment script:", "bold"))
+        say(console, f"  {_in_swan(result.script)}")
 
 
-def _in_swan(script: str) -> str:
+def _in_swan(script: Path) -> str:
     """Return a path as SWAN's form knows it, whoever's CERNBox it is."""
-    parts = Path(script).parts  # /eos/user/<initial>/<user>/...
+    parts = script.parts  # /eos/user/<initial>/<user>/...
     cernbox = parts[:3] == ("/", "eos", "user")
-    return "/".join(["$CERNBOX_HOME", *parts[5:]]) if cernbox else script
+    return "/".join(["$CERNBOX_HOME", *parts[5:]]) if cernbox else str(script)
 
 
-def _write_list(console: Console, kernels: Sequence[KernelLine]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+_STATES = {True: ("ok", "green"), False: ("gone", "red")}
+
+
+def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
+    from mlviews.cli.terminal import Column, say, write_table
 
     if not kernels:
-        console.print("no kernel of a view; `mlviews kernel add VIEW` makes one", markup=False)
+        say(console, "no kernel of a view; `mlviews kernel add VIEW` makes one")
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Kernel", "Runs", "Lock", "State"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Folder", overflow="fold")
-    for line in kernels:
-        runs = f"{line.view}/{line.release}" if line.follows == "release" else f"{line.view}, its default"
-        state = "[green]ok[/]" if line.works else "[red]gone[/]"
-        table.add_row(escape(line.name), escape(runs), escape(line.lock[:12]), state, escape(line.folder))
-    console.print(table)
+    columns = (
+        Column("Kernel"), Column("Runs", folds=16), Column("Lock", rank=1), Column("State"),
+        Column("Folder", below=True),
+    )  # fmt: skip
+    rows = (
+        (
+            line.name, f"{line.view}/{line.release}" if line.follows == "release" else f"{line.view}, its default",
+            line.lock[:12], _STATES[line.works], str(line.folder),
+        )
+        for line in kernels
+    )  # fmt: skip
+    write_table(console, columns, rows)

@@ -59,7 +59,7 @@ def lock(
 
 
 def _write(console: Console, result: LockResult, *, check: bool, details: bool) -> None:
-    from mlviews.cli.terminal import change_table
+    from mlviews.cli.terminal import write_changes
 
     words = {"unchanged": "up to date"} if check else {}
     for line in result.locks:
@@ -74,7 +74,7 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
             f"{line.view}: {status}, {line.packages} packages{f' ({summary})' if summary else ''}", markup=False
         )
         if line.changes and details:
-            console.print(change_table(line.changes))
+            write_changes(console, line.changes)
 
 
 @verb("diff")
@@ -102,11 +102,11 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:
-    from mlviews.cli.terminal import change_table, size
+    from mlviews.cli.terminal import size, write_changes
 
     console.print(f"{result.before} -> {result.after}", style="dim", markup=False, soft_wrap=True)
     if not result.changes:
         console.print("no difference")
         return
-    console.print(change_table(result.changes))
+    write_changes(console, result.changes)
     console.print(f"{len(result.changes)} packages differ, {size(result.bytes, sign=True)}", markup=False)

@@ -178,30 +178,29 @@ def _counts(cells: Sequence[NightCell]) -> str:
 
 def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> None:
     from rich.markup import escape
-    from rich.table import Table
 
-    from mlviews.cli.terminal import change_table
+    from mlviews.cli.terminal import Column, write_changes, write_table
     from mlviews.nightly.cell import FAILURES
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("State", "View", "Platform"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Changes", justify="right", no_wrap=True)
-    table.add_column("Since", no_wrap=True)
-    table.add_column("What is known")
-    for cell in cells:
-        table.add_row(
-            f"[{_STYLES.get(cell.state, 'bold red')}]{cell.state}[/]", cell.view, cell.platform,
-            str(len(cell.changes)) if cell.digest else "-", cell.earlier.since or "", escape(known(cell)),
-        )  # fmt: skip
-    console.print(table)
+    columns = (
+        Column("State"), Column("View"), Column("Platform", rank=3), Column("Changes", rank=2, right=True),
+        Column("Since", rank=1), Column("What is known", folds=24),
+    )  # fmt: skip
+    rows = (
+        (
+            (cell.state, _STYLES.get(cell.state, "bold red")), cell.view, cell.platform,
+            str(len(cell.changes)) if cell.digest else "-", cell.earlier.since or "", known(cell),
+        )
+        for cell in cells
+    )  # fmt: skip
+    write_table(console, columns, rows)
     for cell in cells:
         if cell.problem and cell.state in FAILURES:
             console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {escape(cell.problem.message)}")
         if changes := (cell.suspects or cell.changes if details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
             console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {len(changes)} changes {since}")
-            console.print(change_table(changes))
+            write_changes(console, changes)
 
 
 def known(cell: NightCell) -> str:

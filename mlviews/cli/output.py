@@ -12,9 +12,8 @@ from mlviews.values import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import Console
-
     from mlviews.cli.app import App, Outcome
+    from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
 
 __all__ = ["distinct", "write_errors", "write_outcome"]
@@ -77,20 +76,17 @@ def _people(app: App, errors: Sequence[MlviewsError]) -> None:
 
 
 def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
-    def line(text: str, label: str = "", style: str = "") -> None:
-        # Messages quote files that anyone may have written: no markup, no folding.
-        console.print(label, style=style, end="", markup=False)
-        console.print(text, markup=False, soft_wrap=True)
+    from mlviews.cli.terminal import say
 
-    line(error.message, "error: ", "bold red")
+    say(console, ("error: ", "bold red"), error.message)
     for fault in error.faults:
-        line(f"  {fault}")
+        say(console, f"  {fault}")
     if error.hint:
-        line(error.hint, "hint: ", "bold cyan")
+        say(console, ("hint: ", "bold cyan"), error.hint)
     if error.detail and verbosity > 0:
-        line(error.detail)
+        say(console, error.detail)
     if verbosity > 1:
-        line("".join(traceback.format_exception(error)))
+        say(console, "".join(traceback.format_exception(error)))
 
 
 def write_stdout(text: str) -> None:

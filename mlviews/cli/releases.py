@@ -69,25 +69,23 @@ def _claimed(entry: ReleaseEntry) -> tuple[str, ...]:
 
 
 def _write(console: Console, result: ReleasesResult) -> None:
-    from rich.table import Table
-
-    from mlviews.cli.terminal import size
+    from mlviews.cli.terminal import Column, size, write_table
     from mlviews.release import gpus_in_words
 
     if not result.releases:
         console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Release", "", "Platforms", "Lock"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("Packages", "Size", "Shared"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Checks", no_wrap=True)
+    columns = (
+        Column("Release"), Column(style="green"), Column("Platforms", rank=5), Column("Lock", rank=3),
+        Column("Packages", rank=4, right=True), Column("Size", right=True), Column("Shared", rank=2, right=True),
+        Column("Checks", folds=9),
+    )  # fmt: skip
+    rows = []
     for line in result.releases:
-        marks = ["[green]default[/]"] * line.default + ["[cyan]pinned[/]"] * line.pinned
-        figures = [line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line)]
-        table.add_row(line.release, " ".join(marks), " ".join(line.platforms), *figures)
-    console.print(table)
+        marks = " ".join(["default"] * line.default + ["pinned"] * line.pinned)
+        figures = (line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line))
+        rows.append((line.release, marks, " ".join(line.platforms), *figures))
+    write_table(console, columns, rows)
     for line in (line for line in result.releases if line.gpus):
         console.print(f"{line.release} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
     if result.removed:
@@ -96,9 +94,10 @@ def _write(console: Console, result: ReleasesResult) -> None:
         console.print(f"removed: {names}{f' and {more} before' if more > 0 else ''}", style="dim", markup=False)
 
 
-def _checks(line: ReleaseLine) -> str:
-    failed = f"[red]{len(line.failed)} failed[/]"
-    return ", ".join([f"{len(line.passed)} passed"] * bool(line.passed) + [failed] * bool(line.failed)) or "-"
+def _checks(line: ReleaseLine) -> tuple[str, str]:
+    counts = {"passed": len(line.passed), "failed": len(line.failed)}
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return told or "-", "red" if line.failed else ""
 
 
 @verb("promote")

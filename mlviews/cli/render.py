@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,9 @@ from mlviews.cli.app import App, Outcome, complete_view, shared_options, verb
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
-    from rich.console import Console
-
-    from mlviews.container.build import Image
-    from mlviews.release import Release
-    from mlviews.results import ContainerBuildResult, RenderResult
+    from mlviews.cli.terminal import Console
+    from mlviews.container.build import ContainerBuildResult
+    from mlviews.results import RenderResult
 
 __all__ = ["container", "render"]
 
@@ -69,9 +68,9 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
         view=name,
         format=form,
         platform=it.platform,
-        path=str(output.absolute()) if output else None,
-        files=dict(files),
-        remarks=list(remarks),
+        path=output.absolute() if output else None,
+        files=files,
+        remarks=remarks,
     )
     return Outcome(result, lambda console: _write(console, result))
 
@@ -88,9 +87,10 @@ def _write_files(files: Mapping[str, str], programs: Container[str], output: Pat
 
 def _write(console: Console, result: RenderResult) -> None:
     from mlviews.cli.output import write_stdout
+    from mlviews.cli.terminal import say
 
     if result.path:
-        console.print(result.path, markup=False, soft_wrap=True)
+        say(console, str(result.path))
     else:
         write_stdout(next(iter(result.files.values())))
 
@@ -135,56 +135,26 @@ def build(
     sif = archive.with_name(f"{archive.name.removesuffix('.tar').removesuffix('.oci')}.sif") if apptainer else None
     if sif:
         write_sif(archive, sif, progress=app.progress)
-    result = _result(image, release, archive if kept else None, reference, sif)
-    for remark in result.remarks:
+    image = replace(image, archive=archive if kept else None, pushed=reference, sif=sif)
+    for remark in image.remarks:
         app.remark(remark)
-    return Outcome(result, lambda console: _write_image(console, result))
+    return Outcome(image, lambda console: _write_image(console, image))
 
 
 container.add_command(build)
 
 
-def _result(
-    image: Image, release: Release, archive: Path | None, reference: str | None, sif: Path | None
-) -> ContainerBuildResult:
-    from mlviews.results import ContainerBuildResult, LayerLine
+def _write_image(console: Console, image: ContainerBuildResult) -> None:
+    from mlviews.cli.terminal import Column, say, size, write_table
 
-    return ContainerBuildResult(
-        view=release.view,
-        release=release.release,
-        lock=release.lock_digest,
-        platform=release.platform,
-        digest=image.digest,
-        config=image.config_digest,
-        base=image.base,
-        base_digest=image.base_digest,
-        bytes=image.size,
-        layers=[
-            LayerLine(holds=layer.title, digest=layer.blob.digest, bytes=layer.blob.size) for layer in image.layers
-        ],
-        archive=str(archive) if archive else None,
-        pushed=reference,
-        sif=str(sif) if sif else None,
-        remarks=list(image.remarks),
-    )
-
-
-def _write_image(console: Console, result: ContainerBuildResult) -> None:
-    from rich.table import Table
-
-    from mlviews.cli.terminal import size
-
-    console.print(f"[bold green]built[/] the image of {result.view}/{result.release} for {result.platform}")
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("Layer", no_wrap=True)
-    table.add_column("Size", justify="right", no_wrap=True)
-    base = result.bytes - sum(layer.bytes for layer in result.layers)
-    for holds, count in (("base", base), *((layer.holds, layer.bytes) for layer in result.layers)):
-        table.add_row(holds, size(count))
-    table.add_row("all", size(result.bytes), style="bold")
-    console.print(table)
-    facts = {"digest": result.digest, "image id": result.config, "base": f"{result.base} {result.base_digest}"}
-    facts |= {"archive": result.archive or "", "pushed to": result.pushed or "", "Apptainer": result.sif or ""}
+    say(console, ("built", "bold green"), f" the image of {image.view}/{image.release} for {image.platform}")
+    base = image.bytes - sum(layer.bytes for layer in image.layers)
+    rows = [("base", size(base)), *((layer.holds, size(layer.bytes)) for layer in image.layers)]
+    write_table(console, (Column("Layer", folds=20), Column("Size", right=True)), [*rows, ("all", size(image.bytes))])
+    facts = {
+        "digest": image.digest, "image id": image.config, "base": f"{image.base} {image.base_digest}",
+        "archive": image.archive, "pushed to": image.pushed, "Apptainer": image.sif,
+    }  # fmt: skip
     for name, value in facts.items():
         if value:
-            console.print(f"{name}: {value}", markup=False, soft_wrap=True)
+            say(console, f"{name}: {value}")

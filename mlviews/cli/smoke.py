@@ -9,10 +9,9 @@ import click
 from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
     from mlviews.results import SmokeResult
@@ -83,19 +82,19 @@ def smoke(
         return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
 
     entered = _routes(app, view, routes, base, run) if view and routes else []
-    lines = tuple(entered[0].checks) if entered else run(target)
+    lines = entered[0].checks if entered else run(target)
     record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
     result = SmokeResult(
         view=release.view if release else None,
         release=release.release if release else None,
         lock=release.lock_digest if release else None,
-        python=str(python) if python else None,
+        python=python,
         level=level,
         proved=proves(lines),
-        record=str(record) if record else None,
-        full_only=list(plan.left_out),
-        checks=list(lines),
+        record=record,
+        full_only=plan.left_out,
+        checks=lines,
         routes=entered,
         differences=differences(entered) if entered else (),
     )
@@ -110,7 +109,7 @@ def _different(result: SmokeResult) -> tuple[MlviewsError, ...]:
     if not result.differences:
         return ()
     what = f"{result.view}/{result.release} is not the same through each route"
-    hint = f"`mlviews smoke {result.view} --via DOOR` tests one; -v on the build tells what it is made of."
+    hint = f"`mlviews smoke {result.view} --via ROUTE` tests one; -v on the build tells what it is made of."
     return (RefusedError("routes-differ", what, hint, faults=tuple(result.differences)),)
 
 
@@ -136,7 +135,7 @@ def _routes(
             if name in names or "all" in names
         }
         for name, target in targets.items():
-            found.append(RouteLine(route=name, checks=list(run(target))))
+            found.append(RouteLine(route=name, checks=run(target)))
     return found
 
 
@@ -149,7 +148,7 @@ def _view(app: App, label: str) -> tuple[Interpreter, Release]:
 
 
 def _record(
-    app: App, release: Release, lines: tuple[CheckLine, ...], level: Level
+    app: App, release: Release, lines: Sequence[CheckLine], level: Level
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
     from mlviews.filelock import announce
@@ -167,7 +166,7 @@ def _record(
     return record, ()
 
 
-def _write_junit(path: Path | None, suite: str, lines: tuple[CheckLine, ...]) -> None:
+def _write_junit(path: Path | None, suite: str, lines: Sequence[CheckLine]) -> None:
     from mlviews.files import write_atomically
     from mlviews.smoke.report import junit
 
@@ -176,57 +175,45 @@ def _write_junit(path: Path | None, suite: str, lines: tuple[CheckLine, ...]) ->
 
 
 def _write(console: Console, result: SmokeResult) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mlviews.cli.terminal import STATUS_STYLES
+    from mlviews.cli.terminal import say
 
     if result.routes:
         _write_routes(console, result)
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Status", "Check", "Device"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Time", justify="right", no_wrap=True)
-    table.add_column("Reason")
-    for line in result.checks:
-        style = STATUS_STYLES[line.status]
-        table.add_row(
-            f"[{style}]{line.status}[/]", line.name, escape(line.device), f"{line.seconds:.1f} s", escape(line.reason)
-        )
-    console.print(table)
-    if result.full_only:
-        console.print(f"only with --level full: {', '.join(result.full_only)}", markup=False)
-    if not result.proved:
-        console.print("nothing was proved", style="bold yellow")
+    else:
+        _write_checks(console, result)
     if result.record:
-        console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)
+        say(console, f"recorded in {result.record}")
+
+
+def _write_checks(console: Console, result: SmokeResult) -> None:
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+
+    columns = (
+        Column("Status"), Column("Check"), Column("Device", rank=1), Column("Time", rank=2, right=True),
+        Column("Reason", folds=30),
+    )  # fmt: skip
+    rows = (
+        ((line.status, STATUS_STYLES[line.status]), line.name, line.device, f"{line.seconds:.1f} s", line.reason)
+        for line in result.checks
+    )
+    write_table(console, columns, rows)
+    if result.full_only:
+        say(console, f"only with --level full: {', '.join(result.full_only)}")
+    if not result.proved:
+        say(console, ("nothing was proved", "bold yellow"))
 
 
 def _write_routes(console: Console, result: SmokeResult) -> None:
     """Write what each check found, a column a route."""
-    from rich.markup import escape
-    from rich.table import Table
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
 
-    from mlviews.cli.terminal import STATUS_STYLES
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("Check", no_wrap=True)
-    for route in result.routes:
-        table.add_column(route.route, no_wrap=True)
-    for lines in zip(*(route.checks for route in result.routes), strict=True):
-        cells = (f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.seconds:.1f} s" for line in lines)
-        table.add_row(lines[0].name, *cells)
-    console.print(table)
-    reasons = {
-        (line.name, line.reason): f"[{STATUS_STYLES[line.status]}]{line.status}[/] {line.name}: {escape(line.reason)}"
-        for route in result.routes
-        for line in route.checks
-        if line.status != "pass"
-    }
-    for reason in reasons.values():
-        console.print(reason, soft_wrap=True)
+    rows = (
+        (lines[0].name, *((f"{line.status} {line.seconds:.1f} s", STATUS_STYLES[line.status]) for line in lines))
+        for lines in zip(*(route.checks for route in result.routes), strict=True)
+    )
+    write_table(console, (Column("Check"), *(Column(route.route, folds=7) for route in result.routes)), rows)
+    found = (line for route in result.routes for line in route.checks if line.status != "pass")
+    for name, status, reason in dict.fromkeys((line.name, line.status, line.reason) for line in found):
+        say(console, (status, STATUS_STYLES[status]), f" {name}: {reason}")
     if len(result.routes) > 1 and not result.differences:
-        console.print(f"[bold green]the same[/] through {', '.join(route.route for route in result.routes)}")
-    if result.record:
-        console.print(f"recorded in {result.record}", markup=False, soft_wrap=True)
+        say(console, ("the same", "bold green"), f" through {', '.join(route.route for route in result.routes)}")

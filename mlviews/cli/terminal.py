@@ -3,37 +3,52 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console
+import rich.console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
+from rich.theme import Theme
 
 from mlviews.progress import size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from rich.table import Table
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import TypeAlias
 
     from mlviews.lock.diff import PackageChange
     from mlviews.progress import Advance
 
-__all__ = ["STATUS_STYLES", "Bars", "SafeConsole", "change_table", "size"]
+    Part: TypeAlias = str | tuple[str, str]
+    """A text as it is, which anyone may have written; with a style where it is a pair."""
+
+__all__ = ["COLOURS", "STATUS_STYLES", "Bars", "Column", "Console", "say", "size", "write_changes", "write_table"]
 
 
 _PLAIN = "\n\t"
 
+COLOURS = {"green": (28, "#008700"), "red": (161, "#d7005f"), "yellow": (130, "#af5f00"), "cyan": (31, "#0087af")}
+"""What stands for a colour's name: its number among xterm's 256, and what that looks like.
 
-class SafeConsole(Console):
+A terminal's own sixteen are made for one background: yellow is faint on white. These are read on white and on black.
+"""
+_THEME = Theme(
+    {f"{weight}{name}": f"{weight}color({number})" for name, (number, _) in COLOURS.items() for weight in ("", "bold ")}
+    | {"progress.elapsed": "dim"}  # rich has it in yellow
+)
+
+
+class Console(rich.console.Console):
     """A console on which a text cannot steer the terminal, turn into an emoji, or be beyond the terminal's letters.
 
     Markup is interpreted where the caller allows it; that is for the caller's own words.
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(emoji=False, highlight=False, **settings)
+        super().__init__(emoji=False, highlight=False, theme=_THEME, **settings)
 
     def on_broken_pipe(self) -> NoReturn:
         """Leave it to the caller that the reader has gone; rich would end the process."""
@@ -95,21 +110,141 @@ class _Count(ProgressColumn):
         return Text(done if task.total is None else f"{done} / {write(int(task.total))}")
 
 
+def say(console: rich.console.Console, *parts: Part) -> None:
+    """Write one line, which no terminal folds: what is in it can be copied."""
+    console.print(Text.assemble(*(_text(console, part) for part in parts)), soft_wrap=True)
+
+
+def _text(console: rich.console.Console, part: Part, style: str = "") -> Text:
+    text, own = (part, style) if isinstance(part, str) else part
+    return console.render_str(text, style=own, markup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        rank: in a terminal that is too narrow, the column of the highest rank goes first; one of rank 0 stays.
+        style: of its cells, unless a cell has its own.
+        right: whether it is aligned to the right.
+        folds: the width in letters down to which it is folded before any column goes; 0 for one that is not folded.
+        below: for paths: in a terminal that is too narrow, each gets a line of its own, whole.
+    """
+
+    heading: str = ""
+    rank: int = 0
+    style: str = ""
+    right: bool = False
+    folds: int = 0
+    below: bool = False
+
+
+_GAP = 2
+_NOTHING = frozenset({"", "-"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where each column goes, by its number: beside others with a width, below its row, or into the words after it."""
+
+    widths: dict[int, int]
+    below: tuple[int, ...]
+    alike: tuple[int, ...]
+    gone: tuple[int, ...]
+
+
+def write_table(
+    console: rich.console.Console, columns: Sequence[Column], rows: Iterable[Sequence[Part]], *, header: bool = True
+) -> None:
+    """Write rows below headings, in the width that there is: nothing is cut.
+
+    A column with nothing in it is left out. What is too wide loses, in this order and only as far as needed: what
+    stands below its row instead, columns that say the same in every row (it is said once, after the rows), columns by
+    their rank (they are named after the rows). Texts that may be folded are, at last all of them.
+
+    Args:
+        console: where to; its width counts.
+        columns: one for each cell of a row.
+        rows: texts, or texts with a style.
+        header: whether headings are written.
+    """
+    cells = [[_text(console, part, column.style) for part, column in zip(row, columns, strict=True)] for row in rows]
+    layout = _layout(console.width, columns, cells, header=header)
+    if header:
+        _write_row(console, columns, layout, [Text(column.heading, "bold") for column in columns])
+    for row in cells:
+        _write_row(console, columns, layout, row)
+        for index in layout.below:
+            console.print(Text("  ") + row[index], soft_wrap=True)
+    notes = [f"{columns[index].heading}: {cells[0][index].plain} in each row" for index in layout.alike]
+    if layout.gone:
+        notes.append(f"not shown, for want of width: {', '.join(columns[index].heading for index in layout.gone)}")
+    if notes:
+        console.print(Text("; ".join(notes), "dim"), overflow="fold")
+
+
+def _layout(width: int, columns: Sequence[Column], cells: Sequence[Sequence[Text]], *, header: bool) -> _Layout:
+    texts = [{row[index].plain for row in cells} for index in range(len(columns))]
+    widths = {
+        index: max([len(column.heading) * header, *(row[index].cell_len for row in cells)])
+        for index, column in enumerate(columns)
+        if not cells or not texts[index] <= _NOTHING
+    }
+    least = {index: min(whole, columns[index].folds or whole) for index, whole in widths.items()}
+
+    def is_too_wide() -> bool:
+        return sum(least[index] + _GAP for index in widths) - _GAP > width
+
+    below = tuple(index for index in widths if columns[index].below) if is_too_wide() else ()
+    for index in below:
+        del widths[index]
+    by_rank = sorted((index for index in widths if columns[index].rank), key=lambda index: -columns[index].rank)
+    same = [index for index in by_rank if len(cells) > 1 and len(texts[index]) == 1]
+    alike: list[int] = []
+    gone: list[int] = []
+    for into, candidates in ((alike, same), (gone, by_rank)):
+        for index in candidates:
+            if index in widths and is_too_wide():
+                into.append(index)
+                del widths[index]
+    return _Layout(_fold(widths, least, width), below, tuple(sorted(alike)), tuple(sorted(gone)))
+
+
+def _fold(widths: dict[int, int], least: dict[int, int], width: int) -> dict[int, int]:
+    """Return widths that fit: the widest column gives first, and none more than it can unless all have to."""
+    found = dict(widths)
+    for _ in range(sum(found.values()) + _GAP * (len(found) - 1) - width):
+        can = [index for index in found if found[index] > least[index]] or list(found)
+        widest = max(can, key=lambda index: found[index])
+        found[widest] = max(1, found[widest] - 1)
+    return found
+
+
+def _write_row(console: rich.console.Console, columns: Sequence[Column], layout: _Layout, row: Sequence[Text]) -> None:
+    folded = [
+        row[index].wrap(console, width, justify="right" if columns[index].right else "left", overflow="fold")
+        for index, width in layout.widths.items()
+    ]
+    blank = [Text(" " * width) for width in layout.widths.values()]
+    for lines in zip_longest(*folded):
+        line = Text(" " * _GAP).join(found or empty for found, empty in zip(lines, blank, strict=True))
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
 _STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
 STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
 
 
-def change_table(changes: Sequence[PackageChange]) -> Table:
-    """Return changes as a table."""
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("Change", "Package", "Platform", "Before", "After"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("Size", justify="right", no_wrap=True)
-    for change in changes:
-        table.add_row(
-            f"[{_STYLES[change.kind]}]{change.kind}[/]", change.name, change.platform,
-            change.before or "-", change.after or "-", size(change.bytes, sign=True),
-        )  # fmt: skip
-    return table
+def write_changes(console: rich.console.Console, changes: Iterable[PackageChange]) -> None:
+    """Write what differs between two locks as a table."""
+    columns = (
+        Column("Change"), Column("Package", folds=16), Column("Platform", rank=2), Column("Before", rank=1, folds=16),
+        Column("After", folds=16), Column("Size", right=True),
+    )  # fmt: skip
+    rows = (
+        ((c.kind, _STYLES[c.kind]), c.name, c.platform, c.before or "-", c.after or "-", size(c.bytes, sign=True))
+        for c in changes
+    )
+    write_table(console, columns, rows)

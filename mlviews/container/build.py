@@ -36,50 +36,69 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.profile import Site
 
-__all__ = ["Image", "build_image"]
+__all__ = ["ContainerBuildResult", "LayerLine", "build_image"]
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _CREATED = datetime.fromtimestamp(EPOCH, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
-    """An image that was written.
+class LayerLine:
+    """One layer of an image.
 
     Attributes:
-        container: what it is.
-        base: the base that was asked for: a file or a name.
-        name: what its archive calls it.
-        path: the archive.
-        digest: of its manifest; what a registry knows it by.
-        config_digest: of its configuration, which names what its layers hold uncompressed; podman's image id.
-        base_digest: of its base's manifest.
-        layers: on top of the base.
-        size: bytes of the compressed layers, the base's too.
+        holds: whose files: one large package's, `packages` the others', `view` mlviews' own.
+        bytes: compressed.
     """
 
-    container: Container
-    base: str
-    name: str
-    path: Path
+    holds: str
     digest: str
-    config_digest: str
-    base_digest: str
-    layers: tuple[ImageLayer, ...]
-    size: int
+    bytes: int
 
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """Say what the next image may not have."""
-        if is_pinned(self.base) or not re.fullmatch(IMAGE, self.base):
-            return ()
-        found = f"{self.base}@{self.base_digest}"
-        return (f"the base {self.base} is a tag, which may come to mean another image; it was {found}",)
+
+@dataclass(frozen=True, slots=True)
+class ContainerBuildResult:
+    """An image that was written, and where it went: ``mlviews container build VIEW``.
+
+    Attributes:
+        lock: the lock's digest.
+        digest: what a registry knows the image by.
+        config: digest of its configuration: the image's id in podman and docker.
+        base: the base image: a name or a file.
+        bytes: of all layers, compressed.
+        layers: on top of the base's.
+        remarks: what makes the image less than certain, such as a base without a digest.
+        archive: the OCI archive that was written.
+        pushed: where it was pushed to.
+        sif: the Apptainer image that was written.
+    """
+
+    view: str
+    release: str
+    lock: str
+    platform: str
+    digest: str
+    config: str
+    base: str
+    base_digest: str
+    bytes: int
+    layers: Sequence[LayerLine]
+    remarks: Sequence[str]
+    archive: Path | None
+    pushed: str | None
+    sif: Path | None
+
+
+def _remarks(base: str, digest: str) -> tuple[str, ...]:
+    """Say what the next image may not have."""
+    if is_pinned(base) or not re.fullmatch(IMAGE, base):
+        return ()
+    return (f"the base {base} is a tag, which may come to mean another image; it was {base}@{digest}",)
 
 
 def build_image(
     prefix: Path, release: Release, site: Site, output: Path, *, base: str | None = None, progress: Progress = silent
-) -> Image:
+) -> ContainerBuildResult:
     """Make the image of a release.
 
     Packages come from the site's cache; what it lost is fetched again and checked against the lock.
@@ -121,7 +140,23 @@ def build_image(
         with progress("Packing", total=sum(part.size for part in parts), unit="bytes") as advance:
             layers = write_layers(parts, tree, container.prefix, Path(name), advance)
         with progress("Writing the image"):
-            return _write(container, wanted, found, layers, output)
+            manifest, config = _write(container, found, layers, output)
+    return ContainerBuildResult(
+        view=release.view,
+        release=release.release,
+        lock=release.lock_digest,
+        platform=release.platform,
+        digest=manifest.digest,
+        config=config.digest,
+        base=wanted,
+        base_digest=found.digest,
+        bytes=sum(layer["size"] for layer in found.layers) + sum(layer.blob.size for layer in layers),
+        layers=[LayerLine(layer.title, layer.blob.digest, layer.blob.size) for layer in layers],
+        remarks=_remarks(wanted, found.digest),
+        archive=output,
+        pushed=None,
+        sif=None,
+    )
 
 
 def _pinned(wanted: str, base: Base) -> str:
@@ -131,7 +166,8 @@ def _pinned(wanted: str, base: Base) -> str:
     return f"{wanted if re.fullmatch(IMAGE, wanted) else ''}@{base.digest}"
 
 
-def _write(container: Container, wanted: str, base: Base, layers: Sequence[ImageLayer], output: Path) -> Image:
+def _write(container: Container, base: Base, layers: Sequence[ImageLayer], output: Path) -> tuple[Blob, Blob]:
+    """Write the archive; return its manifest and its configuration."""
     config = _blob(_CONFIG, _config(container, base, layers))
     name = f"{container.release.view}:{container.release.release}"
     labels = {key: container.labels[key] for key in container.labels if key.startswith("org.opencontainers.image.")}
@@ -152,8 +188,7 @@ def _write(container: Container, wanted: str, base: Base, layers: Sequence[Image
         raise write_failure(f"{output} cannot be written", error) from error
     finally:
         part.unlink(missing_ok=True)
-    size = sum(descriptor["size"] for descriptor in content["layers"])  # type: ignore[attr-defined]
-    return Image(container, wanted, name, output, manifest.digest, config.digest, base.digest, tuple(layers), size)
+    return manifest, config
 
 
 def _blob(kind: str, content: Any) -> Blob:

@@ -12,11 +12,13 @@ from mlviews.gpus.nvidia import GPUS, driver_key, first_cuda, minimum_driver, ne
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from mlviews.gpus.fatbin import Code
     from mlviews.gpus.libraries import DeviceCode
     from mlviews.gpus.nvidia import Gpu
-    from mlviews.gpus.scan import Library
+    from mlviews.gpus.scan import Library, Scan
+    from mlviews.release import Release
 
 __all__ = [
     "USUAL",
@@ -24,9 +26,9 @@ __all__ = [
     "Cover",
     "GpuServed",
     "GpuVerdict",
+    "GpusResult",
     "LibraryServing",
     "PackageServing",
-    "Survey",
     "Way",
     "best",
     "cover",
@@ -202,12 +204,23 @@ USUAL = ("V100", "T4", "A100", "L4", "H100", "B200")
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What libraries do for GPUs, one by one, by package, and in sum."""
+class GpusResult:
+    """What libraries do for GPUs, one by one, by package, and in sum: ``mlviews gpus``.
 
-    gpus: tuple[GpuVerdict, ...]
-    packages: tuple[PackageServing, ...]
-    libraries: tuple[LibraryServing, ...]
+    Attributes:
+        view: null for a folder, as the release is.
+        files: how many files were looked at.
+        unread: what could not be read, with the reason.
+    """
+
+    folder: Path
+    view: str | None
+    release: str | None
+    files: int
+    gpus: Sequence[GpuVerdict]
+    packages: Sequence[PackageServing]
+    libraries: Sequence[LibraryServing]
+    unread: Mapping[str, str]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -220,35 +233,45 @@ class Survey:
         )
 
 
-def survey(libraries: Iterable[Library], asked: Iterable[str] = (), *, some: Mapping[str, str] | None = None) -> Survey:
-    """Judge the libraries of a view or of any folder.
+def survey(found: Scan, release: Release | None = None, asked: Iterable[str] = ()) -> GpusResult:
+    """Judge the libraries of a release or of any folder.
 
     A package serves a GPU if any of its libraries does, natively or by PTX; all of them together serve it if every
     package does that holds device code. Where no package holds any, nothing is served.
 
     Args:
-        libraries: what was found, ordered by package.
-        asked: names of GPUs that must be served.
-        some: packages that may lack GPUs, and why; ``*`` stands for any letters.
+        found: the libraries, ordered by package.
+        release: names GPUs that must be served, and packages that may lack them; ``*`` stands for any letters.
+        asked: names of more GPUs that must be served.
     """
-    asked = tuple(asked)
+    asked = (*(release.gpus if release else ()), *asked)
+    some = release.some_gpus_only if release else {}
     gpus = [GPUS[name] for name in dict.fromkeys((*USUAL, *asked))]
     gpus.sort(key=lambda gpu: gpu.compute)
     covers: dict[str, dict[str, Cover]] = {}
     packages, lines = [], []
-    for package, members in groupby(libraries, key=lambda library: library.package):
-        found = []
+    for package, members in groupby(found.libraries, key=lambda library: library.package):
+        serving = []
         for library in members:
             each = {gpu.name: cover(library.code, gpu) for gpu in gpus}
-            found.append(each)
+            serving.append(each)
             lines.append(_library(library, each))
-        covers[package] = {gpu.name: best(each[gpu.name] for each in found) for gpu in gpus}
+        covers[package] = {gpu.name: best(each[gpu.name] for each in serving) for gpu in gpus}
         packages.append(
-            PackageServing(package=package, gpus=_served(covers[package]), why_some=_why_some(package, some or {}))
+            PackageServing(package=package, gpus=_served(covers[package]), why_some=_why_some(package, some))
         )
     excused = {line.package for line in packages if line.why_some}
     verdicts = tuple(_verdict(gpu, covers, excused, asked=gpu.name in asked) for gpu in gpus)
-    return Survey(verdicts, tuple(packages), tuple(lines))
+    return GpusResult(
+        folder=found.folder,
+        view=release.view if release else None,
+        release=release.release if release else None,
+        files=found.files,
+        gpus=verdicts,
+        packages=packages,
+        libraries=lines,
+        unread=found.unread,
+    )
 
 
 def _verdict(

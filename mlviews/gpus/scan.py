@@ -57,11 +57,13 @@ class Scan:
     """What was found in a folder.
 
     Attributes:
+        folder: which one.
         libraries: files with device code, by package and path.
         unread: files and folders that could not be read, with the reason.
         files: how many files were looked at.
     """
 
+    folder: Path
     libraries: tuple[Library, ...]
     unread: Mapping[str, str]
     files: int
@@ -92,13 +94,15 @@ def scan(folder: Path, *, progress: Progress = silent) -> Scan:
             elif outcome:
                 found[path] = outcome
     real = {path: path.resolve() for path in found}
-    owners = _owners(walk.records, real.values())
+    owners = _owners(walk.lists, real.values())
     libraries = [
         Library(_below(path, folder), owners.get(real[path]) or _below(real[path].parent, folder), code)
         for path, code in found.items()
     ]
     ordered = sorted(libraries, key=lambda library: (library.package, library.path))
-    return Scan(tuple(ordered), {_below(Path(path), folder): why for path, why in walk.unread.items()}, len(paths))
+    return Scan(
+        folder, tuple(ordered), {_below(Path(path), folder): why for path, why in walk.unread.items()}, len(paths)
+    )
 
 
 def _below(path: Path, folder: Path) -> str:
@@ -126,7 +130,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.files: dict[tuple[int, int], Path] = {}
-        self.records: list[Path] = []
+        self.lists: list[Path] = []
         self.unread: dict[str, str] = {}
         self._links: set[tuple[int, int]] = set()
         self._folders: set[tuple[int, int]] = set()
@@ -161,8 +165,8 @@ class _Walk:
                     self.unread[str(path)] = error.strerror or str(error)
 
     def _file(self, path: Path, found: os.stat_result, *, linked: bool) -> None:
-        if _is_record(path):
-            self.records.append(path)
+        if _is_list(path):
+            self.lists.append(path)
         elif found.st_size >= _SMALLEST and path.suffix.lower() not in _NO_LIBRARIES:
             key = (found.st_dev, found.st_ino)
             if key not in self.files or (key in self._links and not linked):
@@ -170,7 +174,7 @@ class _Walk:
                 (self._links.add if linked else self._links.discard)(key)
 
 
-def _is_record(path: Path) -> bool:
+def _is_list(path: Path) -> bool:
     conda = path.parent.name == "conda-meta" and path.suffix == ".json"
     return conda or (path.name == "RECORD" and path.parent.suffix == ".dist-info")
 
@@ -179,16 +183,16 @@ def _is_system(link: Path) -> bool:
     return str(link.resolve()).startswith(_NO_FOLDERS)
 
 
-def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]:
+def _owners(lists: Iterable[Path], files: Collection[Path]) -> dict[Path, str]:
     """Return the package that each file belongs to; a conda package goes before the wheel that it was made from."""
     owners: dict[Path, str] = {}
     by_base: dict[Path, dict[str, Path]] = {}
-    for record in sorted(records, key=lambda path: path.name == "RECORD"):
-        base = record.parent.parent.resolve()
+    for path in sorted(lists, key=lambda path: path.name == "RECORD"):
+        base = path.parent.parent.resolve()
         if base not in by_base:
             by_base[base] = {os.path.relpath(file, base): file for file in files}
         try:
-            name, listed = _wheel(record) if record.name == "RECORD" else _conda(record)
+            name, listed = _wheel(path) if path.name == "RECORD" else _conda(path)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
             continue  # whoever wrote it; the files are then known by their folder
         for file in by_base[base].keys() & listed:
@@ -196,12 +200,12 @@ def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]
     return owners
 
 
-def _conda(record: Path) -> tuple[str, set[str]]:
-    package = json.loads(record.read_bytes())
+def _conda(path: Path) -> tuple[str, set[str]]:
+    package = json.loads(path.read_bytes())
     return f"{package['name']} {package['version']}", {str(file) for file in package["files"]}
 
 
-def _wheel(record: Path) -> tuple[str, set[str]]:
-    name, _, version = record.parent.stem.partition("-")
-    with record.open(encoding="utf-8", newline="") as file:
+def _wheel(path: Path) -> tuple[str, set[str]]:
+    name, _, version = path.parent.stem.partition("-")
+    with path.open(encoding="utf-8", newline="") as file:
         return f"{name} {version}", {os.path.normpath(row[0]) for row in csv.reader(file) if row}

@@ -68,8 +68,9 @@ def open_route(
         from mlviews.container.build import build_image  # noqa: PLC0415  (no other route needs it)
 
         with tempfile.TemporaryDirectory(prefix=".route-", dir=site.cache) as scratch:
-            image = build_image(prefix, release, site, Path(scratch) / "image.oci.tar", base=base, progress=progress)
-            with _image_route(prefix, release, image.path, progress=progress) as target:
+            archive = Path(scratch) / "image.oci.tar"
+            build_image(prefix, release, site, archive, base=base, progress=progress)
+            with _image_route(prefix, release, archive, progress=progress) as target:
                 yield target
 
 

@@ -86,8 +86,7 @@ def test_a_library_of_cuda_11_holds_what_its_cuobjdump_listed(cuda_wheels):
 
 def test_cuda_13_left_v100_behind(cuda_wheels):
     served = {
-        line.package: {served.gpu: served.way for served in line.gpus}
-        for line in survey(scan(cuda_wheels).libraries).packages
+        line.package: {served.gpu: served.way for served in line.gpus} for line in survey(scan(cuda_wheels)).packages
     }
     usual = {"V100": "native", "T4": "native", "A100": "native", "L4": "native", "H100": "native"}
     assert served == {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.gpus.coverage import USUAL, Survey, survey
+from mlviews.gpus import coverage
+from mlviews.gpus.coverage import USUAL, GpusResult
 from mlviews.gpus.fatbin import Code
 from mlviews.gpus.libraries import DeviceCode
-from mlviews.gpus.scan import Library
+from mlviews.gpus.scan import Library, Scan
+from mlviews.release import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 
 def library(package: str, path: str, *targets: int) -> Library:
@@ -22,11 +25,16 @@ TORCH = library("torch 2.9", "libtorch_cuda.so", 70, 80, 90)
 SPARSE = library("cusparselt 0.6", "libcusparseLt.so", 80, 90)
 
 
-def ways(judged: Survey) -> dict[str, str]:
+def survey(libraries: Iterable[Library], gpus: Iterable[str] = (), some: Mapping[str, str] | None = None) -> GpusResult:
+    release = Release.model_construct(view="v", release="r", gpus=tuple(gpus), some_gpus_only=some or {})
+    return coverage.survey(Scan(Path("/prefix"), tuple(libraries), {}, 0), release)
+
+
+def ways(judged: GpusResult) -> dict[str, str]:
     return {verdict.gpu: verdict.way for verdict in judged.gpus}
 
 
-def lacking(judged: Survey, gpu: str) -> Iterable[str]:
+def lacking(judged: GpusResult, gpu: str) -> Iterable[str]:
     return next(verdict.lacking for verdict in judged.gpus if verdict.gpu == gpu)
 
 

@@ -56,12 +56,12 @@ def module_system() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no module system: run .ci/system-packages")
 
 
-DOORS = ("--via", "kernel", "--via", "prefix", "--via", "module", "--check", "environment-leaks")
+ROUTES = ("--via", "kernel", "--via", "prefix", "--via", "module", "--check", "environment-leaks")
 
 
 @pytest.mark.usefixtures("release", "module_system")
 def test_the_same_through_three_routes(cli):
-    tested = cli("smoke", "demo", *DOORS, "--json")
+    tested = cli("smoke", "demo", *ROUTES, "--json")
     assert tested.code == 0, tested.out
     data = tested.data
     assert [(route["route"], route["checks"][0]["status"]) for route in data["routes"]] == [
@@ -70,7 +70,7 @@ def test_the_same_through_three_routes(cli):
         ("kernel", "pass"),
     ]
     assert (data["differences"], data["checks"]) == ([], data["routes"][0]["checks"])
-    shown = cli("smoke", "demo", *DOORS)
+    shown = cli("smoke", "demo", *ROUTES)
     assert "the same through prefix, module, kernel" in shown.out
 
 
@@ -84,7 +84,7 @@ def test_a_door_that_leads_elsewhere_is_a_failure_with_its_name(cli, release, ro
         file = cli.root / "kernels/demo-2026.01.01/kernel.json"
         elsewhere = f'"/usr/bin/env", "-u", "PYTHONHOME", "-u", "PYTHONPATH", "{sys.executable}"'
         file.write_text(file.read_text().replace(f'"{release.prefix}/launch",\n  "python"', elsewhere))
-    tested = cli("smoke", "demo", *DOORS, "--json")
+    tested = cli("smoke", "demo", *ROUTES, "--json")
     assert (tested.code, tested.codes) == (1, ["routes-differ"]), tested.out
     assert tested.data["differences"][0].startswith(
         f"{route}: environment-leaks is skip, not pass as through the prefix"

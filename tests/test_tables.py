@@ -1,0 +1,110 @@
+"""Tables in terminals of any width: nothing is cut, what matters most stays, and colours can be read."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlviews.cli.terminal import COLOURS, Column, Console, say, write_table
+
+
+def _written(width: int, columns: tuple[Column, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    out = io.StringIO()
+    write_table(Console(file=out, width=width), columns, rows)
+    return out.getvalue().splitlines()
+
+
+COLUMNS = (Column("Name"), Column("Kind", rank=1), Column("Where", rank=2), Column("Summary", folds=20))
+
+
+def test_a_wide_terminal_shows_all_side_by_side() -> None:
+    assert _written(200, COLUMNS, [("one", "a", "here", "what it is"), ("two", "b", "there", "what")]) == [
+        "Name  Kind  Where  Summary",
+        "one   a     here   what it is",
+        "two   b     there  what",
+    ]
+
+
+def test_the_highest_rank_goes_first_and_is_named() -> None:
+    rows = [("one", "a", "here", "what it is good for"), ("two", "b", "there", "what")]
+    assert _written(34, COLUMNS, rows) == [
+        "Name  Kind  Summary",
+        "one   a     what it is good for",
+        "two   b     what",
+        "not shown, for want of width: ",
+        "Where",
+    ]
+
+
+def test_what_is_the_same_in_each_row_goes_before_what_is_not() -> None:
+    rows = [("one", "same", "here", "what it is good for"), ("two", "same", "there", "what")]
+    assert _written(34, COLUMNS, rows)[0] == "Name  Where  Summary"
+    assert _written(34, COLUMNS, rows)[3:] == ["Kind: same in each row"]
+
+
+def test_a_text_is_folded_before_any_column_goes() -> None:
+    long = "one two three four five six seven eight nine ten"
+    assert _written(42, COLUMNS, [("one", "a", "here", long), ("two", "b", "there", "")])[1:4] == [
+        "one   a     here   one two three four five",
+        "                   six seven eight nine",
+        "                   ten",
+    ]
+
+
+def test_a_path_gets_a_line_of_its_own_whole() -> None:
+    path = "/home/student/" + "a-long-folder/" * 10
+    columns = (Column("Name"), Column("Folder", below=True))
+    assert _written(40, columns, [("one", path), ("two", "/short")]) == [
+        "Name", "one", f"  {path}", "two", "  /short",
+    ]  # fmt: skip
+
+
+def test_an_empty_column_is_left_out() -> None:
+    assert _written(200, COLUMNS, [("one", "-", "", "what")])[0] == "Name  Summary"
+
+
+@given(
+    rows=st.lists(st.tuples(*[st.text(st.characters(codec="utf-8"), max_size=60)] * 4), min_size=1, max_size=5),
+    width=st.integers(30, 200),
+)
+def test_nothing_is_cut_whatever_the_texts_and_the_width(rows: list[tuple[str, ...]], width: int) -> None:
+    lines = _written(width, COLUMNS, rows)
+    assert not any("…" in line for line in lines if "…" not in "".join(map("".join, rows)))
+    together = re.sub(r"\s", "", "".join(lines))
+    for row in rows:
+        for column in (0, 3):  # these have no rank
+            letters = [letter for letter in row[column] if letter.isalnum()]
+            assert all(letter in together for letter in letters)
+
+
+def test_markup_and_escapes_of_foreign_texts_stay_text() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=80, force_terminal=True, color_system="truecolor", no_color=True)
+    write_table(console, (Column("Name"),), [("[red]x[/]\x1b[2J:smile:",)], header=False)
+    say(console, "[bold]y\x07", (" [/]", "dim"))
+    plain = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
+    assert plain == "[red]x[/]\\x1b[2J:smile:\n[bold]y\\x07 [/]\n"
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_colours_can_be_read_on_white_and_on_black(name: str) -> None:
+    """Contrast by WCAG 2.2: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
+    _, text = COLOURS[name]
+    parts = [int(text[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert min(1.05 / (light + 0.05), (light + 0.05) / 0.05) >= 4
+
+
+@pytest.mark.parametrize("style", ["green", "bold yellow"])
+def test_a_colour_by_its_name_is_the_one_that_can_be_read(style: str) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, color_system="256")
+    say(console, ("x", style))
+    console.print(f"[{style}]x[/]")
+    number, _ = COLOURS[style.rsplit(maxsplit=1)[-1]]
+    assert out.getvalue().count(f"38;5;{number}m") == 2
