@@ -24,12 +24,12 @@ from mlviews.progress import silent
 from mlviews.release import RELEASE_FILE, Release, is_intact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.progress import Advance, Progress
 
-__all__ = ["Fault", "FaultKind", "Verified", "verify"]
+__all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify"]
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 
@@ -39,12 +39,12 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is not as it was built.
+    """One thing in a release that is not as it was built.
 
     Attributes:
         path: in the prefix.
-        kind: ``link`` is a link that leads elsewhere, or a file in the place of a link or the other way round.
-        package: whose it is, as its record is named; empty for what the build wrote and what nobody knows.
+        kind: link: it leads elsewhere, or a file and a link stand in each other's place.
+        package: whose it is; empty for what the build wrote and what nobody knows.
     """
 
     path: str
@@ -53,31 +53,33 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What was found in one prefix.
+class VerifiedRelease:
+    """What `verify` found of one platform of a release.
 
     Attributes:
-        files: how many were looked at.
-        bytes: how many were read.
-        faults: sorted by path.
-        bytecode: how many files of byte code Python has written since, as it does where it may. They are no faults, and
-            nobody vouches for them.
-        whole: False where a damaged record kept the files that it vouches for from being judged, or the release is
-            from before ``files.json``.
+        files: files and links that were looked at.
+        bytes: bytes that were read.
+        bytecode: files of byte code that Python has written since; nobody vouches for them.
+        whole: false where a damaged record kept others from being judged, or the release is older than `files.json`.
+        faults: what is not as it was built; after a repair, what still is not.
+        repaired: what was not, and is again.
     """
 
+    release: str
+    platform: str
     files: int
     bytes: int
-    faults: tuple[Fault, ...]
-    bytecode: int = 0
-    whole: bool = True
+    bytecode: int
+    whole: bool
+    faults: Sequence[Fault]
+    repaired: Sequence[Fault] = ()
 
 
-def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
+def verify(prefix: Path, *, progress: Progress = silent) -> VerifiedRelease:
     """Compare a prefix with its records.
 
     Args:
-        prefix: the folder of one platform of a release.
+        prefix: the folder of one platform of a release, which names both.
         progress: told of each byte.
 
     Raises:
@@ -103,7 +105,15 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
             bytecode = {path for path in found.keys() - known if module_of(path) in known}
             faults += _extra(found, known | bytecode)
     read = sum(found[path].st_size for path in hashes)
-    return Verified(len(hashes), read, tuple(sorted(faults)), len(bytecode), inventory is not None and not unknown)
+    return VerifiedRelease(
+        release=prefix.parent.name,
+        platform=prefix.name,
+        files=len(hashes),
+        bytes=read,
+        bytecode=len(bytecode),
+        whole=inventory is not None and not unknown,
+        faults=tuple(sorted(faults)),
+    )
 
 
 def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:

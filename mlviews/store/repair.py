@@ -11,6 +11,7 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, expected_mode, package_files, take
 from mlviews.prefix.inventory import read as read_inventory
-from mlviews.prefix.verify import Verified, verify
+from mlviews.prefix.verify import verify
 from mlviews.progress import silent
 from mlviews.release import RELEASE_FILE, RELEASE_LOCK
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.prefix.inventory import Inventory
-    from mlviews.prefix.verify import Fault
+    from mlviews.prefix.verify import Fault, VerifiedRelease
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
@@ -44,9 +45,9 @@ _ROUNDS = 4
 
 
 def repair(
-    store: Store, site: Site, release: Release, found: Verified, *, progress: Progress = silent
-) -> tuple[Verified, tuple[Fault, ...]]:
-    """Repair one platform of a release, under its view's lock; return what is found then, and what was repaired.
+    store: Store, site: Site, release: Release, found: VerifiedRelease, *, progress: Progress = silent
+) -> VerifiedRelease:
+    """Repair one platform of a release, under its view's lock; return what is found then, with what was repaired.
 
     A damaged record is made anew first: only then is it known what is wrong with the files that it vouches for.
 
@@ -79,7 +80,7 @@ def repair(
         if found == before:
             break
     usage.write(prefix, usage.measure(prefix))
-    return found, tuple(sorted(seen - {*found.faults}))
+    return replace(found, repaired=tuple(sorted(seen - {*found.faults})))
 
 
 def _lock(site: Site, release: Release, prefix: Path) -> tuple[list[str], Lock]:

@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-__all__ = ["DAYS", "KEEP", "Candidate", "kept"]
+__all__ = ["DAYS", "KEEP", "ReleaseState", "kept"]
 
 KEEP = 3
 DAYS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ReleaseState:
     """What the rule needs to know of a release.
 
     Attributes:
@@ -33,7 +33,7 @@ class Candidate:
     left: datetime | None = None
 
 
-def kept(releases: Sequence[Candidate], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
+def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
     """Return the releases that stay, each with the reason.
 
     Args:
