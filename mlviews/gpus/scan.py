@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import BrokenRecordError, is_record, read_record
 from mlviews.errors import BadInputError
 from mlviews.gpus.fatbin import BrokenCodeError
 from mlviews.gpus.libraries import DeviceCode, read_code
@@ -171,8 +171,9 @@ class _Walk:
 
 
 def _is_record(path: Path) -> bool:
-    conda = path.parent.name == "conda-meta" and path.suffix == ".json"
-    return conda or (path.name == "RECORD" and path.parent.suffix == ".dist-info")
+    return is_record(f"{path.parent.name}/{path.name}") or (
+        path.name == "RECORD" and path.parent.suffix == ".dist-info"
+    )
 
 
 def _is_system(link: Path) -> bool:
@@ -189,7 +190,7 @@ def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]
             by_base[base] = {os.path.relpath(file, base): file for file in files}
         try:
             name, listed = _wheel(record) if record.name == "RECORD" else _conda(record)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
+        except (OSError, ValueError, BrokenRecordError, csv.Error):
             continue  # whoever wrote it; the files are then known by their folder
         for file in by_base[base].keys() & listed:
             owners.setdefault(by_base[base][file], name)
@@ -197,8 +198,8 @@ def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]
 
 
 def _conda(record: Path) -> tuple[str, set[str]]:
-    package = json.loads(record.read_bytes())
-    return f"{package['name']} {package['version']}", {str(file) for file in package["files"]}
+    package = read_record(record)
+    return f"{package.name} {package.version}", set(package.files)
 
 
 def _wheel(record: Path) -> tuple[str, set[str]]:

@@ -23,11 +23,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json, to_json
 
+from mlviews.conda.records import load_record, read_records, write_record
 from mlviews.errors import FailedError
 from mlviews.files import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
@@ -150,17 +150,17 @@ def read_modules(prefix: Path) -> tuple[Modules, ...]:
     Only files that are as the package brought them: byte code of others could not be shared between prefixes. Where two
     packages bring the same one, rattler's records give it to one of them.
     """
-    records = {path: from_json(path.read_bytes()) for path in sorted((prefix / "conda-meta").glob("*.json"))}
-    python = next((record["sha256"] for record in records.values() if record["name"] == "python"), "")
-    paths = {entry["_path"] for record in records.values() for entry in record["paths_data"]["paths"]}
-    compiled = {module_of(path) for path in paths}
+    records = [(record, record.paths()) for record in read_records(prefix)]
+    python = next((record.sha256 for record, _ in records if record.name == "python"), "")
+    there = {path.path for _, paths in records for path in paths}
+    compiled = {module_of(path) for path in there}
     found = []
-    for path, record in records.items():
-        own = [entry["_path"] for entry in record["paths_data"]["paths"] if _is_its_own(entry)]
+    for record, paths in records:
+        own = [path.path for path in paths if path.packed and _is_module(path.path)]
         # A package may bring a link where the folder of byte code would lie, which leads anywhere.
-        sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in paths))
-        made_of = hashlib.sha256("\0".join([python, record["sha256"], *sources]).encode(errors="surrogateescape"))
-        found.append(Modules(record["name"], path.stem, path, sources, made_of.hexdigest()))
+        sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in there))
+        made_of = hashlib.sha256("\0".join([python, record.sha256, *sources]).encode(errors="surrogateescape"))
+        found.append(Modules(record.name, record.stem, record.file, sources, made_of.hexdigest()))
     return tuple(found)
 
 
@@ -178,7 +178,7 @@ def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
         files: path in the prefix -> sha256.
         folder: where they lie by those paths.
     """
-    record = from_json(modules.record.read_bytes())
+    record = load_record(modules.record)
     record["files"] += files
     record["paths_data"]["paths"] += [
         {
@@ -190,18 +190,15 @@ def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
         }
         for path, sha256 in files.items()
     ]
-    modules.record.write_bytes(to_json(record, indent=2) + b"\n")
+    write_record(modules.record, record)
 
 
 def _folder_of_code(module: str) -> str:
     return f"{module.rpartition('/')[0]}/__pycache__"
 
 
-def _is_its_own(entry: Mapping[str, Any]) -> bool:
-    """Tell whether a file is a module, and as the package brought it."""
-    if entry["path_type"] != "hardlink" or entry.get("prefix_placeholder"):
-        return False
-    match = _MODULE.fullmatch(entry["_path"])
+def _is_module(path: str) -> bool:
+    match = _MODULE.fullmatch(path)
     return match is not None and _LEFT_OUT.isdisjoint((match["inside"] or "").split("/"))
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from mlviews.conda.records import BrokenRecordError, is_record, read_record
 from mlviews.files import file_sha256, is_folder, walk
 from mlviews.prefix.bytecode import module_of
-from mlviews.prefix.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
+from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.prefix.inventory import read as read_inventory
 from mlviews.progress import silent
 from mlviews.release import RELEASE_FILE, Release, is_intact
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.conda.records import RecordedPath
     from mlviews.progress import Advance, Progress
 
 __all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify"]
@@ -146,20 +148,20 @@ def _inventory(
     return read_inventory(content)
 
 
-def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, Expected], bool]:
+def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
     """Return what the packages' records say, and whether one of them cannot be believed."""
-    names = {path for path in known if path.startswith("conda-meta/") and path.endswith(".json")}
-    expected: dict[str, Expected] = {}
+    names = set(filter(is_record, known))
+    expected: dict[str, RecordedPath] = {}
     for name in sorted(names - damaged):
         try:
-            expected |= package_files(prefix / name)
-        except ValueError:
+            expected |= {path.path: path for path in read_record(prefix / name).paths()}
+        except BrokenRecordError:
             damaged = damaged | {name}
     return expected, bool(names & damaged)
 
 
 def _compare(
-    expected: Mapping[str, Expected], found: Mapping[str, os.stat_result], hashes: Mapping[str, str]
+    expected: Mapping[str, RecordedPath], found: Mapping[str, os.stat_result], hashes: Mapping[str, str]
 ) -> Iterator[Fault]:
     for path, entry in expected.items():
         if path not in found:
@@ -174,7 +176,7 @@ def _modes(
     inventory: Inventory,
     found: Mapping[str, os.stat_result],
     known: set[str],
-    packages: Mapping[str, Expected],
+    packages: Mapping[str, RecordedPath],
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in found.items():
@@ -190,7 +192,7 @@ def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fau
             yield Fault(path, "extra")
 
 
-def _is_pythons(path: str, packages: Mapping[str, Expected]) -> bool:
+def _is_pythons(path: str, packages: Mapping[str, RecordedPath]) -> bool:
     """Tell whether Python writes such a path itself: who may write where, it takes from the module."""
     return path.endswith("/__pycache__") or (module_of(path) is not None and path not in packages)
 
@@ -202,7 +204,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _hashes(
-    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, Expected], advance: Advance
+    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, RecordedPath], advance: Advance
 ) -> dict[str, str]:
     """Return the sha256 of every expected file and of the text of every expected link, as far as they are there."""
     names = [path for path, entry in expected.items() if path in found and _kind(found[path]) == entry.kind != "folder"]

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import BrokenRecordError, is_record, read_record, record_path
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.lockfile import find_lock, parse_lock
@@ -22,7 +23,7 @@ from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
-from mlviews.prefix.inventory import FILES, expected_mode, package_files, take
+from mlviews.prefix.inventory import FILES, expected_mode, take
 from mlviews.prefix.inventory import read as read_inventory
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
@@ -132,9 +133,7 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
     if _is_lost(faults):
         return [*packages]
     damaged = {fault.path for fault in faults}
-    names = {fault.package for fault in faults} | {
-        Path(path).stem for path in damaged if path.startswith("conda-meta/")
-    }
+    names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_record, damaged)}
     wanted = [package for package in packages if _stem(package) in names]
     if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
         wanted = [min(packages, key=lambda package: package.size)]
@@ -147,10 +146,10 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
 
 def _is_compiled(prefix: Path, stem: str, damaged: set[str]) -> bool:
     """Tell whether byte code was made of a package's modules, or may have been."""
-    record = f"conda-meta/{stem}.json"
+    record = record_path(stem)
     try:
-        return record in damaged or any(map(module_of, package_files(prefix / record)))
-    except ValueError:
+        return record in damaged or any(map(module_of, read_record(prefix / record).files))
+    except BrokenRecordError:
         return True
 
 
