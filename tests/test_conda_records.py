@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.conda.records import (
-    BrokenRecordError,
+    CondaRecordError,
     RecordedPath,
-    is_record,
-    load_record,
-    read_record,
-    read_records,
-    record_path,
-    write_record,
+    conda_record_path,
+    is_conda_record,
+    load_conda_record,
+    read_conda_record,
+    read_conda_records,
+    write_conda_record,
 )
 
 if TYPE_CHECKING:
@@ -57,13 +57,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_a_record_says(file: Path) -> None:
-    write_record(file, RECORD)
-    (record,) = read_records(file.parents[1])
+    write_conda_record(file, RECORD)
+    (record,) = read_conda_records(file.parents[1])
 
     assert (record.name, record.version, record.archive, record.license) == ("a", "1.0", "a-1.0-h0_0.conda", "MIT")
     assert (record.depends, record.files) == (("b", "c"), ("lib/a", "lib/b"))
-    assert is_record(record_path(record.stem))
-    assert (file.parents[1] / record_path(record.stem)) == file
+    assert is_conda_record(conda_record_path(record.stem))
+    assert (file.parents[1] / conda_record_path(record.stem)) == file
     assert record.paths() == (
         RecordedPath("a-1.0-h0_0", "lib/a", "2"),
         RecordedPath("a-1.0-h0_0", "lib/b", "3", packed=True),
@@ -74,8 +74,8 @@ def test_what_a_record_says(file: Path) -> None:
 
 
 def test_a_changed_record_keeps_the_keys_that_nobody_here_knows(file: Path) -> None:
-    write_record(file, RECORD)
-    write_record(file, load_record(file) | {"url": "x"})
+    write_conda_record(file, RECORD)
+    write_conda_record(file, load_conda_record(file) | {"url": "x"})
 
     assert json.loads(file.read_bytes()) == RECORD | {"url": "x"}
 
@@ -83,13 +83,13 @@ def test_a_changed_record_keeps_the_keys_that_nobody_here_knows(file: Path) -> N
 @given(key=st.sampled_from(sorted(RECORD)), value=ANYTHING)
 def test_a_record_with_anything_in_it_is_read_or_refused(file: Path, key: str, value: Any) -> None:
     file.write_text(json.dumps({**RECORD, key: value}))
-    with suppress(BrokenRecordError):
-        assert all(isinstance(path.path, str) for path in read_record(file).paths())
+    with suppress(CondaRecordError):
+        assert all(isinstance(path.path, str) for path in read_conda_record(file).paths())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000, b'{"name": "a"}'])
 def test_what_is_no_record_is_refused(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    with pytest.raises(BrokenRecordError, match=r"a-1\.0-h0_0\.json is not the record") as caught:
-        read_record(file)
+    with pytest.raises(CondaRecordError, match=r"a-1\.0-h0_0\.json is not the record") as caught:
+        read_conda_record(file)
     assert (caught.value.code, caught.value.exit_code) == ("conda-record-broken", 3)

@@ -45,7 +45,7 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
-        judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
+        judged = written if line.whole else "; a damaged or missing file leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)

@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
-    "BrokenRecordError",
     "CondaRecord",
+    "CondaRecordError",
     "RecordedPath",
-    "is_record",
-    "load_record",
-    "read_record",
-    "read_records",
-    "record_files",
-    "record_path",
-    "write_record",
+    "conda_record_files",
+    "conda_record_path",
+    "is_conda_record",
+    "load_conda_record",
+    "read_conda_record",
+    "read_conda_records",
+    "write_conda_record",
 ]
 
 _FOLDER = "conda-meta"
 _KINDS: dict[str, Literal["link", "folder"]] = {"softlink": "link", "directory": "folder"}
 
 
-class BrokenRecordError(FailedError):
+class CondaRecordError(FailedError):
     """A file in ``conda-meta`` is no conda record."""
 
     def __init__(self, file: Path) -> None:
@@ -93,12 +93,12 @@ class CondaRecord:
         ``sha256_in_prefix`` stands only for files that had the prefix written into them, and for the text of links.
 
         Raises:
-            BrokenRecordError: the record does not say it, as those of conda before 4.4 do not.
+            CondaRecordError: the record does not say it, as those of conda before 4.4 do not.
         """
         try:
             return tuple(_path(self.stem, entry) for entry in self._paths_data["paths"])  # type: ignore[index]
         except (LookupError, TypeError, AttributeError) as error:
-            raise BrokenRecordError(self.file) from error
+            raise CondaRecordError(self.file) from error
 
 
 def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
@@ -108,37 +108,37 @@ def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
     return RecordedPath(package, str(entry["_path"]), sha256, _KINDS.get(kind, "file"), packed)
 
 
-def record_files(prefix: Path) -> list[Path]:
+def conda_record_files(prefix: Path) -> list[Path]:
     """Return the files of a prefix's records, sorted."""
     return sorted((prefix / _FOLDER).glob("*.json"))
 
 
-def record_path(stem: str) -> str:
+def conda_record_path(stem: str) -> str:
     """Return the path in a prefix of a package's record, by its name, version and build."""
     return f"{_FOLDER}/{stem}.json"
 
 
-def is_record(path: str) -> bool:
+def is_conda_record(path: str) -> bool:
     """Tell whether a record lies at a path of a prefix."""
     return path.startswith(f"{_FOLDER}/") and path.endswith(".json")
 
 
-def read_records(prefix: Path) -> tuple[CondaRecord, ...]:
+def read_conda_records(prefix: Path) -> tuple[CondaRecord, ...]:
     """Return all records of a prefix, by their names.
 
     Raises:
-        BrokenRecordError: one is none.
+        CondaRecordError: one is none.
     """
-    return tuple(map(read_record, record_files(prefix)))
+    return tuple(map(read_conda_record, conda_record_files(prefix)))
 
 
-def read_record(file: Path) -> CondaRecord:
+def read_conda_record(file: Path) -> CondaRecord:
     """Return one record; whoever wrote it.
 
     Raises:
-        BrokenRecordError: it is none.
+        CondaRecordError: it is none.
     """
-    content = load_record(file)
+    content = load_conda_record(file)
     try:
         return CondaRecord(
             file=file,
@@ -152,25 +152,25 @@ def read_record(file: Path) -> CondaRecord:
             _paths_data=content.get("paths_data"),
         )
     except (LookupError, TypeError, AttributeError) as error:
-        raise BrokenRecordError(file) from error
+        raise CondaRecordError(file) from error
 
 
-def load_record(file: Path) -> dict[str, Any]:
+def load_conda_record(file: Path) -> dict[str, Any]:
     """Return a record with all its keys, to be changed and written again.
 
     Raises:
-        BrokenRecordError: it is none.
+        CondaRecordError: it is none.
     """
     try:
         content = from_json(file.read_bytes())
     except (OSError, ValueError) as error:
-        raise BrokenRecordError(file) from error
+        raise CondaRecordError(file) from error
     if not isinstance(content, dict):
-        raise BrokenRecordError(file)
+        raise CondaRecordError(file)
     return content
 
 
-def write_record(file: Path, content: Mapping[str, Any]) -> None:
+def write_conda_record(file: Path, content: Mapping[str, Any]) -> None:
     """Write a record.
 
     Raises:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import read_records, record_path
+from mlviews.conda.records import conda_record_path, read_conda_records
 from mlviews.container.oci import EPOCH, Blob
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ class ImageLayer:
 def parts_of(prefix: Path) -> tuple[Part, ...]:
     """Divide the files of a prefix among layers: large packages, the small ones together, last what mlviews wrote."""
     owners: dict[str, str] = {}
-    for record in read_records(prefix):
-        owners |= dict.fromkeys((*record.files, record_path(record.stem)), record.name)
+    for record in read_conda_records(prefix):
+        owners |= dict.fromkeys((*record.files, conda_record_path(record.stem)), record.name)
     files: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for file in sorted(_files(prefix)):

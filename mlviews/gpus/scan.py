@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import BrokenRecordError, is_record, read_record
+from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.errors import BadInputError
 from mlviews.gpus.fatbin import BrokenCodeError
 from mlviews.gpus.libraries import DeviceCode, read_code
@@ -171,7 +171,7 @@ class _Walk:
 
 
 def _is_record(path: Path) -> bool:
-    return is_record(f"{path.parent.name}/{path.name}") or (
+    return is_conda_record(f"{path.parent.name}/{path.name}") or (
         path.name == "RECORD" and path.parent.suffix == ".dist-info"
     )
 
@@ -190,7 +190,7 @@ def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]
             by_base[base] = {os.path.relpath(file, base): file for file in files}
         try:
             name, listed = _wheel(record) if record.name == "RECORD" else _conda(record)
-        except (OSError, ValueError, BrokenRecordError, csv.Error):
+        except (OSError, ValueError, CondaRecordError, csv.Error):
             continue  # whoever wrote it; the files are then known by their folder
         for file in by_base[base].keys() & listed:
             owners.setdefault(by_base[base][file], name)
@@ -198,7 +198,7 @@ def _owners(records: Iterable[Path], files: Collection[Path]) -> dict[Path, str]
 
 
 def _conda(record: Path) -> tuple[str, set[str]]:
-    package = read_record(record)
+    package = read_conda_record(record)
     return f"{package.name} {package.version}", set(package.files)
 
 

@@ -1,4 +1,4 @@
-"""What a prefix should hold: its packages' own records, and ``files.json`` for all that no record knows."""
+"""What a prefix should hold: its conda records, and ``files.json`` for all that none of them knows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.conda.records import RecordedPath, read_records
+from mlviews.conda.records import RecordedPath, read_conda_records
 from mlviews.files import file_sha256, is_folder, walk, write_atomically
 from mlviews.release import RELEASE_FILE
 
@@ -28,7 +28,7 @@ class Inventory(BaseModel):
     """``files.json``.
 
     Attributes:
-        files: sha256 of each file that no package's record holds: the records, and what the build wrote.
+        files: sha256 of each file that no conda record holds: the records, and what the build wrote.
         links: the same of links, sha256 of their text.
         modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755.
     """
@@ -43,7 +43,7 @@ class Inventory(BaseModel):
 def take(prefix: Path) -> str:
     """Return the text of ``files.json`` for a prefix as it is; the same prefix always gives the same."""
     owned: set[str] = set()
-    for record in read_records(prefix):
+    for record in read_conda_records(prefix):
         owned.update(path.path for path in record.paths())
     files: dict[str, str] = {}
     links: dict[str, str] = {}
@@ -87,7 +87,7 @@ def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -
 
 
 def own_files(inventory: Inventory) -> dict[str, RecordedPath]:
-    """Return what no package's record holds."""
+    """Return what no conda record holds."""
     files = {path: RecordedPath("", path, sha256) for path, sha256 in inventory.files.items()}
     return files | {path: RecordedPath("", path, sha256, "link") for path, sha256 in inventory.links.items()}
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.conda.records import BrokenRecordError, read_record, record_files
+from mlviews.conda.records import CondaRecordError, conda_record_files, read_conda_record
 from mlviews.errors import MlviewsError
 from mlviews.files import is_folder, walk, write_atomically
 
@@ -119,7 +119,7 @@ def _file(prefix: Path) -> Path:
 
 def _packages(prefix: Path) -> Mapping[str, tuple[str, ...]]:
     found = {}
-    for path in record_files(prefix):
-        with suppress(BrokenRecordError):
-            found[path.stem] = read_record(path).files
+    for path in conda_record_files(prefix):
+        with suppress(CondaRecordError):
+            found[path.stem] = read_conda_record(path).files
     return found

@@ -1,6 +1,6 @@
-"""Whether a release is what was built: every byte, link and permission, against records that vouch for each other.
+"""Whether a release is what was built: every byte, link and permission, against files that vouch for each other.
 
-``release.json`` has a seal and vouches for ``files.json``, that one for the packages' records, those for their files.
+``release.json`` has a seal and vouches for ``files.json``, that one for the conda records, those for all other files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from mlviews.conda.records import BrokenRecordError, is_record, read_record
+from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.files import file_sha256, is_folder, walk
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
@@ -62,7 +62,7 @@ class VerifiedRelease:
         files: files and links that were looked at.
         bytes: bytes that were read.
         bytecode: files of byte code that Python has written since; nobody vouches for them.
-        whole: false where a damaged record kept others from being judged, or the release is older than `files.json`.
+        whole: false where a damaged file kept others from being judged, or the release is older than `files.json`.
         faults: what is not as it was built; after a repair, what still is not.
         repaired: what was not, and is again.
     """
@@ -78,7 +78,7 @@ class VerifiedRelease:
 
 
 def verify(prefix: Path, *, progress: Progress = silent) -> VerifiedRelease:
-    """Compare a prefix with its records.
+    """Compare a prefix with what it should hold.
 
     Args:
         prefix: the folder of one platform of a release, which names both.
@@ -140,7 +140,7 @@ def _inventory(
         faults.append(Fault(FILES, "missing"))
         return None
     content = _read(prefix / FILES)
-    # A damaged record vouches for nothing: what it says of the inventory may be the damage.
+    # A damaged file vouches for nothing: what it says of the inventory may be the damage.
     vouched = not any(fault.path == RELEASE_FILE for fault in faults)
     if vouched and hashlib.sha256(content).hexdigest() != release.files:
         faults.append(Fault(FILES, "changed"))
@@ -149,13 +149,13 @@ def _inventory(
 
 
 def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
-    """Return what the packages' records say, and whether one of them cannot be believed."""
-    names = set(filter(is_record, known))
+    """Return what the conda records say, and whether one of them cannot be believed."""
+    names = set(filter(is_conda_record, known))
     expected: dict[str, RecordedPath] = {}
     for name in sorted(names - damaged):
         try:
-            expected |= {path.path: path for path in read_record(prefix / name).paths()}
-        except BrokenRecordError:
+            expected |= {path.path: path for path in read_conda_record(prefix / name).paths()}
+        except CondaRecordError:
             damaged = damaged | {name}
     return expected, bool(names & damaged)
 

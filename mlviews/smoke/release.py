@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import read_records
+from mlviews.conda.records import read_conda_records
 from mlviews.progress import silent
 from mlviews.smoke.report import CheckLine
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
@@ -53,14 +53,14 @@ BASIC = ("imports", "pip-check")
 
 def release_target(prefix: Path, release: Release) -> Interpreter:
     """Return a release's Python, started by its ``launch``, with the modules that it must be able to import."""
-    modules = modules_of(release.requested, {record.name: record for record in read_records(prefix)})
+    modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
     return view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments={"imports": modules})
 
 
 def first_checks(
     prefix: Path, release: Release, names: Iterable[str], *, progress: Progress = silent
 ) -> tuple[CheckLine, ...]:
-    """Run the quick checks of a release that has its ``launch`` and is about to be recorded.
+    """Run the quick checks of a release that has its ``launch`` and is about to be there.
 
     Args:
         prefix: where it lies.

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import BrokenRecordError, is_record, read_record, record_path
+from mlviews.conda.records import CondaRecordError, conda_record_path, is_conda_record, read_conda_record
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.lockfile import find_lock, parse_lock
@@ -50,7 +50,7 @@ def repair(
 ) -> VerifiedRelease:
     """Repair one platform of a release, under its view's lock; return what is found then, with what was repaired.
 
-    A damaged record is made anew first: only then is it known what is wrong with the files that it vouches for.
+    A damaged conda record is made anew first: only then is it known what is wrong with the files that it vouches for.
 
     Args:
         store: where the release lies.
@@ -133,7 +133,7 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
     if _is_lost(faults):
         return [*packages]
     damaged = {fault.path for fault in faults}
-    names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_record, damaged)}
+    names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_conda_record, damaged)}
     wanted = [package for package in packages if _stem(package) in names]
     if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
         wanted = [min(packages, key=lambda package: package.size)]
@@ -146,10 +146,10 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
 
 def _is_compiled(prefix: Path, stem: str, damaged: set[str]) -> bool:
     """Tell whether byte code was made of a package's modules, or may have been."""
-    record = record_path(stem)
+    record = conda_record_path(stem)
     try:
-        return record in damaged or any(map(module_of, read_record(prefix / record).files))
-    except BrokenRecordError:
+        return record in damaged or any(map(module_of, read_conda_record(prefix / record).files))
+    except CondaRecordError:
         return True
 
 

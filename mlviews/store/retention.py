@@ -22,7 +22,7 @@ class ReleaseState:
     Attributes:
         default: whether it is the view's default.
         pinned: whether people said that it stays.
-        in_progress: whether a build has recorded it, and is not done with it.
+        in_progress: whether a build has written its file, and is not done with it.
         left: when it stopped being the default, if it ever was.
     """
 
