@@ -1,4 +1,4 @@
-"""From a recipe to a release: lock, install, capture, render, check, record, promote."""
+"""From a recipe to a release: lock, install, capture, render, check, promote."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
     _write_bill(lock, prefix, job.platform)
     usage.write(prefix, usage.measure(prefix))
     job.store.mark_unpublished(view, name)
-    job.store.record(release)
+    job.store.write_release(release)
     write_record(job.store.root, release, checks, level="quick")
     return _result(release, prefix, default=_publish(job, name), checks=checks)
 
@@ -197,7 +197,7 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
     if failed:
         raise RefusedError(
             "check-failed",
-            f"the new release of {view} failed its first checks and was not recorded",
+            f"the new release of {view} failed its first checks and was not kept",
             "Fix the recipe and lock again; the default is what it was.",
             faults=tuple(f"{check.name}: {check.reason}" for check in failed),
         )
@@ -211,14 +211,14 @@ def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
     if judged.failures:
         raise RefusedError(
             "gpu-not-served",
-            f"the new release of {release.view} does not serve every GPU of its recipe, and was not recorded",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not kept",
             "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
             faults=judged.failures,
         )
 
 
 def _finish_publishing(job: _Job) -> None:
-    """Do what a build that was interrupted after its release was recorded had still to do."""
+    """Do what a build that was interrupted after its release was there had still to do."""
     view, store = job.view, job.store
     name = store.unpublished(view)
     if name and any(entry.name == name for entry in store.releases(view)):

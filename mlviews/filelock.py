@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import socket
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ LOCK = ".lock"
 """The file in a folder by which it is locked."""
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}
 _NAMED = 3
+_TRIES, _PAUSE = 10, 0.01  # seconds between; `held_by` has a lock for microseconds
+_FOLDERS = 100  # that are deleted one after another while their lock is waited for
 
 
 class HeldError(RefusedError):
@@ -49,10 +52,12 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
         FailedError: the file cannot be made, or ``locks-missing``: the file system has no locks, or none that work.
         HeldError: somebody else holds it.
     """
-    while True:
+    for _ in range(_FOLDERS):
         make_folder(path.parent)
         try:
             file = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:
+            continue  # whoever holds it is just deleting the folder
         except OSError as error:
             raise write_failure(f"{path.parent} cannot be written", error) from error
         with file:
@@ -63,10 +68,14 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
             _sign(file, shared=shared)
             yield
             return
+    raise _missing(path, "a file is another one each time that it is opened")
 
 
 def held_by(path: Path) -> str | None:
-    """Return who holds a lock that is not shared, without taking it; None if nobody does."""
+    """Return who holds a lock that is not shared; None if nobody does.
+
+    To know it, this shares the lock for an instant, which nobody notices: who cannot have a lock tries again.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             try:
@@ -90,14 +99,18 @@ def announce(progress: Progress, what: str) -> Callable[[str], None]:
 
 def _take(file: TextIO, path: Path, kind: int, waiting: Callable[[str], None] | None) -> None:
     try:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holders(file)
-            if waiting is None:
-                raise HeldError(path, holder) from None
-            waiting(holder)
-            fcntl.flock(file, kind)
+        for _ in range(_TRIES):
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(_PAUSE)
+            else:
+                return
+        holder = _holders(file)
+        if waiting is None:
+            raise HeldError(path, holder)
+        waiting(holder)
+        fcntl.flock(file, kind)
     except OSError as error:
         if error.errno not in _ABSENT:
             raise

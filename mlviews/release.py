@@ -70,7 +70,7 @@ class Release(_Frozen):
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
     ``some_gpus_only`` why a package may serve only some of ``gpus``. ``files`` is the sha256 of ``files.json``, which
-    lists what no package's record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known
+    lists what no conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known
     of releases from before there were any.
     """
 

@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,13 @@ from mlviews.files import write_atomically
 from mlviews.gpus import coverage
 from mlviews.lock import diff, lockfile, make
 from mlviews.nightly import night
+from mlviews.prefix import verify
+from mlviews.publish import plan
 from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
 from mlviews.smoke import report
+from mlviews.store import collect, releases
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
@@ -33,8 +37,8 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, release, report),
-    results,
+    *(build, collect, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, plan, release),
+    *(releases, report, results, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 
@@ -63,8 +67,7 @@ class _FromDocstrings(GenerateJsonSchema):
             if name in told:
                 part["description"] = told[name]
         made["properties"] = {name.replace("_", "-"): part for name, part in made["properties"].items()}
-        if "required" in made:
-            made["required"] = [name.replace("_", "-") for name in made["required"]]
+        made["required"] = [*made["properties"]]  # `to_json` leaves nothing out
         return made
 
 
@@ -91,8 +94,9 @@ def _results() -> dict[str, type]:
 def _schema_of(kind: type) -> dict[str, Any]:
     # Values import each other for type checkers alone, since a command should not wait for what it does not print.
     names = {name: found for module in _VALUES for name, found in vars(module).items() if not name.startswith("_")}
+    names |= {"Mapping": Mapping, "Sequence": Sequence, "Path": Path, "datetime": datetime}
     for module in _VALUES:
-        for name, found in (names | {"Mapping": Mapping, "Sequence": Sequence, "Path": Path}).items():
+        for name, found in names.items():
             vars(module).setdefault(name, found)
     return TypeAdapter(kind).json_schema(mode="serialization", schema_generator=_FromDocstrings)
 

@@ -18,8 +18,8 @@ from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, 
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
+from mlviews.conda.channels import is_cuda_build
 from mlviews.errors import RefusedError
-from mlviews.gpus.nvidia import is_cuda_build
 from mlviews.recipe.compose import Origin, Request
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ The folder goes however the process that made it ends.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import MlviewsError, RefusedError
+from mlviews.errors import FailedError, MlviewsError, RefusedError
+from mlviews.filelock import LOCK, HeldError, hold
 from mlviews.files import bytes_under, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Trial", "TrialJob", "problem", "scratch", "try_lock"]
 
 
-_LOCK = ".lock"
-
-
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:
     """Make a folder under a site's root, where prefixes share files with its cache; it goes when the context ends.
@@ -52,32 +49,23 @@ def scratch(root: Path) -> Iterator[Path]:
         root: the site's root.
 
     Raises:
-        FailedError: it cannot be made.
+        FailedError: it cannot be made, or the file system has no locks.
     """
     base = root / "nightly" / ".scratch"
     make_folder(base)
-    _clear(base)
+    for left in base.iterdir():
+        with suppress(HeldError, FailedError), hold(left / LOCK, waiting=None):
+            shutil.rmtree(left, ignore_errors=True)
     try:
         folder = Path(tempfile.mkdtemp(dir=base))
-        lock = (folder / _LOCK).open("w")
     except OSError as error:
         raise write_failure(f"a folder in {base} cannot be made", error) from error
     try:
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Until it is locked, another process may take it for one that was left: this waits, and makes it anew.
+        with hold(folder / LOCK, waiting=lambda _: None):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear(base: Path) -> None:
-    for folder in base.iterdir():
-        try:
-            with (folder / _LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:
-            continue  # in use, or being made this very moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ from mlviews.cli.app import App, Outcome, complete_release, verb
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.publish.plan import PublishPlan
-    from mlviews.results import PublishResult
+    from mlviews.publish.plan import PublishResult
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["publish"]
@@ -37,13 +35,11 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
     name, _, release = view.partition("/")
     store = Store(app.site.root, app.site.prefix)
     entry = _entry(store, name, release)
-    found = plan(store, name, entry, progress=app.progress)
-    packed = tar.absolute() if tar and found.is_allowed else None
-    if packed:
-        pack(found, packed, progress=app.progress)
-    result = _result(name, entry.name, found, packed)
-    code = 0 if found.is_allowed else 1
-    return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
+    found, items = plan(store, name, entry, tar.absolute() if tar else None, progress=app.progress)
+    if found.tar:
+        pack(found, items, found.tar, progress=app.progress)
+    code = 1 if any(remark.forbids for remark in found.remarks) else 0
+    return Outcome(found, lambda console: _write(console, found, details=app.verbosity > 0), code)
 
 
 def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
@@ -57,28 +53,6 @@ def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
             "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
         )
     return entries[-1]
-
-
-def _result(view: str, release: str, plan: PublishPlan, tar: Path | None) -> PublishResult:
-    from mlviews.results import CatalogLine, PublishResult, RemarkLine
-
-    file = shlex.quote(str(tar)) if tar else "FILE"
-    return PublishResult(
-        view=view,
-        release=release,
-        repository=plan.repository,
-        base=plan.base,
-        files=plan.files,
-        bytes=plan.bytes,
-        catalogs=[CatalogLine(folder=folder, entries=count) for folder, count in plan.catalogs.items()],
-        replaced=None if plan.replaced is None else list(plan.replaced),
-        remarks=[
-            RemarkLine(rule=remark.rule, path=remark.path, why=remark.why, forbids=remark.forbids)
-            for remark in plan.remarks
-        ],
-        tar=str(tar) if tar else None,
-        command=f"cvmfs_server ingest --tar_file {file} --base_dir {shlex.quote(plan.base)} {plan.repository}",
-    )
 
 
 def _write(console: Console, result: PublishResult, *, details: bool) -> None:

@@ -11,8 +11,7 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, split
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mlviews.results import ReleaseLine, ReleasesResult
-    from mlviews.store.disk import ReleaseEntry, Store
+    from mlviews.store.releases import ReleasesResult, ReleaseSummary
 
 __all__ = ["pin", "promote", "releases", "remove", "rollback"]
 
@@ -24,48 +23,11 @@ _NAMED = 5
 @click.argument("view", shell_complete=complete_view)
 def releases(app: App, view: str) -> Outcome:
     """List a view's releases: what each takes, what is proved of it, which is the default, what is pinned."""
-    from mlviews.results import ReleasesResult, RemovedLine
     from mlviews.store.disk import Store
-    from mlviews.store.releases import removed
+    from mlviews.store.releases import releases_of
 
-    store = Store(app.site.root, app.site.prefix)
-    gone = [
-        RemovedLine(release=note.release, removed=note.removed.isoformat(timespec="seconds"), lock=note.lock_digest)
-        for note in removed(store, view)
-    ]
-    default = store.default(view)
-    lines = [_line(store, view, entry, default) for entry in store.releases(view)]
-    result = ReleasesResult(view=view, releases=lines, removed=gone)
+    result = releases_of(Store(app.site.root, app.site.prefix), view)
     return Outcome(result, lambda console: _write(console, result))
-
-
-def _line(store: Store, view: str, entry: ReleaseEntry, default: str | None) -> ReleaseLine:
-    from mlviews.prefix.usage import read, shared_bytes
-    from mlviews.results import ReleaseLine
-    from mlviews.smoke.records import last_results, proved_gpus, read_records
-
-    records = read_records(store.root, view, entry.lock_digest)
-    checks = last_results(records)
-    prefixes = [store.platform_folder(view, entry.name, platform) for platform in entry.platforms]
-    usages = {prefix: read(prefix) for prefix in prefixes}
-    return ReleaseLine(
-        release=entry.name,
-        default=entry.name == default,
-        pinned=store.is_pinned(view, entry.name),
-        platforms=sorted(entry.platforms),
-        created=max(release.created for release in entry.platforms.values()).isoformat(),
-        lock=entry.lock_digest,
-        packages=max(len(release.packages) for release in entry.platforms.values()),
-        bytes=sum(usage.bytes for usage in usages.values()),
-        shared=sum(shared_bytes(prefix, usage) for prefix, usage in usages.items()),
-        passed=sorted(name for name, passed in checks.items() if passed),
-        failed=sorted(name for name, passed in checks.items() if not passed),
-        gpus=list(proved_gpus(_claimed(entry), records)),
-    )
-
-
-def _claimed(entry: ReleaseEntry) -> tuple[str, ...]:
-    return next(iter(entry.platforms.values())).gpus
 
 
 def _write(console: Console, result: ReleasesResult) -> None:
@@ -94,7 +56,7 @@ def _write(console: Console, result: ReleasesResult) -> None:
         console.print(f"removed: {names}{f' and {more} before' if more > 0 else ''}", style="dim", markup=False)
 
 
-def _checks(line: ReleaseLine) -> tuple[str, str]:
+def _checks(line: ReleaseSummary) -> tuple[str, str]:
     counts = {"passed": len(line.passed), "failed": len(line.failed)}
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return told or "-", "red" if line.failed else ""
@@ -104,14 +66,12 @@ def _checks(line: ReleaseLine) -> tuple[str, str]:
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
 def promote(app: App, release: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
-    from mlviews.results import PromoteResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import promote as promote_release
 
     view, name = split_release(release)
-    before = promote_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
-    result = PromoteResult(view=view, release=name, before=before)
-    was = "it was that already" if before == name else f"before it was {before or 'none'}"
+    result = promote_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
+    was = "it was that already" if result.before == name else f"before it was {result.before or 'none'}"
     return Outcome(result, lambda console: console.print(f"{view}: the default is {name}; {was}", markup=False))
 
 
@@ -119,13 +79,12 @@ def promote(app: App, release: str) -> Outcome:
 @click.argument("view", shell_complete=complete_view)
 def rollback(app: App, view: str) -> Outcome:
     """Make the release the default that was it before; repeated, go back further."""
-    from mlviews.results import RollbackResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import rollback as roll_back
 
-    name, before = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
-    result = RollbackResult(view=view, release=name, before=before)
-    text = f"{view}: the default is {name} again; {before} stays until `mlviews gc` or `mlviews remove` takes it"
+    result = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
+    until = f"{result.before} stays until `mlviews gc` or `mlviews remove` takes it"
+    text = f"{view}: the default is {result.release} again; {until}"
     return Outcome(result, lambda console: console.print(text, markup=False))
 
 
@@ -134,13 +93,11 @@ def rollback(app: App, view: str) -> Outcome:
 @click.option("--undo", is_flag=True, help="Let it be removed again.")
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release, whatever `gc` and `remove` are told."""
-    from mlviews.results import PinResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import pin as pin_release
 
     view, name = split_release(release)
-    pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)
-    result = PinResult(view=view, release=name, pinned=not undo)
+    result = pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
     return Outcome(result, lambda console: console.print(text, markup=False))
 
@@ -150,12 +107,11 @@ def pin(app: App, release: str, *, undo: bool) -> Outcome:
 def remove(app: App, release: str) -> Outcome:
     """Remove a release; never the default or a pinned one. Who still asks for it is told."""
     from mlviews.cli.terminal import size
-    from mlviews.results import RemoveResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
 
     view, name = split_release(release)
-    freed = remove_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
-    result = RemoveResult(view=view, release=name, bytes=freed)
-    text = f"removed {view}/{name}: {size(freed)} free; what other releases or the cache share stays (`mlviews gc`)"
+    result = remove_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
+    stays = "what other releases or the cache share stays (`mlviews gc`)"
+    text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
     return Outcome(result, lambda console: console.print(text, markup=False))

@@ -10,14 +10,13 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
 from mlviews.store.retention import DAYS, KEEP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
     from mlviews.prefix.verify import Fault
-    from mlviews.results import FaultLine, GcResult, VerifiedRelease, VerifyResult
-    from mlviews.store.collect import Collected
-    from mlviews.store.releases import Checked
+    from mlviews.store.collect import GcResult
+    from mlviews.store.releases import VerifyResult
 
 __all__ = ["gc", "verify"]
 
@@ -30,37 +29,14 @@ _SHOWN = 20
 @click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
 def verify(app: App, view: str, *, repair: bool) -> Outcome:
     """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
-    from mlviews.results import VerifyResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import check
 
     name, _, release = view.partition("/")
     store = Store(app.site.root, app.site.prefix)
-    checked = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
-    result = VerifyResult(view=name, releases=[_line(one) for one in checked])
+    result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
     code = 1 if any(line.faults for line in result.releases) else 0
     return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
-
-
-def _line(one: Checked) -> VerifiedRelease:
-    from mlviews.results import VerifiedRelease
-
-    return VerifiedRelease(
-        release=one.release,
-        platform=one.platform,
-        files=one.found.files,
-        bytes=one.found.bytes,
-        bytecode=one.found.bytecode,
-        whole=one.found.whole,
-        faults=_faults(one.found.faults),
-        repaired=_faults(one.repaired),
-    )
-
-
-def _faults(faults: Iterable[Fault]) -> list[FaultLine]:
-    from mlviews.results import FaultLine
-
-    return [FaultLine(path=fault.path, kind=fault.kind, package=fault.package) for fault in faults]
 
 
 def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
@@ -69,7 +45,7 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
-        judged = written if line.whole else "; a damaged or old record leaves some of them unjudged"
+        judged = written if line.whole else "; a damaged or missing file leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)
@@ -78,7 +54,7 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
         console.print(_advice(result), markup=False, soft_wrap=True)
 
 
-def _list(console: Console, faults: Sequence[FaultLine], label: str, *, details: bool) -> None:
+def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:
     from rich.markup import escape
 
     shown = faults if details else faults[:_SHOWN]
@@ -130,26 +106,10 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
     chosen = tuple(dict.fromkeys(views)) or there
     rule = Rule(keep, timedelta(days=keep_days))
     if dry_run:
-        collected = foresee(store, app.site.cache, chosen, rule)
+        result = foresee(store, app.site.cache, chosen, rule)
     else:
-        collected = collect(store, app.site.cache, chosen, rule, progress=app.progress)
-    result = _gc_result(collected, dry_run=dry_run)
+        result = collect(store, app.site.cache, chosen, rule, progress=app.progress)
     return Outcome(result, lambda console: _write_gc(console, result, details=app.verbosity > 0))
-
-
-def _gc_result(collected: Collected, *, dry_run: bool) -> GcResult:
-    from mlviews.results import BusyView, GcResult, KeptRelease, RemovedRelease
-
-    plans = collected.views
-    return GcResult(
-        dry_run=dry_run,
-        removed=[RemovedRelease(view=plan.view, release=name) for plan in plans for name in plan.removed],
-        kept=[KeptRelease(view=plan.view, release=name, why=why) for plan in plans for name, why in plan.kept.items()],
-        busy=[BusyView(view=plan.view, holder=plan.busy) for plan in plans if plan.busy],
-        debris=[str(path) for plan in plans for path in plan.debris] + [str(path) for path in collected.debris],
-        cache=list(collected.cache),
-        bytes=collected.bytes,
-    )
 
 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
@@ -160,7 +120,7 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     would = "would remove" if result.dry_run else "removed"
     groups = {
         would: [f"{line.view}/{line.release}" for line in result.removed],
-        f"{would} debris": result.debris,
+        f"{would} debris": [str(path) for path in result.debris],
         f"{would} from the cache": result.cache,
     }
     for label, names in groups.items():

@@ -5,6 +5,7 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddle
 from rattler.repo_data.gateway import SourceConfig
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.gpus.nvidia import is_cuda_build
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rattler import PackageName, RepoDataRecord, Subdir
 
-__all__ = ["Sources", "channel_folder", "channel_url", "open_sources"]
+__all__ = ["Sources", "channel_folder", "channel_url", "is_cuda_build", "open_sources"]
 
 
 NOARCH = "noarch"
@@ -275,3 +275,16 @@ def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> Spar
             f"channel {name}: {path} is no repodata: {error}",
             _FETCH_AGAIN,
         ) from error
+
+
+_CUDA_PACKAGES = frozenset({"__cuda", "cuda-version", "cudatoolkit"})
+"""What conda-forge ties every CUDA build to; the last one up to CUDA 11."""
+
+_CUDA_BUILD = re.compile(r"(^|_)cuda(\d|_|$)")
+
+
+def is_cuda_build(record: RepoDataRecord) -> bool:
+    """Tell whether a package is built for CUDA, by what it depends on or by conda-forge's build strings."""
+    if _CUDA_BUILD.search(str(record.build)) or record.name.normalized in _CUDA_PACKAGES:
+        return True
+    return any(dependency.split(maxsplit=1)[0] in _CUDA_PACKAGES for dependency in record.depends)

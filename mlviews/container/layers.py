@@ -9,7 +9,6 @@ import _imp
 import gzip
 import hashlib
 import io
-import json
 import os
 import stat
 import tarfile
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import conda_record_path, read_conda_records
 from mlviews.container.oci import EPOCH, Blob
 
 if TYPE_CHECKING:
@@ -69,10 +69,8 @@ class ImageLayer:
 def parts_of(prefix: Path) -> tuple[Part, ...]:
     """Divide the files of a prefix among layers: large packages, the small ones together, last what mlviews wrote."""
     owners: dict[str, str] = {}
-    for path in sorted((prefix / "conda-meta").glob("*.json")):
-        record = json.loads(path.read_bytes())
-        owners |= dict.fromkeys(record["files"], record["name"])
-        owners[f"conda-meta/{path.name}"] = record["name"]
+    for record in read_conda_records(prefix):
+        owners |= dict.fromkeys((*record.files, conda_record_path(record.stem)), record.name)
     files: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for file in sorted(_files(prefix)):

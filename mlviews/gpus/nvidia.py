@@ -1,4 +1,4 @@
-"""NVIDIA's tables: GPUs by name, and which driver a version of CUDA needs; and which packages are built for CUDA.
+"""NVIDIA's tables: GPUs by name, and which driver a version of CUDA needs.
 
 Two answers about drivers ("CUDA Toolkit Release Notes", docs.nvidia.com/cuda/cuda-toolkit-release-notes): within a
 major version a driver runs the machine code of every toolkit, newer ones too ("CUDA minor version compatibility", table
@@ -8,22 +8,17 @@ Driver Versions", table 3, and docs.nvidia.com/deploy/cuda-compatibility). Versi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rattler import RepoDataRecord
-
 __all__ = [
-    "CUDA_PACKAGES",
     "GPUS",
     "Gpu",
     "driver_key",
     "first_cuda",
-    "is_cuda_build",
     "minimum_driver",
     "newest",
     "ptx_cuda",
@@ -154,16 +149,3 @@ def driver_key(driver: str) -> tuple[int, ...]:
         ValueError: it is no version.
     """
     return tuple(int(part) for part in driver.split("."))
-
-
-CUDA_PACKAGES = frozenset({"__cuda", "cuda-version", "cudatoolkit"})
-"""What conda-forge ties every CUDA build to; the last one up to CUDA 11."""
-
-_BUILD = re.compile(r"(^|_)cuda(\d|_|$)")
-
-
-def is_cuda_build(record: RepoDataRecord) -> bool:
-    """Tell whether a package is built for CUDA, by what it depends on or by conda-forge's build strings."""
-    if _BUILD.search(str(record.build)) or record.name.normalized in CUDA_PACKAGES:
-        return True
-    return any(dependency.split(maxsplit=1)[0] in CUDA_PACKAGES for dependency in record.depends)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.errors import BadInputError
 from mlviews.gpus.fatbin import BrokenCodeError
 from mlviews.gpus.libraries import DeviceCode, read_code
@@ -175,8 +175,9 @@ class _Walk:
 
 
 def _is_list(path: Path) -> bool:
-    conda = path.parent.name == "conda-meta" and path.suffix == ".json"
-    return conda or (path.name == "RECORD" and path.parent.suffix == ".dist-info")
+    return is_conda_record(f"{path.parent.name}/{path.name}") or (
+        path.name == "RECORD" and path.parent.suffix == ".dist-info"
+    )
 
 
 def _is_system(link: Path) -> bool:
@@ -193,7 +194,7 @@ def _owners(lists: Iterable[Path], files: Collection[Path]) -> dict[Path, str]:
             by_base[base] = {os.path.relpath(file, base): file for file in files}
         try:
             name, listed = _wheel(path) if path.name == "RECORD" else _conda(path)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, csv.Error):
+        except (OSError, ValueError, CondaRecordError, csv.Error):
             continue  # whoever wrote it; the files are then known by their folder
         for file in by_base[base].keys() & listed:
             owners.setdefault(by_base[base][file], name)
@@ -201,8 +202,8 @@ def _owners(lists: Iterable[Path], files: Collection[Path]) -> dict[Path, str]:
 
 
 def _conda(path: Path) -> tuple[str, set[str]]:
-    package = json.loads(path.read_bytes())
-    return f"{package['name']} {package['version']}", {str(file) for file in package["files"]}
+    package = read_conda_record(path)
+    return f"{package.name} {package.version}", set(package.files)
 
 
 def _wheel(path: Path) -> tuple[str, set[str]]:

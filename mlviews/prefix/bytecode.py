@@ -1,7 +1,7 @@
 """Byte code beside the modules of a prefix, made once for each package and shared as its files are.
 
 Python reads it without a look at the module (PEP 552, unchecked): a release never changes, may lie where nobody writes,
-and its files' times may be lost on the way there. What is made stands in the packages' records, as conda notes it, so
+and its files' times may be lost on the way there. What is made stands in the conda records, as conda notes it, so
 that whatever reads those (verify, repair, sizes, layers of images) knows whose it is.
 
 In the cache it has a folder for each Python and package, there whole or not at all. A process compiles a few modules,
@@ -23,11 +23,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json, to_json
 
+from mlviews.conda.records import load_conda_record, read_conda_records, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.files import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
@@ -59,7 +59,7 @@ BYTECODE = "bytecode"
 
 
 def compile_modules(prefix: Path, *, platform: str, cache: Path, progress: Progress = silent) -> None:
-    """Put byte code beside the modules of an installed prefix that holds Python, and note it in the packages' records.
+    """Put byte code beside the modules of an installed prefix that holds Python, and note it in the conda records.
 
     A module that does not compile is left as it is, as are tests and files that bear the prefix. The same packages
     always get the same bytes.
@@ -131,7 +131,7 @@ class Modules:
     Attributes:
         name: the package's.
         package: its name, version and build, as its record is named.
-        record: the file of the record.
+        record: the file of its conda record.
         sources: modules by their path in the prefix, sorted.
         made_of: sha256 of all that their byte code depends on: the archives of Python and of the package, and which
             of its modules they are.
@@ -150,17 +150,17 @@ def read_modules(prefix: Path) -> tuple[Modules, ...]:
     Only files that are as the package brought them: byte code of others could not be shared between prefixes. Where two
     packages bring the same one, rattler's records give it to one of them.
     """
-    records = {path: from_json(path.read_bytes()) for path in sorted((prefix / "conda-meta").glob("*.json"))}
-    python = next((record["sha256"] for record in records.values() if record["name"] == "python"), "")
-    paths = {entry["_path"] for record in records.values() for entry in record["paths_data"]["paths"]}
-    compiled = {module_of(path) for path in paths}
+    records = [(record, record.paths()) for record in read_conda_records(prefix)]
+    python = next((record.sha256 for record, _ in records if record.name == "python"), "")
+    there = {path.path for _, paths in records for path in paths}
+    compiled = {module_of(path) for path in there}
     found = []
-    for path, record in records.items():
-        own = [entry["_path"] for entry in record["paths_data"]["paths"] if _is_its_own(entry)]
+    for record, paths in records:
+        own = [path.path for path in paths if path.packed and _is_module(path.path)]
         # A package may bring a link where the folder of byte code would lie, which leads anywhere.
-        sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in paths))
-        made_of = hashlib.sha256("\0".join([python, record["sha256"], *sources]).encode(errors="surrogateescape"))
-        found.append(Modules(record["name"], path.stem, path, sources, made_of.hexdigest()))
+        sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in there))
+        made_of = hashlib.sha256("\0".join([python, record.sha256, *sources]).encode(errors="surrogateescape"))
+        found.append(Modules(record.name, record.stem, record.file, sources, made_of.hexdigest()))
     return tuple(found)
 
 
@@ -171,14 +171,14 @@ def module_of(path: str) -> str | None:
 
 
 def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
-    """Add byte code to the record of the package that it was made of.
+    """Add byte code to the conda record of the package that it was made of.
 
     Args:
         modules: of the package.
         files: path in the prefix -> sha256.
         folder: where they lie by those paths.
     """
-    record = from_json(modules.record.read_bytes())
+    record = load_conda_record(modules.record)
     record["files"] += files
     record["paths_data"]["paths"] += [
         {
@@ -190,18 +190,15 @@ def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
         }
         for path, sha256 in files.items()
     ]
-    modules.record.write_bytes(to_json(record, indent=2) + b"\n")
+    write_conda_record(modules.record, record)
 
 
 def _folder_of_code(module: str) -> str:
     return f"{module.rpartition('/')[0]}/__pycache__"
 
 
-def _is_its_own(entry: Mapping[str, Any]) -> bool:
-    """Tell whether a file is a module, and as the package brought it."""
-    if entry["path_type"] != "hardlink" or entry.get("prefix_placeholder"):
-        return False
-    match = _MODULE.fullmatch(entry["_path"])
+def _is_module(path: str) -> bool:
+    match = _MODULE.fullmatch(path)
     return match is not None and _LEFT_OUT.isdisjoint((match["inside"] or "").split("/"))
 
 

@@ -1,4 +1,4 @@
-"""Lock -> prefix: every archive checked against the lock, fetched, linked, and the records put right."""
+"""Lock -> prefix: every archive checked against the lock, fetched, linked, and the conda records put right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 from rattler import Subdir
 from rattler import install as rattler_install
 from rattler.exceptions import InstallerError, LinkError, TransactionError
@@ -20,6 +20,7 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.conda.channels import channel_folder, channel_url, http_client
+from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
 from mlviews.lock.lockfile import repodata_record
@@ -287,18 +288,18 @@ def _failure(text: str) -> FailedError:
 
 
 def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
-    """Complete conda's records of what is installed, from what each package says of itself.
+    """Complete the conda records of what is installed, from what each package says of itself.
 
     A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
     """
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
-    for path in (prefix / "conda-meta").glob("*.json"):
+    for path in conda_record_files(prefix):
         _complete_record(path, packages)
         path.chmod(0o644)  # rattler leaves them to their owner alone
 
 
 def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
-    record = from_json(path.read_bytes())
+    record = load_conda_record(path)
     unpacked = record.pop("extracted_package_dir", None)
     if unpacked is None:
         return  # an earlier install has done it
@@ -308,10 +309,9 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
-    path.write_bytes(to_json(record, indent=2) + b"\n")
+    write_conda_record(path, record)
 
 
 def installed_licenses(prefix: Path) -> dict[str, str]:
     """Return the licences of the packages in a prefix, by the names of their archives."""
-    records = (from_json(path.read_bytes()) for path in (prefix / "conda-meta").glob("*.json"))
-    return {record["fn"]: record["license"] for record in records if record.get("license")}
+    return {record.archive: record.license for record in read_conda_records(prefix) if record.license}

@@ -1,16 +1,15 @@
-"""What a prefix should hold: its packages' own records, and ``files.json`` for all that no record knows."""
+"""What a prefix should hold: its conda records, and ``files.json`` for all that none of them knows."""
 
 from __future__ import annotations
 
 import hashlib
 import stat
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json
 
+from mlviews.conda.records import RecordedPath, read_conda_records
 from mlviews.files import file_sha256, is_folder, walk, write_atomically
 from mlviews.release import RELEASE_FILE
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["FILES", "Expected", "Inventory", "expected_mode", "own_files", "package_files", "take", "write"]
+__all__ = ["FILES", "Inventory", "expected_mode", "own_files", "take", "write"]
 
 FILES = "files.json"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
@@ -29,7 +28,7 @@ class Inventory(BaseModel):
     """``files.json``.
 
     Attributes:
-        files: sha256 of each file that no package's record holds: the records, and what the build wrote.
+        files: sha256 of each file that no conda record holds: the records, and what the build wrote.
         links: the same of links, sha256 of their text.
         modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755.
     """
@@ -41,26 +40,11 @@ class Inventory(BaseModel):
     modes: dict[str, tuple[str, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What should lie at a path.
-
-    Attributes:
-        package: whose it is, as its record is named; empty for what the build wrote.
-        sha256: of the file, or of the text of the link; empty where the package does not say.
-        kind: ``file``, ``link`` or ``folder``.
-    """
-
-    package: str
-    sha256: str
-    kind: str = field(default="file")
-
-
 def take(prefix: Path) -> str:
     """Return the text of ``files.json`` for a prefix as it is; the same prefix always gives the same."""
     owned: set[str] = set()
-    for record in (prefix / "conda-meta").glob("*.json"):
-        owned |= package_files(record).keys()
+    for record in read_conda_records(prefix):
+        owned.update(path.path for path in record.paths())
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     modes: dict[str, list[str]] = defaultdict(list)
@@ -88,22 +72,6 @@ def write(prefix: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def package_files(record: Path) -> dict[str, Expected]:
-    """Return what one of conda's records says that its package put into the prefix.
-
-    ``sha256_in_prefix`` stands only for files that had the prefix written into them, and for the text of links.
-
-    Raises:
-        ValueError: it is no such record.
-    """
-    try:
-        content = from_json(record.read_bytes())
-        entries: list[Mapping[str, Any]] = content["paths_data"]["paths"]
-        return {str(entry["_path"]): _expected(record.stem, entry) for entry in entries}
-    except (OSError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{record} is no record of a package") from error
-
-
 def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -> int:
     """Return the permissions that a path should have.
 
@@ -118,10 +86,10 @@ def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -
         return _usual(status)
 
 
-def own_files(inventory: Inventory) -> dict[str, Expected]:
-    """Return what no package's record holds."""
-    files = {path: Expected("", sha256) for path, sha256 in inventory.files.items()}
-    return files | {path: Expected("", sha256, "link") for path, sha256 in inventory.links.items()}
+def own_files(inventory: Inventory) -> dict[str, RecordedPath]:
+    """Return what no conda record holds."""
+    files = {path: RecordedPath("", path, sha256) for path, sha256 in inventory.files.items()}
+    return files | {path: RecordedPath("", path, sha256, "link") for path, sha256 in inventory.links.items()}
 
 
 def read(content: bytes) -> Inventory | None:
@@ -134,12 +102,6 @@ def read(content: bytes) -> Inventory | None:
 
 def _usual(status: os.stat_result) -> int:
     return _FOLDER_MODE if is_folder(status) else _FILE_MODE
-
-
-def _expected(package: str, entry: Mapping[str, Any]) -> Expected:
-    kinds = {"softlink": "link", "directory": "folder"}
-    sha256 = entry.get("sha256_in_prefix") or entry.get("sha256") or ""
-    return Expected(package, str(sha256), kinds.get(entry.get("path_type", ""), "file"))
 
 
 def _sha256(path: Path, status: os.stat_result) -> str:

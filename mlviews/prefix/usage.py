@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import from_json
 
+from mlviews.conda.records import CondaRecordError, conda_record_files, read_conda_record
 from mlviews.errors import MlviewsError
 from mlviews.files import is_folder, walk, write_atomically
 
@@ -117,9 +117,9 @@ def _file(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.usage.json")
 
 
-def _packages(prefix: Path) -> Mapping[str, list[str]]:
+def _packages(prefix: Path) -> Mapping[str, tuple[str, ...]]:
     found = {}
-    for path in (prefix / "conda-meta").glob("*.json"):
-        with suppress(OSError, ValueError, LookupError, TypeError):
-            found[path.stem] = [str(name) for name in from_json(path.read_bytes())["files"]]
+    for path in conda_record_files(prefix):
+        with suppress(CondaRecordError):
+            found[path.stem] = read_conda_record(path).files
     return found

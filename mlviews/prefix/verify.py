@@ -1,6 +1,6 @@
-"""Whether a release is what was built: every byte, link and permission, against records that vouch for each other.
+"""Whether a release is what was built: every byte, link and permission, against files that vouch for each other.
 
-``release.json`` has a seal and vouches for ``files.json``, that one for the packages' records, those for their files.
+``release.json`` has a seal and vouches for ``files.json``, that one for the conda records, those for all other files.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
+from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.files import file_sha256, is_folder, walk
 from mlviews.prefix.bytecode import module_of
-from mlviews.prefix.inventory import FILES, Expected, Inventory, expected_mode, own_files, package_files
+from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.prefix.inventory import read as read_inventory
 from mlviews.progress import silent
 from mlviews.release import RELEASE_FILE, Release, is_intact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.conda.records import RecordedPath
     from mlviews.progress import Advance, Progress
 
-__all__ = ["Fault", "FaultKind", "Verified", "verify"]
+__all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify"]
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
 
@@ -39,12 +41,12 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """One thing that is not as it was built.
+    """One thing in a release that is not as it was built.
 
     Attributes:
         path: in the prefix.
-        kind: ``link`` is a link that leads elsewhere, or a file in the place of a link or the other way round.
-        package: whose it is, as its record is named; empty for what the build wrote and what nobody knows.
+        kind: link: it leads elsewhere, or a file and a link stand in each other's place.
+        package: whose it is; empty for what the build wrote and what nobody knows.
     """
 
     path: str
@@ -53,31 +55,33 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What was found in one prefix.
+class VerifiedRelease:
+    """What `verify` found of one platform of a release.
 
     Attributes:
-        files: how many were looked at.
-        bytes: how many were read.
-        faults: sorted by path.
-        bytecode: how many files of byte code Python has written since, as it does where it may. They are no faults, and
-            nobody vouches for them.
-        whole: False where a damaged record kept the files that it vouches for from being judged, or the release is
-            from before ``files.json``.
+        files: files and links that were looked at.
+        bytes: bytes that were read.
+        bytecode: files of byte code that Python has written since; nobody vouches for them.
+        whole: false where a damaged file kept others from being judged, or the release is older than `files.json`.
+        faults: what is not as it was built; after a repair, what still is not.
+        repaired: what was not, and is again.
     """
 
+    release: str
+    platform: str
     files: int
     bytes: int
-    faults: tuple[Fault, ...]
-    bytecode: int = 0
-    whole: bool = True
+    bytecode: int
+    whole: bool
+    faults: Sequence[Fault]
+    repaired: Sequence[Fault] = ()
 
 
-def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
-    """Compare a prefix with its records.
+def verify(prefix: Path, *, progress: Progress = silent) -> VerifiedRelease:
+    """Compare a prefix with what it should hold.
 
     Args:
-        prefix: the folder of one platform of a release.
+        prefix: the folder of one platform of a release, which names both.
         progress: told of each byte.
 
     Raises:
@@ -103,7 +107,15 @@ def verify(prefix: Path, *, progress: Progress = silent) -> Verified:
             bytecode = {path for path in found.keys() - known if module_of(path) in known}
             faults += _extra(found, known | bytecode)
     read = sum(found[path].st_size for path in hashes)
-    return Verified(len(hashes), read, tuple(sorted(faults)), len(bytecode), inventory is not None and not unknown)
+    return VerifiedRelease(
+        release=prefix.parent.name,
+        platform=prefix.name,
+        files=len(hashes),
+        bytes=read,
+        bytecode=len(bytecode),
+        whole=inventory is not None and not unknown,
+        faults=tuple(sorted(faults)),
+    )
 
 
 def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
@@ -128,7 +140,7 @@ def _inventory(
         faults.append(Fault(FILES, "missing"))
         return None
     content = _read(prefix / FILES)
-    # A damaged record vouches for nothing: what it says of the inventory may be the damage.
+    # A damaged file vouches for nothing: what it says of the inventory may be the damage.
     vouched = not any(fault.path == RELEASE_FILE for fault in faults)
     if vouched and hashlib.sha256(content).hexdigest() != release.files:
         faults.append(Fault(FILES, "changed"))
@@ -136,20 +148,20 @@ def _inventory(
     return read_inventory(content)
 
 
-def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, Expected], bool]:
-    """Return what the packages' records say, and whether one of them cannot be believed."""
-    names = {path for path in known if path.startswith("conda-meta/") and path.endswith(".json")}
-    expected: dict[str, Expected] = {}
+def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
+    """Return what the conda records say, and whether one of them cannot be believed."""
+    names = set(filter(is_conda_record, known))
+    expected: dict[str, RecordedPath] = {}
     for name in sorted(names - damaged):
         try:
-            expected |= package_files(prefix / name)
-        except ValueError:
+            expected |= {path.path: path for path in read_conda_record(prefix / name).paths()}
+        except CondaRecordError:
             damaged = damaged | {name}
     return expected, bool(names & damaged)
 
 
 def _compare(
-    expected: Mapping[str, Expected], found: Mapping[str, os.stat_result], hashes: Mapping[str, str]
+    expected: Mapping[str, RecordedPath], found: Mapping[str, os.stat_result], hashes: Mapping[str, str]
 ) -> Iterator[Fault]:
     for path, entry in expected.items():
         if path not in found:
@@ -164,7 +176,7 @@ def _modes(
     inventory: Inventory,
     found: Mapping[str, os.stat_result],
     known: set[str],
-    packages: Mapping[str, Expected],
+    packages: Mapping[str, RecordedPath],
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in found.items():
@@ -180,7 +192,7 @@ def _extra(found: Mapping[str, os.stat_result], known: set[str]) -> Iterator[Fau
             yield Fault(path, "extra")
 
 
-def _is_pythons(path: str, packages: Mapping[str, Expected]) -> bool:
+def _is_pythons(path: str, packages: Mapping[str, RecordedPath]) -> bool:
     """Tell whether Python writes such a path itself: who may write where, it takes from the module."""
     return path.endswith("/__pycache__") or (module_of(path) is not None and path not in packages)
 
@@ -192,7 +204,7 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _hashes(
-    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, Expected], advance: Advance
+    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, RecordedPath], advance: Advance
 ) -> dict[str, str]:
     """Return the sha256 of every expected file and of the text of every expected link, as far as they are there."""
     names = [path for path, entry in expected.items() if path in found and _kind(found[path]) == entry.kind != "folder"]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from mlviews.files import make_folder, remove_file, write_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from mlviews.progress import Progress
-    from mlviews.publish.plan import Item, PublishPlan
+    from mlviews.publish.plan import Item, PublishResult
 
 __all__ = ["CATALOG", "pack"]
 
@@ -22,17 +23,19 @@ CATALOG = ".cvmfscatalog"
 """The empty file by which a folder gets a catalog of its own."""
 
 
-def pack(plan: PublishPlan, path: Path, *, progress: Progress) -> None:
+def pack(plan: PublishResult, items: Iterable[Item], path: Path, *, progress: Progress) -> None:
     """Write the tar: every file for itself, owned by root, with markers for nested catalogs; whole or not at all.
 
     Args:
-        plan: what it holds, which nothing forbids.
+        plan: which nothing forbids.
+        items: what the tar holds.
         path: where it is written.
         progress: told of each byte.
 
     Raises:
         FailedError: it cannot be written, or a file cannot be read.
     """
+    catalogs = {catalog.folder for catalog in plan.catalogs}
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -40,9 +43,9 @@ def pack(plan: PublishPlan, path: Path, *, progress: Progress) -> None:
             tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
             progress("Packing", total=plan.bytes, unit="bytes") as advance,
         ):
-            for item in plan.items:
+            for item in items:
                 _add(tar, item)
-                if item.path in plan.catalogs:
+                if item.path in catalogs:
                     tar.addfile(_owned(tarfile.TarInfo(f"{item.path}/{CATALOG}")), io.BytesIO())
                 advance(item.status.st_size if stat.S_ISREG(item.status.st_mode) else 0)
         with temporary.open("rb") as file:

@@ -8,6 +8,7 @@ See https://cvmfs.readthedocs.io/en/stable/cpt-repo.html.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -28,7 +29,17 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["LARGEST", "SMALLEST", "Item", "PublishPlan", "Remark", "RuleName", "place_catalogs", "plan"]
+__all__ = [
+    "LARGEST",
+    "SMALLEST",
+    "Catalog",
+    "Item",
+    "PublishRemark",
+    "PublishResult",
+    "RuleName",
+    "place_catalogs",
+    "plan",
+]
 
 
 LARGEST = 200_000
@@ -93,7 +104,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class PublishRemark:
     """Something that a rule says of what would be published.
 
     Attributes:
@@ -107,49 +118,51 @@ class Remark:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishPlan:
-    """What publishing would do.
+class Catalog:
+    """A folder with a catalog of its own on CVMFS."""
+
+    folder: str
+    entries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishResult:
+    """``mlviews publish VIEW --plan``.
 
     Attributes:
-        repository: the CVMFS repository's name.
-        base: the folder in it that everything is put into; ``/`` for its top.
-        items: every file, link and folder, folders before what they hold.
-        catalogs: folders with a catalog of their own -> how many entries it lists.
-        replaced: what is there already and becomes another; None where the repository is not mounted here.
-        remarks: what forbids it, and what is good to know.
+        base: the folder in the repository that everything is put into.
+        replaced: what becomes another; null where the repository is not mounted.
+        tar: what is packed for `cvmfs_server ingest`.
+        command: what publishes it.
     """
 
+    view: str
+    release: str
     repository: str
     base: str
-    items: tuple[Item, ...]
-    catalogs: Mapping[str, int]
-    replaced: tuple[str, ...] | None
-    remarks: tuple[Remark, ...]
-
-    @property
-    def files(self) -> int:
-        """How many files there are."""
-        return sum(1 for item in self.items if stat.S_ISREG(item.status.st_mode))
-
-    @property
-    def bytes(self) -> int:
-        """What the files take."""
-        return sum(item.status.st_size for item in self.items if stat.S_ISREG(item.status.st_mode))
-
-    @property
-    def is_allowed(self) -> bool:
-        """Whether nothing forbids it."""
-        return not any(remark.forbids for remark in self.remarks)
+    files: int
+    bytes: int
+    catalogs: Sequence[Catalog]
+    replaced: Sequence[str] | None
+    remarks: Sequence[PublishRemark]
+    tar: Path | None
+    command: str
 
 
-def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) -> PublishPlan:
+def plan(
+    store: Store, view: str, entry: ReleaseEntry, tar: Path | None, *, progress: Progress
+) -> tuple[PublishResult, tuple[Item, ...]]:
     """Plan the publishing of a release: its files, its modulefiles and kernel, and the default's if it is that here.
 
     Args:
         store: where it lies; its prefix is where it will lie.
         view: the view.
         entry: its release.
+        tar: where it should be packed, if it should; the plan names it only where no rule forbids it.
         progress: told of what is verified.
+
+    Returns:
+        The plan, and every file, link and folder, folders before what they hold.
 
     Raises:
         BadInputError: the store's prefix is in no CVMFS repository.
@@ -167,8 +180,24 @@ def plan(store: Store, view: str, entry: ReleaseEntry, *, progress: Progress) ->
         *_of_catalogs(catalogs),
     ]
     if any(path.startswith(f"{top}/") for path in replaced or ()):
-        remarks.append(Remark("published", top, "a release never changes, and this one is published already"))
-    return PublishPlan(repository, base, items, catalogs, replaced, tuple(remarks))
+        remarks.append(PublishRemark("published", top, "a release never changes, and this one is published already"))
+    packed = None if any(remark.forbids for remark in remarks) else tar
+    sizes = [item.status.st_size for item in items if stat.S_ISREG(item.status.st_mode)]
+    file = shlex.quote(str(packed)) if packed else "FILE"
+    found = PublishResult(
+        view=view,
+        release=entry.name,
+        repository=repository,
+        base=base,
+        files=len(sizes),
+        bytes=sum(sizes),
+        catalogs=[Catalog(folder, count) for folder, count in catalogs.items()],
+        replaced=replaced,
+        remarks=remarks,
+        tar=packed,
+        command=f"cvmfs_server ingest --tar_file {file} --base_dir {shlex.quote(base)} {repository}",
+    )
+    return found, items
 
 
 def _repository(prefix: Path) -> tuple[str, str]:
@@ -228,40 +257,41 @@ def _replaced(store: Store, items: Sequence[Item]) -> tuple[str, ...] | None:
     return tuple(path for path in there if os.path.lexists(store.prefix / path))
 
 
-def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress) -> Iterator[Remark]:
+def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress) -> Iterator[PublishRemark]:
     for platform, release in entry.platforms.items():
         folder = store.platform_folder(view, entry.name, platform)
         path = str(folder.relative_to(store.root))
         baked = str(store.baked(folder))
         if release.prefix != baked:
-            yield Remark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
+            yield PublishRemark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
         if len(baked.encode()) > PREFIX_LENGTH:
-            yield Remark("path-length", path, f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear")
+            why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
+            yield PublishRemark("path-length", path, why)
         found = verify(folder, progress=progress)
         if found.faults or found.bytecode:
             count = len(found.faults) + found.bytecode
             advice = f"`mlviews verify {view}/{entry.name}` names them"
-            yield Remark("intact", path, f"{count} files are not as they were built: {advice}")
+            yield PublishRemark("intact", path, f"{count} files are not as they were built: {advice}")
 
 
-def _of_item(store: Store, item: Item) -> Iterator[Remark]:
+def _of_item(store: Store, item: Item) -> Iterator[PublishRemark]:
     mode, path = item.status.st_mode, item.path
     if len(str(store.prefix / path).encode()) > _LONGEST_PATH or len(Path(path).name.encode()) > _LONGEST_NAME:
-        yield Remark("path-length", path, f"a path has at most {_LONGEST_PATH} bytes, a name {_LONGEST_NAME}")
+        yield PublishRemark("path-length", path, f"a path has at most {_LONGEST_PATH} bytes, a name {_LONGEST_NAME}")
     if stat.S_ISLNK(mode):
         if why := _leads_out(store, item):
-            yield Remark("link", path, why)
+            yield PublishRemark("link", path, why)
     elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        yield Remark("special", path, "it is a device, a pipe or a socket")
+        yield PublishRemark("special", path, "it is a device, a pipe or a socket")
     else:
         needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0)
         if mode & needed != needed:
-            yield Remark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
+            yield PublishRemark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
         if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
-            yield Remark("setuid", path, "it would run as another user")
+            yield PublishRemark("setuid", path, "it would run as another user")
     if stat.S_ISREG(mode) and item.status.st_size > _LARGEST_FILE:
         why = f"{item.status.st_size / 1e9:.1f} GB; cvmfs_server warns above 1024 MiB (CVMFS_FILE_MBYTE_LIMIT)"
-        yield Remark("file-size", path, why, forbids=False)
+        yield PublishRemark("file-size", path, why, forbids=False)
 
 
 def _leads_out(store: Store, item: Item) -> str | None:
@@ -273,17 +303,17 @@ def _leads_out(store: Store, item: Item) -> str | None:
     return None
 
 
-def _hard_links(items: Sequence[Item]) -> Iterator[Remark]:
+def _hard_links(items: Sequence[Item]) -> Iterator[PublishRemark]:
     """Tell of files that are one on this disk: CVMFS knows hard links in one folder only."""
     seen: dict[tuple[int, int], str] = {}
     for item in items:
         if stat.S_ISREG(item.status.st_mode) and item.status.st_nlink > 1:
             first = seen.setdefault((item.status.st_dev, item.status.st_ino), item.path)
             if first != item.path:
-                yield Remark("hard-link", item.path, f"published as a file beside {first}", forbids=False)
+                yield PublishRemark("hard-link", item.path, f"published as a file beside {first}", forbids=False)
 
 
-def _of_catalogs(catalogs: Mapping[str, int]) -> Iterator[Remark]:
+def _of_catalogs(catalogs: Mapping[str, int]) -> Iterator[PublishRemark]:
     for folder, count in catalogs.items():
         if count > LARGEST:
-            yield Remark("catalog", folder, f"its catalog would list {count} entries; {LARGEST} are too many")
+            yield PublishRemark("catalog", folder, f"its catalog would list {count} entries; {LARGEST} are too many")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import read_conda_records
 from mlviews.progress import silent
 from mlviews.smoke.report import CheckLine
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
@@ -15,10 +14,11 @@ from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.progress import Progress
     from mlviews.release import Release
 
-__all__ = ["BASIC", "InstalledPackage", "first_checks", "installed", "modules_of", "release_target"]
+__all__ = ["BASIC", "first_checks", "modules_of", "release_target"]
 
 
 _MODULE = re.compile(
@@ -29,25 +29,7 @@ _MODULE = re.compile(
 _NOT_MODULES = frozenset({"benchmarks", "conftest", "docs", "examples", "setup", "test", "testing", "tests"})
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledPackage:
-    """What a record in ``conda-meta`` says of a package: its files, and the names of what it depends on."""
-
-    files: tuple[str, ...]
-    depends: tuple[str, ...]
-
-
-def installed(prefix: Path) -> dict[str, InstalledPackage]:
-    """Read the records of a prefix."""
-    packages = {}
-    for path in (prefix / "conda-meta").glob("*.json"):
-        record = json.loads(path.read_bytes())
-        depends = tuple(text.split()[0] for text in record.get("depends", ()) if text.split())
-        packages[record["name"]] = InstalledPackage(tuple(record.get("files", ())), depends)
-    return packages
-
-
-def modules_of(requested: Iterable[str], packages: Mapping[str, InstalledPackage]) -> tuple[str, ...]:
+def modules_of(requested: Iterable[str], packages: Mapping[str, CondaRecord]) -> tuple[str, ...]:
     """Return the top-level modules that the requested packages bring, by their installed files.
 
     A package without any module, such as ``matplotlib`` on conda-forge, stands for the packages that it depends on.
@@ -60,7 +42,7 @@ def modules_of(requested: Iterable[str], packages: Mapping[str, InstalledPackage
     return tuple(modules)
 
 
-def _modules(package: InstalledPackage) -> list[str]:
+def _modules(package: CondaRecord) -> list[str]:
     found = dict.fromkeys(match["name"] for file in package.files if (match := _MODULE.fullmatch(file)))
     return [name for name in found if name not in _NOT_MODULES]
 
@@ -71,14 +53,14 @@ BASIC = ("imports", "pip-check")
 
 def release_target(prefix: Path, release: Release) -> Interpreter:
     """Return a release's Python, started by its ``launch``, with the modules that it must be able to import."""
-    modules = modules_of(release.requested, installed(prefix))
+    modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
     return view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments={"imports": modules})
 
 
 def first_checks(
     prefix: Path, release: Release, names: Iterable[str], *, progress: Progress = silent
 ) -> tuple[CheckLine, ...]:
-    """Run the quick checks of a release that has its ``launch`` and is about to be recorded.
+    """Run the quick checks of a release that has its ``launch`` and is about to be there.
 
     Args:
         prefix: where it lies.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from mlviews.prefix import usage
 from mlviews.store import history
 from mlviews.store.debris import PACKAGES, cache_debris, common_debris, unused, view_debris
 from mlviews.store.releases import finish, is_unfinished, remove_held
-from mlviews.store.retention import Candidate, kept
+from mlviews.store.retention import ReleaseState, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["Collected", "Rule", "ViewPlan", "collect", "foresee", "kept"]
+__all__ = ["BusyView", "GcResult", "GoingRelease", "KeptRelease", "Rule", "collect", "foresee"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,115 +46,156 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewPlan:
-    """What becomes of one view.
-
-    Attributes:
-        kept: releases that stay, each with the reason.
-        removed: releases that go.
-        unfinished: releases that were removed, and hold something still.
-        debris: folders and files that are left of dead processes.
-        busy: who is at work on the view, if somebody is: nothing is done then.
-    """
+class KeptRelease:
+    """A release that stays."""
 
     view: str
-    kept: dict[str, str] = field(default_factory=dict)
-    removed: tuple[str, ...] = ()
-    unfinished: tuple[str, ...] = ()
-    debris: tuple[Path, ...] = ()
-    busy: str | None = None
+    release: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """What was freed, or would be.
+class GoingRelease:
+    """A release that goes."""
+
+    view: str
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class BusyView:
+    """A view that is left alone, since somebody is at work on it."""
+
+    view: str
+    holder: str
+
+
+@dataclass(frozen=True, slots=True)
+class GcResult:
+    """``mlviews gc``.
 
     Attributes:
-        views: what became of each.
+        dry_run: whether nothing was changed.
+        debris: what processes that died had left.
         cache: what nobody needs of the cache, by its path there.
-        debris: what was left in the cache and where no view has its own.
-        bytes: what is free then; of what has several names, only what loses all of them.
+        bytes: bytes that are free then; of what has several names, only what loses them all.
     """
 
-    views: tuple[ViewPlan, ...]
-    cache: tuple[str, ...]
-    debris: tuple[Path, ...]
+    dry_run: bool
+    removed: Sequence[GoingRelease]
+    kept: Sequence[KeptRelease]
+    busy: Sequence[BusyView]
+    debris: Sequence[Path]
+    cache: Sequence[str]
     bytes: int
 
 
-def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> Collected:
+@dataclass(frozen=True, slots=True)
+class _Sweep:
+    """What `gc` does in one view.
+
+    Attributes:
+        unfinished: releases that were removed, and hold something still.
+        debris: folders and files that are left of dead processes.
+        busy: set where somebody is at work on the view: nothing is done then.
+    """
+
+    view: str
+    kept: tuple[KeptRelease, ...] = ()
+    removed: tuple[GoingRelease, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    debris: tuple[Path, ...] = ()
+    busy: BusyView | None = None
+
+
+def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcResult:
     """Say what `collect` would do now, and change nothing.
 
     Raises:
         OSError: a folder cannot be read.
     """
     entries = {view: store.releases(view) for view in store.views()}
-    plans = tuple(_plan_if_free(store, view, entries[view], rule) for view in views)
-    going = {(plan.view, name) for plan in plans for name in plan.removed}
-    gone = [(view, entry) for view, found in entries.items() for entry in found if (view, entry.name) in going]
-    stays = [entry for view, found in entries.items() for entry in found if (view, entry.name) not in going]
-    free = unused(cache, stays, within=rule.within)
-    tally = _Tally()
-    for view, entry in gone:
+    sweeps = [_sweep_if_free(store, view, entries[view], rule) for view in views]
+    going = {(release.view, release.release) for sweep in sweeps for release in sweep.removed}
+    stays, tally = [], _Tally()
+    for view, entry in ((view, entry) for view, found in entries.items() for entry in found):
+        if (view, entry.name) not in going:
+            stays.append(entry)
+            continue
         for platform in entry.platforms:
             tally.add_release(store.platform_folder(view, entry.name, platform))
-    for plan in plans:
-        tally.add(store.view_folder(plan.view) / name for name in plan.unfinished)
-        tally.add(plan.debris)
+    free = unused(cache, stays, within=rule.within)
+    for sweep in sweeps:
+        tally.add(store.view_folder(sweep.view) / name for name in sweep.unfinished)
+        tally.add(sweep.debris)
     debris = (*common_debris(store.root), *cache_debris(cache))
     tally.add(cache / name for name in free)
     tally.add(debris)
-    return Collected(plans, free, debris, tally.freed)
+    return _result(sweeps, debris, free, tally.freed, dry_run=True)
 
 
-def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, progress: Progress) -> Collected:
+def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, progress: Progress) -> GcResult:
     """Free what nobody needs.
 
     Raises:
-        FailedError: something cannot be deleted; what is gone by then stays so, and the next call goes on.
+        FailedError: something cannot be deleted; what was deleted by then stays so, and the next call goes on.
     """
-    plans = []
+    sweeps = []
     debris = common_debris(store.root)
     freed = sum(map(_delete, debris))
     with progress("Removing", total=len(views)) as advance:
         for view in views:
-            plan, bytes_ = _collect_view(store, view, rule)
-            plans.append(plan)
+            sweep, bytes_ = _collect_view(store, view, rule)
+            sweeps.append(sweep)
             freed += bytes_
             advance()
     if not cache.is_dir():
-        return Collected(tuple(plans), (), debris, freed)
+        return _result(sweeps, debris, (), freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
         stays = [entry for view in store.views() for entry in store.releases(view)]
         free, left = unused(cache, stays, within=rule.within), cache_debris(cache)
         freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
-    return Collected(tuple(plans), free, (*debris, *left), freed)
+    return _result(sweeps, (*debris, *left), free, freed)
 
 
-def _collect_view(store: Store, view: str, rule: Rule) -> tuple[ViewPlan, int]:
+def _result(
+    sweeps: Sequence[_Sweep], debris: Sequence[Path], cache: Sequence[str], freed: int, *, dry_run: bool = False
+) -> GcResult:
+    return GcResult(
+        dry_run=dry_run,
+        removed=[release for sweep in sweeps for release in sweep.removed],
+        kept=[release for sweep in sweeps for release in sweep.kept],
+        busy=[sweep.busy for sweep in sweeps if sweep.busy],
+        debris=[*(path for sweep in sweeps for path in sweep.debris), *debris],
+        cache=cache,
+        bytes=freed,
+    )
+
+
+def _collect_view(store: Store, view: str, rule: Rule) -> tuple[_Sweep, int]:
     try:
         with store.view_lock(view, waiting=None):
-            plan = _plan(store, view, store.releases(view), rule)
+            sweep = _sweep(store, view, store.releases(view), rule)
             now = datetime.now(timezone.utc)
             # What needs no room on the disk comes first, and makes some.
-            freed = sum(map(_delete, plan.debris))
-            freed += sum(finish(store, view, name) for name in plan.unfinished)
-            return plan, freed + sum(remove_held(store, view, name, now) for name in plan.removed)
+            freed = sum(map(_delete, sweep.debris))
+            freed += sum(finish(store, view, name) for name in sweep.unfinished)
+            return sweep, freed + sum(remove_held(store, view, release.release, now) for release in sweep.removed)
     except HeldError as held:
-        return ViewPlan(view, busy=held.holder), 0
+        return _Sweep(view, busy=BusyView(view, held.holder)), 0
 
 
-def _plan_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
+def _sweep_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
     holder = held_by(store.view_folder(view) / LOCK)
-    return ViewPlan(view, busy=holder) if holder else _plan(store, view, entries, rule)
+    return _Sweep(view, busy=BusyView(view, holder)) if holder else _sweep(store, view, entries, rule)
 
 
-def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> ViewPlan:
+def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
-    standings = [
-        Candidate(
+    judged = [
+        ReleaseState(
             name=entry.name,
             default=entry.name == default,
             pinned=store.is_pinned(view, entry.name),
@@ -163,11 +204,11 @@ def _plan(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) 
         )
         for entry in entries
     ]
-    stays = kept(standings, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
-    return ViewPlan(
+    stays = kept(judged, keep=rule.keep, within=rule.within, now=datetime.now(timezone.utc))
+    return _Sweep(
         view,
-        kept=stays,
-        removed=tuple(release.name for release in standings if release.name not in stays),
+        kept=tuple(KeptRelease(view, name, why) for name, why in stays.items()),
+        removed=tuple(GoingRelease(view, entry.name) for entry in entries if entry.name not in stays),
         unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
         debris=view_debris(store, view, entries),
     )

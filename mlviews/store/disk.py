@@ -34,7 +34,7 @@ _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseEntry:
-    """A release that exists, with its record for each platform."""
+    """A release that exists, by platform."""
 
     name: str
     platforms: Mapping[str, Release]
@@ -106,8 +106,8 @@ class Store:
         """
         folder = self.view_folder(view)
         if release not in {"", ".", ".."} and "/" not in release:
-            if gone := removed_error(folder, release):
-                raise gone
+            if removed := removed_error(folder, release):
+                raise removed
             entry = self.entry(view, release)
             if entry.platforms and not (folder / release).is_symlink():
                 return entry
@@ -152,7 +152,7 @@ class Store:
         return f"{'.'.join(day)}.{int(number) + 1}"
 
     def _is_taken(self, view: str, name: str) -> bool:
-        """Tell whether a folder is more than debris: a release whose record is damaged may still be the default."""
+        """Tell whether a folder is more than debris: a release whose file is damaged may still be the default."""
         return (
             is_removed(self.view_folder(view), name)
             or self.default(view) == name
@@ -173,7 +173,7 @@ class Store:
         except OSError as error:
             raise write_failure(f"{folder} holds an unfinished release and cannot be deleted", error) from error
 
-    def record(self, release: Release) -> None:
+    def write_release(self, release: Release) -> None:
         """Write ``release.json``: from here on the release exists.
 
         Raises:
@@ -183,7 +183,7 @@ class Store:
         write_atomically(folder / RELEASE_FILE, sealed(release))
 
     def unpublished(self, view: str) -> str | None:
-        """Return the release that is recorded, or about to be, and whose loaders and default may not be written yet."""
+        """Return the release that is there, or about to be, and whose loaders and default may not be written yet."""
         try:
             return (self.view_folder(view) / UNPUBLISHED).read_text(encoding="utf-8")
         except OSError:

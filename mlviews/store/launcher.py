@@ -73,8 +73,8 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
             f"there is no default release of {view} under {root}",
             f"`mlviews build {view}` makes one.",
         ) from None
-    if gone := removed_error(folder, chosen):
-        raise gone
+    if removed := removed_error(folder, chosen):
+        raise removed
     launch = folder / chosen / host_platform() / "launch"
     if not (launch.parent / "release.json").is_file():
         there = (
@@ -99,7 +99,7 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
         label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
 
     Raises:
-        RefusedError: there is no such release, or its record cannot be read.
+        RefusedError: there is no such release, or its ``release.json`` cannot be read.
     """
     from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
 

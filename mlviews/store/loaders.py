@@ -142,10 +142,10 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
     module, default = releases[0].module, store.default(view)
     instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
-    gone = f"mlviews: release {entry.name} of {view} was removed; {instead}."
+    removed = f"mlviews: release {entry.name} of {view} was removed; {instead}."
     folder = store.root / "modulefiles" / module
-    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=gone)))
-    write_atomically(folder / entry.name, render_tcl(releases, ModuleNotes(gone=gone)))
+    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=removed)))
+    write_atomically(folder / entry.name, render_tcl(releases, ModuleNotes(gone=removed)))
     kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
     write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
 

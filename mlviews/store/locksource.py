@@ -88,8 +88,8 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
 
 def _release_lock(view: str, site: Site, release: str) -> NamedLock:
     folder = site.root / "envs" / view / release
-    if gone := removed_error(folder.parent, release):
-        raise gone
+    if removed := removed_error(folder.parent, release):
+        raise removed
     found = sorted(folder.glob(f"*/{RELEASE_LOCK}"))
     if not found:
         raise RefusedError(

@@ -1,11 +1,12 @@
-"""What people do with releases: make one the default, go back, keep one for good, take one away.
+"""What people do with releases: list them, make one the default, go back, keep one for good, take one away.
 
 A kill at any moment of a removal leaves nothing half there, and those who ask for what is gone are told.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
 from mlviews.release import RELEASE_FILE
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
+from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, is_removed
 from mlviews.store.loaders import write_default_loaders, write_release_loaders, write_removed_loaders
@@ -28,54 +30,177 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from mlviews.prefix.verify import Fault, Verified
+    from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
+    from mlviews.release import GpuLine
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 
 __all__ = [
-    "Checked",
-    "Removed",
+    "PinResult",
+    "PromoteResult",
+    "ReleaseSummary",
+    "ReleasesResult",
+    "RemoveResult",
+    "RemovedRelease",
+    "RollbackResult",
+    "VerifyResult",
     "check",
     "finish",
     "is_unfinished",
     "pin",
     "promote",
+    "releases_of",
     "remove",
     "remove_held",
-    "removed",
     "rollback",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What `check` found of one platform of a release.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSummary:
+    """What there is to say of one release.
 
     Attributes:
-        found: what is not as it was built; after a repair, what still is not.
-        repaired: what was not, and is again.
+        pinned: whether nothing removes it until `mlviews pin --undo`.
+        bytes: bytes that its files take; files shared with others count in full.
+        shared: bytes of them that the cache or other releases hold too, by hard links.
+        passed: checks that its lock passed, by the last record of each.
+        failed: checks that its lock failed, by the last record of each.
+        gpus: what proves its lock on the GPUs that it claims, and others.
     """
 
     release: str
-    platform: str
-    found: Verified
-    repaired: tuple[Fault, ...] = ()
+    default: bool
+    platforms: Sequence[str]
+    created: datetime
+    lock: str
+    packages: int
+    pinned: bool
+    bytes: int
+    shared: int
+    passed: Sequence[str]
+    failed: Sequence[str]
+    gpus: Sequence[GpuLine]
 
 
-def promote(store: Store, view: str, release: str, *, progress: Progress) -> str | None:
-    """Make a release the default; return what was the default before.
+@dataclass(frozen=True, slots=True)
+class RemovedRelease:
+    """A release that was removed."""
+
+    release: str
+    removed: datetime
+    lock: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasesResult:
+    """``mlviews releases VIEW``.
+
+    Attributes:
+        removed: what was there once.
+    """
+
+    view: str
+    releases: Sequence[ReleaseSummary]
+    removed: Sequence[RemovedRelease] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromoteResult:
+    """``mlviews promote VIEW/RELEASE``.
+
+    Attributes:
+        before: the default until now.
+    """
+
+    view: str
+    release: str
+    before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackResult(PromoteResult):
+    """``mlviews rollback VIEW``."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinResult:
+    """``mlviews pin VIEW/RELEASE``."""
+
+    view: str
+    release: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveResult:
+    """``mlviews remove VIEW/RELEASE``.
+
+    Attributes:
+        bytes: bytes that are free now; what others share is not.
+    """
+
+    view: str
+    release: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """``mlviews verify VIEW[/RELEASE]``."""
+
+    view: str
+    releases: Sequence[VerifiedRelease]
+
+
+def releases_of(store: Store, view: str) -> ReleasesResult:
+    """Return a view's releases and what is remembered of removed ones, both oldest first."""
+    found = []
+    for entry in store.releases(view):
+        records = read_records(store.root, view, entry.lock_digest)
+        checks = last_results(records)
+        usages = {
+            prefix: usage.read(prefix)
+            for prefix in (store.platform_folder(view, entry.name, platform) for platform in entry.platforms)
+        }
+        found.append(
+            ReleaseSummary(
+                release=entry.name,
+                default=entry.name == store.default(view),
+                platforms=sorted(entry.platforms),
+                created=max(release.created for release in entry.platforms.values()),
+                lock=entry.lock_digest,
+                packages=max(len(release.packages) for release in entry.platforms.values()),
+                pinned=store.is_pinned(view, entry.name),
+                bytes=sum(used.bytes for used in usages.values()),
+                shared=sum(usage.shared_bytes(prefix, used) for prefix, used in usages.items()),
+                passed=sorted(name for name, passed in checks.items() if passed),
+                failed=sorted(name for name, passed in checks.items() if not passed),
+                gpus=proved_gpus(next(iter(entry.platforms.values())).gpus, records),
+            )
+        )
+    removed = []
+    for name in store.folders(view):
+        with suppress(OSError, ValidationError):
+            note = _RemovalNote.model_validate_json((store.view_folder(view) / name / NOTE).read_bytes())
+            removed.append(RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest))
+    return ReleasesResult(view, found, removed)
+
+
+def promote(store: Store, view: str, release: str, *, progress: Progress) -> PromoteResult:
+    """Make a release the default.
 
     Raises:
         RefusedError: there is no such release, or it lacks a platform that the default has.
         FailedError: it cannot be written.
     """
     with _locked(store, view, progress):
-        return _promote(store, view, release, back=False)
+        return PromoteResult(view, release, _promote(store, view, release, back=False))
 
 
-def rollback(store: Store, view: str, *, progress: Progress) -> tuple[str, str | None]:
-    """Make the release the default that was it before; return it, and the one that was the default until now.
+def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
+    """Make the release the default that was it before.
 
     Repeated, it goes back further: a release that was left this way is none to come back to.
 
@@ -91,10 +216,10 @@ def rollback(store: Store, view: str, *, progress: Progress) -> tuple[str, str |
                 f"no release of {view} that was its default before is still there",
                 f"`mlviews promote {view}/RELEASE` takes any; `mlviews releases {view}` lists them.",
             )
-        return release, _promote(store, view, release, back=True)
+        return RollbackResult(view, release, _promote(store, view, release, back=True))
 
 
-def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progress) -> None:
+def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progress) -> PinResult:
     """See to it that nothing removes a release, or end that.
 
     Raises:
@@ -104,43 +229,39 @@ def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progre
     with _locked(store, view, progress):
         store.existing(view, release)
         store.pin(view, release, pinned=pinned)
+    return PinResult(view, release, pinned)
 
 
-def remove(store: Store, view: str, release: str, *, progress: Progress) -> int:
-    """Remove a release; return the bytes that are free then.
+def remove(store: Store, view: str, release: str, *, progress: Progress) -> RemoveResult:
+    """Remove a release.
 
     Raises:
         RefusedError: it is the default or pinned, or there is no such release.
         FailedError: something cannot be written or deleted.
     """
     with _locked(store, view, progress), progress(f"Removing {view}/{release}"):
-        return remove_held(store, view, release, datetime.now(timezone.utc))
+        return RemoveResult(view, release, remove_held(store, view, release, datetime.now(timezone.utc)))
 
 
-def check(store: Store, site: Site, view: str, release: str | None, *, mend: bool, progress: Progress) -> list[Checked]:
+def check(store: Store, site: Site, view: str, release: str | None, *, mend: bool, progress: Progress) -> VerifyResult:
     """Verify one release of a view, or all; repair what is damaged where that is wanted.
 
     Raises:
         RefusedError: there is no such release; or the lock is lost that a repair needs.
         FailedError: an archive cannot be had, or the disk failed.
     """
-    if not mend:
-        return [_check(prefix, progress) for prefix in _prefixes(store, view, release)]
-    with _locked(store, view, progress):
-        checked = [_check(prefix, progress) for prefix in _prefixes(store, view, release)]
-        return [_repair(store, site, view, one, progress) if one.found.faults else one for one in checked]
+    with _locked(store, view, progress) if mend else nullcontext():
+        found = [verify(prefix, progress=progress) for prefix in _prefixes(store, view, release)]
+        if mend:
+            found = [_repair(store, site, view, one, progress) if one.faults else one for one in found]
+    return VerifyResult(view, found)
 
 
-def _check(prefix: Path, progress: Progress) -> Checked:
-    return Checked(prefix.parent.name, prefix.name, verify(prefix, progress=progress))
-
-
-def _repair(store: Store, site: Site, view: str, one: Checked, progress: Progress) -> Checked:
+def _repair(store: Store, site: Site, view: str, one: VerifiedRelease, progress: Progress) -> VerifiedRelease:
     release = store.entry(view, one.release).platforms.get(one.platform)
-    if release is None or any(fault.path == RELEASE_FILE for fault in one.found.faults):
+    if release is None or any(fault.path == RELEASE_FILE for fault in one.faults):
         return one  # what says how to repair is itself damaged
-    left, repaired = repair(store, site, release, one.found, progress=progress)
-    return replace(one, found=left, repaired=repaired)
+    return repair(store, site, release, one, progress=progress)
 
 
 def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
@@ -189,8 +310,8 @@ def _former(store: Store, view: str) -> str | None:
     return next((name for name in reversed(history.former(changes)) if name in there), None)
 
 
-class Removed(BaseModel):
-    """What is remembered of a release that was removed."""
+class _RemovalNote(BaseModel):
+    """``removed.json``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -225,7 +346,7 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
             f"release {release} of {view} is pinned",
             f"`mlviews pin {view}/{release} --undo` ends that.",
         )
-    note = Removed(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
+    note = _RemovalNote(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
     text = note.model_dump_json(indent=2) + "\n"
     folder = store.view_folder(view) / release
     try:
@@ -237,17 +358,6 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
             usage.forget(folder / platform)
         write_atomically(folder / NOTE, text)
     return finish(store, view, release)
-
-
-def removed(store: Store, view: str) -> tuple[Removed, ...]:
-    """Return what is remembered of a view's removed releases, oldest first."""
-    found = []
-    for name in store.folders(view):
-        try:
-            found.append(Removed.model_validate_json((store.view_folder(view) / name / NOTE).read_bytes()))
-        except (OSError, ValidationError):
-            continue
-    return tuple(found)
 
 
 def is_unfinished(store: Store, view: str, release: str) -> bool:

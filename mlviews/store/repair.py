@@ -11,9 +11,11 @@ import hashlib
 import os
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import CondaRecordError, conda_record_path, is_conda_record, read_conda_record
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.lockfile import find_lock, parse_lock
@@ -21,9 +23,9 @@ from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
-from mlviews.prefix.inventory import FILES, expected_mode, package_files, take
+from mlviews.prefix.inventory import FILES, expected_mode, take
 from mlviews.prefix.inventory import read as read_inventory
-from mlviews.prefix.verify import Verified, verify
+from mlviews.prefix.verify import verify
 from mlviews.progress import silent
 from mlviews.release import RELEASE_FILE, RELEASE_LOCK
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.prefix.inventory import Inventory
-    from mlviews.prefix.verify import Fault
+    from mlviews.prefix.verify import Fault, VerifiedRelease
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
@@ -44,11 +46,11 @@ _ROUNDS = 4
 
 
 def repair(
-    store: Store, site: Site, release: Release, found: Verified, *, progress: Progress = silent
-) -> tuple[Verified, tuple[Fault, ...]]:
-    """Repair one platform of a release, under its view's lock; return what is found then, and what was repaired.
+    store: Store, site: Site, release: Release, found: VerifiedRelease, *, progress: Progress = silent
+) -> VerifiedRelease:
+    """Repair one platform of a release, under its view's lock; return what is found then, with what was repaired.
 
-    A damaged record is made anew first: only then is it known what is wrong with the files that it vouches for.
+    A damaged conda record is made anew first: only then is it known what is wrong with the files that it vouches for.
 
     Args:
         store: where the release lies.
@@ -79,7 +81,7 @@ def repair(
         if found == before:
             break
     usage.write(prefix, usage.measure(prefix))
-    return found, tuple(sorted(seen - {*found.faults}))
+    return replace(found, repaired=tuple(sorted(seen - {*found.faults})))
 
 
 def _lock(site: Site, release: Release, prefix: Path) -> tuple[list[str], Lock]:
@@ -131,9 +133,7 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
     if _is_lost(faults):
         return [*packages]
     damaged = {fault.path for fault in faults}
-    names = {fault.package for fault in faults} | {
-        Path(path).stem for path in damaged if path.startswith("conda-meta/")
-    }
+    names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_conda_record, damaged)}
     wanted = [package for package in packages if _stem(package) in names]
     if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
         wanted = [min(packages, key=lambda package: package.size)]
@@ -146,10 +146,10 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
 
 def _is_compiled(prefix: Path, stem: str, damaged: set[str]) -> bool:
     """Tell whether byte code was made of a package's modules, or may have been."""
-    record = f"conda-meta/{stem}.json"
+    record = conda_record_path(stem)
     try:
-        return record in damaged or any(map(module_of, package_files(prefix / record)))
-    except ValueError:
+        return record in damaged or any(map(module_of, read_conda_record(prefix / record).files))
+    except CondaRecordError:
         return True
 
 

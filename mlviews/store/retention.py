@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-__all__ = ["DAYS", "KEEP", "Candidate", "kept"]
+__all__ = ["DAYS", "KEEP", "ReleaseState", "kept"]
 
 KEEP = 3
 DAYS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class ReleaseState:
     """What the rule needs to know of a release.
 
     Attributes:
         default: whether it is the view's default.
         pinned: whether people said that it stays.
-        in_progress: whether a build has recorded it, and is not done with it.
+        in_progress: whether a build has written its file, and is not done with it.
         left: when it stopped being the default, if it ever was.
     """
 
@@ -33,7 +33,7 @@ class Candidate:
     left: datetime | None = None
 
 
-def kept(releases: Sequence[Candidate], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
+def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
     """Return the releases that stay, each with the reason.
 
     Args:

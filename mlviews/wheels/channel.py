@@ -6,7 +6,6 @@ record with the moment of indexing, which hides the package from a solve as of a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import aged, make_folder, write_atomically
+from mlviews.filelock import LOCK, announce, hold
+from mlviews.files import aged, write_atomically
 from mlviews.progress import silent
 from mlviews.wheels.archive import read_index, write_conda
 from mlviews.wheels.convert import plan_alias, plan_extra, plan_python_abi, requirements_for
@@ -132,7 +132,7 @@ def _make(
     plans.append(write_host_python(folder, target))
     _refuse_clashes(plans)
     with progress("Indexing"):
-        update_index(folder, [plan.archive for plan in plans])
+        update_index(folder, [plan.archive for plan in plans], progress=progress)
     return WheelChannel(
         folder=folder,
         constraints=tuple(sorted(plan.spec for plan in plans)),
@@ -233,16 +233,17 @@ def _refuse_clashes(plans: Iterable[PackagePlan]) -> None:
 _CHUNK = 1 << 20
 
 
-def update_index(channel: Path, archives: Collection[str], *, changed: Collection[str] = ()) -> None:
+def update_index(
+    channel: Path, archives: Collection[str], *, changed: Collection[str] = (), progress: Progress = silent
+) -> None:
     """Make the index hold ``archives`` (paths in the channel), which lie there.
 
     What it holds already is not read again, except ``changed``.
 
     Raises:
-        FailedError: ``write-failed``: the disk is full or read-only.
+        FailedError: ``write-failed``: the disk is full or read-only; or it has no locks.
     """
-    make_folder(channel)
-    with _locked(channel / ".lock"):
+    with hold(channel / LOCK, waiting=announce(progress, "the channel's index")):
         for subdir in sorted({"noarch", *(archive.partition("/")[0] for archive in archives)}):
             _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed))
 
@@ -298,11 +299,3 @@ def _hashes(path: Path) -> dict[str, str]:
             for total in sums.values():
                 total.update(chunk)
     return {name: total.hexdigest() for name, total in sums.items()}
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # A kernel lock: it ends with the process that holds it, however that ends.
-    with path.open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -67,7 +67,7 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
             for archive in lost:
                 (folder / archive).parent.mkdir(exist_ok=True)
                 (Path(scratch) / archive).replace(folder / archive)
-        update_index(folder, archives, changed=lost)
+        update_index(folder, archives, changed=lost, progress=progress)
 
 
 def _lost(folder: Path, archives: Mapping[str, str], progress: Progress) -> set[str]:

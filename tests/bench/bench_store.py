@@ -68,7 +68,7 @@ def many(root: Path, releases: int, packages: int) -> None:
             (prefix / f"file{package}").hardlink_to(cached)
             linked[f"package{package}-1.{version}-h0_0"] = usage.Linked(file=f"file{package}", bytes=1000)
         usage.write(prefix, usage.Usage(own=0, linked=linked))
-        store.record(release(store, name, held, lock=f"{number:064}"))
+        store.write_release(release(store, name, held, lock=f"{number:064}"))
         write_release_loaders(store, VIEW, store.existing(VIEW, name))
         store.promote(VIEW, name)
     write_default_loaders(store, VIEW, store.existing(VIEW, name))
@@ -131,7 +131,7 @@ def bytes_(scratch: Path, rounds: int) -> None:
     install(
         packages, prefix, platform=PLATFORM, baked=prefix, cache=root / "cache", mirrors={"conda-forge": str(channel)}
     )
-    store.record(release(store, "2026.01.01", [], files=inventory.write(prefix)))
+    store.write_release(release(store, "2026.01.01", [], files=inventory.write(prefix)))
     os.sync()
     found = verify(prefix)
     assert found.faults == (), found.faults

@@ -49,6 +49,21 @@ def test_who_does_not_wait_is_told_who_holds_it(tmp_path):
     assert held_by(tmp_path / ".lock") is None
 
 
+def test_who_only_looks_is_not_in_the_way(tmp_path):
+    path = tmp_path / ".lock"
+    path.touch()
+    looks = "import pathlib, sys\nfrom mlviews.filelock import held_by\nprint(flush=True)\n"
+    looks += "while True: held_by(pathlib.Path(sys.argv[1]))"
+    with subprocess.Popen([sys.executable, "-c", looks, str(path)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        try:
+            for _ in range(500):
+                with hold(path, waiting=None):
+                    pass
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_dies_with_its_process(tmp_path, number):
     process = other(tmp_path / ".lock")
@@ -129,6 +144,30 @@ def test_a_file_system_that_grants_every_lock_is_found_out(tmp_path, monkeypatch
         pass
 
     assert caught.value.code == "locks-missing"
+
+
+def test_a_file_system_where_a_file_is_never_the_same_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "samestat", lambda one, other: False)
+
+    with pytest.raises(FailedError, match="another one") as caught, hold(tmp_path / ".lock", waiting=None):
+        pass
+
+    assert caught.value.code == "locks-missing"
+
+
+def test_a_folder_that_is_deleted_while_the_lock_is_opened_is_made_again(tmp_path, monkeypatch):
+    path, opened = tmp_path / "scratch" / ".lock", Path.open
+    lost = [True]
+
+    def deleted(self, *arguments, **options):
+        if self == path and lost:
+            lost.clear()
+            path.parent.rmdir()
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", deleted)
+    with hold(path, waiting=None):
+        assert path.read_text() == f"{ME}\n"
 
 
 @pytest.mark.parametrize("content", ["", "\n", "process 0 on \n", "process 4194305 on HOST\n", "process x\n", "\0"])

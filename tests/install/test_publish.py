@@ -218,13 +218,14 @@ def test_what_is_there_already_is_told(site, prefix, renew, tmp_path, monkeypatc
     (there / f"modulefiles/atlasml/demo/{name}.lua").write_text("older")
     from mlviews.progress import silent
 
-    planned = publishing.plan(store, "demo", store.releases("demo")[0], progress=silent)
+    planned, items = publishing.plan(store, "demo", store.releases("demo")[0], tmp_path / "x.tar", progress=silent)
     assert planned.replaced == (f"modulefiles/atlasml/demo/{name}.lua",)
     assert [remark.rule for remark in planned.remarks] == ["prefix"]
-    assert "envs/demo/default" in {item.path for item in planned.items}
+    assert "envs/demo/default" in {item.path for item in items}
+    assert (planned.tar, planned.command.split()[3]) == (None, "FILE")  # what a rule forbids is not packed
     (there / f"envs/demo/{name}/linux-64").mkdir(parents=True)
     (there / f"envs/demo/{name}/linux-64/release.json").write_text("{}")
 
-    again = publishing.plan(store, "demo", store.releases("demo")[0], progress=silent)
+    again, _ = publishing.plan(store, "demo", store.releases("demo")[0], None, progress=silent)
 
     assert "published" in {remark.rule for remark in again.remarks}

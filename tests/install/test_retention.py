@@ -7,18 +7,18 @@ from datetime import datetime, timedelta, timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.store.retention import Candidate, kept
+from mlviews.store.retention import ReleaseState, kept
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 MOMENTS = st.none() | st.datetimes(datetime(2020, 1, 1), datetime(2033, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001
 
 
 @st.composite
-def standings(draw: st.DrawFn) -> list[Candidate]:
+def states(draw: st.DrawFn) -> list[ReleaseState]:
     count = draw(st.integers(0, 12))
     default = draw(st.integers(-1, max(count - 1, 0)))
     return [
-        Candidate(
+        ReleaseState(
             name=f"2026.01.{number + 1:02}",
             default=number == default,
             pinned=draw(st.booleans()),
@@ -29,7 +29,7 @@ def standings(draw: st.DrawFn) -> list[Candidate]:
     ]
 
 
-@given(standings(), st.integers(0, 15), st.integers(0, 4000))
+@given(states(), st.integers(0, 15), st.integers(0, 4000))
 def test_what_must_stay_stays_and_the_rest_goes(releases, keep, days):
     within = timedelta(days=days)
 
@@ -46,7 +46,7 @@ def test_what_must_stay_stays_and_the_rest_goes(releases, keep, days):
         assert (release.name in stays) == must, release
 
 
-@given(standings(), st.integers(0, 15), st.integers(0, 4000), MOMENTS.filter(bool))
+@given(states(), st.integers(0, 15), st.integers(0, 4000), MOMENTS.filter(bool))
 def test_a_clock_that_is_set_back_takes_nothing_away(releases, keep, days, earlier):
     within = timedelta(days=days)
     before = min(NOW, earlier)
@@ -59,12 +59,12 @@ def test_a_clock_that_is_set_back_takes_nothing_away(releases, keep, days, earli
 
 def test_each_has_its_reason():
     releases = [
-        Candidate(name="a"),
-        Candidate(name="b", left=NOW - timedelta(days=2)),
-        Candidate(name="c", pinned=True),
-        Candidate(name="d", in_progress=True),
-        Candidate(name="e", default=True),
-        Candidate(name="f"),
+        ReleaseState(name="a"),
+        ReleaseState(name="b", left=NOW - timedelta(days=2)),
+        ReleaseState(name="c", pinned=True),
+        ReleaseState(name="d", in_progress=True),
+        ReleaseState(name="e", default=True),
+        ReleaseState(name="f"),
     ]
 
     assert kept(releases, keep=1, within=timedelta(days=3), now=NOW) == {

@@ -32,7 +32,7 @@ def record(store: Store) -> Callable[..., None]:
     def record(name: str, platform: str = "linux-64") -> None:
         folder = store.platform_folder("demo", name, platform)
         folder.mkdir(parents=True)
-        store.record(
+        store.write_release(
             Release(
                 mlviews="0",
                 view="demo",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.errors import FailedError
+from mlviews.filelock import held_by
 from mlviews.lock.lockfile import read_lock
 from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site
@@ -132,4 +136,32 @@ def test_a_killed_process_leaves_scratch_that_the_next_one_removes(tmp_path):
         assert not folder.exists()
         assert mine.is_dir()
         assert other.is_dir()
+    assert list((tmp_path / "nightly/.scratch").iterdir()) == []
+
+
+def test_scratch_that_another_process_takes_for_a_dead_ones_is_made_again(tmp_path, monkeypatch):
+    """It lies there without a lock for a moment; that moment is hit here each time."""
+    taken: list[Path] = []
+    lock = fcntl.flock
+
+    def late(file, kind):
+        if not taken:
+            taken.extend((tmp_path / "nightly/.scratch").iterdir())
+            shutil.rmtree(taken[0])
+        lock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with scratch(tmp_path) as folder:
+        assert [folder] == taken
+        assert folder.is_dir()
+        assert held_by(folder / ".lock")
+
+
+def test_scratch_needs_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", lambda file, kind: None)
+
+    with pytest.raises(FailedError) as caught, scratch(tmp_path):
+        pass
+
+    assert caught.value.code == "locks-missing"
     assert list((tmp_path / "nightly/.scratch").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -96,6 +97,15 @@ time.sleep(60)
     update_index(tmp_path, [archive])
     assert time.monotonic() - began < 5
     assert listed(tmp_path) == {"first-1-h0_0.conda"}
+
+
+def test_it_is_the_lock_of_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update_index(tmp_path, [])
+    assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    monkeypatch.setattr(fcntl, "flock", lambda file, kind: None)
+    with pytest.raises(FailedError) as caught:
+        update_index(tmp_path, [])
+    assert caught.value.code == "locks-missing"
 
 
 def test_a_disk_that_cannot_be_written_is_said_as_such(tmp_path: Path) -> None:
