@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
@@ -16,6 +17,7 @@ __all__ = [
     "RELEASE_FILE",
     "RELEASE_LOCK",
     "Activation",
+    "Around",
     "GpuLine",
     "Loading",
     "Release",
@@ -36,6 +38,7 @@ RELEASE_LOCK = "conda-lock.yml"
 # control characters.
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Value = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Folder = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:]+$")]
 
 
@@ -43,17 +46,51 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Around(_Frozen):
+    """Text put before and after a variable's own value, separators included; ``alone`` is set where there is none."""
+
+    before: Text = ""
+    after: Text = ""
+    alone: Value
+
+    def put(self, value: str) -> str:
+        """Return the variable's new value; one that has the text already stays as it is."""
+        if not value or value == self.alone or (value.startswith(self.before) and value.endswith(self.after)):
+            return value or self.alone
+        return f"{self.before}{value}{self.after}"
+
+
 class Activation(_Frozen):
     """What loading a view changes in the environment, captured once when it is built.
 
-    ``prepend`` holds folders put before the value of PATH-like variables, first folder first; ``set`` variables with
-    one value; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are final
-    strings: nothing in them is expanded. None is empty: Lmod 8.6 stops in the middle of unloading at an empty value.
+    ``prepend`` and ``append`` hold folders put before and after the value of PATH-like variables, first folder first;
+    ``set`` variables with one value; ``default`` values of variables that the user has not set; ``around`` text put
+    around the user's own; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are
+    final strings: nothing in them is expanded. None is empty: Lmod 8.6 stops in the middle of unloading at an empty
+    value. ``notes`` say what packages' scripts printed, wanted to write, or set in vain. Releases from before there
+    were any lack ``append``, ``default``, ``around`` and ``notes``.
     """
 
     prepend: dict[Variable, tuple[Folder, ...]]
-    set: dict[Variable, Annotated[Text, StringConstraints(min_length=1)]]
+    append: dict[Variable, tuple[Folder, ...]] = {}
+    set: dict[Variable, Value]
+    default: dict[Variable, Value] = {}
+    around: dict[Variable, Around] = {}
     unset: tuple[Variable, ...]
+    notes: tuple[Text, ...] = ()
+
+    def moved(self, old: str, new: str) -> Activation:
+        """Return what loading changes where the prefix ``old`` lies at ``new``."""
+        place = re.compile(re.escape(old) + r"(?![\w.+-])")
+
+        def move(value: Any) -> Any:
+            if isinstance(value, str):
+                return place.sub(lambda _: new, value)
+            if isinstance(value, dict):
+                return {key: move(inner) for key, inner in value.items()}
+            return [move(inner) for inner in value]
+
+        return Activation.model_validate(move(self.model_dump()))
 
 
 class ReleasePackage(_Frozen):
@@ -146,7 +183,10 @@ class Loading:
 
     Attributes:
         prepend: folders put before lists of folders, first folder first.
+        append: folders put after them.
         set: variables with one value.
+        default: values of variables that are not set.
+        around: text put around a variable's own value.
         unset: variables that must not reach the view.
         foreign: lists of folders that lose what lies below the given ones.
         caches: in a job whose HOME cannot be written to, variables that are not set get a folder of this name below
@@ -154,7 +194,10 @@ class Loading:
     """
 
     prepend: Mapping[str, tuple[str, ...]]
+    append: Mapping[str, tuple[str, ...]]
     set: Mapping[str, str]
+    default: Mapping[str, str]
+    around: Mapping[str, Around]
     unset: tuple[str, ...]
     foreign: Mapping[str, tuple[str, ...]]
     caches: Mapping[str, str]
@@ -162,19 +205,27 @@ class Loading:
     @property
     def lists(self) -> tuple[str, ...]:
         """Every list of folders that changes."""
-        return tuple(dict.fromkeys([*self.prepend, *self.foreign]))
+        return tuple(dict.fromkeys([*self.prepend, *self.append, *self.foreign]))
+
+    def around_list(self, name: str, value: str) -> str:
+        """Return a list of folders with those that are put before and after it."""
+        return ":".join([*self.prepend.get(name, ()), *filter(None, [value]), *self.append.get(name, ())])
 
 
 def loading(release: Release) -> Loading:
     """Return all that loading ``release`` changes: what was captured, and what every view shares."""
     captured = release.activation
     told = {"MLVIEWS_VIEW": release.view, "MLVIEWS_RELEASE": release.release}
-    known = {*captured.set, *captured.prepend, *captured.unset}
+    fixed = {*captured.set, *captured.unset, *captured.default, *captured.around}
+    known = {*fixed, *captured.prepend, *captured.append}
     return Loading(
         prepend=captured.prepend,
+        append=captured.append,
         set={**captured.set, **told},
+        default=captured.default,
+        around=captured.around,
         unset=captured.unset,
-        foreign={name: folders for name, folders in _FOREIGN.items() if name not in {*captured.set, *captured.unset}},
+        foreign={name: folders for name, folders in _FOREIGN.items() if name not in fixed},
         caches={name: folder for name, folder in _CACHES.items() if name not in known},
     )
 

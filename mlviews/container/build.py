@@ -222,9 +222,13 @@ def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> d
 
 
 def _environment(container: Container, below: dict[str, str]) -> dict[str, str]:
-    lists = {
-        name: ":".join([*folders, *([found] if (found := below.get(name)) else [])])
-        for name, folders in container.loading.prepend.items()
+    change = container.loading
+    own = [*change.prepend, *change.append]
+    return {
+        **below,
+        **{name: change.around_list(name, below.get(name, "")) for name in own},
+        **{name: below.get(name, value) for name, value in change.default.items()},
+        **{name: text.put(below.get(name, "")) for name, text in change.around.items()},
+        **environment(container),
+        "PATH": change.around_list("PATH", below.get("PATH") or ENVIRONMENT_PATH),
     }
-    path = ":".join([*container.loading.prepend.get("PATH", ()), below.get("PATH") or ENVIRONMENT_PATH])
-    return {**below, **lists, **environment(container), "PATH": path}

@@ -81,13 +81,13 @@ def render_scripts(container: Container) -> str:
 
 
 def environment(container: Container) -> dict[str, str]:
-    """Return the variables of the image that have one value; lists of folders are `Container.loading`'s ``prepend``."""
+    """Return the variables of the image that have one value, whatever the base image says of them."""
     change = container.loading
     return {**container.gpu, **dict.fromkeys(change.unset, ""), **change.set}
 
 
 def _values(container: Container) -> dict[str, Any]:
-    release = container.release
+    release, change = container.release, container.loading
     return {
         "view": release.view,
         "summary": release.summary,
@@ -100,8 +100,11 @@ def _values(container: Container) -> dict[str, Any]:
         "base": container.base,
         "labels": container.labels,
         "environment": dict(sorted(environment(container).items())),
-        "prepend": {name: ":".join(folders) for name, folders in container.loading.prepend.items() if name != "PATH"},
-        "path": ":".join([*container.loading.prepend.get("PATH", ()), ENVIRONMENT_PATH]),
+        "first": {name: ":".join(folders) for name, folders in change.prepend.items() if name != "PATH"},
+        "last": {name: ":".join(folders) for name, folders in change.append.items() if name != "PATH"},
+        "default": change.default,
+        "around": change.around,
+        "path": change.around_list("PATH", ENVIRONMENT_PATH),
         "prefix": str(container.prefix),
         "install": ["/bin/sh", "-c", _install(container)],
         "entrypoint": list(container.entrypoint),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
@@ -118,7 +117,7 @@ def of_release(release: Release, lock: Lock, images: Images, *, base: str | None
             "site": "container",
             "prefix": prefix,
             "created": _EPOCH,
-            "activation": _moved(release.activation, release.prefix, prefix),
+            "activation": release.activation.moved(release.prefix, prefix),
             "files": "",  # the files are the image's own
             "seal": "",
         }
@@ -205,17 +204,4 @@ def _uncaptured(prefix: str) -> Activation:
         prepend={"PATH": (f"{prefix}/bin",)},
         set={"CONDA_PREFIX": prefix, "PYTHONNOUSERSITE": "1"},
         unset=("PYTHONPATH", "PYTHONHOME"),
-    )
-
-
-def _moved(activation: Activation, old: str, new: str) -> Activation:
-    place = re.compile(re.escape(old) + r"(?![\w.+-])")
-
-    def moved(text: str) -> str:
-        return place.sub(lambda _: new, text)
-
-    return Activation(
-        prepend={name: tuple(map(moved, folders)) for name, folders in activation.prepend.items()},
-        set={name: moved(value) for name, value in activation.set.items()},
-        unset=activation.unset,
     )

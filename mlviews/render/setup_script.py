@@ -6,6 +6,7 @@ All of it is made from the release alone.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlviews.release import loading
@@ -49,7 +50,16 @@ def render_csh(release: Release) -> str:
 
     ``mlviews_deactivate`` is an alias there: it sources the same file again.
     """
-    return escape.render("setup.csh", "csh", {**_setup_values(release), "script": f"{release.prefix}/setup.csh"})
+    # csh takes part of a text for a pattern even within quotes: what would be one stands for any character.
+    shapes = {
+        name: {
+            end: re.sub(r"[]*?\[{}^~\\!'\"$`]", "?", text)
+            for end, text in (("before", put.before), ("after", put.after))
+        }
+        for name, put in release.activation.around.items()
+    }
+    values = {**_setup_values(release), "shapes": shapes, "script": f"{release.prefix}/setup.csh"}
+    return escape.render("setup.csh", "csh", values)
 
 
 def render_fish(release: Release) -> str:
@@ -64,26 +74,26 @@ def render_launch(release: Release) -> str:
     the program's; 127 where there is no such program, or no such view on this host.
     """
     change = loading(release)
-    unset = {*change.unset, *(name for name in _FOREIGN if name not in change.set)}
+    kept = {*change.set, *change.lists, *change.around}
+    unset = {*change.unset, *(name for name in _FOREIGN if name not in kept)}
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
     return escape.render("launch", "sh", {**_values(release, change), "unset": sorted(unset), "below": below})
 
 
 def _setup_values(release: Release) -> dict[str, Any]:
     change = loading(release)
-    own = {name: [f"{folder}:" for folder in change.prepend.get(name, ())] for name in change.lists}
+    folders = {name: [*change.prepend.get(name, ()), *change.append.get(name, ())] for name in change.lists}
+    own = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
     below = {name: [f"{folder}/" for folder in change.foreign.get(name, ())] for name in change.lists}
-    changed = dict.fromkeys([*change.lists, *change.set, *change.unset, *(["MLVIEWS_CACHE"] if change.caches else [])])
+    told = ["MLVIEWS_CACHE"] if change.caches else []
     return {
         **_values(release, change),
-        "lists": change.lists,
         "own": own,
         "below": below,
-        "folders": {name: list(change.prepend.get(name, ())) for name in change.lists},
-        "joined": {name: ":".join(folders) for name, folders in change.prepend.items()},
+        "folders": folders,
         "heads": {name: [*own[name], *below[name]] for name in change.lists},
-        "foreign": [name for name in change.foreign if name not in change.prepend],
-        "changed": list(changed),
+        "changed": list(dict.fromkeys([*change.lists, *change.set, *change.around, *change.unset, *told])),
+        "made": [*change.default, *change.caches],
     }
 
 
@@ -91,8 +101,12 @@ def _values(release: Release, change: Loading) -> dict[str, Any]:
     return {
         "bin": f"{release.prefix}/bin",
         "missing": f"mlviews: this host has no folder {release.prefix}/bin",
-        "prepend": change.prepend,
+        "lists": change.lists,
+        "first": {name: ":".join(folders) for name, folders in change.prepend.items()},
+        "last": {name: ":".join(folders) for name, folders in change.append.items()},
         "set": change.set,
+        "default": change.default,
+        "around": change.around,
         "unset": change.unset,
         "caches": change.caches,
     }

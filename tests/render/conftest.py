@@ -7,13 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from mlviews.release import Activation, Release, ReleasePackage
+from mlviews.release import Activation, Around, Release, ReleasePackage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,34 @@ _HOSTILE = (
 def hostile() -> tuple[str, ...]:
     """Return strings without control characters that each reader has to give back as they are."""
     return _HOSTILE
+
+
+@dataclass(frozen=True)
+class Meant:
+    """Defaults and text around values, for `make_release`; what a user has set, and what loading must make of it."""
+
+    activation: Mapping[str, Any]
+    before: Mapping[str, str]
+    after: Mapping[str, str]
+
+
+@pytest.fixture(scope="session")
+def meant() -> Meant:
+    """Return each hostile text as a default, as a text put before and after, and as what is there already."""
+    default, around, before, after = {}, {}, {}, {}
+    for number, text in enumerate(_HOSTILE):
+        default |= {f"DEFAULT_{number}": text, f"OWN_{number}": "the view's"}
+        around |= {
+            f"BEFORE_{number}": Around(before=text, alone=text),
+            f"AFTER_{number}": Around(after=text, alone="alone"),
+            f"BOTH_{number}": Around(before="<", after=">", alone="alone"),
+            f"HAS_{number}": Around(before=text, after=text, alone="alone"),
+        }
+        before |= {f"{name}_{number}": text for name in ("OWN", "BEFORE", "BOTH")}
+        before |= {f"HAS_{number}": f"{text} {text}"}
+        after |= {f"DEFAULT_{number}": text, f"OWN_{number}": text, f"AFTER_{number}": "alone"}
+        after |= {f"BEFORE_{number}": text, f"BOTH_{number}": f"<{text}>", f"HAS_{number}": f"{text} {text}"}
+    return Meant({"default": default, "around": around, "append": {"XDG_DATA_DIRS": ("/last",)}}, before, after)
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +138,7 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
         platform: str = "linux-64",
         root: Path = tmp_path,
         variables: Mapping[str, str] | None = None,
+        meant: Mapping[str, Any] | None = None,
         **changes: Any,
     ) -> Release:
         prefix = root / "envs" / view / release / platform
@@ -120,6 +150,7 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
             prepend={"PATH": (f"{prefix}/bin", f"{prefix}/more/bin"), "XDG_DATA_DIRS": (f"{prefix}/share",)},
             set={"CONDA_PREFIX": str(prefix), "PYTHONNOUSERSITE": "1", **(variables or {})},
             unset=("PYTHONPATH", "PYTHONHOME"),
+            **(meant or {}),
         )
         values: dict[str, Any] = {
             "mlviews": "0.1.0",

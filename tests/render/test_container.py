@@ -15,10 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlviews.container.build import _environment
 from mlviews.container.definitions import Contents, definition_files, render_apptainer, render_dockerfile
 from mlviews.container.describe import of_recipe, of_release
 from mlviews.errors import RefusedError
 from mlviews.lock.lockfile import Lock, LockedPackage
+from mlviews.release import Around
 from mlviews.render import escape
 from mlviews.site.profile import Images, base_for
 
@@ -185,6 +187,55 @@ def test_a_list_of_folders_of_the_base_stays_behind_the_views(images, make_conta
     (tmp_path / "Dockerfile").write_text(stage.replace("FROM scratch\n", 'FROM scratch\nENV XDG_DATA_DIRS="/base"\n'))
     config = images.config(images.build(tmp_path, "localhost/lists"))
     assert "XDG_DATA_DIRS=/opt/mlviews/plotting/share:/base" in config["Env"]
+
+
+def test_what_scripts_mean_goes_into_the_image(images, make_container, hostile, tmp_path):
+    """Defaults, and text before and after what the base image says; whatever the text holds."""
+    meant = {
+        "append": {"XDG_DATA_DIRS": ("/last",), "PATH": ("/last",)},
+        "default": {"OWN": "no", **{f"DEFAULT_{number}": text for number, text in enumerate(hostile)}},
+        "around": {
+            "FLAGS": Around(after=" -O2", alone=" -O2"),
+            **{f"NEW_{number}": Around(before="x", alone=text) for number, text in enumerate(hostile)},
+            **{f"AROUND_{number}": Around(before=text, after=text, alone="x") for number, text in enumerate(hostile)},
+        },
+    }
+    below = {"OWN": "yes", "FLAGS": "-g", **{f"AROUND_{number}": "=" for number in range(len(hostile))}}
+    container = make_container(meant=meant)
+    lines = "".join(f'ENV {name}="{value}"\n' for name, value in below.items())
+    stage = scratch(render_dockerfile(container)).replace("FROM scratch\n", f"FROM scratch\n{lines}")
+    (tmp_path / "Dockerfile").write_text(stage, encoding="utf-8")
+    found = dict(entry.split("=", 1) for entry in images.config(images.build(tmp_path, "localhost/meant"))["Env"])
+    built = _environment(container, below)
+    for environment in (found, built):
+        assert (environment["OWN"], environment["FLAGS"]) == ("yes", "-g -O2")
+        assert environment["XDG_DATA_DIRS"] == f"{container.prefix}/share:/last"
+        assert environment["PATH"].endswith("/bin:/last")
+        for number, text in enumerate(hostile):
+            assert environment[f"DEFAULT_{number}"] == text
+            assert environment[f"NEW_{number}"] == text
+            assert environment[f"AROUND_{number}"] == f"{text}={text}"
+    assert not [name for name in found if name.startswith("MLVIEWS_") and name not in built]
+
+
+def test_a_definitions_shell_knows_what_scripts_mean(make_container, hostile):
+    meant = {
+        "append": {"XDG_DATA_DIRS": ("/last",)},
+        "default": {f"DEFAULT_{number}": text for number, text in enumerate(hostile)} | {"OWN": "no"},
+        "around": {f"AROUND_{n}": Around(before=text, after=text, alone=text) for n, text in enumerate(hostile)},
+    }
+    text = render_apptainer(make_container(meant=meant))
+    lines = text.partition("%environment\n")[2].partition("%runscript")[0].replace("{''{", "{{")
+    program = lines + lines + "env -0"  # Apptainer may run it twice
+    done = subprocess.run(
+        ["sh", "-eu", "-c", program], env={"OWN": "", "AROUND_1": "="}, capture_output=True, text=True, check=True
+    )
+    found = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
+    assert found["OWN"] == ""
+    assert found["XDG_DATA_DIRS"].endswith(":/last")
+    assert {n: found[f"DEFAULT_{n}"] for n in range(len(hostile))} == dict(enumerate(hostile))
+    alone = {n: text if n != 1 else f"{text}={text}" for n, text in enumerate(hostile)}
+    assert {n: found[f"AROUND_{n}"] for n in range(len(hostile))} == alone
 
 
 def test_hadolint_finds_nothing(make_container, uncaptured, hostile, tmp_path):

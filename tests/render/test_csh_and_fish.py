@@ -97,6 +97,16 @@ def test_setup_does_what_the_release_says_and_deactivate_undoes_it(dialect, run,
     assert undone == start
 
 
+def test_defaults_and_text_around_a_value_are_put_and_undone(dialect, run, make_release, meant):
+    before = {**BARE, **meant.before}
+    setup = dialect.source(make_release(meant=meant.activation))
+    start, loaded, again, undone = run(["", setup, setup, "mlviews_deactivate"], before)
+    assert {name: loaded[name] for name in meant.after} == meant.after
+    assert loaded["XDG_DATA_DIRS"].endswith("/share:/last")
+    assert again == loaded
+    assert undone == start
+
+
 def test_another_view_takes_the_place_of_the_first(dialect, run, make_release):
     first, second = make_release(variables={"ONLY": "first"}), make_release(view="shallow")
     start, _, loaded, undone = run(["", dialect.source(first), dialect.source(second), "mlviews_deactivate"], LIVED_IN)

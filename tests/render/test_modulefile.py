@@ -123,6 +123,26 @@ def test_load_switch_and_unload_leave_nothing(session, before, make_release, hos
     assert purged == clean
 
 
+def test_defaults_and_text_around_a_value_are_put_and_undone(session, meant, make_release, tmp_path):
+    release, other = make_release(meant=meant.activation), make_release(view="shallow", meant=meant.activation)
+    clean, loaded, switched, unloaded = session(
+        [
+            publish(tmp_path / "modulefiles", release, other),
+            f"module load {release.module}",
+            f"module switch {release.module} {other.module}",
+            f"module unload {other.module}",
+        ],
+        {**BARE, **meant.before},
+    )
+    # Lmod 8.6 spoils letters beyond ASCII in a value that it gives back.
+    kept = {name: value for name, value in meant.after.items() if meant.before.get(name, "").isascii()}
+    for environment in (loaded, switched):
+        assert {name: environment[name] for name in kept} == kept
+        assert environment["XDG_DATA_DIRS"].endswith("/share:/last")
+    assert {name: unloaded.get(name) for name in kept} == {name: clean.get(name) for name in kept}
+    assert unloaded.keys() == clean.keys()
+
+
 def without_saved(environment):
     return {
         name: value

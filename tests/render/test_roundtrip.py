@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mlviews.release import Around
 from mlviews.render import escape, modulefile, setup_script
 
 LCG = "/cvmfs/sft.cern.ch/lcg/views/LCG_108/x86_64-el9-gcc13-opt"
@@ -40,12 +41,27 @@ STARTS = {
         "CONDA_DEFAULT_ENV": "base",
         "CONDA_SHLVL": "1",
         "XDG_DATA_DIRS": "/opt/conda/share:/usr/share",
+        "XDG_CONFIG_DIRS": "/etc/xdg",
+        "CFLAGS": "-g  -DX='a b'",
+        "CARGO_HOME": "/it's mine",
     },
     "venv": {
         **PLAIN,
         "PATH": f"/home/user/my venv/bin:{PATH}",
         "VIRTUAL_ENV": "/home/user/my venv",
         "PYTHONPATH": "/m",
+        "NOTEBOOKS": "/a:/b",
+        "CFLAGS": "-O1 -O2 $x",
+    },
+}
+# What packages' scripts mean beside values: defaults, and text before and after what the user has.
+MEANT = {
+    "append": {"PATH": ("/view's last",), "XDG_CONFIG_DIRS": ("/view/xdg", "/view/xdg 2")},
+    "default": {"CARGO_HOME": "/the view's $HOME", "LEVEL": "1"},
+    "around": {
+        "NOTEBOOKS": Around(before="/view/j's $x:", alone="/view/j's $x:"),
+        "CFLAGS": Around(after=" -O2 $x", alone=" -O2 $x"),
+        "BOTH": Around(before="<", after=">", alone="none"),
     },
 }
 # What stays of these lists; None where nothing does.
@@ -105,8 +121,8 @@ def test_load_switch_and_unload_leave_the_environment_as_it_was(
     *, shell, before, means, require, run_steps, make_release, table
 ):
     what, type_in = means
-    first = make_release(variables={"ONLY": "it's $HOME"})
-    second = make_release(view="shallow", variables={"OTHER": "second"})
+    first = make_release(variables={"ONLY": "it's $HOME"}, meant=MEANT)
+    second = make_release(view="shallow", variables={"OTHER": "second"}, meant={"default": {"CARGO_HOME": "/second"}})
     told = before == "LCG" and what != "setup script"
     environment = {**STARTS[before], **({} if told else {"LMOD_QUIET": "1"})}
     steps = type_in(shell, first, second)
@@ -116,7 +132,8 @@ def test_load_switch_and_unload_leave_the_environment_as_it_was(
 
     if "PATH" not in STARTS[before]:
         # A shell that gets no PATH makes one up, and may show it only when it is changed.
-        start = {**start, "PATH": loaded["PATH"].removeprefix(f"{first.prefix}/bin:{first.prefix}/more/bin:")}
+        found = loaded["PATH"].removesuffix(":/view's last")
+        start = {**start, "PATH": found.removeprefix(f"{first.prefix}/bin:{first.prefix}/more/bin:")}
         unloaded = {"PATH": start["PATH"], **unloaded}
         assert "/usr/bin" in start["PATH"].split(":")
     assert own(loaded) == expected(first, start, loaded, before)
@@ -161,17 +178,27 @@ def expected(release, start, loaded, before):
     cache = loaded.get("MLVIEWS_CACHE", "")
     assert cache.startswith("/tmp/mlviews-") == ("HOME" not in start)
     gone = {"PYTHONPATH", "PYTHONHOME", *LISTS}
+    last = dict(release.activation.append)
     return {
         **{name: value for name, value in start.items() if name not in gone},
         **release.activation.set,
-        "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{start['PATH']}",
+        "PATH": ":".join([f"{release.prefix}/bin:{release.prefix}/more/bin:{start['PATH']}", *last.pop("PATH", ())]),
         "XDG_DATA_DIRS": ":".join([f"{release.prefix}/share", *filter(None, [start.get("XDG_DATA_DIRS")])]),
+        **{name: ":".join([*filter(None, [start.get(name)]), *folders]) for name, folders in last.items()},
+        **{name: start.get(name, value) for name, value in release.activation.default.items()},
+        **{name: put(start.get(name, ""), text) for name, text in release.activation.around.items()},
         **{name: value for name, value in LISTS.items() if value and before == "LCG"},
         **({name: f"{cache}/{folder(name)}" for name in CACHES} if cache else {}),
         **({"MLVIEWS_CACHE": cache} if cache else {}),
         "MLVIEWS_VIEW": release.view,
         "MLVIEWS_RELEASE": release.release,
     }
+
+
+def put(value, text):
+    """Return a variable's value with text around it; one that has it already stays as it is."""
+    has = value.startswith(text.before) and value.endswith(text.after)
+    return value if value and has else f"{text.before}{value}{text.after}" if value else text.alone
 
 
 def folder(name):

@@ -69,6 +69,24 @@ def make_awkward(make_release, hostile, tmp_path):
     return lambda: make_release(root=tmp_path / AWKWARD, variables=values)
 
 
+@pytest.mark.parametrize("options", [":", "set -eu"])
+def test_defaults_and_text_around_a_value_are_put_and_undone(shell, options, meant, make_release, run_steps):
+    setup = source(make_release(meant=meant.activation))
+    start, loaded, again, undone = run_steps(
+        shell, [options, setup, setup, "mlviews_deactivate"], {**BARE, **meant.before}
+    )
+    assert {name: loaded[name] for name in meant.after} == meant.after
+    assert loaded["XDG_DATA_DIRS"].endswith("/share:/last")
+    assert again == loaded
+    assert undone == start
+
+
+def test_a_default_that_was_changed_since_stays(shell, make_release, run_steps):
+    setup = source(make_release(meant={"default": {"LEVEL": "1", "OTHER": "1"}}))
+    start, _, undone = run_steps(shell, [":", f"{setup}; export LEVEL=2", "mlviews_deactivate"], BARE)
+    assert undone == {**start, "LEVEL": "2"}
+
+
 def test_another_view_takes_the_place_of_the_first(shell, make_release, run_steps):
     first, second = make_release(variables={"ONLY": "first"}), make_release(view="shallow")
     start, _, loaded, undone = run_steps(shell, [":", source(first), source(second), "mlviews_deactivate"], LIVED_IN)
@@ -216,6 +234,14 @@ def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_pat
         "HOME": "/tmp",
     }
     assert list(tmp_path.glob("pwned")) == []
+
+
+def test_launch_knows_what_is_meant(meant, make_release, launch):
+    release = make_release(meant=meant.activation)
+    done = run([launch(release), launch(release), "env", "-0"], {**BARE, **meant.before})
+    after = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
+    assert {name: after[name] for name in meant.after} == meant.after
+    assert after["XDG_DATA_DIRS"].startswith(f"{release.prefix}/share:")
 
 
 def test_launch_hands_over_every_argument_and_the_status(make_release, launch, hostile):
