@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from mlviews.errors import FailedError
+from mlviews.prefix import scripts
 from mlviews.prefix.activation import capture
-from mlviews.release import Activation
+from mlviews.release import Activation, Around
 
 
 @pytest.fixture
@@ -44,6 +48,10 @@ def captured(prefix, **options):
     }
 
 
+def put_after(text):
+    return Around(after=text, alone=text)
+
+
 def test_every_view_gets_its_own_python_and_nothing_of_the_users(prefix):
     assert capture(prefix) == Activation(
         prepend={"PATH": (f"{prefix}/bin",)},
@@ -74,11 +82,11 @@ def test_lists_are_told_from_values(prefix):
     )
     activation = capture(prefix)
     assert activation.prepend == {
-        "PATH": (f"{prefix}/more", f"{prefix}/bin", "/after"),
+        "PATH": (f"{prefix}/more", f"{prefix}/bin"),
         "MANPATH": (f"{prefix}/1st", f"{prefix}/man"),
-        "XDG_DATA_DIRS": ("/share",),
         "LD_LIBRARY_PATH": ("/l",),
     }
+    assert activation.append == {"PATH": ("/after",), "XDG_DATA_DIRS": ("/share",)}
     assert activation.set["PKG_CONFIG_PATH"] == "/instead"
     # The user's modules must not reach the view, so the view's own stand alone.
     assert activation.set["PYTHONPATH"] == f"{prefix}/modules"
@@ -142,8 +150,6 @@ def test_a_script_that_ends_with_a_false_test_is_fine(prefix):
         ("export A=$'one\\ntwo'", "activation-value", r"A .*control characters.*'one\\ntwo'"),
         ("export A=$'\\e]0;title\\a'", "activation-value", r"A .*control characters"),
         ("export A=$'\\xff'", "activation-value", r"A .*not UTF-8"),
-        ('export A="$HOME/.cache"', "activation-value", r"A .*home folder"),
-        ('export A="x$LD_LIBRARY_PATH"', "activation-value", r"A .*the user's"),
         ("export PATH=/bin", "activation-value", r"PATH .*leaves out"),
         ("unset PATH; export PATH=x", "activation-value", r"PATH .*leaves out"),
     ],
@@ -154,6 +160,174 @@ def test_a_script_that_goes_wrong_is_named(prefix, script, code, said):
         capture(prefix, timeout=1 if code == "activation-timeout" else 20)
     assert caught.value.code == code
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("script", "meant"),
+    [
+        ("export A=a", {"set": {"A": "a"}}),
+        ('export A="${A:-a}"', {"default": {"A": "a"}}),
+        ('[ "$A" ] || export A=a', {"default": {"A": "a"}}),
+        ('export A="a:$A"', {"around": {"A": Around(before="a:", alone="a:")}}),
+        ('export A="${A:+$A }-a"', {"around": {"A": Around(after=" -a", alone="-a")}}),
+        ('export A="<$A>"', {"around": {"A": Around(before="<", after=">", alone="<>")}}),
+        # A list with a value of its own where the user has none is more than folders in front.
+        ('export CPATH="/c:${CPATH:-/d}"', {"around": {"CPATH": Around(before="/c:", alone="/c:/d")}}),
+        ('export CPATH="${CPATH:-/c}"', {"default": {"CPATH": "/c"}}),
+        ('export CPATH="/c:$CPATH:/d"', {"prepend": {"CPATH": ("/c",)}, "append": {"CPATH": ("/d",)}}),
+        ("export A_BACKUP=${A:-NOT_SET}", {}),
+        ("A=local; unset A", {}),
+        ("export lower=${lower:-a}", {"default": {"lower": "a"}}),
+        # Two scripts' worth: what one sets is a constant to the next.
+        ('export CC=cc; export A="$A --with=$CC"', {"set": {"CC": "cc"}, "around": {"A": put_after(" --with=cc")}}),
+    ],
+)
+def test_a_meaning_is_told_from_what_a_script_gives(prefix, script, meant):
+    activate(prefix, a=script)
+    activation = capture(prefix)
+    given = activation.model_dump(include={"set", "default", "around", "prepend", "append"})
+    for name in ("CONDA_PREFIX", "PYTHONNOUSERSITE"):
+        given["set"].pop(name)
+    given["prepend"].pop("PATH")
+    expected = Activation(**{"prepend": {}, "set": {}, "unset": (), **meant}).model_dump(include=set(given))
+    assert given == expected
+    assert activation.notes == ()
+
+
+def test_what_repeats_another_variable_is_what_it_is_without(prefix):
+    activate(prefix, a='export CC=${CC:-cc}; export A="$A -$CC"')
+    activation = capture(prefix)
+    assert activation.default == {"CC": "cc"}
+    assert activation.around == {"A": put_after(" -cc")}
+    assert activation.notes == ("A depends on what the user has set; it gets its value for where nothing is.",)
+
+
+@pytest.mark.parametrize(
+    ("script", "value", "note"),
+    [
+        ("export A=$(nproc)", None, "A is left out: a script gives it another value on another host"),
+        ("export A=-j$(($(nproc) / 2))", None, "A is left out"),
+        ("export A=$(getconf _NPROCESSORS_ONLN)", None, "A is left out"),
+        ("export A=$(uname -n)", None, "A is left out"),
+        ("export A=$HOSTNAME", None, "A is left out"),
+        ("export A=$(hostname)", None, "A is left out"),
+        ("export A=$(id -un)", None, "A is left out"),
+        ("export A=/tmp/$(id -u)", None, "A is left out"),
+        ("export A=$USER", None, "A is left out"),
+        ("export A=$RANDOM$RANDOM", None, "A is left out"),
+        ('export A="$HOME/.cache"', None, "A is left out"),
+        ('export A="${A:-$HOME/.cache}"', None, "A is left out"),
+        ("export A=$PATH", None, "A is left out: it repeats the user's PATH"),
+        ("export HOST=x", None, "HOST is left out: zsh and tcsh"),
+        ('[ -z "$A" ] || export A="$A:a"', None, "A is left out: a script changes it only where the user has set it"),
+        ('export A="x$LD_LIBRARY_PATH"', "x", "A depends on what the user has set"),
+        ('[ "$B" ] && export A=b || export A=a', "a", "A depends on what the user has set"),
+        ("export A=$(uname -m)", os.uname().machine, None),
+        ("export A=a; echo 'it works'", "a", "a.sh printed: it works"),
+        ("export A=a; printf '\\033[31mno\\n compiler\\a\\377' >&2; return 1", "a",
+         "a.sh ended with status 1 and printed: no compiler \ufffd"),
+    ],
+)  # fmt: skip
+def test_what_is_left_out_or_printed_is_told(prefix, script, value, note):
+    activate(prefix, a=script)
+    activation = capture(prefix)
+    assert activation.set.get("A") == value
+    assert "A" not in {*activation.default, *activation.around}
+    notes = [text for text in activation.notes if note and text.startswith(note)]
+    assert len(notes) == len(activation.notes) == (1 if note else 0)
+
+
+@pytest.mark.parametrize(("name", "seen"), [("analysis", "@analysis"), (None, "@it's a prefix")])
+def test_scripts_see_the_views_name_as_that_of_the_environment(prefix, name, seen):
+    activate(prefix, a="export A=@${CONDA_PREFIX##*/} B=@$CONDA_DEFAULT_ENV C=$CONDA_PREFIX/x")
+    assert captured(prefix, name=name) == {"A": seen, "B": seen, "C": f"{prefix}/x"}
+
+
+def state(folder):
+    """Return every path below a folder with its inode, mode, time and content."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        content = path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else None
+        # A folder's own time changes when its content is put aside and back; a file's never does.
+        time = None if content is None else status.st_mtime_ns
+        found[str(path.relative_to(folder))] = (status.st_ino, status.st_mode, time, content)
+    return found
+
+
+WRITES = {
+    "appends": 'echo x >> "$CONDA_PREFIX/lib/Makeconf"',
+    "replaces": 'rm "$CONDA_PREFIX/lib/Makeconf"; echo x > "$CONDA_PREFIX/lib/Makeconf"',
+    "edits": 'sed -i s/old/new/ "$CONDA_PREFIX/lib/Makeconf"',
+    "removes": 'rm "$CONDA_PREFIX/lib/Makeconf"',
+    "links": 'ln -sfn / "$CONDA_PREFIX/root"',
+    "makes": 'mkdir -p "$CONDA_PREFIX/share/new"; : > "$CONDA_PREFIX/share/new/file"',
+    "closes": 'chmod 600 "$CONDA_PREFIX/lib/Makeconf"',
+}
+
+
+@pytest.fixture(params=["layer", "copy"])
+def way(request, monkeypatch):
+    """Return how the prefix is kept: as this kernel allows, or as where it does not."""
+    if request.param == "copy":
+        monkeypatch.setattr(scripts, "_can_layer", lambda *_: False)
+    return request.param
+
+
+@pytest.mark.parametrize("script", WRITES.values(), ids=WRITES)
+def test_the_prefix_and_the_cache_stay_as_they_were(prefix, tmp_path, way, script):
+    cached = tmp_path / "cache"
+    cached.mkdir()
+    (prefix / "lib").mkdir()
+    for name in ("Makeconf", "other"):
+        (cached / name).write_text("old")
+        (prefix / "lib" / name).hardlink_to(cached / name)
+    (prefix / "lib/link").symlink_to("other")
+    # By its own path too: packages have it in their files.
+    activate(prefix, a=f"export A=1; {script}", b=f"echo y >> {shlex.quote(str(prefix))}/lib/other; export B=2")
+    before = state(tmp_path)
+    activation = capture(prefix)
+    assert state(tmp_path) == before
+    assert captured(prefix) == {"A": "1", "B": "2"}
+    path = re.search(r"CONDA_PREFIX/([\w/]+)\"[^\"]*$", script).group(1)
+    told = [note for note in activation.notes if "wanted to change" in note]
+    if way == "layer":
+        assert told[0].startswith(f"a.sh wanted to change {path};")
+        assert told[1].startswith("b.sh wanted to change lib/other;")
+    else:
+        assert told == [f"a.sh or b.sh wanted to change {both(path)}; the release keeps what its packages hold."]
+
+
+def both(path):
+    return ", ".join(sorted([path, "lib/other"]))
+
+
+def test_a_shared_file_that_a_script_changes_all_the_same_ends_the_build(prefix, monkeypatch):
+    monkeypatch.setattr(scripts, "_can_layer", lambda *_: False)
+    monkeypatch.setattr(scripts, "_LARGEST_COPY", 100)
+    (prefix / "bin/library").write_text("x" * 101)
+    activate(prefix, a='echo y >> "$CONDA_PREFIX/bin/library"')
+    with pytest.raises(FailedError, match="bin/library") as caught:
+        capture(prefix)
+    assert caught.value.code == "activation-wrote"
+    assert sorted(path.name for path in prefix.iterdir()) == ["bin", "etc"]
+
+
+def test_a_script_that_goes_wrong_leaves_the_copied_prefix_whole(prefix, monkeypatch):
+    monkeypatch.setattr(scripts, "_can_layer", lambda *_: False)
+    activate(prefix, a='echo y > "$CONDA_PREFIX/new"; return 3')
+    before = state(prefix)
+    with pytest.raises(FailedError):
+        capture(prefix)
+    assert state(prefix) == before
+
+
+def test_three_captures_take_no_second(prefix):
+    activate(prefix, **{f"s{number}": f"export A{number}=$(uname -m)" for number in range(20)})
+    capture(prefix)
+    began = time.monotonic()
+    capture(prefix)
+    assert time.monotonic() - began < 1
 
 
 def test_nothing_that_a_script_started_lives_on(prefix, tmp_path):
@@ -208,6 +382,11 @@ def test_a_path_that_no_list_can_hold_is_refused(prefix, final):
         {"set": {"A\n": "x"}},
         {"prepend": {"PATH": ("/a:/b",)}},
         {"unset": ("PYTHON-PATH",)},
+        {"append": {"PATH": ("/a:/b",)}},
+        {"default": {"A": "one\ntwo"}},
+        {"around": {"A": {"before": "x\n", "alone": "x"}}},
+        {"around": {"A": {"before": "x", "alone": ""}}},
+        {"notes": ("\x1b[31m",)},
     ],
 )
 def test_an_activation_cannot_hold_what_shells_or_modules_run(change):

@@ -1,43 +1,39 @@
-"""What loading a view changes in the environment: captured once, when the view is built.
+"""What loading a view changes in the environment: found out once, when the view is built.
 
 A conda package may bring shell scripts that are sourced whenever its environment is activated. mlviews sources them
-once, in an environment of its own, and keeps the difference. So loading a view runs no program of the view, and every
-way of loading it changes the same variables.
+three times, in environments of its own, and keeps what they mean: a value, a default, text put before or after the
+user's own. So loading a view runs no program of the view, and every way of loading it changes the same variables.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import shlex
-import shutil
-import signal
-import subprocess
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
-from mlviews.release import Activation
+from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, source
+from mlviews.release import Activation, Around
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from mlviews.prefix.scripts import Sourced
 
 __all__ = ["capture"]
 
 # A view must not see the user's own packages: these never reach it.
 _UNSET = ("PYTHONPATH", "PYTHONHOME")
 
-# Variables that hold a list of folders. Each starts as _MARK, which tells what a script adds from what it sets.
-_LISTS = (
-    *("ACLOCAL_PATH", "CMAKE_PREFIX_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "GI_TYPELIB_PATH"),
-    *("INFOPATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "MANPATH", "PATH", "PERL5LIB", "PKG_CONFIG_PATH", "PYTHONPATH"),
-    *("ROOT_INCLUDE_PATH", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"),
+# Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
+_LISTS = frozenset(
+    {
+        *("ACLOCAL_PATH", "CMAKE_PREFIX_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "GI_TYPELIB_PATH"),
+        *("INFOPATH", "LD_LIBRARY_PATH", "LIBRARY_PATH", "MANPATH", "PATH", "PERL5LIB", "PKG_CONFIG_PATH"),
+        *("ROOT_INCLUDE_PATH", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"),
+    }
 )
-_MARK = "/mlviews/the-users-own"
-_HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What a shell keeps for itself: setting some of these from outside is an error in one shell or another.
@@ -46,63 +42,241 @@ _SHELLS_OWN = re.compile(
     r"|SHELLOPTS|BASH.*|HIST.*|DIRSTACK|FUNCNAME|(?i:PIPESTATUS)|(HOST|MACH|OS)TYPE|status|argv|path"
 )
 # What activation scripts remember for their deactivation halves, which never run.
-_BOOKKEEPING = re.compile(r".*CONDA_BACKUP.*|_CONDA_SET_.*")
+_BOOKKEEPING = re.compile(r".*CONDA_BACKUP.*|_CONDA_SET_.*|.*_BACKUP")
+# What no user's value stands for: conda's own, and what every run is given.
+_NOT_THE_USERS = re.compile(
+    r"_?CONDA.*|PATH|HOME|TMPDIR|USER|LOGNAME|HOSTNAME|SHELL|TERM|LANG|LC_.*|PYTHON(PATH|HOME|NOUSERSITE)|LD_PRELOAD"
+    r"|POSIXLY_CORRECT|GLOBIGNORE|ENV|CDPATH|MLVIEWS_.*"
+)
 
 _CONDA_UNSET = "***unset***"  # how conda's state file says that a variable was taken back
-_LARGEST_FILE = 256 * 1024  # KiB; no script has cause to write a larger one, an endless loop has
-_SHOWN = 2000  # characters of a failed script's output
+_LONGEST_NOTE = 1000
+_PATHS_SHOWN = 5
 
 
-def capture(prefix: Path, *, baked: Path | None = None, timeout: float = 60.0) -> Activation:
+def capture(prefix: Path, *, name: str | None = None, baked: Path | None = None, timeout: float = 60.0) -> Activation:
     """Return what loading the environment in ``prefix`` changes.
 
     Reads what ``conda activate`` reads, in its order: ``etc/conda/env_vars.d/*.json``, ``conda-meta/state``, then
-    ``etc/conda/activate.d/*.sh`` by name. What a script adds to either end of a list of folders goes to the front; a
-    variable that it leaves empty is unset. ``CONDA_PREFIX`` is set, since packages and build tools find their files by
-    it. ``LD_LIBRARY_PATH`` changes only where a package's own script changes it, as under conda.
+    ``etc/conda/activate.d/*.sh`` by name. Those are sourced where nothing is set, where all that they speak of is set,
+    and where host, user and number of processors seem to be others: the three tell a variable's meaning. A variable
+    that they leave empty is unset. ``CONDA_PREFIX`` is set, since packages and build tools find their files by it.
+    ``LD_LIBRARY_PATH`` changes only where a package's own script changes it, as under conda.
 
     Args:
-        prefix: an installed conda environment; its scripts are run.
+        prefix: an installed conda environment; its scripts are run, and it is afterwards what it was.
+        name: the view's, which is that of the environment to the scripts; the folder's where None.
         baked: the path under which it will be loaded, where that is another one.
         timeout: seconds that all scripts may take together.
 
     Raises:
-        FailedError: ``activation-failed``, ``activation-timeout``, ``activation-file`` or ``activation-value``.
+        FailedError: ``activation-failed``, ``activation-timeout``, ``activation-wrote``, ``activation-file`` or
+            ``activation-value``.
     """
     final = str(baked or prefix)
     if ":" in f"{prefix}{final}" or not final.startswith("/"):
         raise FailedError(
             "activation-value", f"No PATH can hold {final}/bin.", "Use an absolute path without a colon as root."
         )
-    before = _environment(prefix)
-    after = _source(_scripts(prefix), {**before, **_declared(prefix)}, timeout=timeout)
-    variables, lists = _difference(before, after)
+    declared = _kept(_declared(prefix))
+    if not scripts_of(prefix):
+        meanings = [_Meaning("prepend", "PATH", (f"{final}/bin",))]
+        for key, value in declared.items():
+            meanings += _meanings(key, _moved(value, {str(prefix): final}), None, None)
+        return _activation(meanings, final, ())
 
-    moved = re.compile(re.escape(str(prefix)) + r"(?![\w.+-])")
-    variables = {name: moved.sub(lambda _: final, value) for name, value in variables.items()}
-    variables = {"CONDA_PREFIX": final, "PYTHONNOUSERSITE": "1", **variables}
-    prepend = {name: tuple(moved.sub(lambda _: final, entry) for entry in entries) for name, entries in lists.items()}
-    for name, value in [*variables.items(), *((name, ":".join(entries)) for name, entries in prepend.items())]:
-        _check(name, value)
+    here, elsewhere = source(
+        prefix, name or prefix.name, [Run(declared), Run(declared, elsewhere=True)], timeout=timeout
+    )
+    marks = {key: f"/mlviews/{key}-of-the-user" for key in _users(prefix, here) if key not in declared}
+    (marked,) = source(prefix, name or prefix.name, [Run({**marks, **declared})], timeout=timeout)
+    states = [_state(run, {run.prefix: final, str(prefix): final}) for run in (here, elsewhere, marked)]
+    meanings = _compared(states[0], states[1], states[2], marks, _base(here, declared, {here.prefix: final}))
+    return _activation(meanings, final, _notes(here, {here.prefix: final, str(prefix): final}))
+
+
+class _Meaning(NamedTuple):
+    """What scripts make of one variable; ``note`` is told to whoever builds the view."""
+
+    kind: Literal["set", "default", "around", "prepend", "append", "unset", "nothing"]
+    name: str
+    value: str | tuple[str, ...] | Around = ""
+    note: str = ""
+
+
+def _users(prefix: Path, here: Sourced) -> set[str]:
+    """Return the variables that a user may have set and that the scripts speak of or change."""
+    text = " ".join(script.read_text(errors="replace") for script in scripts_of(prefix))
+    found = {*re.findall(r"\b[A-Z][A-Z0-9_]*\b", text), *here.variables}
+    return {name for name in _kept(dict.fromkeys(found, "")) if not _NOT_THE_USERS.fullmatch(name)}
+
+
+def _state(run: Sourced, places: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables after a run as they are in the view's final place."""
+    variables = {name: value.replace(f":{run.programs}:", ":") for name, value in run.variables.items()}
+    return {name: _moved(value, places) for name, value in _kept(variables).items()}
+
+
+def _base(run: Sourced, declared: Mapping[str, str], places: Mapping[str, str]) -> dict[str, str]:
+    """Return what the scripts found set and no package had declared: what stays so is no change."""
+    return {name: _moved(value, places) for name, value in run.given.items() if name not in declared}
+
+
+def _compared(
+    here: Mapping[str, str],
+    elsewhere: Mapping[str, str],
+    marked: Mapping[str, str],
+    marks: Mapping[str, str],
+    base: Mapping[str, str],
+) -> list[_Meaning]:
+    """Tell the meaning of every variable from its values in the three runs.
+
+    Args:
+        here: where nothing of the user's was set.
+        elsewhere: the same, on what seemed another host.
+        marked: where each of ``marks`` was set.
+        marks: the values that stood for the user's.
+        base: what was set before the scripts came.
+    """
+    meanings: list[_Meaning] = []
+    for name in dict.fromkeys([*here, *marks]):
+        bare = here.get(name)
+        if name != "PATH" and bare is not None and base.get(name) == bare:
+            continue
+        if bare != elsewhere.get(name):
+            why = "a script gives it another value on another host or to another user"
+            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: {why}."))
+        elif name == "HOST" and bare:
+            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: zsh and tcsh keep the host's in it."))
+        elif name != "PATH" and USERS_PATH in (bare or ""):
+            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: it repeats the user's PATH."))
+        else:
+            mark, given = marks.get(name), marked.get(name)
+            # Where it repeats another variable of the user's, it is what it is where that is not set.
+            alone = _without(given, {other: here.get(key, "") for key, other in marks.items() if key != name})
+            found = _meanings(name, bare, alone, mark)
+            if found and (alone != given or (found[0].kind == "set" and mark and alone != bare)):
+                depends = f"{name} depends on what the user has set; it gets its value for where nothing is."
+                found[0] = found[0]._replace(note=depends)
+            meanings += found
+    return meanings
+
+
+def _meanings(name: str, bare: str | None, marked: str | None, mark: str | None) -> list[_Meaning]:
+    """Tell one variable's meaning.
+
+    Args:
+        name: the variable.
+        bare: what the scripts make of it where the user has nothing set; None where they leave it unset.
+        marked: what they make of it where the user has set it to ``mark``, and other variables too.
+        mark: None where no value stood for the user's.
+    """
+    if name == "PATH":
+        return _folders(name, *_parted(name, bare or "", USERS_PATH))
+    if name in _UNSET:  # the view's own modules, in front of nothing: the user's are gone
+        own = ":".join(filter(None, (bare or "").split(":")))
+        return [_Meaning("set", name, own)] if own else []
+    if mark and marked and marked.count(mark) == 1:
+        return _kept_by(name, bare or "", marked, mark)
+    if bare is None:
+        return []
+    return [_Meaning("set" if bare else "unset", name, bare)]
+
+
+def _without(value: str | None, marks: Mapping[str, str]) -> str | None:
+    for mark, instead in marks.items():
+        value = value and value.replace(mark, instead)
+    return value
+
+
+def _kept_by(name: str, bare: str, marked: str, mark: str) -> list[_Meaning]:
+    """Tell the meaning of a variable in which scripts keep the user's own value, once."""
+    if marked == mark:
+        return [_Meaning("default", name, bare)] if bare else []
+    if not bare:
+        note = f"{name} is left out: a script changes it only where the user has set it."
+        return [_Meaning("nothing", name, note=note)]
+    return _put(name, *_parted(name, marked, mark), bare)
+
+
+def _parted(name: str, value: str, mark: str) -> tuple[str, str]:
+    before, found, after = value.partition(mark)
+    if not found:
+        raise _bad_value(name, value, "leaves out what PATH held before")
+    return before, after
+
+
+def _put(name: str, before: str, after: str, bare: str) -> list[_Meaning]:
+    """Tell whether text is put around the user's as folders are into a list of them, or as it stands."""
+    if name in _LISTS and before[-1:] in ("", ":") and after[:1] in ("", ":"):
+        meanings = _folders(name, before, after)
+        folders = [folder for meaning in meanings for folder in meaning.value]
+        if folders and folders == list(dict.fromkeys(filter(None, bare.split(":")))):
+            return meanings
+    return [_Meaning("around", name, Around(before=before, after=after, alone=bare))]
+
+
+def _folders(name: str, before: str, after: str) -> list[_Meaning]:
+    first = tuple(dict.fromkeys(filter(None, before.split(":"))))
+    known = {*first, *(HOST_PATH if name == "PATH" else ())}
+    last = tuple(folder for folder in dict.fromkeys(filter(None, after.split(":"))) if folder not in known)
+    return [
+        *([_Meaning("prepend", name, first)] if first else []),
+        *([_Meaning("append", name, last)] if last else []),
+    ]
+
+
+def _activation(meanings: Sequence[_Meaning], final: str, notes: Iterable[str]) -> Activation:
+    found: dict[str, dict[str, Any]] = {"set": {"CONDA_PREFIX": final, "PYTHONNOUSERSITE": "1"}}
+    for meaning in meanings:
+        _check(meaning.name, meaning.value)
+        found.setdefault(meaning.kind, {})[meaning.name] = meaning.value
+    unset = [name for name in dict.fromkeys([*_UNSET, *found.get("unset", {})]) if name not in found["set"]]
     return Activation(
-        prepend=prepend,
-        set={name: value for name, value in variables.items() if value},
-        unset=tuple(name for name in dict.fromkeys([*_UNSET, *variables]) if not variables.get(name)),
+        prepend=found.get("prepend", {}),
+        append=found.get("append", {}),
+        set={name: value for name, value in found["set"].items() if name not in found.get("unset", {})},
+        default=found.get("default", {}),
+        around=found.get("around", {}),
+        unset=tuple(unset),
+        notes=tuple(map(_text, [*notes, *(meaning.note for meaning in meanings if meaning.note)])),
     )
 
 
-def _environment(prefix: Path) -> dict[str, str]:
-    """Return the environment that the scripts start from: nothing of the build host's own."""
+def _notes(run: Sourced, places: Mapping[str, str]) -> list[str]:
+    """Say what scripts printed, and what they wanted to write."""
+    notes = []
+    for script, text in run.printed.items():
+        if text:
+            how = "ended with status 1 and printed" if script in run.failed else "printed"
+            notes.append(f"{script} {how}: {_moved(text, places)}")
+    for script, paths in run.written.items():
+        more = f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else ""
+        shown = ", ".join(paths[:_PATHS_SHOWN])
+        notes.append(f"{script} wanted to change {shown}{more}; the release keeps what its packages hold.")
+    return notes
+
+
+def _text(note: str) -> str:
+    """Return a note as one line without what a terminal obeys."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", note).encode(errors="replace").decode()
+    return " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", plain).split())[:_LONGEST_NOTE]
+
+
+def _moved(value: str, places: Mapping[str, str]) -> str:
+    for old, new in places.items():
+        if old != new:
+            value = new.join(re.split(re.escape(old) + r"(?![\w.+-])", value))
+    return value
+
+
+def _kept(variables: Mapping[str, str]) -> dict[str, str]:
     return {
-        **dict.fromkeys(_LISTS, _MARK),
-        "PATH": ":".join([f"{prefix}/bin", _MARK, *_HOST_PATH]),
-        "CONDA_PREFIX": str(prefix),
-        "CONDA_DEFAULT_ENV": str(prefix),
-        "CONDA_PROMPT_MODIFIER": "",
-        "CONDA_SHLVL": "1",
-        "LANG": "C.UTF-8",
-        "PYTHONNOUSERSITE": "1",
-        "TERM": "dumb",
+        name: value
+        for name, value in variables.items()
+        if _NAME.fullmatch(name)  # an exported shell function has another name
+        and not _SHELLS_OWN.fullmatch(name)
+        and not _BOOKKEEPING.fullmatch(name)
     }
 
 
@@ -138,120 +312,9 @@ def _strings(file: Path, content: object) -> dict[str, str]:
     return content
 
 
-def _scripts(prefix: Path) -> list[Path]:
-    return sorted((prefix / "etc/conda/activate.d").glob("*.sh"), key=lambda file: file.name)
-
-
-def _source(scripts: Sequence[Path], environment: Mapping[str, str], *, timeout: float) -> dict[str, str]:
-    """Return the environment after bash has sourced ``scripts``, one after another."""
-    if not scripts:
-        return _kept(environment)
-    bash = shutil.which("bash")
-    if bash is None:
-        raise FailedError("activation-failed", "Activation scripts need bash, which is not on PATH.", "Install bash.")
-    with tempfile.TemporaryDirectory(prefix="mlviews-activation-") as name:
-        folder = Path(name)
-        own = {"HOME": name, "TMPDIR": name}
-        command = [bash, "--noprofile", "--norc", "-c", _program(scripts, folder)]
-        status = _run(command, {**environment, **own}, folder, timeout=timeout)
-        if status != 0 or not (folder / "environment").is_file():
-            raise _failure(folder, status, timeout=timeout)
-        after = _kept(_parse((folder / "environment").read_bytes()))
-    after = {variable: value for variable, value in after.items() if own.get(variable) != value}
-    for variable, value in after.items():
-        if name in value:
-            raise _bad_value(variable, value, "lies in the home folder of whoever builds the view")
-    return after
-
-
-def _program(scripts: Sequence[Path], folder: Path) -> str:
-    """Return what bash runs: note which script comes, source it; after the last one, write the environment."""
-    env = shutil.which("env", path=":".join(_HOST_PATH)) or "env"  # found now: a script may change PATH
-    running, result = (shlex.quote(str(folder / name)) for name in ("running", "environment"))
-    lines = [f"ulimit -f {_LARGEST_FILE}"]
-    for script in map(shlex.quote, map(str, scripts)):
-        lines.append(f"printf '%s' {script} > {running}")
-        # Many scripts end with a test that is false, and conda never looks: 1 is no failure. A syntax error gives 2.
-        lines.append(f". {script} || case $? in 1) ;; *) exit $? ;; esac")
-    return "\n".join([*lines, f"{env} -0 > {result}"])
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path, *, timeout: float) -> int | None:
-    """Run ``command`` in ``folder``; return its status, or None where it was ended after ``timeout`` seconds."""
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:  # also what a script left running, and when Ctrl-C came
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _failure(folder: Path, status: int | None, *, timeout: float) -> FailedError:
-    running = folder / "running"
-    script = running.read_text(errors="replace") if running.is_file() else "bash"
-    with (folder / "output").open("rb") as output:
-        shown = output.read(_SHOWN).decode(errors="replace").strip()
-    said = f" It printed:\n{shown}" if shown else ""
-    hint = "Leave out the package that brought the script, or report it there."
-    if status is None:
-        message = f"The activation script {script} did not end within {timeout:g} seconds.{said}"
-        return FailedError("activation-timeout", message, hint)
-    why = "ended the shell" if status == 0 else f"failed with status {status}"
-    return FailedError("activation-failed", f"The activation script {script} {why}.{said}", hint)
-
-
-def _parse(dump: bytes) -> dict[str, str]:
-    pairs = (entry.partition(b"=") for entry in dump.split(b"\0"))
-    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-
-
-def _kept(variables: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in variables.items()
-        if _NAME.fullmatch(name)  # an exported shell function has another name
-        and not _SHELLS_OWN.fullmatch(name)
-        and not _BOOKKEEPING.fullmatch(name)
-    }
-
-
-def _difference(
-    before: Mapping[str, str], after: Mapping[str, str]
-) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
-    """Return the variables that were set and the folders that were added, variable by variable."""
-    variables: dict[str, str] = {}
-    lists: dict[str, tuple[str, ...]] = {}
-    for name, value in after.items():
-        entries = value.split(":")
-        if name in _LISTS and _MARK in entries:
-            known = (_MARK, "", *_HOST_PATH) if name == "PATH" else (_MARK, "")
-            lists[name] = tuple(dict.fromkeys(entry for entry in entries if entry not in known))
-        elif name == "PATH":
-            raise _bad_value(name, value, "leaves out what PATH held before")
-        elif value not in (before.get(name), _MARK):
-            variables[name] = value
-    # The view's own modules, in front of nothing: the user's are gone by then.
-    for name in _UNSET:
-        if entries_of_view := lists.pop(name, ()):
-            variables[name] = ":".join(entries_of_view)
-    return variables, {name: entries for name, entries in lists.items() if entries}
-
-
-def _check(name: str, value: str) -> None:
-    if _MARK in value:
-        raise _bad_value(name, value, "repeats a variable of the user's")
+def _check(name: str, meant: str | tuple[str, ...] | Around) -> None:
+    texts = (meant.before, meant.after, meant.alone) if isinstance(meant, Around) else meant
+    value = meant if isinstance(meant, str) else ":".join(texts)
     if re.search(r"[\x00-\x1f\x7f]", value):
         # Lmod 8.6 and environment-modules 5.2 run the text behind a newline as a command.
         raise _bad_value(name, value, "holds control characters, which no module system can carry")

@@ -88,7 +88,7 @@ def _release(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
-        activation=capture(prefix, baked=baked),
+        activation=capture(prefix, name=spec.name, baked=baked),
     )
 
 

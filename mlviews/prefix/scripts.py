@@ -1,0 +1,379 @@
+"""Source a prefix's activation scripts, more than once, and leave the prefix as it was.
+
+The scripts are other people's, and the prefix's files are the cache's and other releases' too (hard links): what a
+script writes must reach none of them. Where the kernel allows it, each run sees the prefix through an overlay whose
+upper layer is thrown away. Read-only alone would not do: a script that cannot write fails in ways in which it would not
+fail under conda. Where the kernel does not allow it, the runs get a copy in the prefix's place, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError
+from mlviews.files import write_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+__all__ = ["HOST_PATH", "USERS_PATH", "Run", "Sourced", "scripts_of", "source"]
+
+HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+"""Where the scripts find the host's own programs."""
+USERS_PATH = "/mlviews/PATH-of-the-user"
+"""Stands in PATH for what a user has there."""
+
+_LARGEST_FILE = 256 * 1024  # KiB; no script has cause to write a larger one, an endless loop has
+_LARGEST_COPY = 1 << 20  # bytes; larger files are libraries, which a script has no cause to change
+_SHOWN = 2000  # characters of a script's output
+_KEPT = ".mlviews-kept"
+
+# Another host, as the programs tell that scripts ask. Twice as many processors and six, so that half of it differs too.
+_ELSEWHERE = {
+    "hostname": "echo mlviews-elsewhere",
+    "whoami": "echo mlviews-somebody",
+    "logname": "echo mlviews-somebody",
+    "nproc": "echo {cores}",
+    "id": "case $* in *u*) case $* in *n*) echo mlviews-somebody ;; *) echo 64321 ;; esac ;; *) exec {real} $* ;; esac",
+    "uname": "case $* in *n*|*a*) echo mlviews-elsewhere ;; *) exec {real} $* ;; esac",
+    "getconf": "case $* in *NPROCESSORS*) echo {cores} ;; *) exec {real} $* ;; esac",
+}
+_NOBODY = 65534
+
+# In a user namespace of its own: the prefix ($1) under an upper layer in memory ($2), then without any rights over that
+# as user $3 of group $4 the rest. Relative and through a descriptor, since options cannot hold every path.
+_LAYER = """
+cd "$1" && mount -t tmpfs -o mode=0700 mlviews "$2" && mkdir "$2/upper" "$2/work" && exec 3< "$2" &&
+mount -t overlay -o lowerdir=.,upperdir=/proc/self/fd/3/upper,workdir=/proc/self/fd/3/work,userxattr mlviews "$1" &&
+exec 3<&- && cd / && user=$3 group=$4 && shift 4 && exec unshare --user --map-user="$user" --map-group="$group" "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of all scripts.
+
+    Attributes:
+        given: variables that they find set.
+        elsewhere: whether the host, the user and the number of processors seem to be others.
+    """
+
+    given: Mapping[str, str]
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sourced:
+    """What came of a run.
+
+    Attributes:
+        given: the environment before the first script.
+        variables: the environment after the last one.
+        prefix: the prefix under the view's name, as the scripts saw it.
+        programs: folder of the programs that stood for another host's.
+        failed: the scripts that ended with status 1, by name.
+        printed: what each script printed, by its name.
+        written: paths below the prefix that each script wrote or removed, by its name.
+    """
+
+    given: Mapping[str, str]
+    variables: Mapping[str, str]
+    prefix: str
+    programs: str
+    failed: frozenset[str]
+    printed: Mapping[str, str]
+    written: Mapping[str, tuple[str, ...]]
+
+
+def scripts_of(prefix: Path) -> list[Path]:
+    """Return the activation scripts of a prefix, in conda's order."""
+    return sorted((prefix / "etc/conda/activate.d").glob("*.sh"), key=lambda file: file.name)
+
+
+def source(prefix: Path, name: str, runs: Sequence[Run], *, timeout: float) -> list[Sourced]:
+    """Source all scripts in bash, once for each of ``runs``, side by side; the prefix is afterwards what it was.
+
+    Args:
+        prefix: whose scripts.
+        name: the view's: the scripts see the prefix in a folder of this name, as that of a conda environment is.
+        runs: what differs.
+        timeout: seconds that one run may take.
+
+    Raises:
+        FailedError: ``activation-failed``, ``activation-timeout`` or ``activation-wrote``.
+    """
+    bash = shutil.which("bash")
+    if bash is None:
+        raise FailedError("activation-failed", "Activation scripts need bash, which is not on PATH.", "Install bash.")
+    with contextlib.ExitStack() as stack:
+        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlviews-activation-"))) for _ in runs]
+        layered = _can_layer(prefix, folders[0])
+        changed = None if layered else stack.enter_context(_copied(prefix))
+        started = [
+            _prepare(prefix, name, folder, run, bash, layered=layered)
+            for run, folder in zip(runs, folders, strict=True)
+        ]
+        statuses = _run(started, timeout=timeout)
+        for folder, status in zip(folders, statuses, strict=True):
+            if status != 0 or not (folder / "environment").is_file():
+                raise _failure(prefix, folder, status, timeout=timeout)
+        written = changed() if changed else ()
+        return [_sourced(prefix, name, one, written) for one in started]
+
+
+def _can_layer(prefix: Path, folder: Path) -> bool:
+    """Tell whether this kernel, and whoever set this host up, let us put an overlay over the prefix."""
+    if not all(shutil.which(program, path="/usr/bin:/bin:/usr/sbin:/sbin") for program in ("unshare", "mount", "find")):
+        return False
+    command = [*_layered(prefix, folder, elsewhere=True), "true"]
+    (folder / "layer").mkdir()
+    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder)
+    return done.returncode == 0
+
+
+def _layered(prefix: Path, folder: Path, *, elsewhere: bool) -> list[str]:
+    user, group = (_NOBODY, _NOBODY) if elsewhere else (os.getuid(), os.getgid())
+    path = f"PATH={':'.join([*HOST_PATH, '/usr/sbin', '/sbin'])}"
+    outer = ["/usr/bin/env", path, "unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", _LAYER, "layer"]
+    return [*outer, str(prefix), str(folder / "layer"), str(user), str(group)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    command: Sequence[str]
+    given: Mapping[str, str]
+    folder: Path
+
+
+def _prepare(prefix: Path, name: str, folder: Path, run: Run, bash: str, *, layered: bool) -> _Started:
+    """Lay out a run's folder: the prefix under the view's name, a home, the other host's programs."""
+    for part in ("env", "home", "bin", "layer"):
+        (folder / part).mkdir(exist_ok=True)
+    named = folder / "env" / name
+    named.symlink_to(prefix)
+    if run.elsewhere:
+        _write_programs(folder / "bin")
+    environment = {**_environment(named, folder, elsewhere=run.elsewhere), **run.given}
+    program = [bash, "--noprofile", "--norc", "-c", _program(prefix, named, folder, layered=layered)]
+    # The environment is the scripts' alone: what lays the layer must not read its LD_LIBRARY_PATH.
+    variables = [f"{key}={value}" for key, value in environment.items()]
+    clean = ["/usr/bin/env", "-i", *variables, *program]
+    outer = _layered(prefix, folder, elsewhere=run.elsewhere) if layered else []
+    return _Started([*outer, *clean], environment, folder)
+
+
+def _environment(named: Path, folder: Path, *, elsewhere: bool) -> dict[str, str]:
+    """Return what the scripts start from: nothing of the build host's own."""
+    home = str(folder / "home")
+    user = "mlviews-somebody" if elsewhere else "mlviews-user"
+    return {
+        "PATH": ":".join([f"{named}/bin", USERS_PATH, *([str(folder / "bin")] if elsewhere else []), *HOST_PATH]),
+        "CONDA_PREFIX": str(named),
+        "CONDA_DEFAULT_ENV": named.name,
+        "CONDA_PROMPT_MODIFIER": "",
+        "CONDA_SHLVL": "1",
+        "LANG": "C.UTF-8",
+        "PYTHONNOUSERSITE": "1",
+        "TERM": "dumb",
+        "HOME": home,
+        "TMPDIR": home,
+        "USER": user,
+        "LOGNAME": user,
+        **({"HOSTNAME": "mlviews-elsewhere"} if elsewhere else {}),
+    }
+
+
+def _write_programs(folder: Path) -> None:
+    cores = 2 * (os.cpu_count() or 1) + 6
+    for name, text in _ELSEWHERE.items():
+        real = shutil.which(name, path=":".join(HOST_PATH)) or "/usr/bin/false"
+        program = folder / name
+        program.write_text("#!/bin/sh\n" + text.format(cores=cores, real=real) + "\n")
+        program.chmod(0o755)
+
+
+def _program(prefix: Path, named: Path, folder: Path, *, layered: bool) -> str:
+    """Return what bash runs: note which script comes, source it; after the last one, write the environment."""
+    # Found now: a script may change PATH.
+    env, find = (shutil.which(name, path=":".join(HOST_PATH)) or name for name in ("env", "find"))
+    quoted = {name: shlex.quote(str(folder / name)) for name in ("running", "environment", "layer/upper", "home")}
+    lines = [f"ulimit -f {_LARGEST_FILE}; cd {quoted['home']}"]
+    for number, script in enumerate(scripts_of(prefix)):
+        path = shlex.quote(str(named / script.relative_to(prefix)))
+        output, status, written = (
+            shlex.quote(str(folder / f"{name}-{number}")) for name in ("output", "status", "written")
+        )
+        lines.append(f"printf %s {number} > {quoted['running']}")
+        # Many scripts end with a test that is false, and conda never looks: 1 is no failure. A syntax error gives 2.
+        lines.append(f". {path} > {output} 2>&1 || case $? in 1) : > {status} ;; *) exit $? ;; esac")
+        if layered:
+            lines.append(f"{find} {quoted['layer/upper']} -mindepth 1 -printf '%y%P\\0' > {written}")
+    return "\n".join([*lines, f"{env} -0 > {quoted['environment']}"])
+
+
+def _run(started: Sequence[_Started], *, timeout: float) -> list[int | None]:
+    """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds."""
+    processes: list[subprocess.Popen[bytes]] = []
+    statuses: list[int | None] = []
+    deadline = time.monotonic() + timeout
+    try:
+        for one in started:
+            with (one.folder / "output").open("wb") as output:
+                processes.append(
+                    subprocess.Popen(
+                        one.command,
+                        env={},
+                        cwd=one.folder,
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+        for process in processes:
+            try:
+                statuses.append(process.wait(max(0.0, deadline - time.monotonic())))
+            except subprocess.TimeoutExpired:
+                statuses.append(None)
+    finally:  # also what a script left running, and when Ctrl-C came
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return statuses
+
+
+def _failure(prefix: Path, folder: Path, status: int | None, *, timeout: float) -> FailedError:
+    running = folder / "running"
+    number = int(running.read_text()) if running.is_file() else None
+    script = "bash" if number is None else str(scripts_of(prefix)[number])
+    shown = "".join(_shown(folder / name) for name in ("output", f"output-{number}"))
+    said = f" It printed:\n{shown}" if shown else ""
+    hint = "Leave out the package that brought the script, or report it there."
+    if status is None:
+        message = f"The activation script {script} did not end within {timeout:g} seconds.{said}"
+        return FailedError("activation-timeout", message, hint)
+    why = "ended the shell" if status == 0 else f"failed with status {status}"
+    return FailedError("activation-failed", f"The activation script {script} {why}.{said}", hint)
+
+
+def _shown(file: Path) -> str:
+    if not file.is_file():
+        return ""
+    with file.open("rb") as output:
+        return output.read(_SHOWN).decode(errors="replace").strip()
+
+
+def _sourced(prefix: Path, name: str, one: _Started, changed: Sequence[str]) -> Sourced:
+    folder = one.folder
+    names = [script.name for script in scripts_of(prefix)]
+    written = dict(zip(names, _new_writes(prefix, folder, len(names)), strict=True))
+    if changed:  # in a copy that all scripts shared
+        written = {" or ".join(names): tuple(changed)}
+    return Sourced(
+        given=one.given,
+        variables=_parse((folder / "environment").read_bytes()),
+        prefix=str(folder / "env" / name),
+        programs=str(folder / "bin"),
+        failed=frozenset(script for number, script in enumerate(names) if (folder / f"status-{number}").exists()),
+        printed={script: _shown(folder / f"output-{number}") for number, script in enumerate(names)},
+        written={script: _leaves(paths) for script, paths in written.items() if paths},
+    )
+
+
+def _leaves(paths: Sequence[str]) -> tuple[str, ...]:
+    """Leave out the folders that only lead to other paths."""
+    leading = {str(parent) for path in paths for parent in PurePath(path).parents}
+    return tuple(path for path in paths if path not in leading)
+
+
+def _new_writes(prefix: Path, folder: Path, scripts: int) -> Iterator[tuple[str, ...]]:
+    """Give what each script added to the upper layer; a folder there may only lead to what was written."""
+    known: set[str] = set()
+    for number in range(scripts):
+        listed = folder / f"written-{number}"
+        entries = listed.read_bytes().split(b"\0")[:-1] if listed.is_file() else []
+        found = {os.fsdecode(entry[1:]): entry[:1] for entry in entries}
+        paths = [path for path, kind in found.items() if kind != b"d" or not (prefix / path).is_dir()]
+        yield tuple(sorted(set(paths) - known))
+        known |= set(paths)
+
+
+def _parse(dump: bytes) -> dict[str, str]:
+    pairs = (entry.partition(b"=") for entry in dump.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+@contextlib.contextmanager
+def _copied(prefix: Path) -> Iterator[Callable[[], tuple[str, ...]]]:
+    """Put a copy in the place of a prefix's content, and give what tells the paths that changed in it; then undo it.
+
+    The content waits in the prefix itself: after a kill nothing of it lies where nobody clears it away.
+    """
+    kept, moved = prefix / _KEPT, False
+    try:
+        kept.mkdir()
+        try:
+            for entry in _content(prefix):
+                entry.rename(kept / entry.name)
+            moved = True
+            shutil.copytree(kept, prefix, symlinks=True, copy_function=_copy, dirs_exist_ok=True)
+            before = dict(_states(prefix))
+            yield lambda: _changed(before, dict(_states(prefix)))
+        finally:
+            for entry in _content(prefix) if moved else ():
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+            for entry in list(kept.iterdir()):
+                entry.rename(prefix / entry.name)
+            kept.rmdir()
+    except OSError as error:
+        raise write_failure(f"{prefix} cannot be copied for its activation scripts", error) from error
+
+
+def _content(prefix: Path) -> list[Path]:
+    return [entry for entry in prefix.iterdir() if entry.name != _KEPT]
+
+
+def _copy(source: str, target: str) -> None:
+    if os.lstat(source).st_size > _LARGEST_COPY:
+        with contextlib.suppress(OSError):  # AFS links within one folder only
+            os.link(source, target, follow_symlinks=False)
+            return
+    shutil.copy2(source, target)
+
+
+def _states(prefix: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Give each path below the prefix with its mode and, but for folders, its inode, size and time."""
+    for entry in _content(prefix):
+        inner = entry.rglob("*") if entry.is_dir() and not entry.is_symlink() else ()
+        for path in (entry, *inner):
+            found = path.lstat()
+            own = () if stat.S_ISDIR(found.st_mode) else (found.st_ino, found.st_size, found.st_mtime_ns)
+            yield str(path.relative_to(prefix)), (found.st_mode, *own)
+
+
+def _changed(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+    for path in changed:
+        old, new = before.get(path, ()), after.get(path, ())
+        if len(old) == len(new) > 1 and old[1] == new[1] and old[2] > _LARGEST_COPY:
+            raise FailedError(
+                "activation-wrote",
+                f"An activation script changed {path}, a file that the cache and other releases share.",
+                "`mlviews verify` finds what it damaged. Leave out the package that brought the script.",
+            )
+    return tuple(changed)
