@@ -50,6 +50,7 @@ class BuildResult:
         packages: how many.
         gaps: packages that it should hold and cannot yet, and why.
         absent: packages that this site cannot have, and why.
+        notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         checks: what the first checks found; empty where nothing was built.
     """
 
@@ -64,6 +65,7 @@ class BuildResult:
     packages: int
     gaps: Mapping[str, str]
     absent: Mapping[str, str]
+    notes: Sequence[str]
     checks: Sequence[CheckLine]
 
 
@@ -80,6 +82,7 @@ def _result(release: Release, folder: Path, *, default: bool, checks: Sequence[C
         packages=len(release.packages),
         gaps=release.gaps,
         absent=release.absent,
+        notes=release.activation.notes,
         checks=checks or (),
     )
 

@@ -45,6 +45,8 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
     write_table(console, (Column(), Column(), Column(rank=1, right=True), Column(folds=30)), checks, header=False)
     for package, why in {**built.absent, **built.gaps}.items():
         say(console, ("lacks", "yellow"), f" {package}: {why}")
+    for note in built.notes:
+        say(console, ("note", "yellow"), f" {note}")
     if not built.default:
         say(console, ("It is not the default; a plain load gives another release.", "yellow"))
     _next(console, built, app)

@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
-from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, source
+from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, sourcing
 from mlviews.release import Activation, Around
 
 if TYPE_CHECKING:
@@ -85,11 +85,10 @@ def capture(prefix: Path, *, name: str | None = None, baked: Path | None = None,
             meanings += _meanings(key, _moved(value, {str(prefix): final}), None, None)
         return _activation(meanings, final, ())
 
-    here, elsewhere = source(
-        prefix, name or prefix.name, [Run(declared), Run(declared, elsewhere=True)], timeout=timeout
-    )
-    marks = {key: f"/mlviews/{key}-of-the-user" for key in _users(prefix, here) if key not in declared}
-    (marked,) = source(prefix, name or prefix.name, [Run({**marks, **declared})], timeout=timeout)
+    with sourcing(prefix, name or prefix.name, timeout=timeout) as source:
+        here, elsewhere = source([Run(declared, watched=True), Run(declared, elsewhere=True)])
+        marks = {key: f"/mlviews/{key}-of-the-user" for key in _users(prefix, here) if key not in declared}
+        (marked,) = source([Run({**marks, **declared})])
     states = [_state(run, {run.prefix: final, str(prefix): final}) for run in (here, elsewhere, marked)]
     meanings = _compared(states[0], states[1], states[2], marks, _base(here, declared, {here.prefix: final}))
     return _activation(meanings, final, _notes(here, {here.prefix: final, str(prefix): final}))

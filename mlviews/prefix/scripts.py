@@ -27,7 +27,7 @@ from mlviews.files import write_failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["HOST_PATH", "USERS_PATH", "Run", "Sourced", "scripts_of", "source"]
+__all__ = ["HOST_PATH", "USERS_PATH", "Run", "Sourced", "scripts_of", "sourcing"]
 
 HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 """Where the scripts find the host's own programs."""
@@ -45,11 +45,11 @@ _ELSEWHERE = {
     "whoami": "echo mlviews-somebody",
     "logname": "echo mlviews-somebody",
     "nproc": "echo {cores}",
-    "id": "case $* in *u*) case $* in *n*) echo mlviews-somebody ;; *) echo 64321 ;; esac ;; *) exec {real} $* ;; esac",
+    "id": "case $* in *u*n*|*n*u*) echo mlviews-somebody ;; *u*) echo {user} ;; *) exec {real} $* ;; esac",
     "uname": "case $* in *n*|*a*) echo mlviews-elsewhere ;; *) exec {real} $* ;; esac",
     "getconf": "case $* in *NPROCESSORS*) echo {cores} ;; *) exec {real} $* ;; esac",
 }
-_NOBODY = 65534
+_SOMEBODY = 64321  # a user and a group that nobody is
 
 # In a user namespace of its own: the prefix ($1) under an upper layer in memory ($2), then without any rights over that
 # as user $3 of group $4 the rest. Relative and through a descriptor, since options cannot hold every path.
@@ -67,10 +67,12 @@ class Run:
     Attributes:
         given: variables that they find set.
         elsewhere: whether the host, the user and the number of processors seem to be others.
+        watched: whether what each script writes is noted; takes a process a script.
     """
 
     given: Mapping[str, str]
     elsewhere: bool = False
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,13 @@ def scripts_of(prefix: Path) -> list[Path]:
     return sorted((prefix / "etc/conda/activate.d").glob("*.sh"), key=lambda file: file.name)
 
 
-def source(prefix: Path, name: str, runs: Sequence[Run], *, timeout: float) -> list[Sourced]:
-    """Source all scripts in bash, once for each of ``runs``, side by side; the prefix is afterwards what it was.
+@contextlib.contextmanager
+def sourcing(prefix: Path, name: str, *, timeout: float) -> Iterator[Callable[[Sequence[Run]], list[Sourced]]]:
+    """Give a function that sources all scripts in bash, once for each run, side by side; then the prefix is as it was.
 
     Args:
         prefix: whose scripts.
         name: the view's: the scripts see the prefix in a folder of this name, as that of a conda environment is.
-        runs: what differs.
         timeout: seconds that one run may take.
 
     Raises:
@@ -116,34 +118,42 @@ def source(prefix: Path, name: str, runs: Sequence[Run], *, timeout: float) -> l
     bash = shutil.which("bash")
     if bash is None:
         raise FailedError("activation-failed", "Activation scripts need bash, which is not on PATH.", "Install bash.")
-    with contextlib.ExitStack() as stack:
-        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mlviews-activation-"))) for _ in runs]
-        layered = _can_layer(prefix, folders[0])
-        changed = None if layered else stack.enter_context(_copied(prefix))
-        started = [
-            _prepare(prefix, name, folder, run, bash, layered=layered)
-            for run, folder in zip(runs, folders, strict=True)
-        ]
-        statuses = _run(started, timeout=timeout)
-        for folder, status in zip(folders, statuses, strict=True):
-            if status != 0 or not (folder / "environment").is_file():
-                raise _failure(prefix, folder, status, timeout=timeout)
-        written = changed() if changed else ()
-        return [_sourced(prefix, name, one, written) for one in started]
+    with contextlib.ExitStack() as kept:
+        changed = None if _can_layer(prefix) else kept.enter_context(_copied(prefix))
+
+        def source(runs: Sequence[Run]) -> list[Sourced]:
+            with contextlib.ExitStack() as stack:
+                folders = [Path(stack.enter_context(_folder())) for _ in runs]
+                started = [
+                    _prepare(prefix, name, folder, run, bash, layered=changed is None)
+                    for run, folder in zip(runs, folders, strict=True)
+                ]
+                statuses = _run(started, timeout=timeout)
+                for folder, status in zip(folders, statuses, strict=True):
+                    if status != 0 or not (folder / "environment").is_file():
+                        raise _failure(prefix, folder, status, timeout=timeout)
+                written = changed() if changed else ()
+                return [_sourced(prefix, name, one, written) for one in started]
+
+        yield source
 
 
-def _can_layer(prefix: Path, folder: Path) -> bool:
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="mlviews-activation-")
+
+
+def _can_layer(prefix: Path) -> bool:
     """Tell whether this kernel, and whoever set this host up, let us put an overlay over the prefix."""
     if not all(shutil.which(program, path="/usr/bin:/bin:/usr/sbin:/sbin") for program in ("unshare", "mount", "find")):
         return False
-    command = [*_layered(prefix, folder, elsewhere=True), "true"]
-    (folder / "layer").mkdir()
-    done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder)
-    return done.returncode == 0
+    with _folder() as name:
+        (Path(name) / "layer").mkdir()
+        command = [*_layered(prefix, Path(name), elsewhere=True), "true"]
+        return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
 
 def _layered(prefix: Path, folder: Path, *, elsewhere: bool) -> list[str]:
-    user, group = (_NOBODY, _NOBODY) if elsewhere else (os.getuid(), os.getgid())
+    user, group = (_SOMEBODY, _SOMEBODY) if elsewhere else (os.getuid(), os.getgid())
     path = f"PATH={':'.join([*HOST_PATH, '/usr/sbin', '/sbin'])}"
     outer = ["/usr/bin/env", path, "unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", _LAYER, "layer"]
     return [*outer, str(prefix), str(folder / "layer"), str(user), str(group)]
@@ -165,7 +175,7 @@ def _prepare(prefix: Path, name: str, folder: Path, run: Run, bash: str, *, laye
     if run.elsewhere:
         _write_programs(folder / "bin")
     environment = {**_environment(named, folder, elsewhere=run.elsewhere), **run.given}
-    program = [bash, "--noprofile", "--norc", "-c", _program(prefix, named, folder, layered=layered)]
+    program = [bash, "--noprofile", "--norc", "-c", _program(prefix, named, folder, watched=layered and run.watched)]
     # The environment is the scripts' alone: what lays the layer must not read its LD_LIBRARY_PATH.
     variables = [f"{key}={value}" for key, value in environment.items()]
     clean = ["/usr/bin/env", "-i", *variables, *program]
@@ -199,11 +209,11 @@ def _write_programs(folder: Path) -> None:
     for name, text in _ELSEWHERE.items():
         real = shutil.which(name, path=":".join(HOST_PATH)) or "/usr/bin/false"
         program = folder / name
-        program.write_text("#!/bin/sh\n" + text.format(cores=cores, real=real) + "\n")
+        program.write_text("#!/bin/sh\n" + text.format(cores=cores, real=real, user=_SOMEBODY) + "\n")
         program.chmod(0o755)
 
 
-def _program(prefix: Path, named: Path, folder: Path, *, layered: bool) -> str:
+def _program(prefix: Path, named: Path, folder: Path, *, watched: bool) -> str:
     """Return what bash runs: note which script comes, source it; after the last one, write the environment."""
     # Found now: a script may change PATH.
     env, find = (shutil.which(name, path=":".join(HOST_PATH)) or name for name in ("env", "find"))
@@ -217,7 +227,7 @@ def _program(prefix: Path, named: Path, folder: Path, *, layered: bool) -> str:
         lines.append(f"printf %s {number} > {quoted['running']}")
         # Many scripts end with a test that is false, and conda never looks: 1 is no failure. A syntax error gives 2.
         lines.append(f". {path} > {output} 2>&1 || case $? in 1) : > {status} ;; *) exit $? ;; esac")
-        if layered:
+        if watched:
             lines.append(f"{find} {quoted['layer/upper']} -mindepth 1 -printf '%y%P\\0' > {written}")
     return "\n".join([*lines, f"{env} -0 > {quoted['environment']}"])
 
@@ -358,12 +368,14 @@ def _copy(source: str, target: str) -> None:
 
 def _states(prefix: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Give each path below the prefix with its mode and, but for folders, its inode, size and time."""
-    for entry in _content(prefix):
-        inner = entry.rglob("*") if entry.is_dir() and not entry.is_symlink() else ()
-        for path in (entry, *inner):
-            found = path.lstat()
+    for folder, folders, names in os.walk(prefix):
+        if folder == str(prefix):
+            folders.remove(_KEPT)
+        for name in (*folders, *names):
+            path = os.path.join(folder, name)  # noqa: PTH118  (there may be a hundred thousand)
+            found = os.lstat(path)
             own = () if stat.S_ISDIR(found.st_mode) else (found.st_ino, found.st_size, found.st_mtime_ns)
-            yield str(path.relative_to(prefix)), (found.st_mode, *own)
+            yield os.path.relpath(path, prefix), (found.st_mode, *own)
 
 
 def _changed(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:

@@ -56,6 +56,33 @@ def test_a_build_makes_a_release_that_runs_and_is_the_default(demo):
     assert says == f"hello from {prefix}\n"
 
 
+def test_what_activation_scripts_write_reaches_nothing_and_what_they_print_is_shown(builder, shelf):
+    writes = 'echo x >> "$CONDA_PREFIX/share/writes/Makeconf"; ln -sfn / "$CONDA_PREFIX/up"'
+    warns = "export WARNS=${WARNS:-1} NODE=$(uname -n); echo '[no] compiler' >&2; return 1"
+    scripts = {"etc/conda/activate.d/a-writes.sh": writes, "etc/conda/activate.d/b-warns.sh": warns}
+    shelf.add("writes", files={**scripts, "share/writes/Makeconf": "as packed\n"})
+    builder.recipes.recipe("demo", "python", "greet", "writes")
+    assert builder("lock", "demo").code == 0
+
+    built = builder("build", "demo", "--json")
+    notes = [
+        "b-warns.sh ended with status 1 and printed: [no] compiler",
+        "a-writes.sh wanted to change share/writes/Makeconf, up; the release keeps what its packages hold.",
+        "NODE is left out: a script gives it another value on another host or to another user.",
+    ]
+    assert built.code == 0, built.out
+    assert built.data["notes"] == notes
+    again = builder("build", "demo").out
+    assert all(f"note {note}" in " ".join(again.split()) for note in notes)
+
+    assert builder("verify", "demo").code == 0
+    assert not (folder(built) / "up").is_symlink()
+    for copy in builder.root.rglob("Makeconf"):
+        assert copy.read_text() == "as packed\n"
+    release = Release.model_validate_json((folder(built) / "release.json").read_bytes())
+    assert release.activation.default == {"WARNS": "1"}
+
+
 def test_the_lines_that_a_build_prints_work_in_a_new_shell(demo):
     built = demo.process("build", "demo")
 
