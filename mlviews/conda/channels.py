@@ -14,9 +14,15 @@ from urllib.parse import unquote, urlsplit
 from rattler import Channel, Gateway, SparseRepoData
 from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError
 from rattler.networking import Client
-from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.networking.middleware import (
+    AddHeadersMiddleware,
+    AuthenticationMiddleware,
+    MirrorMiddleware,
+    RetryMiddleware,
+)
 from rattler.repo_data.gateway import SourceConfig
 
+from mlviews.credentials import Server, open_server
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
@@ -25,7 +31,15 @@ if TYPE_CHECKING:
 
     from rattler import PackageName, RepoDataRecord, Subdir
 
-__all__ = ["Sources", "channel_folder", "channel_url", "is_cuda_build", "open_sources"]
+__all__ = [
+    "Sources",
+    "channel_folder",
+    "channel_url",
+    "http_client",
+    "is_cuda_build",
+    "mirror_servers",
+    "open_sources",
+]
 
 
 NOARCH = "noarch"
@@ -232,7 +246,7 @@ def open_sources(
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
     opened: dict[str, Mapping[str, SparseRepoData] | Channel] = {}
-    servers: dict[str, list[str]] = {}
+    servers = mirror_servers(mirrors)
     for name in channels:
         location = mirrors.get(name, name)
         url = channel_url(name)
@@ -243,20 +257,37 @@ def open_sources(
             opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
         else:
             opened[name] = channel
-            servers[url.rstrip("/")] = [location.rstrip("/")]
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
     gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
+    places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
     return Sources(places, gateway, opened)
 
 
-def http_client(servers: Mapping[str, Sequence[str]]) -> Client:
-    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror URLs)."""
+def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:
+    """Return those mirrors that are servers, by the URL of their channel; ``mirrors`` are channel -> folder or URL."""
+    return {
+        channel_url(channel).rstrip("/"): open_server(location)
+        for channel, location in mirrors.items()
+        if channel_folder(location) is None
+    }
+
+
+def http_client(servers: Mapping[str, Server]) -> Client:
+    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror)."""
     if not servers:
         return Client.default_client()
-    mirrors = MirrorMiddleware({url: list(locations) for url, locations in servers.items()})
-    return Client([mirrors, RetryMiddleware(), AuthenticationMiddleware()])
+
+    def headers(host: str, path: str) -> dict[str, str] | None:
+        for server in servers.values():
+            parts = urlsplit(server.url)
+            if parts.hostname == host and f"{path}/".startswith(f"{parts.path}/"):
+                return server.headers
+        return None
+
+    goes_there = MirrorMiddleware({url: [server.url] for url, server in servers.items()})
+    return Client([goes_there, AddHeadersMiddleware(headers), RetryMiddleware(), AuthenticationMiddleware()])
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:

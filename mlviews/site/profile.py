@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.files import folder
 from mlviews.recipe.model import (
+    PublicText,
     Text,
     ViewName,
     nearest,
@@ -55,7 +56,7 @@ class Images(BaseModel):
     )
     base: dict[_Glibc, _Image] = Field(_BASES, description="glibc -> the image that views lie in.")
     repository: _Image | None = Field(None, description="Where images are pushed to: `REPOSITORY/VIEW:LOCK`.")
-    source: Text | None = Field(None, description="URL of the recipes, for the label of that name.")
+    source: PublicText | None = Field(None, description="URL of the recipes, for the label of that name.")
 
 
 def base_for(glibc: str, images: Images) -> str:
@@ -101,8 +102,10 @@ class SiteFile(BaseModel):
     packages: Literal["conda", "wheels"] = Field(
         "conda", description="Where packages come from: conda channels, or wheels and the host's CPython."
     )
-    channels: list[Text] = Field(["conda-forge"], description="conda channels by name or URL, the first one first.")
-    mirrors: dict[Text, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
+    channels: list[PublicText] = Field(
+        ["conda-forge"], description="conda channels by name or URL, the first one first; without passwords and tokens."
+    )
+    mirrors: dict[PublicText, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
     promote: Literal["on-build", "manual"] = Field("on-build", description="When a new release becomes the default.")
     lockfiles: Text | None = Field(None, description="Folder of lock files.")
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
