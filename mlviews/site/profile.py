@@ -155,6 +155,7 @@ def open_site(
     name: str,
     *,
     root: Path | None = None,
+    prefix: Path | None = None,
     lockfiles: Path | None = None,
     mirrors: Mapping[str, str] = MappingProxyType({}),
 ) -> Site:
@@ -162,7 +163,8 @@ def open_site(
 
     Args:
         name: the site's name.
-        root: stands for the site's own root, and for its prefix.
+        root: stands for the site's own root; its prefix stays, where the file gives one.
+        prefix: stands for the site's own prefix.
         lockfiles: stands for the site's own folder of locks.
         mirrors: go before the site's own.
 
@@ -185,14 +187,14 @@ def open_site(
             "Make them one.",
         )
     own_root = (root or expand(given.root)).expanduser().absolute()
-    prefix = own_root if root or given.prefix is None else expand(given.prefix)
+    own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
     where = lockfiles or expand((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
     alone = lockfiles is not None or given.packages == "wheels"
     return Site(
         name=name,
         root=own_root,
-        prefix=prefix,
+        prefix=own_prefix.absolute(),
         packages=given.packages,
         channels=((own_root / "cache" / "channel").as_uri(),) if given.packages == "wheels" else tuple(given.channels),
         mirrors={**given.mirrors, **mirrors},
