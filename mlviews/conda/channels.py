@@ -5,6 +5,7 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SparseRepoData
-from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError
+from rattler.exceptions import AuthenticationStorageError, FetchRepoDataError, GatewayError, InvalidChannelError
 from rattler.networking import Client
 from rattler.networking.middleware import (
     AddHeadersMiddleware,
     AuthenticationMiddleware,
+    GCSMiddleware,
     MirrorMiddleware,
+    OciMiddleware,
     RetryMiddleware,
+    S3Middleware,
 )
 from rattler.repo_data.gateway import SourceConfig
 
@@ -276,8 +280,6 @@ def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:
 
 def http_client(servers: Mapping[str, Server]) -> Client:
     """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror)."""
-    if not servers:
-        return Client.default_client()
 
     def headers(host: str, path: str) -> dict[str, str] | None:
         for server in servers.values():
@@ -286,8 +288,17 @@ def http_client(servers: Mapping[str, Server]) -> Client:
                 return server.headers
         return None
 
-    goes_there = MirrorMiddleware({url: [server.url] for url, server in servers.items()})
-    return Client([goes_there, AddHeadersMiddleware(headers), RetryMiddleware(), AuthenticationMiddleware()])
+    there = {url: [server.url] for url, server in servers.items()}
+    mirrors = (MirrorMiddleware(there), AddHeadersMiddleware(headers)) if servers else ()
+    credentials = (AuthenticationMiddleware(), OciMiddleware(), GCSMiddleware(), S3Middleware())
+    try:
+        return Client([*mirrors, RetryMiddleware(), *credentials])
+    except AuthenticationStorageError as error:  # a user without a home folder, as in some containers, has stored none
+        if "RATTLER_AUTH_FILE" in os.environ:
+            raise BadInputError(
+                "user-unknown", "RATTLER_AUTH_FILE is read only for a user with a home folder", "Set HOME."
+            ) from error
+        return Client([*mirrors, RetryMiddleware()])
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:

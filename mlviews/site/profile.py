@@ -17,7 +17,7 @@ from mlviews.recipe.model import (
     nearest,
     parse_model,
 )
-from mlviews.site.file import SHIPPED_SITES, expand, site_path, user_sites
+from mlviews.site.file import expand, site_files, site_path, user_sites
 from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Site:
 
 def site_names() -> tuple[str, ...]:
     """Return the names of all sites, shipped and the user's own."""
-    return tuple(sorted({path.stem for base in (SHIPPED_SITES, user_sites()) for path in base.glob("*.yaml")}))
+    return tuple(sorted({path.stem for path in site_files()}))
 
 
 def open_site(
@@ -176,7 +176,7 @@ def open_site(
         raise BadInputError(
             "site-unknown",
             f"there is no site {name!r}{nearest(name, site_names())}",
-            f"Known are {', '.join(site_names())}; your own go into {user_sites()}.",
+            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}.",
         )
     document = read(path)
     given = parse_model(document, SiteFile)
