@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["main", "run"]
 
 INTERRUPTED = 130
+_NO_HOME = "Could not determine home directory."  # `Path.expanduser`, whoever calls it
 
 
 def main() -> NoReturn:
     """Run the command line and end the process; a SIGTERM, as batch systems send it, is an interrupt too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _fill_closed_streams()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -29,6 +31,18 @@ def main() -> NoReturn:
     if code == INTERRUPTED:
         os._exit(code)  # a solver or an import that goes on in another thread would hold the process
     sys.exit(code)
+
+
+def _fill_closed_streams() -> None:
+    """Give what the caller has closed (``>&-``) its number back, so that no file gets it, and Python has its streams.
+
+    Writing to stdout then fails, as on a full disk: a result that nobody got is no success.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free is taken.
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -90,6 +104,9 @@ def _for_people(error: Exception) -> MlviewsError:
     if isinstance(error, click.ClickException):
         where = getattr(getattr(error, "ctx", None), "command_path", "mlviews")
         known: MlviewsError = BadInputError("usage", error.format_message(), f"`{where} --help` shows the usage.")
+    elif isinstance(error, RuntimeError) and str(error) == _NO_HOME:
+        hint = "Set HOME, or name folders without ~: --root DIR, --recipes DIR."
+        known = BadInputError("user-unknown", "the user has no home folder here", hint)
     elif isinstance(error, OSError):
         known = FailedError("system-error", str(error), "Check the disk and its quota; -vv shows where it happened.")
     else:

@@ -66,6 +66,8 @@ _LOCAL = {
     "lustre": frozenset({"localflock"}),
 }
 
+_AFS = Path("/afs")
+_PATIENCE_SECONDS = 20
 _VIEW_BYTES = 15_000_000_000  # the largest GPU view of the catalogue, unpacked, with room for its archives
 
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR: CUDA driver API, CUdevice_attribute.
@@ -198,7 +200,7 @@ def _driver() -> tuple[str, str]:
     try:
         smi = subprocess.run(
             ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-            capture_output=True, text=True, check=False, timeout=20,
+            capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS,
         )  # fmt: skip
         driver = "; ".join(smi.stdout.split("\n")).strip("; ") if smi.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):
@@ -260,12 +262,16 @@ def _containers() -> Finding:
 
 def _space(root: Path) -> Finding:
     there = root
-    while not there.exists():
+    while not os.path.exists(there):  # noqa: PTH110  (what may not be looked at is no error here)
         there = there.parent
-    free = min(shutil.disk_usage(there).free, _quota(there))
-    status = f"{free / 1e9:.1f} GB free for {root}"
     if not os.access(there, os.W_OK):
         return Finding(name="space", status="problem", found=f"{there} is not writable", advice="Choose --root DIR.")
+    try:
+        free = min(shutil.disk_usage(there).free, _quota(there))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        advice = "Ask who runs its file system, or choose --root DIR; on AFS, `kinit` and `aklog` renew a token."
+        return Finding(name="space", status="problem", found=f"{there} gives no answer: {error}", advice=advice)
+    status = f"{free / 1e9:.1f} GB free for {root}"
     if free < _VIEW_BYTES:
         advice = f"A GPU view takes up to {_VIEW_BYTES / 1e9:.0f} GB while it is built; choose --root DIR."
         return Finding(name="space", status="note", found=status, advice=advice)
@@ -286,9 +292,10 @@ def _locks(root: Path) -> Finding:
 def _quota(folder: Path) -> int:
     """Return the bytes that the user's quota leaves on AFS, or a very large number where nothing says so."""
     unlimited = 1 << 62
-    if not str(folder).startswith("/afs/") or not shutil.which("fs"):
+    if not folder.is_relative_to(_AFS) or not shutil.which("fs"):
         return unlimited
-    listed = subprocess.run(["fs", "listquota", str(folder)], capture_output=True, text=True, check=False, timeout=20)
+    command = ["fs", "listquota", str(folder)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
     words = listed.stdout.splitlines()[-1].split() if listed.returncode == 0 and listed.stdout else []
     if len(words) > 2 and words[1].isdecimal() and words[2].isdecimal():  # noqa: PLR2004  (volume, quota, used: in kB)
         return (int(words[1]) - int(words[2])) * 1024

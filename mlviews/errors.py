@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from mlviews.credentials import hide
+
 __all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError"]
 
 
 class MlviewsError(Exception):
     """Base of every error that mlviews raises on purpose.
+
+    Passwords and tokens in URLs are hidden in all of its texts.
 
     Args:
         code: stable, kebab-case name of what went wrong, such as ``lock-stale``.
@@ -27,12 +31,12 @@ class MlviewsError(Exception):
     def __init__(
         self, code: str, message: str, hint: str = "", *, faults: tuple[str, ...] = (), detail: str = ""
     ) -> None:
-        super().__init__(message)
         self.code = code
-        self.message = message
-        self.hint = hint
-        self.faults = faults
-        self.detail = detail
+        self.message = hide(message)
+        self.hint = hide(hint)
+        self.faults = tuple(map(hide, faults))
+        self.detail = hide(detail)
+        super().__init__(self.message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors travel between processes whole; by themselves they would be called with the message alone."""

@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ __all__ = [
     "is_folder",
     "make_folder",
     "remove_file",
+    "replacing",
     "swap_link",
     "walk",
     "write_atomically",
@@ -35,6 +36,22 @@ __all__ = [
 
 
 _CHUNK = 1 << 20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a file that takes the place of ``path`` when the context ends well, and else is deleted.
+
+    It lies in a folder of its own beside it, which no other process knows. Programs that refuse to write over a file,
+    or leave it to their owner alone, find none there.
+
+    Raises:
+        OSError: the disk.
+    """
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
+        part = Path(folder, path.name)
+        yield part
+        part.replace(path)
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:

@@ -12,12 +12,14 @@ from datetime import datetime
 from os import PathLike, fspath
 from typing import Any
 
+from mlviews.credentials import hide
+
 __all__ = ["Problem", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error.
+    """One error, which is kept: passwords and tokens in URLs are hidden.
 
     Attributes:
         code: what scripts may rely on.
@@ -29,17 +31,20 @@ class Problem:
     message: str
     hint: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", hide(self.message))
+
 
 def to_json(value: Any) -> Any:
-    """Return a value as what `json.dumps` takes."""
+    """Return a value as what `json.dumps` takes, without the passwords and tokens of URLs."""
     if value is None or isinstance(value, (str, int, float)):
-        return value
+        return hide(value) if isinstance(value, str) else value
     if isinstance(value, Mapping):
-        return {str(key): to_json(part) for key, part in value.items()}
+        return {hide(str(key)): to_json(part) for key, part in value.items()}
     if isinstance(value, (PathLike, datetime)):
-        return value.isoformat() if isinstance(value, datetime) else fspath(value)
+        return value.isoformat() if isinstance(value, datetime) else hide(fspath(value))
     if is_dataclass(value):
         return {field.name.replace("_", "-"): to_json(getattr(value, field.name)) for field in fields(value)}
     if hasattr(value, "model_dump"):  # pydantic is imported by whoever made it, not here
-        return value.model_dump(mode="json", by_alias=True)
+        return to_json(value.model_dump(mode="json", by_alias=True))
     return [to_json(part) for part in value]

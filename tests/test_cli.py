@@ -541,3 +541,26 @@ def test_completion(cli: Cli, tmp_path: Path) -> None:
     assert complete(cli, "--recipes", str(other), "show", "") == ["elsewhere"]
     assert complete(cli, "show", "--recipes", str(other), "e") == ["elsewhere"]
     assert complete(cli, "--recipes", "/gone", "show", "") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "closed", "code", "says"),
+    [
+        ("list", ">&-", 3, "Bad file descriptor"),
+        ("list --json", ">&-", 3, "Bad file descriptor"),
+        ("--help", ">&-", 3, "Bad file descriptor"),
+        ("no-such-verb", ">&-", 2, "No such command"),
+        ("list", "2>&-", 0, ""),
+        ("no-such-verb", "2>&- >&-", 2, ""),
+        ("list", "<&-", 0, ""),
+    ],
+)
+def test_streams_that_the_caller_has_closed_are_no_crash(cli, arguments, closed, code, says):
+    cli.recipes.recipe("demo", "plain")
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m mlviews {arguments} {closed}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "fault of mlviews" not in done.stderr

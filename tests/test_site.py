@@ -79,7 +79,10 @@ def test_placeholders_and_options(sites: Path, tmp_path: Path, monkeypatch: pyte
     assert (site.root, site.prefix) == (Path("/eos/j/jdoe"), Path("/cvmfs/jdoe"))
     assert site.lockfiles == Path("/eos/j/jdoe/locks")
     moved = open_site("ours", root=Path("here"))
-    assert moved.root == moved.prefix == tmp_path / "here", "--root stands for the prefix too"
+    assert (moved.root, moved.prefix) == (tmp_path / "here", Path("/cvmfs/jdoe")), "the site's prefix stays"
+    moved = open_site("ours", root=Path("here"), prefix=Path("there"))
+    assert (moved.root, moved.prefix) == (tmp_path / "here", tmp_path / "there")
+    assert open_site("local", root=Path("here")).prefix == tmp_path / "here"
     assert moved.lockfiles == tmp_path / "here/locks"
     own = open_site("ours", lockfiles=Path("~/locks").expanduser())
     assert own.lockfiles == Path.home() / "locks"

@@ -89,6 +89,7 @@ class App:
         return open_site(
             self.options.get("site") or "local",
             root=self._path("root"),
+            prefix=self._path("prefix"),
             lockfiles=self._path("lockfiles"),
             mirrors=_mirrors((*os.environ.get("MLVIEWS_MIRROR", "").split(), *self.options.get("mirror", ()))),
         )
@@ -194,6 +195,7 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     options = [
         option("--site", metavar="NAME", help="Site profile.  [default: local]"),
         option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
+        option("--prefix", metavar="DIR", help="Folder that files are made for, if it is not the root: /cvmfs/..."),
         option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
         option("--lockfiles", metavar="DIR", help="Folder of lock files."),
         option("--mirror", metavar="CHANNEL=LOCATION", multiple=True, help="Read a channel from a folder or URL."),

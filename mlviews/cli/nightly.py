@@ -64,7 +64,7 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--gather",
     "others",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
     help="Run nothing: take in the history of another host, and write the report of its last night.",
@@ -120,7 +120,11 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
 
     specs = tuple(named_from(spec, app.recipes.parent) for spec in app.catalogue.views())
     with open_history(app.site.root) as history:
-        days = [day for path in others if (day := gather(history, path))]
+        found = [gather(history, path) for path in others]
+        errors = [error for gathered in found for error in gathered.errors]
+        days = [gathered.latest for gathered in found if gathered.latest]
+        if errors and not days:
+            raise errors[0]
         night = Night(day=max(days, default=datetime.now(timezone.utc).date()))
         cells = list(history.cells(night).values())
         run = replace(night, solve_only=not any(cell.tested for cell in cells)).run(cells)
@@ -129,8 +133,8 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     return Outcome(
         result,
         lambda console: _write(console, result, details=app.verbosity > 0),
-        _exit_code([run]) if cells else 0,
-        _errors([run]),
+        _COULD_NOT if errors else _exit_code([run]) if cells else 0,
+        (*errors, *_errors([run])),
     )
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 from rich.theme import Theme
 
+from mlviews.credentials import hide
 from mlviews.progress import size
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ _THEME = Theme(
 class Console(rich.console.Console):
     """A console on which a text cannot steer the terminal, turn into an emoji, or be beyond the terminal's letters.
 
-    Markup is interpreted where the caller allows it; that is for the caller's own words.
+    It hides the passwords and tokens of URLs. Markup is interpreted where the caller allows it; that is for the
+    caller's own words.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -58,7 +60,7 @@ class Console(rich.console.Console):
         """Render what `print` and tables are given, with control characters written as escapes."""
         safe = "".join(
             character if character.isprintable() or character in _PLAIN else ascii(character)[1:-1]
-            for character in text
+            for character in hide(text)
         )
         return super().render_str(safe.encode(self.encoding, "backslashreplace").decode(self.encoding), **settings)
 
@@ -84,6 +86,7 @@ class Bars:
     @contextmanager
     def __call__(self, label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
         """Open a bar; where there is no terminal, say what begins, once."""
+        label = hide(label)
         if not self._console.is_terminal:
             self._console.print(f"{label} ...", markup=False)
         task = self._bars.add_task(label, total=total, note="", unit=unit)

@@ -5,6 +5,7 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,11 +13,20 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SparseRepoData
-from rattler.exceptions import FetchRepoDataError, GatewayError, InvalidChannelError
+from rattler.exceptions import AuthenticationStorageError, FetchRepoDataError, GatewayError, InvalidChannelError
 from rattler.networking import Client
-from rattler.networking.middleware import AuthenticationMiddleware, MirrorMiddleware, RetryMiddleware
+from rattler.networking.middleware import (
+    AddHeadersMiddleware,
+    AuthenticationMiddleware,
+    GCSMiddleware,
+    MirrorMiddleware,
+    OciMiddleware,
+    RetryMiddleware,
+    S3Middleware,
+)
 from rattler.repo_data.gateway import SourceConfig
 
+from mlviews.credentials import Server, open_server
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
@@ -25,7 +35,15 @@ if TYPE_CHECKING:
 
     from rattler import PackageName, RepoDataRecord, Subdir
 
-__all__ = ["Sources", "channel_folder", "channel_url", "is_cuda_build", "open_sources"]
+__all__ = [
+    "Sources",
+    "channel_folder",
+    "channel_url",
+    "http_client",
+    "is_cuda_build",
+    "mirror_servers",
+    "open_sources",
+]
 
 
 NOARCH = "noarch"
@@ -232,7 +250,7 @@ def open_sources(
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
     opened: dict[str, Mapping[str, SparseRepoData] | Channel] = {}
-    servers: dict[str, list[str]] = {}
+    servers = mirror_servers(mirrors)
     for name in channels:
         location = mirrors.get(name, name)
         url = channel_url(name)
@@ -243,20 +261,44 @@ def open_sources(
             opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
         else:
             opened[name] = channel
-            servers[url.rstrip("/")] = [location.rstrip("/")]
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
     gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
+    places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
     return Sources(places, gateway, opened)
 
 
-def http_client(servers: Mapping[str, Sequence[str]]) -> Client:
-    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror URLs)."""
-    if not servers:
-        return Client.default_client()
-    mirrors = MirrorMiddleware({url: list(locations) for url, locations in servers.items()})
-    return Client([mirrors, RetryMiddleware(), AuthenticationMiddleware()])
+def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:
+    """Return those mirrors that are servers, by the URL of their channel; ``mirrors`` are channel -> folder or URL."""
+    return {
+        channel_url(channel).rstrip("/"): open_server(location)
+        for channel, location in mirrors.items()
+        if channel_folder(location) is None
+    }
+
+
+def http_client(servers: Mapping[str, Server]) -> Client:
+    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror)."""
+
+    def headers(host: str, path: str) -> dict[str, str] | None:
+        for server in servers.values():
+            parts = urlsplit(server.url)
+            if parts.hostname == host and f"{path}/".startswith(f"{parts.path}/"):
+                return server.headers
+        return None
+
+    there = {url: [server.url] for url, server in servers.items()}
+    mirrors = (MirrorMiddleware(there), AddHeadersMiddleware(headers)) if servers else ()
+    credentials = (AuthenticationMiddleware(), OciMiddleware(), GCSMiddleware(), S3Middleware())
+    try:
+        return Client([*mirrors, RetryMiddleware(), *credentials])
+    except AuthenticationStorageError as error:  # a user without a home folder, as in some containers, has stored none
+        if "RATTLER_AUTH_FILE" in os.environ:
+            raise BadInputError(
+                "user-unknown", "RATTLER_AUTH_FILE is read only for a user with a home folder", "Set HOME."
+            ) from error
+        return Client([*mirrors, RetryMiddleware()])
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:

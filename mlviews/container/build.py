@@ -19,7 +19,7 @@ from mlviews.container.images import base_file
 from mlviews.container.layers import parts_of, write_layers
 from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
-from mlviews.files import make_folder, write_atomically, write_failure
+from mlviews.files import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.lockfile import read_lock
 from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.progress import silent
@@ -180,14 +180,11 @@ def _write(container: Container, base: Base, layers: Sequence[ImageLayer], outpu
         "annotations": labels,
     }
     manifest = _blob(MANIFEST, content)
-    part = output.with_name(f".{output.name}.part")
     try:
-        write_archive(part, base, [config, *blobs], manifest, name=name)
-        part.replace(output)
+        with replacing(output) as part:
+            write_archive(part, base, [config, *blobs], manifest, name=name)
     except OSError as error:
         raise write_failure(f"{output} cannot be written", error) from error
-    finally:
-        part.unlink(missing_ok=True)
     return manifest, config
 
 

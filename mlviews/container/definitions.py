@@ -10,7 +10,8 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews.conda.channels import channel_folder, channel_url
+from mlviews.conda.channels import mirror_servers
+from mlviews.credentials import hide
 from mlviews.errors import RefusedError
 from mlviews.gpus.nvidia import GPUS
 from mlviews.release import RELEASE_FILE, RELEASE_LOCK, sealed
@@ -173,7 +174,7 @@ def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, st
     Args:
         kind: of definition.
         contents: what it says.
-        mirrors: the site's; those that are servers stand in the list of packages.
+        mirrors: the site's; those that are servers stand in the list of packages, without what is secret in them.
 
     Raises:
         RefusedError: the packages lie in folders of this host, where no image builder sees them.
@@ -196,8 +197,11 @@ def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, st
 
 
 def _servers(mirrors: Mapping[str, str]) -> dict[str, str]:
-    """Return those of a site's mirrors that are servers, by the channel's URL."""
-    return {channel_url(name): place for name, place in mirrors.items() if channel_folder(place) is None}
+    """Return those of a site's mirrors that are servers, by the channel's URL; whoever builds brings the credentials.
+
+    A mirror with a token in its path is left out: its URL is a secret.
+    """
+    return {url: server.url for url, server in mirror_servers(mirrors).items() if hide(server.url) == server.url}
 
 
 _UNPACKED = "/cvmfs/unpacked.cern.ch"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files import make_folder
+from mlviews.files import make_folder, replacing
 from mlviews.progress import silent
 from mlviews.site.profile import IMAGE
 
@@ -52,11 +52,8 @@ def base_file(base: str, cache: Path, architecture: str, *, progress: Progress =
     kept = cache / "images" / f"{hashlib.sha256(f'{base} {architecture}'.encode()).hexdigest()}.oci.tar"
     if not kept.exists():
         make_folder(kept.parent)
-        part = kept.with_suffix(".part")
-        part.unlink(missing_ok=True)
-        with progress(f"Fetching {base}"):
+        with progress(f"Fetching {base}"), replacing(kept) as part:
             _fetch(base, part, architecture)
-        part.replace(kept)
     return kept
 
 

@@ -8,12 +8,13 @@ import json
 import re
 from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
+from mlviews.credentials import refuse
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.recipe.compose import inputs_digest
 from mlviews.yamlfile import texts
@@ -125,7 +126,7 @@ class Lock:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
 
 class _Hash(_Strict):
@@ -139,7 +140,7 @@ class _Package(_Strict):
     manager: Literal["conda"]
     platform: str
     dependencies: dict[str, str]
-    url: str = Field(pattern=r"^(https?|file)://\S+$")
+    url: Annotated[str, Field(pattern=r"^(https?|file)://\S+$"), AfterValidator(refuse)]
     hash: _Hash
     category: Literal["main"]
     optional: Literal["false"]
@@ -197,7 +198,7 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
         version=str(record.version),
         build=str(record.build),
         platform=platform,
-        url=record.url,
+        url=_open_url(record),
         md5=record.md5.hex(),
         sha256=record.sha256.hex(),
         size=record.size or 0,
@@ -212,6 +213,17 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
             "Index the channel again: a package's archive bears its name, version and build.",
         )
     return package
+
+
+def _open_url(record: RepoDataRecord) -> str:
+    try:
+        return refuse(record.url)
+    except ValueError as error:
+        raise FailedError(
+            "channel-secret",
+            f"channel {record.channel} says that {record.file_name} is at {record.url}, which {error}",
+            "A lock is read by everybody. Tell who runs the channel.",
+        ) from error
 
 
 def lock_path(folder: Path, view: str) -> Path:
@@ -280,6 +292,8 @@ def _lock(file: _File, inputs: dict[str, Any]) -> Lock:
         raise ValueError(f"{len(file.package)} packages, but {len(sizes)} sizes")
     if file.metadata.platforms != inputs["platforms"]:
         raise ValueError("its platforms are not those that it was solved for")
+    for channel in inputs["channels"]:
+        refuse(channel)
     packages = tuple(_package(entry, size, inputs) for entry, size in zip(file.package, sizes, strict=True))
     return Lock(custom.view, inputs, custom.solver, packages)
 

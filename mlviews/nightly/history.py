@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import TypeAdapter
 
-from mlviews.errors import FailedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files import make_folder
 from mlviews.lock.lockfile import Lock
 from mlviews.nightly.cell import FAILURES
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["History", "PastCell", "gather", "history_file", "look_back", "open_history"]
+__all__ = ["Gathered", "History", "PastCell", "gather", "history_file", "look_back", "open_history"]
 
 _LOCK = TypeAdapter(Lock)
 _BUSY_SECONDS = 30.0
@@ -79,30 +79,60 @@ def open_history(root: Path) -> Iterator[History]:
         yield history
 
 
-def gather(history: History, path: Path) -> date | None:
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What one file of another host gave.
+
+    Attributes:
+        latest: the latest night that it holds; None where it holds none.
+        errors: what could not be read of it, each with its place; all else was taken.
+    """
+
+    latest: date | None
+    errors: tuple[MlviewsError, ...] = ()
+
+
+def gather(history: History, path: Path) -> Gathered:
     """Take what another host's history holds; of two accounts of one cell, the one that tells more stays.
 
     Args:
         history: what it is taken into.
         path: the other host's file, which anyone may have made: only cells and locks that can be read are taken.
 
-    Returns:
-        The latest night that the other one holds; None where it holds none.
-
     Raises:
-        FailedError: it cannot be read, is no history, or is of a newer mlviews.
+        FailedError: this host's history cannot be written.
     """
-    if not path.is_file():
-        raise FailedError("history-unusable", f"{path}: there is no such file", "Check the path.")
+    errors: list[MlviewsError] = []
     latest: date | None = None
-    with _opened(path) as other:
-        for night, cell, lock in other.everything():
-            known = history.cells(night).get((cell.view, cell.platform))
-            if known is None or _worth(cell) >= _worth(known):
-                history.keep(night, cell, lock)
-            if not night.variant:
-                latest = max(night.day, latest or night.day)
-    return latest
+    for found in _accounts(path):
+        if isinstance(found, MlviewsError):
+            errors.append(found)
+            continue
+        night, cell, lock = found
+        known = history.cells(night).get((cell.view, cell.platform))
+        if known is None or _worth(cell) >= _worth(known):
+            history.keep(night, cell, lock)
+        if not night.variant:
+            latest = max(night.day, latest or night.day)
+    return Gathered(latest, tuple(errors))
+
+
+def _accounts(path: Path) -> Iterator[tuple[Night, NightCell, Lock | None] | MlviewsError]:
+    """Yield what a file holds, and in the place of what cannot be read, why."""
+    try:
+        path.stat()  # SQLite would make a file where there is none
+        with _opened(path) as other:
+            for place, account in other.everything():
+                if isinstance(account, sqlite3.DatabaseError):
+                    yield _unusable(path, f"{place}: {account}")
+                else:
+                    yield account
+    except FileNotFoundError:
+        yield BadInputError("history-missing", f"{path}: there is no such file", "Check the path.")
+    except OSError as error:
+        yield _unusable(path, error.strerror or str(error))
+    except FailedError as error:
+        yield error
 
 
 def _worth(cell: NightCell) -> tuple[bool, bool]:
@@ -126,11 +156,15 @@ def _failing(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, zlib.error, ValueError, TypeError, KeyError) as error:
-        raise FailedError(
-            "history-unusable",
-            f"{path}: {error}",
-            "Check the disk; a file that is damaged can be moved away, and a new history begins.",
-        ) from error
+        raise _unusable(path, str(error)) from error
+
+
+def _unusable(path: Path, why: str) -> FailedError:
+    return FailedError(
+        "history-unusable",
+        f"{path}: {why}",
+        "Check the disk; a file that is damaged can be moved away, and a new history begins.",
+    )
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
@@ -211,15 +245,23 @@ class History:
         )
         return tuple(PastCell(name, state, bool(tested), digest) for name, state, tested, digest in rows)
 
-    def everything(self) -> Iterator[tuple[Night, NightCell, Lock | None]]:
-        """Yield every cell of every night, the oldest first, with the lock that it is about."""
+    def everything(self) -> Iterator[tuple[str, tuple[Night, NightCell, Lock | None] | sqlite3.DatabaseError]]:
+        """Yield every cell of every night, the oldest first, with its place and the lock that it is about.
+
+        In the place of a cell that cannot be read stands why.
+        """
         rows = self._connection.execute(
-            "SELECT variant, night, cells.body, locks.body FROM cells LEFT JOIN locks USING (digest) ORDER BY night"
+            "SELECT variant, night, view, platform, cells.body, locks.body FROM cells LEFT JOIN locks USING (digest) "
+            "ORDER BY night"
         )
-        for variant, name, cell, lock in rows:
-            with _readable():
-                night = Night(day=date.fromisoformat(name), cuda=variant.removeprefix("cuda-") or None)
-            yield night, _cell(cell), _lock(lock) if lock else None
+        for variant, name, view, platform, cell, lock in rows:
+            place = f"{view} {platform}, night {name}"
+            try:
+                with _readable():
+                    night = Night(day=date.fromisoformat(name), cuda=variant.removeprefix("cuda-") or None)
+                yield place, (night, _cell(cell), _lock(lock) if lock else None)
+            except sqlite3.DatabaseError as error:
+                yield place, error
 
     def lock(self, night: Night, view: str, platform: str, name: str) -> Lock | None:
         """Return the newest packages as the night ``name`` knew them."""

@@ -19,7 +19,7 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.conda.channels import channel_folder, channel_url, http_client
+from mlviews.conda.channels import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
@@ -119,7 +119,7 @@ def install(
                     records,
                     prefix,
                     platform=Subdir(platform),
-                    client=http_client(_servers(mirrors)),
+                    client=http_client(mirror_servers(mirrors)),
                     package_cache=PackageCache.new_layered([cache / "pkgs"], validation_mode=ValidationMode.full()),
                     alternative_target_prefix=None if baked == prefix else baked,
                     execute_link_scripts=False,
@@ -180,14 +180,6 @@ def _locate(package: LockedPackage, mirrors: Mapping[str, str]) -> _Located:
         if folder and package.url.startswith(channel_url(channel)):
             return _Located(package, folder / package.subdir / package.archive)
     return _Located(package, channel_folder(package.url) if package.url.startswith("file://") else None)
-
-
-def _servers(mirrors: Mapping[str, str]) -> dict[str, list[str]]:
-    return {
-        channel_url(channel).rstrip("/"): [location.rstrip("/")]
-        for channel, location in mirrors.items()
-        if channel_folder(location) is None
-    }
 
 
 def _check_archives(located: Sequence[_Located], progress: Progress) -> None:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from rattler import MatchSpec
 from rattler.exceptions import InvalidMatchSpecError
 
+from mlviews.credentials import hide, refuse
 from mlviews.errors import BadInputError
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
@@ -30,6 +31,7 @@ __all__ = [
     "Hardware",
     "Layer",
     "Parsed",
+    "PublicText",
     "Recipe",
     "Remark",
     "Text",
@@ -180,6 +182,7 @@ _LEVELS = tuple(level for levels in ARCHSPECS.values() for level in levels)
 _NO_CONTROLS = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*"
 
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_text), _schema(pattern=rf"^(?!\s*$){_NO_CONTROLS}$")]
+PublicText = Annotated[Text, AfterValidator(refuse)]
 ViewName = Annotated[
     Text, AfterValidator(_name), _schema(pattern=f"^(?!{_RESERVED}$){_NAME.pattern}$", maxLength=_NAME_LENGTH)
 ]
@@ -216,14 +219,14 @@ class Remark(_Strict):
     """A package, and why it is treated as it is."""
 
     package: Text = Field(description="Its name; `*` stands for any letters under `cpu-only` and `some-gpus-only`.")
-    why: Text = Field(description="The reason, for people.")
+    why: PublicText = Field(description="The reason, for people.")
 
 
 class Layer(_Strict):
     """A recipe fragment in ``recipes/layers/`` that recipes list under ``layers:``."""
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
-    summary: Text | None = Field(None, description="One sentence; a layer's own is not joined to the recipe's.")
+    summary: PublicText | None = Field(None, description="One sentence; a layer's own is not joined to the recipe's.")
     layers: list[ViewName] = Field([], description="Layers that this one builds on, by file name.")
     hardware: Hardware = Hardware()
     dependencies: list[_Spec] = Field([], description="conda match specs.")
@@ -243,7 +246,7 @@ class Recipe(Layer):
     """One view: what it holds, where it must run, how it is proved."""
 
     name: ViewName = Field(description="The view's name, and the file's.")
-    summary: Text = Field(description="One sentence for people.")
+    summary: PublicText = Field(description="One sentence for people.")
     module: _Module = Field(description="What `module load` takes.")
     platforms: list[_Platform] = Field(min_length=1, description="conda subdirs.")
 
@@ -289,6 +292,14 @@ def parse_model(document: Document, kind: type[_ModelT]) -> _ModelT:
         ) from None
 
 
+class _Short(reprlib.Repr):
+    def repr_str(self, text: str, level: int) -> str:
+        return super().repr_str(hide(text), level)  # before the end of it is cut, by which a password is known
+
+
+_SHORT = _Short()
+
+
 def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> str:
     path = detail["loc"]
     if detail["type"] != "extra_forbidden" and path[-1:] == ("[key]",):
@@ -299,7 +310,7 @@ def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> s
         return f"{where}: unknown key{nearest(str(path[-1]), known) or '; known are ' + ', '.join(sorted(known))}"
     if detail["type"] == "missing":
         return f"{document.where(path[:-1])}: the key {key_text(path)!r} is missing"
-    value = reprlib.repr(detail["input"])
+    value = _SHORT.repr(detail["input"])
     if detail["type"] == "value_error":
         return f"{where}: {value} {detail['ctx']['error']}"
     if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, date)):

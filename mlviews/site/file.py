@@ -13,22 +13,30 @@ import yaml
 
 from mlviews.errors import BadInputError
 
-__all__ = ["SHIPPED_SITES", "expand", "quick_root", "site_path", "user_sites"]
+__all__ = ["SHIPPED_SITES", "expand", "quick_root", "site_files", "site_path", "user_sites"]
 
 SHIPPED_SITES = Path(__file__).resolve().parent / "profiles"
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def user_sites() -> Path:
-    """Return the folder of the user's own sites."""
+def user_sites() -> Path | None:
+    """Return the folder of the user's own sites; None for a user without a home folder, as in some containers."""
     config = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
-    return Path(config).expanduser() / "mlviews" / "sites"
+    try:
+        return Path(config).expanduser() / "mlviews" / "sites"
+    except RuntimeError:
+        return None
+
+
+def site_files() -> tuple[Path, ...]:
+    """Return the files of all sites, the user's own before the shipped ones."""
+    return tuple(path for base in (user_sites(), SHIPPED_SITES) if base for path in sorted(base.glob("*.yaml")))
 
 
 def site_path(name: str) -> Path | None:
     """Return a site's file, the user's own before the shipped one; None if there is none."""
     # Names are compared, never made into paths: they come from the command line.
-    return next((p for base in (user_sites(), SHIPPED_SITES) for p in base.glob("*.yaml") if p.stem == name), None)
+    return next((path for path in site_files() if path.stem == name), None)
 
 
 def expand(text: str) -> Path:

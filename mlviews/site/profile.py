@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.files import folder
 from mlviews.recipe.model import (
+    PublicText,
     Text,
     ViewName,
     nearest,
     parse_model,
 )
-from mlviews.site.file import SHIPPED_SITES, expand, site_path, user_sites
+from mlviews.site.file import expand, site_files, site_path, user_sites
 from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Images(BaseModel):
     )
     base: dict[_Glibc, _Image] = Field(_BASES, description="glibc -> the image that views lie in.")
     repository: _Image | None = Field(None, description="Where images are pushed to: `REPOSITORY/VIEW:LOCK`.")
-    source: Text | None = Field(None, description="URL of the recipes, for the label of that name.")
+    source: PublicText | None = Field(None, description="URL of the recipes, for the label of that name.")
 
 
 def base_for(glibc: str, images: Images) -> str:
@@ -101,8 +102,10 @@ class SiteFile(BaseModel):
     packages: Literal["conda", "wheels"] = Field(
         "conda", description="Where packages come from: conda channels, or wheels and the host's CPython."
     )
-    channels: list[Text] = Field(["conda-forge"], description="conda channels by name or URL, the first one first.")
-    mirrors: dict[Text, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
+    channels: list[PublicText] = Field(
+        ["conda-forge"], description="conda channels by name or URL, the first one first; without passwords and tokens."
+    )
+    mirrors: dict[PublicText, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
     promote: Literal["on-build", "manual"] = Field("on-build", description="When a new release becomes the default.")
     lockfiles: Text | None = Field(None, description="Folder of lock files.")
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
@@ -145,13 +148,14 @@ class Site:
 
 def site_names() -> tuple[str, ...]:
     """Return the names of all sites, shipped and the user's own."""
-    return tuple(sorted({path.stem for base in (SHIPPED_SITES, user_sites()) for path in base.glob("*.yaml")}))
+    return tuple(sorted({path.stem for path in site_files()}))
 
 
 def open_site(
     name: str,
     *,
     root: Path | None = None,
+    prefix: Path | None = None,
     lockfiles: Path | None = None,
     mirrors: Mapping[str, str] = MappingProxyType({}),
 ) -> Site:
@@ -159,7 +163,8 @@ def open_site(
 
     Args:
         name: the site's name.
-        root: stands for the site's own root, and for its prefix.
+        root: stands for the site's own root; its prefix stays, where the file gives one.
+        prefix: stands for the site's own prefix.
         lockfiles: stands for the site's own folder of locks.
         mirrors: go before the site's own.
 
@@ -171,7 +176,7 @@ def open_site(
         raise BadInputError(
             "site-unknown",
             f"there is no site {name!r}{nearest(name, site_names())}",
-            f"Known are {', '.join(site_names())}; your own go into {user_sites()}.",
+            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}.",
         )
     document = read(path)
     given = parse_model(document, SiteFile)
@@ -182,14 +187,14 @@ def open_site(
             "Make them one.",
         )
     own_root = (root or expand(given.root)).expanduser().absolute()
-    prefix = own_root if root or given.prefix is None else expand(given.prefix)
+    own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
     where = lockfiles or expand((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
     alone = lockfiles is not None or given.packages == "wheels"
     return Site(
         name=name,
         root=own_root,
-        prefix=prefix,
+        prefix=own_prefix.absolute(),
         packages=given.packages,
         channels=((own_root / "cache" / "channel").as_uri(),) if given.packages == "wheels" else tuple(given.channels),
         mirrors={**given.mirrors, **mirrors},

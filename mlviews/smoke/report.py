@@ -8,6 +8,8 @@ from xml.etree import ElementTree as ET
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlviews.credentials import hide
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -91,5 +93,5 @@ def _text(root: ET.Element) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without the control characters that a terminal or an XML reader would act on."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    """Return text without the control characters that a terminal or an XML reader would act on, and without secrets."""
+    return "".join(character if character.isprintable() else " " for character in hide(text))

@@ -67,7 +67,8 @@ def cache_debris(cache: Path) -> tuple[Path, ...]:
     known = {".lock", ".cache.lock"}
     folders = (cache / PACKAGES, *(cache / BYTECODE).glob("*"))
     found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
-    return (*found, *aged(path for path in _hidden(cache) if path.name not in known))
+    working = (*_hidden(cache), *_hidden(cache / "images"))
+    return (*found, *aged(path for path in working if path.name not in known))
 
 
 def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -365,3 +366,23 @@ def everything(root: Path) -> dict[str, tuple[int, int]]:
         for path in root.rglob("*")
         if path.name != ".lock"
     }
+
+
+def test_a_user_whom_the_host_does_not_know_builds_where_root_says(demo, require):
+    """As in a container that runs as any number: no entry in passwd, no HOME."""
+    nobody = [require("unshare"), "--user", "--map-user=54321"]
+    environment = {name: value for name, value in os.environ.items() if name not in {"HOME", "XDG_CONFIG_HOME", "USER"}}
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*nobody, *demo.command(*arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+    built = call("build", "demo", "--root", str(demo.root), "--json")
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert call("run", "demo", "--root", str(demo.root), "--", "greet").stdout.startswith("hello from ")
+    assert call("show", "demo", "--root", str(demo.root)).returncode == 0
+    for arguments in (("releases", "demo"), ("gpus", "~/folder")):
+        environment.pop("MLVIEWS_ROOT", None)
+        refused = call(*arguments)
+        assert refused.returncode == 2
+        assert "has no name or no home folder" in refused.stderr or "has no home folder" in refused.stderr

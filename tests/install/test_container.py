@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,37 @@ def test_a_base_is_fetched_by_its_name_once_and_said_aloud(demo, images, base_im
     assert images.config(name)["Labels"]["org.opencontainers.image.base.name"] == base_image
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_two_that_fetch_one_base_both_get_it_whole(tmp_path, monkeypatch, late):
+    """A skopeo that writes slowly, in two processes at once; each has the whole file when it goes on."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    # Its last argument is `oci-archive:FILE`; like the real one, it does not write over a file.
+    (programs / "skopeo").write_text(
+        '#!/bin/sh\nfor last; do :; done; file=${last#oci-archive:}\n[ ! -e "$file" ] || exit 1\n'
+        'for n in 1 2 3 4; do printf 0123456789 >> "$file"; sleep 0.1; done\n'
+    )
+    (programs / "skopeo").chmod(0o755)
+    code = (
+        "import sys, time; from pathlib import Path; from mlviews.container.images import base_file\n"
+        "time.sleep(float(sys.argv[2])); print(base_file('a/b:1', Path(sys.argv[1]), 'amd64').stat().st_size)"
+    )
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path / "cache", str(wait)],
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+        for wait in (0, 0.15 * late)
+    ]
+
+    assert [process.communicate(timeout=60)[0] for process in started] == ["40\n", "40\n"]
+    (kept,) = (tmp_path / "cache/images").iterdir()
+    assert kept.stat().st_size == 40
+
+
 def test_an_image_is_pushed_and_nothing_is_left(demo, require, base_archive, tmp_path):
     require("skopeo")
     target = tmp_path / "registry"
@@ -301,7 +333,7 @@ def test_a_base_that_is_none_is_refused_and_nothing_is_written(demo, base_archiv
         done = demo("container", "build", "demo", "--base", path, "-o", output, "--json")
         assert (done.code, done.codes) == (2, ["base-invalid"]), name
         assert not output.exists()
-        assert list(tmp_path.glob(".*.part")) == []
+        assert list(tmp_path.glob(".demo*")) == []
 
 
 @pytest.mark.parametrize("base", ["Not an image", "oci-archive:/nowhere", "a b"])

@@ -155,3 +155,28 @@ def test_people_get_two_tables(cli):
 
     assert "glibc" in out
     assert "runs" in out.splitlines()[-1]
+
+
+def test_a_quota_that_nobody_tells_and_a_folder_that_nobody_may_see_are_findings(tmp_path, monkeypatch):
+    import mlviews.doctor as module
+
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "fs").write_text("#!/bin/sh\nexec sleep 60\n")
+    (programs / "fs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    monkeypatch.setattr(module, "_AFS", tmp_path)
+    monkeypatch.setattr(module, "_PATIENCE_SECONDS", 0.3)
+
+    hangs = {finding.name: finding for finding in examine(open_site("local", root=tmp_path / "a/b")).findings}["space"]
+
+    assert (hangs.status, "gives no answer" in hangs.found, "aklog" in hangs.advice) == ("problem", True, True)
+
+    def unseen(path: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    site = open_site("local", root=tmp_path / "a/b")
+    monkeypatch.setattr(module.Path, "exists", unseen)
+    monkeypatch.setattr(module.shutil, "disk_usage", unseen)
+    hidden = {finding.name: finding for finding in examine(site).findings}["space"]
+    assert (hidden.status, "Permission denied" in hidden.found) == ("problem", True)

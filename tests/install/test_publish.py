@@ -198,7 +198,7 @@ def test_a_release_that_was_built_for_another_place_is_not_published(site, prefi
 
 
 def test_what_is_no_cvmfs_is_said(site, prefix):
-    refused = site("publish", "demo", "--plan", "--root", prefix.parents[3], "--json")
+    refused = site("publish", "demo", "--plan", "--prefix", prefix.parents[3], "--json")
 
     assert (refused.code, refused.codes) == (2, ["not-cvmfs"])
     assert site("publish", "demo", "--json").codes == ["usage"]

@@ -267,3 +267,21 @@ def test_launch_needs_a_program_and_its_folder(make_release, launch, tmp_path):
     elsewhere.write_text(setup_script.render_launch(make_release(prefix="/nowhere")))
     done = run(["sh", elsewhere, "true"])
     assert (done.returncode, done.stderr) == (127, "mlviews: this host has no folder /nowhere/bin\n")
+
+
+@pytest.mark.parametrize("options", ["-xT", "-xTU", "-TUx", "-x -T -U"])
+@pytest.mark.parametrize("strict", [":", "set -eu"])
+def test_a_list_that_zsh_ties_to_an_array_is_exported_still_after_undo(
+    options, strict, require, make_release, run_steps
+):
+    """People write `typeset -xTU LD_LIBRARY_PATH ld_library_path` so that no folder stands in it twice."""
+    name = "LD_LIBRARY_PATH"
+    lcg = "/cvmfs/sft.cern.ch/lcg/views/LCG_108/x/lib"
+    tie = f"typeset {options} {name} ld_library_path; ld_library_path=(/a {lcg} /b)"
+
+    start, loaded, undone = run_steps(
+        [require("zsh"), "-f"], [f"{tie}; {strict}", source(make_release()), "mlviews_deactivate"], BARE
+    )
+
+    assert (start[name], loaded[name]) == (f"/a:{lcg}:/b", "/a:/b")
+    assert undone == start
