@@ -3,7 +3,7 @@
 The scripts are other people's, and the prefix's files are the cache's and other releases' too (hard links): what a
 script writes must reach none of them. Where the kernel allows it, each run sees the prefix through an overlay whose
 upper layer is thrown away. Read-only alone would not do: a script that cannot write fails in ways in which it would not
-fail under conda. Where the kernel does not allow it, the runs get a copy in the prefix's place, which takes seconds.
+fail under conda. Where the kernel does not allow it, the runs get a copy in the prefix's place, which takes longer.
 """
 
 from __future__ import annotations
