@@ -186,11 +186,11 @@ def _store(context: click.Context, parameter: click.Parameter, value: Any) -> An
 def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
 
-    def option(*names: str, **settings: Any) -> Callable[[_F], _F]:
+    def option(*names: str, **settings: Any) -> tuple[tuple[str, ...], Callable[[_F], _F]]:
         # Options that add up add to the environment's, wherever they stand: `App.site` joins them.
         alone = environment and not settings.get("multiple")
         variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if alone else None
-        return click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
+        return names, click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
 
     options = [
         option("--site", metavar="NAME", help="Site profile.  [default: local]"),
@@ -206,8 +206,10 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     ]
 
     def decorate(function: _F) -> _F:
-        for add in reversed(options):
-            function = add(function)
+        # `kernel add --prefix` is Jupyter's word: there, mlviews' own stands before the verb.
+        own = {name for given in getattr(function, "__click_params__", ()) for name in given.opts}
+        for names, add in reversed(options):
+            function = function if own & {*names} else add(function)
         return function
 
     return decorate
