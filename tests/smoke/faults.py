@@ -59,7 +59,7 @@ CLASSICAL = {
     ),
     ("import-order", "a clash of libraries"): (
         "numpy",
-        "import os, sys; 'h5py' in sys.modules and os.abort()",
+        "import os, sys; {'h5py', 'numba', 'onnx', 'torch'} & sys.modules.keys() and os.abort()",
         "status -6",
     ),
     ("plot-png", "wrong heights"): (
