@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mlviews.nightly.night import NightRun
     from mlviews.recipe.compose import Reason, ViewHardware
     from mlviews.release import GpuLine
+    from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
 
 
@@ -213,6 +214,7 @@ class SmokeResult:
         checks: through the first route, where routes were named.
         routes: what was found through each route that was named.
         differences: what is not the same through each, the route's name first.
+        slower: figures far below what earlier records of the same GPU hold; a warning.
     """
 
     view: str | None
@@ -226,3 +228,4 @@ class SmokeResult:
     checks: Sequence[CheckLine]
     routes: Sequence[RouteLine] = ()
     differences: Sequence[str] = ()
+    slower: Sequence[SpeedDrop] = ()

@@ -28,7 +28,7 @@ from mlviews.publish import plan
 from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
-from mlviews.smoke import report
+from mlviews.smoke import records, report
 from mlviews.store import collect, releases
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
@@ -38,7 +38,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, plan, release),
-    *(releases, report, results, verify),
+    *(records, releases, report, results, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

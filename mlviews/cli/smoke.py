@@ -63,7 +63,7 @@ def smoke(
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
-    from mlviews.smoke.records import proves
+    from mlviews.smoke.records import drops, proves, view_records
     from mlviews.smoke.release import BASIC
     from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
@@ -83,6 +83,7 @@ def smoke(
 
     entered = _routes(app, view, routes, base, run) if view and routes else []
     lines = entered[0].checks if entered else run(target)
+    slower = drops(lines, view_records(app.root, release.view)) if release else ()
     record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
     result = SmokeResult(
@@ -97,6 +98,7 @@ def smoke(
         checks=lines,
         routes=entered,
         differences=differences(entered) if entered else (),
+        slower=slower,
     )
     failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for route in entered for c in route.checks)))
     errors = (*errors, *_different(result))
@@ -181,6 +183,9 @@ def _write(console: Console, result: SmokeResult) -> None:
         _write_routes(console, result)
     else:
         _write_checks(console, result)
+    for drop in result.slower:
+        what = f"slow: {drop.check}, {drop.figure}: {drop.now:g}, and {drop.before:g}"
+        say(console, (f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
     if result.record:
         say(console, f"recorded in {result.record}")
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import socket
+import statistics
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
@@ -18,12 +20,22 @@ from mlviews.release import GpuLine
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mlviews.release import Release
 
-__all__ = ["Record", "last_results", "proved_gpus", "proves", "read_records", "write_record"]
+__all__ = [
+    "Record",
+    "SpeedDrop",
+    "drops",
+    "last_results",
+    "proved_gpus",
+    "proves",
+    "read_records",
+    "view_records",
+    "write_record",
+]
 
 
 _LONGEST = 10_000_000
@@ -95,12 +107,25 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
         view: the view's name.
         lock_digest: as the lock and the release state it.
     """
-    found = []
-    for path in _folder(root, view, lock_digest).glob("*.json"):
-        with suppress(OSError, ValidationError), path.open("rb") as file:
-            found.append(Record.model_validate_json(file.read(_LONGEST)))
-    own = (record for record in found if (record.view, record.lock) == (view, lock_digest))
+    own = (record for record in _read(_folder(root, view, lock_digest).glob("*.json")) if record.lock == lock_digest)
+    return tuple(sorted((record for record in own if record.view == view), key=lambda record: record.created))
+
+
+def view_records(root: Path, view: str) -> tuple[Record, ...]:
+    """Return what the checks proved of every lock of a view, oldest first; see `read_records`.
+
+    Args:
+        root: the site's root.
+        view: the view's name.
+    """
+    own = (record for record in _read((root / "records" / view).glob("*/*.json")) if record.view == view)
     return tuple(sorted(own, key=lambda record: record.created))
+
+
+def _read(paths: Iterable[Path]) -> Iterator[Record]:
+    for path in paths:
+        with suppress(OSError, ValidationError), path.open("rb") as file:
+            yield Record.model_validate_json(file.read(_LONGEST))
 
 
 def last_results(records: Iterable[Record]) -> dict[str, bool]:
@@ -151,3 +176,65 @@ def _product(device: str, claimed: Sequence[str]) -> str:
     """Return the claimed name that a driver's name for a GPU holds as a word, such as A100 in A100-SXM4-40GB."""
     words = re.split(r"[^A-Za-z0-9]+", device)
     return next((gpu for gpu in claimed if gpu in words), device)
+
+
+# What the checks' figures end with, and whether more is better.
+_RATES = {"TFLOP/s": True, "TOP/s": True, "GB/s": True, "milliseconds": False, "seconds an event": False}
+_FAR_BELOW = 0.7  # clocks, temperature and neighbours account for a tenth or two
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedDrop:
+    """A figure that is far below what earlier records of the same GPU hold.
+
+    Attributes:
+        device: the GPU, as its driver calls it.
+        check: which measured it.
+        figure: its name, which ends with its unit.
+        now: what was measured.
+        before: the median of earlier records.
+        records: how many records of this GPU hold the figure.
+    """
+
+    device: str
+    check: str
+    figure: str
+    now: float
+    before: float
+    records: int
+
+
+def drops(lines: Iterable[CheckLine], earlier: Iterable[Record]) -> tuple[SpeedDrop, ...]:
+    """Return the figures of a run that are far below what the same GPU did before.
+
+    A GPU without a record has no band, and a CPU has none at all: checks run side by side there.
+
+    Args:
+        lines: what the checks found.
+        earlier: records of the same view, whichever its lock.
+    """
+    known: dict[tuple[str, str, str], list[float]] = {}
+    for key, value in (found for record in earlier for line in record.checks for found in _rates(line)):
+        known.setdefault(key, []).append(value)
+    found = []
+    for (device, check, figure), now in (found for line in lines for found in _rates(line)):
+        if values := known.get((device, check, figure)):
+            before = statistics.median(values)
+            ratio = now / before if _more_is_better(figure) else before / now
+            if ratio < _FAR_BELOW:
+                found.append(SpeedDrop(device, check, figure, now, before, len(values)))
+    return tuple(found)
+
+
+def _rates(line: CheckLine) -> Iterator[tuple[tuple[str, str, str], float]]:
+    """Return the figures of a check that passed on a GPU, and are times or rates of that GPU."""
+    if line.status != "pass" or line.device in {"", "cpu"}:
+        return
+    for figure, value in line.figures.items():
+        on_cpu = figure.lower().startswith("cpu")
+        if not on_cpu and figure.endswith(tuple(_RATES)) and not isinstance(value, str) and 0 < value < float("inf"):
+            yield (line.device, line.name, figure), float(value)
+
+
+def _more_is_better(figure: str) -> bool:
+    return next(better for unit, better in _RATES.items() if figure.endswith(unit))

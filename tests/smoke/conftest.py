@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import venv
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from smoke.faults import plant
 
 from mlviews.smoke.process import Limits
 from mlviews.smoke.runner import Interpreter, choose, run_checks
@@ -101,7 +101,7 @@ class Bed:
 
     def plant(self, module: str, code: str) -> None:
         """Run ``code`` in whatever Python imports ``module``, right after it; ``module`` is its name there."""
-        (self.folder / "sitecustomize.py").write_text(PLANTER.format(module=module, code=textwrap.dedent(code)))
+        plant(self.folder, {module: code})
 
     def run(
         self,
@@ -117,26 +117,6 @@ class Bed:
         plan = choose([name], level, named=True)
         limits = limits or Limits(seconds=240)
         return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu)[0]
-
-
-PLANTER = """
-import importlib.abc, importlib.util, sys
-
-class Planter(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name != {module!r}:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            exec({code!r}, {{"module": module}})
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Planter())
-"""
 
 
 @pytest.fixture

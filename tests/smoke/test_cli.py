@@ -11,6 +11,8 @@ import pytest
 from mlviews.hardware import host_platform
 from mlviews.release import Activation, Release
 from mlviews.render.setup_script import render_launch
+from mlviews.smoke import runner
+from mlviews.smoke.report import CheckLine
 
 
 @pytest.fixture
@@ -88,3 +90,22 @@ def test_any_python_is_tested_and_junit_written(cli, tmp_path):
 )
 def test_wrong_usage(arguments, cli):
     assert cli("smoke", *arguments).code == 2
+
+
+def test_a_gpu_that_became_slow_is_told_and_is_no_failure(cli, view, monkeypatch):
+    def measured(rate):
+        found = CheckLine(
+            name="torch-matmul", status="pass", reason="", seconds=1, device="Tesla T4 (sm_75)",
+            figures={"cuda large float16 product: TFLOP/s": rate},
+        )  # fmt: skip
+        monkeypatch.setattr(runner, "run_checks", lambda *a, **k: (found,))
+
+    measured(60.0)
+    first = cli("smoke", "demo", "--json")
+    measured(20.0)
+    told, again = cli("smoke", "demo"), cli("smoke", "demo", "--json")
+
+    assert (first.code, first.data["slower"]) == (0, [])
+    assert told.code == 0
+    assert "slow: torch-matmul, cuda large float16 product: TFLOP/s: 20, and 60 in 1 earlier record(s)" in told.out
+    assert [(drop["now"], drop["before"], drop["records"]) for drop in again.data["slower"]] == [(20.0, 40.0, 2)]

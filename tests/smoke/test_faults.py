@@ -12,450 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from smoke import faults
+from smoke.faults import CLASSICAL, CUPY, JAX, MEASURED, NEURAL, NUMBA, ROOT, TENSORFLOW, TRITON
 
 from mlviews.release import Activation, Release
 from mlviews.render.setup_script import render_launch
 from mlviews.smoke.programs import PROGRAMS
-
-RUN = "onnxruntime.capi.onnxruntime_inference_collection"
-PERTURBED_RUN = """
-    run = module.InferenceSession.run
-    shift = lambda part: part + (abs(part).max() * 0.3).astype(part.dtype)
-    module.InferenceSession.run = lambda *a, **k: [shift(part) for part in run(*a, **k)]
-"""
-
-# check, label of the fault -> module, code run right after it was imported, words of the reason
-CLASSICAL = {
-    ("kernel-start", "wrong result"): (
-        "ipykernel.kernelapp",
-        "import builtins; total = builtins.sum; builtins.sum = lambda *a: total(*a) % 332833500",
-        "the cell printed",
-    ),
-    ("import-order", "a clash of libraries"): (
-        "numpy",
-        "import os, sys; 'h5py' in sys.modules and os.abort()",
-        "status -6",
-    ),
-    ("plot-png", "wrong heights"): (
-        "matplotlib.axes._axes",
-        (
-            "stairs = module.Axes.stairs; "
-            "module.Axes.stairs = lambda s, values, *a, **k: stairs(s, [v + 1 for v in values], *a, **k)"
-        ),
-        "pixels differ",
-    ),
-    ("plot-png", "a blank picture"): (
-        "matplotlib.axes._axes",
-        "stairs = module.Axes.stairs; module.Axes.stairs = lambda s, *a, **k: stairs(s, *a, **{**k, 'color': 'white'})",
-        "pixels differ",
-    ),
-    ("hdf5-roundtrip", "a flipped bit"): (
-        "h5py._hl.dataset",
-        """
-        get = module.Dataset.__getitem__
-        def flipped(self, key):
-            found = get(self, key).copy()
-            found.view("u1")[3] ^= 1
-            return found
-        module.Dataset.__getitem__ = flipped
-        """,
-        "not exactly",
-    ),
-    ("root-roundtrip", "other numbers"): (
-        "uproot.behaviors.TBranch",
-        "array = module.TBranch.array; module.TBranch.array = lambda *a, **k: array(*a, **k) + 1",
-        "not exactly",
-    ),
-    ("pyhf-fit", "another likelihood"): (
-        "pyhf.tensor.numpy_backend",
-        (
-            "log = module.numpy_backend.poisson_logpdf; "
-            "module.numpy_backend.poisson_logpdf = lambda *a, **k: log(*a, **k) * 1.01"
-        ),
-        "likelihood ratio",
-    ),
-    ("sklearn-train", "perturbed weights"): (
-        "sklearn.linear_model._base",
-        """
-        fit = module.LinearRegression.fit
-        def perturbed(self, *a, **k):
-            fit(self, *a, **k).coef_ *= 1 + 1e-6
-            return self
-        module.LinearRegression.fit = perturbed
-        """,
-        "least squares",
-    ),
-    ("xgboost-train", "NaN"): (
-        "xgboost.core",
-        "predict = module.Booster.predict; module.Booster.predict = lambda *a, **k: predict(*a, **k) * float('nan')",
-        "area is nan",
-    ),
-    ("xgboost-train", "another device"): (
-        "xgboost.core",
-        (
-            "save = module.Booster.save_config; "
-            'module.Booster.save_config = lambda s: save(s).replace(\'"device":"cpu"\', \'"device":"cuda:0"\')'
-        ),
-        "XGBoost used cuda",
-    ),
-    ("lightgbm-train", "one answer for all"): (
-        "lightgbm.basic",
-        "predict = module.Booster.predict; module.Booster.predict = lambda *a, **k: predict(*a, **k) * 0",
-        "the area is 0.5",
-    ),
-    ("onnxruntime-cpu", "perturbed"): (RUN, PERTURBED_RUN, "off by"),
-    ("onnxruntime-cpu", "another provider"): (
-        RUN,
-        """
-        end = module.Session.end_profiling
-        def elsewhere(self):
-            path = end(self)
-            text = open(path).read()
-            open(path, "w").write(text.replace("CPUExecutionProvider", "OtherExecutionProvider"))
-            return path
-        module.Session.end_profiling = elsewhere
-        """,
-        "not run by CPUExecutionProvider",
-    ),
-    ("onnxruntime-cpu", "ONNX is too new for the runtime"): (
-        "onnx.helper",
-        "module.defs.onnx_opset_version = lambda: 99",
-        "onnx's own opset 99 and IR",
-    ),
-    ("onnxruntime-latency", "slow"): (
-        "onnxruntime",
-        "import time; clock = time.perf_counter; time.perf_counter = lambda: clock() * 1e5",
-        "the aim is 1 s",
-    ),
-}
-
-# With stand-ins for CuPy and the driver: see standin/.
-CUPY = {
-    ("cupy-kernel", "a wrong kernel"): (
-        "cupy",
-        """
-        init = module.RawKernel.__init__
-        module.RawKernel.__init__ = lambda self, source, name: init(self, source.replace(">> 33", ">> 32"), name)
-        """,
-        "hash: not exactly",
-    ),
-    ("cupy-kernel", "an atomic count is lost"): (
-        "cupy",
-        "module.PRELUDE = module.PRELUDE.replace('+= value', '|= value')",
-        "tally: not exactly",
-    ),
-    ("cupy-kernel", "half precision in secret"): (
-        "cupy",
-        """
-        product = module.ndarray.__matmul__
-        module.ndarray.__matmul__ = lambda a, b: product(a, b.astype("float16").astype(b.dtype))
-        """,
-        "float64 product: off by",
-    ),
-    ("cupy-kernel", "NaN"): (
-        "cupy",
-        "transform = module.fft.fft; module.fft.fft = lambda x: transform(x) * float('nan')",
-        "transform: off by nan",
-    ),
-    ("cupy-kernel", "numpy did it"): (
-        "cupy",
-        "import numpy; module.sort = lambda x: numpy.sort(module.asnumpy(x))",
-        "sorted: the result is a ndarray, no array of CuPy's",
-    ),
-    ("cupy-kernel", "memory of the host"): (
-        "cupy",
-        "import os; os.environ['ON_HOST'] = '1'",
-        "hash: the result does not lie in a GPU's memory",
-    ),
-    ("cupy-kernel", "no time on the GPU"): (
-        "cupy",
-        "module.cuda.get_elapsed_time = lambda start, end: 0.0",
-        "no time passed on the GPU",
-    ),
-}
-
-JAX = {
-    ("jax-jit", "half precision in secret"): (
-        "jax",
-        """
-        product = module.numpy.matmul
-        def halved(x, y, **k):
-            if x.dtype != "float32":
-                return product(x, y, **k)
-            return product(x.astype("bfloat16"), y.astype("bfloat16"), **k).astype("float32")
-        module.numpy.matmul = halved
-        """,
-        "cpu float32: off by",
-    ),
-    ("jax-jit", "nothing is compiled"): ("jax", "module.jit = lambda function: function", "traced and compiled"),
-    ("jax-jit", "a loop too short"): (
-        "jax",
-        (
-            "loop = module.lax.fori_loop; "
-            "module.lax.fori_loop = lambda start, end, *a, **k: loop(start, end - 1, *a, **k)"
-        ),
-        "loop: not exactly",
-    ),
-    ("jax-jit", "the CPU did a GPU's work"): (
-        "_jax_work",
-        """
-        benches = module.benches
-        def pretended(check):
-            found = benches(check)
-            found[0].device = "gpu"
-            return found
-        module.benches = pretended
-        """,
-        "gpu float64: the result lies on cpu, not on gpu",
-    ),
-    ("jax-grad", "a wrong derivative"): (
-        "jax",
-        """
-        tanh = module.numpy.tanh
-        near = module.custom_jvp(tanh)
-        near.defjvp(lambda at, along: (tanh(at[0]), along[0] * (1 - 1.001 * tanh(at[0]) ** 2)))
-        module.numpy.tanh = near
-        """,
-        "gradient, first layer: off by",
-    ),
-    ("jax-grad", "NaN"): (
-        "jax",
-        "hessian = module.hessian; module.hessian = lambda f: lambda x: hessian(f)(x) * float('nan')",
-        "Hessian: off by nan",
-    ),
-}
-
-# In Numba's own simulator.
-NUMBA = {
-    ("numba-kernel", "an atomic count is lost"): (
-        "numba.cuda.simulator.kernelapi",
-        (
-            "add = module.FakeCUDAAtomic.add; "
-            "module.FakeCUDAAtomic.add = lambda self, array, i, value: add(self, array, i, value if i else 0)"
-        ),
-        "atomic counts: not exactly",
-    ),
-    ("numba-kernel", "a function is less exact"): (
-        "numba.cuda.simulator.kernelapi",
-        "import math; sine = math.sin; math.sin = lambda x: sine(x) * (1 + 1e-13)",
-        "functions: off by",
-    ),
-    ("numba-kernel", "NaN"): (
-        "numba.cuda.simulator.kernelapi",
-        """
-        import numpy
-        array = module.FakeCUDAShared.array
-        def spoilt(self, shape, dtype):
-            made = array(self, shape, dtype)
-            made.fill(numpy.nan)
-            return made
-        module.FakeCUDAShared.array = spoilt
-        """,
-        "block sums: off by nan",
-    ),
-}
-
-ROOT = {
-    ("pyroot-fit", "shifted entries"): (
-        "ROOT",
-        """
-        import sys
-        found = sys.modules["ROOT"]
-        fill = found.TH1D.Fill
-        found.TH1D.Fill = lambda self, value: fill(self, value + 0.1)
-        """,
-        "histogram: not exactly",
-    ),
-    ("pyroot-fit", "another fit"): (
-        "ROOT",
-        """
-        import sys
-        found = sys.modules["ROOT"]
-        fit = found.TGraphErrors.Fit
-        function = found.TF1("skewed", "[0] + [1]*1.001*x", 0, 20)
-        found.TGraphErrors.Fit = lambda self, name, options: fit(self, "skewed", options)
-        """,
-        "straight line: off by",
-    ),
-}
-
-TENSORFLOW = {
-    ("tensorflow-matmul", "half precision in secret"): (
-        "tensorflow",
-        """
-        product = module.matmul
-        def halved(x, y):
-            return module.cast(product(module.cast(x, "bfloat16"), module.cast(y, "bfloat16")), x.dtype)
-        module.matmul = halved
-        """,
-        "cpu float64: off by",
-    ),
-    ("tensorflow-matmul", "an edge is lost"): (
-        "tensorflow",
-        (
-            "total = module.math.unsorted_segment_sum; "
-            "module.math.unsorted_segment_sum = lambda x, i, n: total(x[1:], i[1:], n)"
-        ),
-        "segments: not exactly",
-    ),
-    ("tensorflow-train", "another rate"): (
-        "keras.src.optimizers.sgd",
-        "made = module.SGD.__init__; module.SGD.__init__ = lambda self, rate: made(self, rate * 1.01)",
-        "first losses: off by",
-    ),
-    ("tensorflow-train", "no step is taken"): (
-        "keras.src.optimizers.adam",
-        "module.Adam.update_step = lambda self, gradient, variable, learning_rate: None",
-        "the loss is",
-    ),
-}
-
-NEURAL = {
-    ("torch-matmul", "half precision in secret"): (
-        "torch",
-        """
-        product = module.Tensor.__matmul__
-        def halved(a, b):
-            return product(a.half(), b.half()).to(a.dtype) if a.dtype == module.float32 else product(a, b)
-        module.Tensor.__matmul__ = halved
-        """,
-        "cpu float32: off by",
-    ),
-    ("torch-matmul", "int8 saturates"): (
-        "torch",
-        "product = module._int_mm; module._int_mm = lambda a, b: product(a, b).clamp(-32768, 32767)",
-        "int8: not exactly",
-    ),
-    ("torch-convolution", "a flipped kernel"): (
-        "torch",
-        (
-            "conv = module.nn.functional.conv2d; "
-            "module.nn.functional.conv2d = lambda x, k, padding: conv(x, k.flip(-1), padding=padding)"
-        ),
-        "forward: off by",
-    ),
-    ("torch-reduction", "an element is left out"): (
-        "torch",
-        "total = module.Tensor.sum; module.Tensor.sum = lambda x, *a, **k: total(x[1:], *a, **k)",
-        "sum: off by",
-    ),
-    ("torch-reduction", "NaN"): (
-        "torch",
-        "softmax = module.Tensor.softmax; module.Tensor.softmax = lambda x, dim: softmax(x, dim) * float('nan')",
-        "softmax: off by nan",
-    ),
-    ("torch-attention", "the mask is dropped"): (
-        "torch",
-        """
-        attend = module.nn.functional.scaled_dot_product_attention
-        module.nn.functional.scaled_dot_product_attention = lambda q, k, v, attn_mask=None: attend(q, k, v)
-        """,
-        "masked: off by",
-    ),
-    ("torch-attention", "another scale"): (
-        "torch",
-        """
-        attend = module.nn.functional.scaled_dot_product_attention
-        module.nn.functional.scaled_dot_product_attention = lambda *a, **k: attend(*a, scale=0.17, **k)
-        """,
-        "math: off by",
-    ),
-    ("torch-train", "no step is taken"): (
-        "torch.optim.adamw",
-        "module.AdamW.step = lambda self: None",
-        "the loss is",
-    ),
-    ("torch-train", "half precision in secret"): (
-        "torch",
-        """
-        linear = module.nn.functional.linear
-        def halved(x, w, b=None):
-            return linear(*(None if t is None else t.bfloat16() for t in (x, w, b))).to(x.dtype)
-        module.nn.functional.linear = halved
-        """,
-        "first losses: off by",
-    ),
-    ("torch-resume", "random numbers start anew"): (
-        "torch",
-        "module.set_rng_state = lambda state: None",
-        "after resuming",
-    ),
-    ("torch-dataloader", "events in another order"): (
-        "torch.utils.data._utils.fetch",
-        (
-            "fetch = module._MapDatasetFetcher.fetch; "
-            "module._MapDatasetFetcher.fetch = lambda self, index: fetch(self, index[::-1])"
-        ),
-        "events: not exactly",
-    ),
-    ("torch-errors", "no memory, no word"): (
-        "torch",
-        "empty = module.empty; module.empty = lambda *a, **k: empty(1)",
-        "a petabyte",
-    ),
-    ("torch-nccl", "nothing is shared"): (
-        "torch.distributed",
-        "module.all_reduce = lambda *a, **k: None",
-        "whole sum: not exactly",
-    ),
-    ("torch-nccl", "gradients are not shared"): (
-        "torch.nn.parallel",
-        "module.DistributedDataParallel = lambda model, **k: model",
-        "cpu gradient: off by",
-    ),
-    ("torch-compile", "nothing is compiled"): (
-        "torch",
-        "module.compile = lambda model, **k: model",
-        "nothing was compiled",
-    ),
-    ("gnn-message-passing", "an edge is lost"): (
-        "torch",
-        "add = module.Tensor.index_add_; module.Tensor.index_add_ = lambda x, d, t, m: add(x, d, t[:-1], m[:-1])",
-        "index_add: not exactly",
-    ),
-    ("onnx-roundtrip", "perturbed"): (RUN, PERTURBED_RUN, "off by"),
-    ("onnx-roundtrip", "too new a version"): (
-        "onnx",
-        (
-            "check = module.checker.check_model\n"
-            "def newer(model, **k):\n    check(model, **k)\n    model.ir_version = 13\n"
-            "module.checker.check_model = newer"
-        ),
-        "newer than",
-    ),
-}
-
-
-# In Triton's own interpreter.
-TRITON = {
-    ("triton-kernel", "a mask is dropped"): (
-        "triton.runtime.interpreter",
-        """
-        store = module.InterpreterBuilder.create_masked_store
-        def everywhere(self, pointers, value, mask, *a):
-            mask.data[:] = True
-            return store(self, pointers, value, mask, *a)
-        module.InterpreterBuilder.create_masked_store = everywhere
-        """,
-        "sum: not exactly",
-    ),
-    ("triton-kernel", "half precision in secret"): (
-        "triton.runtime.interpreter",
-        """
-        dot = module.InterpreterBuilder.create_dot
-        def halved(self, a, b, *rest):
-            a.data = a.data.astype("float16").astype(a.data.dtype)
-            return dot(self, a, b, *rest)
-        module.InterpreterBuilder.create_dot = halved
-        """,
-        "float32: off by",
-    ),
-    ("triton-kernel", "NaN"): (
-        "triton.runtime.interpreter",
-        "exp = module.np.exp; module.np.exp = lambda x: exp(x) * float('nan') if x.ndim == 1 else exp(x)",
-        "softmax: off by nan",
-    ),
-}
 
 
 def _names(cases):
@@ -506,6 +68,12 @@ def test_a_check_of_pytorch_fails_with_a_fault_and_passes_without(name, bed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", _names(MEASURED))
+def test_measured_work_fails_with_a_fault_and_passes_without(name, bed):
+    _seed(bed("neural"), MEASURED, name, level="full")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _names(TRITON))
 def test_a_check_of_triton_fails_with_a_fault_and_passes_without(name, bed):
     bed = bed("neural")
@@ -530,13 +98,13 @@ def test_a_full_check_does_what_a_quick_one_leaves_out(name, words, bed):
     assert words in found.reason
 
 
-def _seed(bed, cases, name):
-    whole = bed.run(name)
+def _seed(bed, cases, name, level="quick"):
+    whole = bed.run(name, level=level)
     assert (whole.status, whole.name) == ("pass", name), whole.reason
     for (check, fault), (module, code, words) in cases.items():
         if check == name:
             bed.plant(module, code)
-            faulty = bed.run(name)
+            faulty = bed.run(name, level=level)
             assert faulty.status == "fail", (fault, faulty.status, faulty.reason)
             assert words in faulty.reason, fault
 
@@ -701,6 +269,34 @@ def test_processes_that_wait_for_ever_are_ended_and_told_of(bed):
     assert found.status == "fail"
     assert found.reason == "no end after 8 s: 2 of 2 processes still wait"
     assert found.seconds < 15
+
+
+@pytest.mark.parametrize(("python", "check"), [("classical", "onnxruntime-latency"), ("jax", "jax-grad")])
+def test_a_fault_for_a_gpu_is_never_met_on_the_cpu(python, check, bed):
+    bed = bed(python)
+    label = next(label for name, label in (CLASSICAL | JAX) if name == check)
+    codes, _ = faults.on_gpu(check, (CLASSICAL | JAX)[check, label])
+    faults.plant(bed.folder, codes)
+
+    found = bed.run(check)
+
+    assert (found.status, found.reason) == ("fail", "there is no GPU to plant a fault on")
+
+
+def test_a_fault_on_a_gpu_is_told_in_the_words_of_the_gpu():
+    _, words = faults.on_gpu("torch-matmul", NEURAL["torch-matmul", "half precision in secret"])
+    codes, also = faults.on_gpu("jax-jit", JAX["jax-jit", "the CPU did a GPU's work"])
+
+    assert words == "cuda float32: off by"
+    assert also == "gpu float64: the result lies on cpu, not on gpu"
+    assert codes["_jax_work"].count("module.benches = ") == 2  # first narrowed, then pretended
+
+
+def test_every_check_with_work_for_a_gpu_has_a_fault_that_one_gpu_can_meet():
+    tables = (CLASSICAL, CUPY, JAX, NEURAL, TENSORFLOW, faults.ON_GPU)
+    met = {case[0] for table in tables for case in table if case not in faults.NOT_ON_ONE_GPU}
+
+    assert {name for name, program in PROGRAMS.items() if program.gpu} <= met
 
 
 def test_every_check_has_a_fault():

@@ -20,6 +20,11 @@ def providers(check: Check, runtime: Any) -> list[str]:
     return [CPU_PROVIDER, GPU_PROVIDER] if usable else [CPU_PROVIDER]
 
 
+def settled(provider: str) -> Any:
+    """Return a provider as sessions take it: CUDA's is told to multiply float32 as float32."""
+    return (provider, {"use_tf32": "0"}) if provider == GPU_PROVIDER else provider
+
+
 def infer(check: Check, model: bytes, feeds: dict[str, Any], *, provider: str, what: str) -> list[Any]:
     """Run a model and prove that one provider ran every node of it, by ONNX Runtime's own profile.
 
@@ -35,8 +40,7 @@ def infer(check: Check, model: bytes, feeds: dict[str, Any], *, provider: str, w
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(folder, "profile")  # noqa: PTH118
         options.log_severity_level = 3
-        chosen: Any = (provider, {"use_tf32": "0"}) if provider == GPU_PROVIDER else provider
-        session = runtime.InferenceSession(model, options, providers=[chosen])
+        session = runtime.InferenceSession(model, options, providers=[settled(provider)])
         if session.get_providers()[0] != provider:
             raise WrongError(f"{what}: asked for {provider}, given {session.get_providers()[0]}")
         results: list[Any] = session.run(None, feeds)

@@ -231,6 +231,19 @@ def gpu_holds(address: int) -> bool:
         return False
 
 
+def gpu_multiprocessors() -> int:
+    """Return how many multiprocessors the first GPU, or the slice of one, has; 0 where that is unknown."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+        count = ctypes.c_int()
+        # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetAttribute(ctypes.byref(count), 16, 0) == 0:
+            return count.value
+    except (OSError, AttributeError):
+        pass
+    return 0
+
+
 def gpu_memory() -> int:
     """Return the bytes in use on the first GPU (cuMemGetInfo, in its primary context); 0 where that is unknown."""
     try:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import _speed
 from _protocol import WrongError, visible_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from _protocol import Check
+
+
+CPU_ROOM = 100_000_000
 
 
 class Bench:
@@ -71,6 +75,23 @@ class Bench:
         major, minor = torch.cuda.get_device_capability()
         self.check.device = f"{torch.cuda.get_device_name()} (sm_{major}{minor})"
         return result
+
+    def room(self) -> int:
+        """Return how many bytes a measurement may take: half of what is free on the GPU, little on the CPU."""
+        if self.device == "cpu":
+            return CPU_ROOM
+        self.torch.cuda.empty_cache()  # what earlier work left is free, too
+        return int(self.torch.cuda.mem_get_info()[0]) // 2
+
+    def seconds(self, what: str, work: Callable[[], Any]) -> float:
+        """Return how long one run of work takes on the device; see `_speed.seconds`."""
+        timed = _speed.by_events(self.torch) if self.device == "cuda" else _speed.by_clock
+        return _speed.seconds(timed, work, f"{self.device} {what}")
+
+    def tell(self, what: str, amount: float, unit: str, took: float, *, kind: str) -> None:
+        """Note a rate; only a GPU's has a share of a peak. See `_speed.tell`."""
+        kind = kind if self.device == "cuda" else ""
+        _speed.tell(self.check, f"{self.device} {what}", amount, unit, took, kind=kind)
 
     def within(self, what: str, got: Any, want: Any, bound: Any) -> None:
         """Compare a tensor with a float64 reference; see `Check.within`."""

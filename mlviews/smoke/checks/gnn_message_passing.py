@@ -2,6 +2,9 @@
 
 Features are small whole numbers, so that float32 sums have no rounding in any order, and each result must be exactly
 numpy's (``bincount`` in float64). Where PyG is installed a convolution of its own does the same work.
+
+A full run also measures it with as many features as a layer of a network has. The least that must be moved is counted:
+each edge's two places, the features of its source, and the sum they go into.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import _torch_work as work
 from _protocol import Check, run
 
 NODES, EDGES, FEATURES = 100_000, 1_000_000, 4
+WIDE = {"cpu": 8, "cuda": 64}
 
 
 def main(check: Check) -> str:
@@ -41,6 +45,8 @@ def _on(bench: work.Bench, ways: list[str]) -> None:
     for way in ways:
         bench.exact(way, bench.do(way, lambda: _sum(torch, way, x, edges)), want)  # noqa: B023
     bench.exact("largest", bench.do("largest", lambda: _largest(torch, x, edges)), largest)
+    if bench.check.full:
+        _measure(bench, nodes, source, target, edges)
     # The gradient of half the squared sums passes the sums back along the edges.
     gradient = bench.do("gradient", lambda: _gradient(torch, x, edges))
     bench.exact("gradient", gradient[:, 0], numpy.bincount(source, want[target, 0], NODES))
@@ -74,6 +80,25 @@ def _gradient(torch: Any, x: Any, edges: Any) -> Any:
     x = x.clone().requires_grad_()
     sums = torch.zeros_like(x).index_add(0, target, x[source])
     return torch.autograd.grad((sums * sums).sum() / 2, x)[0]
+
+
+def _measure(bench: work.Bench, nodes: Any, source: Any, target: Any, edges: Any) -> None:
+    numpy, what = bench.numpy, "wide messages"
+    # Nodes, their sums, and the messages of every edge.
+    wide = min(WIDE[bench.device], bench.room() // (4 * (2 * NODES + EDGES)))
+    bench.check.expect(wide > 0, f"{bench.device}: no memory for a million messages")
+    # Each feature is another shift of the first, so that none can stand for another.
+    x = bench.put(numpy.stack([numpy.roll(nodes[:, 0], shift) for shift in range(wide)], axis=1))
+
+    def step() -> Any:
+        return _sum(bench.torch, "index_add", x, edges)
+
+    took = bench.seconds(what, step)
+    got = bench.do(what, step)
+    for shift in (0, wide - 1):
+        want = numpy.bincount(target, numpy.roll(nodes[:, 0], shift)[source], NODES)
+        bench.exact(what, got[:, shift], want)
+    bench.tell(what, EDGES * (2 * 8 + 2 * 4 * wide), "GB/s", took, kind="bandwidth")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 Reference: softmax(Q K^T / sqrt(d)) V in numpy's float64 on the same rounded inputs. Bound: the weights are positive and
 sum to one, so the result is within a few roundings of the largest |V|: 32 u in float32; float16 and bfloat16 round the
 weights too, 4 u of theirs. A backend that refuses is named in the result; the plain one (math) may not refuse.
+
+A full run also measures many clouds at once in float16, by the backend that PyTorch chooses; the first and the last are
+compared.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from _rounding import UNIT
 
 HEADS, POINTS, WIDTH = 4, 1000, 32
 REAL = 700  # points of the masked cloud that are no padding
+CLOUDS = {"cpu": 2, "cuda": 256}
 
 
 BACKENDS = {
@@ -41,6 +45,8 @@ def main(check: Check) -> str:
                     bench.within(what, got, want, _bound(name, inputs))
                 (refused if got is None else offered).append(f"{bench.device} {what}")
         _masked(bench, cloud)
+        if check.full:
+            _measure(bench)
         check.expect(f"{bench.device} float32 math" in offered, f"{bench.device}: the math backend refuses float32")
     check.figures["refused"] = ", ".join(refused)
     return f"agree with float64: {', '.join(offered)}"
@@ -81,6 +87,24 @@ def _masked(bench: work.Bench, cloud: Any) -> None:
     k, v = k[:, :, :REAL], v[:, :, :REAL]
     want = _reference(bench.numpy, work.numbers(q), work.numbers(k), work.numbers(v))
     bench.within("masked", got, want, _bound("float32", [q, k, v]))
+
+
+def _measure(bench: work.Bench) -> None:
+    torch, what = bench.torch, "float16 clouds"
+    # The plain backend holds the weights of every pair of points, three times, in float32 at most.
+    clouds = max(1, min(CLOUDS[bench.device], bench.room() // (HEADS * POINTS**2 * 12)))
+    shape = (clouds, HEADS, POINTS, WIDTH)
+    inputs = [torch.randn(shape, device=bench.device, dtype=torch.float16) for _ in range(3)]
+
+    def attend() -> Any:
+        return torch.nn.functional.scaled_dot_product_attention(*inputs)
+
+    took = bench.seconds(what, attend)
+    got = bench.do(what, attend)
+    ends = [part[[0, -1]] for part in inputs]
+    want = _reference(bench.numpy, *(work.numbers(part) for part in ends))
+    bench.within(what, got[[0, -1]], want, _bound("float16", ends))
+    bench.tell(what, 4 * clouds * HEADS * POINTS**2 * WIDTH, "TFLOP/s", took, kind="float16")
 
 
 def _reference(numpy: Any, q: Any, k: Any, v: Any) -> Any:

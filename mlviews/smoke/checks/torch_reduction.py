@@ -3,6 +3,7 @@
 Sums are compared with ``math.fsum``, which rounds once. Bound: PyTorch sums in blocks, pairwise, at least in float32:
 the error is some log2(n) roundings of the sum of magnitudes, and one of the result; 4 log2(n) u allows for blocks.
 Extrema, their places, integer and boolean sums are exact. A sum that overflows its type must be infinite, not wrong.
+A full run also measures a copy, which does nothing but move memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import _torch_work as work
 from _protocol import Check, run
 from _rounding import UNIT
 
+COPIED = 1 << 30  # bytes: more than a GPU's cache holds (126 MB on B200)
+
 
 def main(check: Check) -> str:
     found = work.benches(check)
@@ -24,6 +27,8 @@ def main(check: Check) -> str:
             _sums(bench, name, data)
         _exact(bench, data)
         _softmax(bench, data)
+        if check.full:
+            _copy(bench)
     return f"{count} numbers are summed, compared and normalised right {work.on_devices(found)}"
 
 
@@ -67,6 +72,19 @@ def _softmax(bench: work.Bench, data: Any) -> None:
     want = powers / powers.sum(axis=1, keepdims=True)
     # exp turns the rounding of its argument, up to 400, into a relative error of 400 u; 16 u for exp, sum and division.
     bench.within("softmax", got, want, (400 + 16) * UNIT["float32"] * want + 1e-37)
+
+
+def _copy(bench: work.Bench) -> None:
+    torch = bench.torch
+    count = min(COPIED, bench.room() // 2) // 4
+    source = torch.arange(count, dtype=torch.int32, device=bench.device)
+    target = torch.zeros_like(source)
+    took = bench.seconds("copy", lambda: target.copy_(source))
+    # The profiler calls a copy a copy, and no kernel.
+    wrong = bench.do("comparison of a copy", lambda: torch.count_nonzero(target != source))
+    bench.exact("copy", target[:: count // 1000], bench.numpy.arange(count)[:: count // 1000])
+    bench.exact("copy", wrong, 0)
+    bench.tell("copy", 8 * count, "GB/s", took, kind="bandwidth")
 
 
 if __name__ == "__main__":

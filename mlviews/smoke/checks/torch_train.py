@@ -4,6 +4,8 @@ Float32 and float64 start from the same weights and take the same steps of gradi
 their value: some hundred roundings of float32 (6e-8) in each sum, grown by ten steps, measured at 1e-6, with a wide
 margin that bfloat16 (4e-3) would still break. Then it trains with AdamW, also under automatic mixed precision, and the
 loss must fall below half of ln 3, which is the loss of a tagger that knows nothing.
+
+A full run also measures steps of AdamW on a batch that keeps a GPU busy. Their loss must fall, or nothing was trained.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import _torch_work as work
 from _protocol import Check, run
 
 STEPS, LEARN = 3, 14
+MEASURED = {"cpu": 32, "cuda": 2048}  # jets
+ACTIVATIONS = 3_000_000  # bytes a jet that training holds at most: 20 tracks, 5 layers, some 60 numbers a width each
 TARGET = 0.5 * math.log(_tagger.CLASSES)
 
 
@@ -34,6 +38,9 @@ def main(check: Check) -> str:
         bench.within("first losses", got, want, _tagger.PARTING * abs(want))
         for precision in ("float32", "bfloat16", "float16")[: 2 if bench.device == "cpu" else 3]:
             _must_learn(bench, precision, data, batch)
+        if check.full:
+            for precision in ("float32", _half(bench)):
+                _measure(bench, precision, parameters)
     return f"{parameters} parameters learn in float32 and mixed precision {work.on_devices(found)}"
 
 
@@ -43,6 +50,37 @@ def _must_learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch:
     label = f"{bench.device} {precision} training"
     bench.check.figures[f"{label}: loss"] = round(last, 4)
     bench.check.expect(last < TARGET, f"{label}: the loss is {last:.3f} after {LEARN} steps, not below {TARGET:.3f}")
+
+
+def _half(bench: work.Bench) -> str:
+    """Return the 16-bit type that a device computes with at full speed."""
+    old = bench.device == "cuda" and bench.torch.cuda.get_device_capability() < (8, 0)
+    return "float16" if old else "bfloat16"
+
+
+def _measure(bench: work.Bench, precision: str, parameters: int) -> None:
+    torch, device, what = bench.torch, bench.device, f"{precision} step"
+    batch = max(1, min(MEASURED[device], bench.room() // ACTIVATIONS))
+    tracks, flavour = _tagger.jets(torch, batch, seed=5)
+    x, y = tracks.to(device, torch.float32), flavour.to(device)
+    model = _tagger.tagger(torch).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    def step() -> Any:
+        optimiser.zero_grad()
+        with torch.autocast(device, getattr(torch, precision), enabled=precision != "float32"):
+            loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimiser.step()
+        return loss.detach().float()
+
+    first = float(bench.do(f"first {what}", step))
+    took = bench.seconds(what, step)
+    last = float(bench.do(f"last {what}", step))
+    bench.check.expect(last < 0.9 * first, f"{device} {what}: the loss was {first:.3f} and became {last:.3f}")
+    bench.check.figures[f"{device} {what}: milliseconds"] = float(f"{took * 1000:.3g}")
+    # Forward and backward are three products with each parameter, each track.
+    bench.tell(what, 6 * parameters * batch * _tagger.TRACKS, "TFLOP/s", took, kind=precision)
 
 
 def _learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch: int) -> Any:
