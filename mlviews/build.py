@@ -51,6 +51,7 @@ class BuildResult:
         gaps: packages that it should hold and cannot yet, and why.
         absent: packages that this site cannot have, and why.
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
+        pip_check_waivers: packages that may lack what they say that they need, and why.
         checks: what the first checks found; empty where nothing was built.
     """
 
@@ -66,6 +67,7 @@ class BuildResult:
     gaps: Mapping[str, str]
     absent: Mapping[str, str]
     notes: Sequence[str]
+    pip_check_waivers: Mapping[str, str]
     checks: Sequence[CheckLine]
 
 
@@ -83,6 +85,7 @@ def _result(release: Release, folder: Path, *, default: bool, checks: Sequence[C
         gaps=release.gaps,
         absent=release.absent,
         notes=release.activation.notes,
+        pip_check_waivers=release.pip_check_waivers,
         checks=checks or (),
     )
 

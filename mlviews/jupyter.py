@@ -91,8 +91,15 @@ def render_kernel(release: Release, *, versioned: bool = True, swan: bool = Fals
     default reaches ``launch`` through the view's ``default`` link; the rest of it tells what the default was.
 
     Raises:
+        RefusedError: the release holds no Python.
         FailedError: ``kernel-path``: Jupyter would replace a part of the path.
     """
+    if not release.has_python:
+        raise RefusedError(
+            "kernel-missing",
+            f"release {release.release} of {release.view} holds no Python, which a kernel is",
+            "Ask for python and ipykernel in the recipe, or use the layer notebook.",
+        )
     prefix = PurePosixPath(release.prefix)  # envs/<view>/<release>/<platform>
     folder = prefix if versioned else prefix.parents[1] / "default" / prefix.name
     launch = str(folder / "launch")

@@ -106,9 +106,9 @@ class Release(_Frozen):
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
-    ``some_gpus_only`` why a package may serve only some of ``gpus``. ``files`` is the sha256 of ``files.json``, which
-    lists what no conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known
-    of releases from before there were any.
+    ``some_gpus_only`` why a package may serve only some of ``gpus``, ``pip_check_waivers`` why one may lack what it
+    says that it needs. ``files`` is the sha256 of ``files.json``, which lists what no conda record does; ``seal`` that
+    of ``release.json`` itself, with an empty seal. Neither is known of releases from before there were any.
     """
 
     mlviews: str
@@ -125,6 +125,7 @@ class Release(_Frozen):
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
     some_gpus_only: dict[Text, Text] = {}
+    pip_check_waivers: dict[Text, Text] = {}
     requested: tuple[str, ...] = ()
     gaps: dict[Text, Text] = {}
     absent: dict[Text, Text] = {}
@@ -132,6 +133,11 @@ class Release(_Frozen):
     activation: Activation
     files: str = ""
     seal: str = ""
+
+    @property
+    def has_python(self) -> bool:
+        """Whether it holds Python: without it there is no kernel, and nothing that a check could run with."""
+        return not self.packages or any(package.name == "python" for package in self.packages)
 
 
 def sealed(release: Release) -> str:

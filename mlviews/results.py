@@ -171,6 +171,7 @@ class ShowResult:
     cpu_only: Sequence[Reason]
     some_gpus_only: Sequence[Reason]
     smoke: Sequence[str]
+    pip_check_waivers: Sequence[Reason]
     lock: ShownLock
     gpus: Sequence[GpuLine]
 

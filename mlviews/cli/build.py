@@ -47,6 +47,8 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("lacks", "yellow"), f" {package}: {why}")
     for note in built.notes:
         say(console, ("note", "yellow"), f" {note}")
+    for package, why in built.pip_check_waivers.items():
+        say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
     if not built.default:
         say(console, ("It is not the default; a plain load gives another release.", "yellow"))
     _next(console, built, app)
@@ -60,10 +62,11 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
     options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
     say(console, ("\nNext, one of:", "bold"))
+    python = (built.folder / "bin/python").exists()
     lines = [
         f"source {shlex.quote(f'{built.folder}/setup.sh')}",
         f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {built.module}{version}",
-        f"{_program()} run {built.view}{version}{options} -- python",
+        f"{_program()} run {built.view}{version}{options} -- {'python' if python else 'PROGRAM'}",
     ]
     for line in lines:
         say(console, f"  {line}")

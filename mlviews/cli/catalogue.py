@@ -101,6 +101,7 @@ def show(app: App, view: str) -> Outcome:
         cpu_only=spec.cpu_only,
         some_gpus_only=spec.some_gpus_only,
         smoke=list(spec.smoke),
+        pip_check_waivers=spec.pip_check_waivers,
         lock=ShownLock(
             state=found.state,
             path=str(found.path) if found.path else None,
@@ -150,6 +151,7 @@ def _write(console: Console, view: ShowResult) -> None:
         "gaps: what it should hold and cannot yet": _why(view.gaps),
         "cpu-only: may lock a CPU build": _why(view.cpu_only),
         "some-gpus-only: may lack code for some of the GPUs": _why(view.some_gpus_only),
+        "pip-check-waivers: may lack what they say that they need": _why(view.pip_check_waivers),
     }
     for title, rows in sections.items():
         if rows:

@@ -124,7 +124,7 @@ def _routes(
 ) -> list[RouteLine]:
     """Run the checks through each route, in the routes' own order."""
     from mlviews.smoke.report import RouteLine
-    from mlviews.smoke.routes import ROUTES, open_route
+    from mlviews.smoke.routes import chosen_routes, open_route
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
@@ -133,8 +133,7 @@ def _routes(
     with ExitStack() as stack:
         targets = {
             name: stack.enter_context(open_route(name, prefix, release, app.site, base=base, progress=app.progress))
-            for name in ROUTES
-            if name in names or "all" in names
+            for name in chosen_routes(names, release)
         }
         for name, target in targets.items():
             found.append(RouteLine(route=name, checks=run(target)))

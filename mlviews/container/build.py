@@ -208,7 +208,7 @@ def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> d
             "Labels": {**(running.get("Labels") or {}), **container.labels},
             "User": "1000:1000",
             "Entrypoint": list(container.entrypoint),
-            "Cmd": ["python"],
+            "Cmd": [container.program],
         },
         "rootfs": {
             "type": "layers",

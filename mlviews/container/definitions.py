@@ -109,6 +109,9 @@ def _values(container: Container) -> dict[str, Any]:
         "prefix": str(container.prefix),
         "install": ["/bin/sh", "-c", _install(container)],
         "entrypoint": list(container.entrypoint),
+        "command": [container.program],
+        "python": container.release.has_python,
+        "job": container.job,
         "list": _LIST,
     }
 
@@ -229,6 +232,8 @@ def render_batch(container: Container) -> str:
             "cuda": release.cuda or "",
             "gpus": ", ".join(release.gpus),
             "nv": "--nv " if release.cuda else "",
+            "job": container.job,
+            "script": container.job.split()[1],
             "capability": f"{oldest.compute // 10}.{oldest.compute % 10}" if oldest else "",
         },
     )

@@ -62,6 +62,16 @@ class Container:
         return (launch, str(self.prefix / "with-scripts")) if self.scripts else (launch,)
 
     @property
+    def program(self) -> str:
+        """What starts where nobody names a program."""
+        return "python" if self.release.has_python else "sh"
+
+    @property
+    def job(self) -> str:
+        """An example of a program and its file, for pages on using the image."""
+        return "python train.py" if self.release.has_python else "sh job.sh"
+
+    @property
     def loading(self) -> Loading:
         """What the environment of the image holds from the start: some programs are run past the entry point."""
         return loading(self.release)
@@ -154,6 +164,7 @@ def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Cont
         gpus=tuple(hardware["gpus"]),
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
+        pip_check_waivers={reason.package: reason.why for reason in spec.pip_check_waivers},
         gaps={reason.package: reason.why for reason in spec.gaps},
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)

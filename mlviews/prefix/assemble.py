@@ -81,6 +81,7 @@ def _release(
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
         some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
+        pip_check_waivers={reason.package: reason.why for reason in spec.pip_check_waivers},
         requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
         gaps={reason.package: reason.why for reason in spec.gaps},
         absent=dict(site_spec.absent),

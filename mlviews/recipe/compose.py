@@ -47,7 +47,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A package and why it is treated as it is (``gaps``, ``cpu-only``, ``some-gpus-only``)."""
+    """A package and why it is treated as it is (``gaps``, ``cpu-only``, ``some-gpus-only``, ``pip-check-waivers``)."""
 
     package: str
     why: str
@@ -84,6 +84,7 @@ class ViewSpec:
     cpu_only: tuple[Reason, ...]
     some_gpus_only: tuple[Reason, ...]
     smoke: tuple[str, ...]
+    pip_check_waivers: tuple[Reason, ...]
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
         """Return what a lock depends on: all that the solve reads, and nothing that it does not."""
@@ -141,6 +142,7 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
         cpu_only=parts.reasons("cpu_only"),
         some_gpus_only=parts.reasons("some_gpus_only"),
         smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
+        pip_check_waivers=parts.reasons("pip_check_waivers"),
     )
 
 

@@ -240,6 +240,9 @@ class Layer(_Strict):
         [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
     )
     smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
+    pip_check_waivers: list[Remark] = Field(
+        [], alias="pip-check-waivers", description="Python packages whose unmet requirements `pip-check` lets pass."
+    )
 
 
 class Recipe(Layer):

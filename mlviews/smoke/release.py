@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,11 +51,15 @@ def _modules(package: CondaRecord) -> list[str]:
 BASIC = ("imports", "pip-check")
 """The checks of every release, whatever its recipe says."""
 
+_NO_PYTHON = "this view holds no Python, which every check is written in"
+
 
 def release_target(prefix: Path, release: Release) -> Interpreter:
-    """Return a release's Python, started by its ``launch``, with the modules that it must be able to import."""
+    """Return a release's Python, started by its ``launch``, with what its checks are told: modules, waivers."""
     modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
-    return view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments={"imports": modules})
+    told = {"imports": modules, "pip-check": tuple(release.pip_check_waivers)}
+    target = view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments=told)
+    return target if release.has_python else replace(target, lacking=_NO_PYTHON)
 
 
 def first_checks(
@@ -70,10 +75,12 @@ def first_checks(
     """
     plan = choose((*BASIC, *names), "quick")
     baked = Path(release.prefix)
-    if baked.exists() and baked.samefile(prefix):
-        return run_checks(release_target(prefix, release), plan, progress=progress)
+    target = release_target(prefix, release)
+    if target.lacking or (baked.exists() and baked.samefile(prefix)):
+        return run_checks(target, plan, progress=progress)
     # What is installed can be read all the same: Python finds its packages beside itself.
-    read = run_checks(Interpreter((str(prefix / "bin/python"),), {}), choose(["pip-check"], "quick"), progress=progress)
+    beside = Interpreter((str(prefix / "bin/python"),), {}, arguments=target.arguments)
+    read = run_checks(beside, choose(["pip-check"], "quick"), progress=progress)
     reason = f"its programs run only where it lies as {baked}"
     skipped = (
         CheckLine(name=program.name, status="skip", reason=reason, seconds=0)

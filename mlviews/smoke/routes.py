@@ -19,7 +19,7 @@ from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import OWN_FOLDERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from mlviews.progress import Progress
     from mlviews.release import Release
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.runner import Interpreter
 
-__all__ = ["ROUTES", "Route", "differences", "open_route"]
+__all__ = ["ROUTES", "Route", "chosen_routes", "differences", "open_route"]
 
 
 Route = Literal["prefix", "module", "kernel", "container"]
@@ -37,6 +37,12 @@ _ISOLATED = ("--isolation=chroot", "--user=0:0")
 _THROUGH_KERNEL = OWN_FOLDERS[0] / "_through_kernel.py"
 _INIT_SCRIPTS = ("/usr/share/lmod/lmod/init/bash", "/usr/share/modules/init/bash", "/usr/share/Modules/init/bash")
 _LOAD = 'eval "$1"; module use "$2" && module load "$3" || exit 97; shift 3; exec python "$@"'
+
+
+def chosen_routes(names: Collection[str], release: Release) -> tuple[Route, ...]:
+    """Return the routes that are named, in their own order; ``all`` leaves out the kernel where there can be none."""
+    every = [route for route in ROUTES if route != "kernel" or release.has_python] if "all" in names else []
+    return tuple(route for route in ROUTES if route in {*names, *every})
 
 
 @contextmanager
@@ -114,6 +120,12 @@ def _kernel_route(prefix: Path, release: Release, root: Path) -> Interpreter:
     """
     target = release_target(prefix, release)
     specification = root / "kernels" / jupyter.kernel_name(release) / jupyter.SPECIFICATION
+    if not release.has_python:
+        raise RefusedError(
+            "kernel-missing",
+            f"release {release.release} of {release.view} holds no Python, so it has no kernel",
+            "Leave out --via kernel.",
+        )
     if not specification.is_file():
         raise RefusedError(
             "kernel-missing", f"there is no {specification}", f"`mlviews build {release.view}` writes it again."

@@ -166,6 +166,7 @@ class Interpreter:
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
         enter: makes of a command, its environment and the folders that it writes to what runs it elsewhere.
+        lacking: why there is no Python to test; each check is skipped then, with this reason.
     """
 
     command: tuple[str, ...]
@@ -173,6 +174,7 @@ class Interpreter:
     claims_gpu: bool = False
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     enter: Enter | None = None
+    lacking: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +258,18 @@ def run_checks(
         require_gpu: make an error of a check that had work for a GPU and found none.
         progress: told which check has ended.
     """
-    found = _run_all(target, plan, level, limits or Limits(), require_gpu=require_gpu, progress=progress)
+    if target.lacking:
+        found = {
+            program.name: CheckLine(
+                name=program.name,
+                status="error" if program.gpu and require_gpu else "skip",
+                reason=target.lacking,
+                seconds=0,
+            )
+            for program in plan.programs
+        }
+    else:
+        found = _run_all(target, plan, level, limits or Limits(), require_gpu=require_gpu, progress=progress)
     lines = [found[program.name] for program in plan.programs]
     lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
     return tuple(lines)
@@ -303,7 +316,7 @@ def _run(
         folder = Path(name)
         report = folder / "report.json"
         command = [*target.command, str(program.path), "--report", str(report), "--level", level]
-        command += {**_OWN_ARGUMENTS, **target.arguments}.get(program.name, ())
+        command += [*_OWN_ARGUMENTS.get(program.name, ()), *target.arguments.get(program.name, ())]
         # Nothing is written into a release, or into what else is tested.
         environment = {**_scratch(folder), **_THREADS, **target.environment, "PYTHONDONTWRITEBYTECODE": "1"}
         if program.per_gpu:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files import swap_link, write_atomically
+from mlviews.files import delete_tree, swap_link, write_atomically
 from mlviews.render import modulefile
 from mlviews.render.modulefile import ModuleNotes, default_file, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
@@ -37,7 +37,7 @@ _STAND_INS = 3
 def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     """Write a release's modulefiles and kernel, and beside it what module systems read when it is the default.
 
-    The modulefiles tell on which GPUs records prove the release's lock.
+    The modulefiles tell on which GPUs records prove the release's lock. Without Python there is no kernel.
 
     Raises:
         FailedError: they cannot be written.
@@ -129,6 +129,9 @@ def _plain(package: str) -> str:
 
 def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
     folder = store.root / "kernels" / jupyter.kernel_name(release, versioned=versioned)
+    if not release.has_python:
+        delete_tree(folder)  # the default before this one may have had Python
+        return
     for name, text in jupyter.kernelspec(release, versioned=versioned).items():
         write_atomically(folder / name, text)
 
@@ -146,8 +149,9 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     folder = store.root / "modulefiles" / module
     write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=removed)))
     write_atomically(folder / entry.name, render_tcl(releases, ModuleNotes(gone=removed)))
-    kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
-    write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
+    if releases[0].has_python:
+        kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
+        write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
 
 
 def _tree(store: Store) -> str:

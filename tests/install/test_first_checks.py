@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mlviews.release import Release
+from mlviews.smoke.routes import chosen_routes
 
 
 @pytest.fixture
 def check(builder: Any, shelf: Any):
     """Return a function that builds a view of one module and gives the result."""
 
-    def check(source: str, *, name: str = "faulty", requires: tuple[str, ...] = (), **files: Any) -> Any:
-        shelf.add(name, modules={name: source}, requires=requires, **files)
-        builder.recipes.recipe("demo", "python", "greet", name)
+    def check(
+        source: str,
+        *,
+        name: str = "faulty",
+        requires: tuple[str, ...] = (),
+        beside: tuple[str, ...] = (),
+        keys: dict[str, Any] | None = None,
+    ) -> Any:
+        shelf.add(name, modules={name: source}, requires=requires)
+        builder.recipes.recipe("demo", "python", "greet", *beside, name, **(keys or {}))
         assert builder("lock", "demo").code == 0
         return builder("build", "demo", "--json")
 
@@ -75,3 +88,110 @@ def test_the_builders_own_packages_do_not_hide_what_is_missing(check, monkeypatc
 
     assert failed.code == 1
     assert "only_mine" in failed.json["errors"][0]["message"]
+
+
+def test_modules_that_cannot_share_a_process_are_each_imported(check, shelf):
+    shelf.add("before", modules={"before": "import sys\nsys.modules['faulty'] = None\n"})
+    check_source = "import sys\nassert 'before' not in sys.modules\n"
+
+    built = check(check_source, beside=("before",))
+
+    assert built.code == 0, built.out
+    assert built.data["checks"][0]["reason"] == "3 modules: greet, before, faulty"
+
+
+def test_a_module_after_which_python_crashes_is_named(check):
+    failed = check("import atexit, os\natexit.register(os.abort)\nprint('last words', flush=True)\n")
+
+    assert failed.codes == ["check-failed"]
+    assert "faulty: Python ended by SIGABRT after the import: last words" in failed.json["errors"][0]["message"]
+
+
+WAIVER = [{"package": "faulty", "why": "its metadata names a module of the standard library"}]
+
+
+def test_a_waived_requirement_is_told_and_the_reason_is_part_of_the_release(check, builder):
+    built = check("", requires=("absent-wheel>=2",), keys={"pip_check_waivers": WAIVER})
+
+    assert built.code == 0, built.out
+    reason = built.data["checks"][1]["reason"]
+    assert reason == ("0 of 1 requirements are met; waived: faulty 1.0 needs absent-wheel>=2, which is not installed")
+    stated = json.loads((Path(built.data["folder"]) / "release.json").read_bytes())
+    assert stated["pip_check_waivers"] == {"faulty": WAIVER[0]["why"]} == built.data["pip-check-waivers"]
+    assert builder("show", "demo", "--json").data["pip-check-waivers"] == WAIVER
+    assert WAIVER[0]["why"] in builder("show", "demo").out
+    assert WAIVER[0]["why"] in builder("build", "demo").out
+
+
+def test_a_waiver_lets_no_other_package_pass(check, shelf):
+    shelf.add("other", modules={"other": ""}, requires=("absent-too",))
+
+    failed = check("", requires=("absent-wheel>=2",), beside=("other",), keys={"pip_check_waivers": WAIVER})
+
+    assert failed.codes == ["check-failed"]
+    message = failed.json["errors"][0]["message"]
+    assert "other 1.0 needs absent-too" in message
+    assert "absent-wheel" not in message
+
+
+# Views without Python
+
+
+@pytest.fixture
+def tools(builder: Any) -> Any:
+    """The command line, with a built view of programs alone, and what the build gave."""
+    builder.recipes.recipe("tools", "native", "plain", smoke=["hdf5-roundtrip"])
+    built = builder("build", "tools", "--json")
+    assert built.code == 0, built.out
+    return builder, built.data
+
+
+def test_a_view_without_python_is_built_and_its_checks_say_why_they_are_skipped(tools):
+    cli, built = tools
+
+    assert {(line["name"], line["status"]) for line in built["checks"]} == {
+        ("imports", "skip"), ("pip-check", "skip"), ("hdf5-roundtrip", "skip"),
+    }  # fmt: skip
+    assert {line["reason"] for line in built["checks"]} == {
+        "this view holds no Python, which every check is written in"
+    }
+    prefix = Path(built["folder"])
+    assert not (cli.root / "kernels").exists()
+    for start in (f". {prefix}/setup.sh; native", f"{prefix}/launch native"):
+        said = subprocess.run(["env", "-i", "/bin/sh", "-c", start], capture_output=True, text=True, check=True).stdout
+        assert said == f"{prefix}/share\n"
+    assert cli("verify", "tools").code == 0
+    assert "-- PROGRAM" in cli("build", "tools").out
+
+
+def test_a_view_without_python_can_be_tested_rendered_and_removed(tools):
+    cli, built = tools
+
+    tested = cli("smoke", "tools", "--via", "prefix", "--via", "module", "--json")
+    assert tested.code == 0, tested.out
+    assert not tested.data["proved"]
+    assert [route["route"] for route in tested.data["routes"]] == ["prefix", "module"]
+    release = Release.model_validate_json((Path(built["folder"]) / "release.json").read_bytes())
+    assert chosen_routes(["all"], release) == ("prefix", "module", "container")
+    assert cli("smoke", "tools", "--via", "kernel", "--json").codes == ["kernel-missing"]
+    assert cli("smoke", "tools", "--check", "torch-matmul", "--require-gpu", "--json").code == 1
+    assert cli("render", "tools", "kernel", "--json").codes == ["kernel-missing"]
+    assert 'CMD ["sh"]' in cli("render", "tools", "dockerfile").out
+    assert "import sys" not in cli("render", "tools", "apptainer").out
+    assert "python" not in cli("render", "tools", "batch").out
+    cli.recipes.recipe("tools", "native")
+    assert cli("lock", "tools").code == 0
+    assert cli("build", "tools").code == 0
+    assert cli("remove", f"tools/{built['release']}").code == 0
+    assert not (cli.root / "kernels").exists()
+
+
+def test_a_default_that_loses_python_loses_its_kernel(builder):
+    builder.recipes.recipe("demo", "python", "greet")
+    first = builder("build", "demo", "--json").data["release"]
+    builder.recipes.recipe("demo", "native")
+    assert builder("lock", "demo").code == 0
+
+    assert builder("build", "demo").code == 0
+
+    assert [path.name for path in (builder.root / "kernels").iterdir()] == [f"demo-{first}"]

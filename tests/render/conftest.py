@@ -165,6 +165,7 @@ def make_release(tmp_path: Path) -> Callable[..., Release]:
             "created": datetime(2026, 11, 23, 12, tzinfo=timezone.utc),
             "requested": ("pytorch-gpu", "uproot"),
             "packages": (
+                ReleasePackage(name="python", version="3.12.9", build="0_cpython"),
                 ReleasePackage(name="pytorch-gpu", version="2.6.0", build="cuda_0"),
                 ReleasePackage(name="uproot", version="5.6", build="py_0"),
                 ReleasePackage(name="numpy", version="2.1", build="py_0"),
