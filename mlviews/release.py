@@ -172,7 +172,9 @@ _LCG = (
     "/cvmfs/sft-nightlies.cern.ch/lcg",
     "/cvmfs/atlas.cern.ch/repo/sw/software",
 )
-_FOREIGN = dict.fromkeys(("LD_LIBRARY_PATH", "ROOT_INCLUDE_PATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH"), _LCG)
+_FOREIGN = dict.fromkeys(
+    ("LD_LIBRARY_PATH", "ROOT_INCLUDE_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"), _LCG
+)
 
 # What matplotlib, Triton, Inductor and the rest write in the home folder unless they are told of another one.
 _CACHES = {
@@ -196,7 +198,7 @@ class Loading:
         unset: variables that must not reach the view.
         foreign: lists of folders that lose what lies below the given ones.
         caches: in a job whose HOME cannot be written to, variables that are not set get a folder of this name below
-            ``MLVIEWS_CACHE``, which lies in ``TMPDIR`` and bears the process's number.
+            ``MLVIEWS_CACHE``: a new one in ``TMPDIR`` that is the user's alone, where it is not set.
     """
 
     prepend: Mapping[str, tuple[str, ...]]

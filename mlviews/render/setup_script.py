@@ -29,9 +29,11 @@ __all__ = [
 ]
 
 
-# What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe.
+# What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe, and
+# what changes which code Python or the loader runs. Who wants one of them: `launch env LD_PRELOAD=... PROGRAM`.
 _FOREIGN = (
     *("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR", "PYTHONUSERBASE"),
+    *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX", "LD_PRELOAD", "LD_AUDIT"),
     *("VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL"),
 )
 

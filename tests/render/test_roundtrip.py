@@ -164,6 +164,26 @@ def test_what_another_tool_sets_up_meanwhile_stays(shell, means, require, run_st
     assert again == unloaded
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_a_module_system_prepends_to_pythonpath_does_not_reach_the_view(
+    shell, means, require, run_steps, make_release
+):
+    """environment-modules 5.7 puts a folder of its own there as it starts; here it is done by hand."""
+    _, type_in = means
+    begin, load, _, _ = type_in(shell, make_release(), make_release(view="shallow"))
+    unload = load.replace("load", "unload") if load.startswith("module") else "mlviews_deactivate"
+    path = "PYTHONPATH /usr/share/Modules/init:/mine"
+    prepend = {"fish": f"set -gx {path}", "tcsh": f"setenv {path}"}.get(shell, f"export {path.replace(' ', '=')}")
+
+    start, loaded, unloaded = run_steps(
+        [require(shell), *SHELLS[shell]], [f"{begin}\n{prepend}", load, unload], {**PLAIN, "PYTHONPATH": "/mine"}
+    )
+
+    assert "PYTHONPATH" not in loaded
+    assert unloaded == start
+    assert start["PYTHONPATH"] == "/usr/share/Modules/init:/mine"
+
+
 def own(environment):
     """Return the environment without what mlviews keeps to undo itself."""
     return {

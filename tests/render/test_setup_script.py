@@ -148,17 +148,30 @@ def test_caches_find_a_place_in_a_job_without_home(*, shell, home, make_release,
     before = {"PATH": BARE["PATH"], "TMPDIR": str(tmp_path), "TRITON_CACHE_DIR": "/mine", "MPLCONFIGDIR": ""}
     before |= {} if home is None else {"HOME": home}
     release = make_release()
-    start, loaded, undone = run_steps([*shell, "-eu"], [":", source(release), "mlviews_deactivate"], before)
+    steps = [":", source(release), 'export MODE="$(stat -c %a "${MLVIEWS_CACHE-/}")"', "mlviews_deactivate; unset MODE"]
+    start, loaded, told, undone = run_steps([*shell, "-eu"], steps, before)
     assert undone == start
+    assert not list(tmp_path.glob("mlviews-*"))
     done = run([launch(release), "env"], before)
     launched = dict(line.split("=", 1) for line in done.stdout.splitlines())
     # zsh asks the system for a home where the environment holds none.
     for environment in [launched] if start.get("HOME") != home else [launched, loaded]:
-        assert re.fullmatch(re.escape(str(tmp_path)) + r"/mlviews-\d+", cache := environment["MLVIEWS_CACHE"])
+        assert re.fullmatch(re.escape(str(tmp_path)) + r"/mlviews-\w{8}", cache := environment["MLVIEWS_CACHE"])
         assert environment["TORCHINDUCTOR_CACHE_DIR"] == f"{cache}/inductor"
         assert environment["XDG_CACHE_HOME"] == f"{cache}/cache"
         assert (environment["TRITON_CACHE_DIR"], environment["MPLCONFIGDIR"]) == ("/mine", "")
-    assert not list(tmp_path.glob("mlviews-*"))
+    assert told["MODE"] in ("700", f"{Path('/').stat().st_mode & 0o777:o}")
+    assert [path.stat().st_mode & 0o777 for path in tmp_path.glob("mlviews-*")] == [0o700]
+
+
+def test_without_a_place_of_the_users_own_no_cache_is_named(shell, make_release, run_steps, launch):
+    """A folder that another user could have made first would hold code that Triton runs."""
+    before = {"PATH": BARE["PATH"], "TMPDIR": "/nowhere", "HOME": "/nowhere"}
+    release = make_release()
+    start, loaded, undone = run_steps([*shell, "-eu"], [":", source(release), "mlviews_deactivate"], before)
+    launched = run([launch(release), "env"], before).stdout
+    assert "CACHE" not in f"{launched}{sorted(loaded)}"
+    assert undone == start
 
 
 def test_a_view_that_says_where_its_caches_lie_is_heard(shell, make_release, run_steps):
@@ -221,6 +234,8 @@ def launch():
 def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_path):
     release = make_awkward()
     foreign = {"PYTHONSTARTUP": "/x", "VIRTUAL_ENV": "/venv", "CONDA_SHLVL": "2", "CONDA_DEFAULT_ENV": "base"}
+    foreign |= {"PYTHONINSPECT": "1", "PYTHONOPTIMIZE": "2", "PYTHONPYCACHEPREFIX": "/x", "LD_AUDIT": "", "CPATH": LCG}
+    foreign |= {"LD_PRELOAD": "", "LIBRARY_PATH": f"{LCG}/lib"}
     done = run([launch(release), "env", "-0"], {**LIVED_IN, **foreign}, cwd=tmp_path)
     after = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
     after.pop("PWD", None)  # dash exports it
