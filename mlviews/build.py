@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
+    from mlviews.reading import Unreadable
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
@@ -53,6 +54,7 @@ class BuildResult:
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         pip_check_waivers: packages that may lack what they say that they need, and why.
         checks: what the first checks found; empty where nothing was built.
+        unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
     """
 
     view: str
@@ -69,9 +71,17 @@ class BuildResult:
     notes: Sequence[str]
     pip_check_waivers: Mapping[str, str]
     checks: Sequence[CheckLine]
+    unreadable: Sequence[Unreadable] = ()
 
 
-def _result(release: Release, folder: Path, *, default: bool, checks: Sequence[CheckLine] | None = None) -> BuildResult:
+def _result(
+    release: Release,
+    folder: Path,
+    *,
+    default: bool,
+    checks: Sequence[CheckLine] | None = None,
+    unreadable: Sequence[Unreadable] = (),
+) -> BuildResult:
     return BuildResult(
         view=release.view,
         release=release.release,
@@ -87,6 +97,7 @@ def _result(release: Release, folder: Path, *, default: bool, checks: Sequence[C
         notes=release.activation.notes,
         pip_check_waivers=release.pip_check_waivers,
         checks=checks or (),
+        unreadable=unreadable,
     )
 
 
@@ -125,12 +136,17 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
     with job.store.view_lock(view, waiting=announce(progress, view)):
         _finish_publishing(job)
         lock_file, lock = _lock(job)
-        entry = next((e for e in job.store.releases(view) if e.lock_digest == lock.digest), None)
+        entries = job.store.entries(view)
+        entry = next((e for e in entries if e.platforms and e.lock_digest == lock.digest), None)
+        unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable.values())
+        if entry and (unreadable := entry.unreadable.get(job.platform)):
+            raise unreadable.error()
         if entry and job.platform in entry.platforms:
             folder = job.store.platform_folder(view, entry.name, job.platform)
             default = job.store.default(view) == entry.name
-            return _result(entry.platforms[job.platform], folder, default=default)
-        return _build(job, lock, lock_file, entry.name if entry else _new_name(job))
+            return _result(entry.platforms[job.platform], folder, default=default, unreadable=unread)
+        built = _build(job, lock, lock_file, entry.name if entry else _new_name(job))
+        return replace(built, unreadable=unread)
 
 
 def _new_name(job: _Job) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
+from mlviews.reading import status
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -136,11 +137,15 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
 
 
 def aged(paths: Iterable[Path], than: timedelta = timedelta(days=1)) -> Iterator[Path]:
-    """Yield what was not written for a day, or another time: nobody can be at work on it any more."""
+    """Yield what was not written for a day, or another time: nobody can be at work on it any more.
+
+    Raises:
+        UnreadableError: nobody can tell when it was.
+    """
     for path in paths:
-        with suppress(OSError):  # it is gone by now
-            if time.time() - path.lstat().st_mtime > than.total_seconds():
-                yield path
+        found = status(path)
+        if found and time.time() - found.st_mtime > than.total_seconds():
+            yield path
 
 
 def file_sha256(path: Path | str) -> str:

@@ -203,11 +203,14 @@ def render_input(
 def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Callable[[], ViewSpec]) -> Contents:
     """Return what an image of a lock holds; a release of that lock knows more than the lock."""
     lock = named.lock
-    for entry in store.releases(lock.view):
-        if entry.lock_digest == lock.digest and platform in entry.platforms:
+    entries = store.entries(lock.view)
+    for entry in entries:
+        if platform in entry.platforms and entry.lock_digest == lock.digest:
             container = of_release(entry.platforms[platform], lock, site.container)
             prefix = store.platform_folder(lock.view, entry.name, platform)
             return definitions.Contents(container, lock, named.text, installed_licenses(prefix))
+    for unreadable in (unreadable for entry in entries for unreadable in entry.unreadable.values()):
+        raise unreadable.error()  # it may be the one
     return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlviews import files
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files import write_atomically, write_failure
+from mlviews.reading import content, is_file, is_folder_at, names_in, status
 from mlviews.render import escape
 
 if TYPE_CHECKING:
@@ -225,11 +226,12 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
 
 
 def kernels_in(place: Place) -> tuple[Kernel, ...]:
-    """Return the kernels of views in a place, by name; others are left out."""
-    try:
-        folders = sorted(place.folder.iterdir())
-    except OSError:
-        return ()
+    """Return the kernels of views in a place, by name; others are left out.
+
+    Raises:
+        UnreadableError: nobody can tell what there is.
+    """
+    folders = (place.folder / name for name in names_in(place.folder))
     return tuple(kernel for kernel in map(_read, folders) if kernel)
 
 
@@ -268,7 +270,7 @@ def _is(kernel: Kernel, release: str | None) -> bool:
 
 
 def _check_own(folder: Path, view: str) -> None:
-    if not os.path.lexists(folder):
+    if status(folder) is None:
         return
     there = _read(folder)
     if there is None or there.view != view:
@@ -282,15 +284,14 @@ def _check_own(folder: Path, view: str) -> None:
 
 def _read(folder: Path) -> Kernel | None:
     """Return the kernel of a view that a folder holds; None for anything else, which anyone may have put there."""
-    if folder.is_symlink():
+    if not is_folder_at(folder) or not is_file(folder / SPECIFICATION):
         return None
     try:
-        with (folder / SPECIFICATION).open("rb") as file:
-            content: Any = json.loads(file.read(_LONGEST))
-        own = content["metadata"]["mlviews"]
+        stated: Any = json.loads(content(folder / SPECIFICATION, most=_LONGEST) or b"")
+        own = stated["metadata"]["mlviews"]
         view, release, lock = (str(own[key]) for key in ("view", "release", "lock"))
-        launch = str(content["argv"][0])
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        launch = str(stated["argv"][0])
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None
     follows: Literal["release", "default"] = "release" if own.get("follows") == "release" else "default"
     return Kernel(folder.name, view, release, follows, lock, folder, os.access(launch, os.X_OK))

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
+
+from mlviews.storefile import StoreFile, StorePart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -42,11 +44,7 @@ Value = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Folder = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:]+$")]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Around(_Frozen):
+class Around(StorePart):
     """Text put before and after a variable's own value, separators included; ``alone`` is set where there is none."""
 
     before: Text = ""
@@ -60,7 +58,7 @@ class Around(_Frozen):
         return f"{self.before}{value}{self.after}"
 
 
-class Activation(_Frozen):
+class Activation(StorePart):
     """What loading a view changes in the environment, captured once when it is built.
 
     ``prepend`` and ``append`` hold folders put before and after the value of PATH-like variables, first folder first;
@@ -72,10 +70,10 @@ class Activation(_Frozen):
     """
 
     prepend: dict[Variable, tuple[Folder, ...]]
-    append: dict[Variable, tuple[Folder, ...]] = {}
+    append: dict[Variable, tuple[Folder, ...]] = Field(default_factory=dict)
     set: dict[Variable, Value]
-    default: dict[Variable, Value] = {}
-    around: dict[Variable, Around] = {}
+    default: dict[Variable, Value] = Field(default_factory=dict)
+    around: dict[Variable, Around] = Field(default_factory=dict)
     unset: tuple[Variable, ...]
     notes: tuple[Text, ...] = ()
 
@@ -93,7 +91,7 @@ class Activation(_Frozen):
         return Activation.model_validate(move(self.model_dump()))
 
 
-class ReleasePackage(_Frozen):
+class ReleasePackage(StorePart):
     """One installed conda package."""
 
     name: str
@@ -101,7 +99,7 @@ class ReleasePackage(_Frozen):
     build: str
 
 
-class Release(_Frozen):
+class Release(StoreFile):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
@@ -124,11 +122,11 @@ class Release(_Frozen):
     glibc: str | None = None
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
-    some_gpus_only: dict[Text, Text] = {}
-    pip_check_waivers: dict[Text, Text] = {}
+    some_gpus_only: dict[Text, Text] = Field(default_factory=dict)
+    pip_check_waivers: dict[Text, Text] = Field(default_factory=dict)
     requested: tuple[str, ...] = ()
-    gaps: dict[Text, Text] = {}
-    absent: dict[Text, Text] = {}
+    gaps: dict[Text, Text] = Field(default_factory=dict)
+    absent: dict[Text, Text] = Field(default_factory=dict)
     packages: tuple[ReleasePackage, ...] = ()
     activation: Activation
     files: str = ""
@@ -142,20 +140,21 @@ class Release(_Frozen):
 
 def sealed(release: Release) -> str:
     """Return the text of ``release.json``, with a seal by which any change of it is found."""
-    text = release.model_copy(update={"seal": ""}).model_dump_json(indent=2) + "\n"
+    text = release.model_copy(update={"seal": ""}).text()
     return _with_seal(text, "", hashlib.sha256(text.encode()).hexdigest())
 
 
-def is_intact(content: bytes) -> bool:
-    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal."""
-    try:
-        seal = Release.model_validate_json(content).seal
-    except ValidationError:
-        return False
-    if not seal:
+def is_intact(content: bytes, release: Release) -> bool:
+    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal.
+
+    Args:
+        content: the bytes.
+        release: what they say.
+    """
+    if not release.seal:
         return True
-    text = _with_seal(content.decode(errors="replace"), seal, "")
-    return hashlib.sha256(text.encode()).hexdigest() == seal
+    text = _with_seal(content.decode(errors="replace"), release.seal, "")
+    return hashlib.sha256(text.encode()).hexdigest() == release.seal
 
 
 def _with_seal(text: str, old: str, new: str) -> str:

@@ -31,7 +31,7 @@ def build(app: App, view: str) -> Outcome:
 
 
 def _write(console: Console, built: BuildResult, app: App) -> None:
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_table
 
     name = f"{built.view}/{built.release}"
     if built.status == "unchanged":
@@ -49,6 +49,7 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("note", "yellow"), f" {note}")
     for package, why in built.pip_check_waivers.items():
         say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
+    tell_unreadable(console, built.unreadable)
     if not built.default:
         say(console, ("It is not the default; a plain load gives another release.", "yellow"))
     _next(console, built, app)

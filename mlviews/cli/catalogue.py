@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mlviews.cli.terminal import Console
+    from mlviews.errors import FailedError, MlviewsError
+    from mlviews.lock.lockfile import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
     from mlviews.results import AskedPackage, ShowResult, ViewLine
-    from mlviews.site.profile import Site
 
 __all__ = ["list_views", "new", "show"]
 
@@ -24,12 +25,18 @@ __all__ = ["list_views", "new", "show"]
 def list_views(app: App) -> Outcome:
     """List all views: module, platforms, hardware, and the state of each lock."""
     from mlviews.errors import MlviewsError
+    from mlviews.lock.lockfile import lock_status
     from mlviews.results import ListResult
+    from mlviews.site.spec import for_site
 
-    lines, errors = [], []
+    lines: list[ViewLine] = []
+    errors: list[MlviewsError] = []
     for name in app.catalogue.names:
         try:
-            lines.append(_line(app.catalogue.view(name), app.site))
+            spec = app.catalogue.view(name)
+            found = lock_status(for_site(spec, app.site), app.site)
+            lines.append(_line(spec, found))
+            errors += _unreadable(found)
         except MlviewsError as error:
             errors.append(error)
     result = ListResult(recipes=str(app.catalogue.folder), views=lines)
@@ -37,12 +44,16 @@ def list_views(app: App) -> Outcome:
     return Outcome(result, lambda console: _table(console, lines), code, tuple(errors))
 
 
-def _line(spec: ViewSpec, site: Site) -> ViewLine:
-    from mlviews.lock.lockfile import lock_status
-    from mlviews.results import ViewLine
-    from mlviews.site.spec import for_site
+def _unreadable(found: LockStatus) -> tuple[FailedError, ...]:
+    """Return the error where a lock may be fine, and cannot be read."""
+    from mlviews.errors import FailedError
 
-    found = lock_status(for_site(spec, site), site)
+    return (found.error,) if isinstance(found.error, FailedError) else ()
+
+
+def _line(spec: ViewSpec, found: LockStatus) -> ViewLine:
+    from mlviews.results import ViewLine
+
     return ViewLine(
         name=spec.name,
         module=spec.module,
@@ -112,7 +123,8 @@ def show(app: App, view: str) -> Outcome:
         ),
         gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
-    return Outcome(result, lambda console: _write(console, result))
+    errors = _unreadable(found)
+    return Outcome(result, lambda console: _write(console, result), 3 if errors else 0, errors)
 
 
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:

@@ -9,8 +9,7 @@ import click
 from mlviews.cli.app import App, Outcome, complete_release, complete_view, split_release, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.store.releases import ReleasesResult, ReleaseSummary
 
 __all__ = ["pin", "promote", "releases", "remove", "rollback"]
@@ -31,9 +30,10 @@ def releases(app: App, view: str) -> Outcome:
 
 
 def _write(console: Console, result: ReleasesResult) -> None:
-    from mlviews.cli.terminal import Column, size, write_table
+    from mlviews.cli.terminal import Column, size, tell_unreadable, write_table
     from mlviews.release import gpus_in_words
 
+    tell_unreadable(console, result.unreadable)
     if not result.releases:
         console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
         return

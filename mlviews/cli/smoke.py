@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
     from mlviews.results import SmokeResult
+    from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.routes import Route
     from mlviews.smoke.runner import Interpreter
@@ -63,7 +64,7 @@ def smoke(
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
-    from mlviews.smoke.records import drops, proves, view_records
+    from mlviews.smoke.records import proves
     from mlviews.smoke.release import BASIC
     from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
@@ -83,7 +84,7 @@ def smoke(
 
     entered = _routes(app, view, routes, base, run) if view and routes else []
     lines = entered[0].checks if entered else run(target)
-    slower = drops(lines, view_records(app.root, release.view)) if release else ()
+    slower, unread = _slower(app, release, lines) if release else ((), ())
     record, errors = _record(app, release, lines, level) if release else (None, ())
     _write_junit(junit, release.view if release else "python", lines)
     result = SmokeResult(
@@ -101,8 +102,21 @@ def smoke(
         slower=slower,
     )
     failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for route in entered for c in route.checks)))
-    errors = (*errors, *_different(result))
+    errors = (*unread, *errors, *_different(result))
     return Outcome(result, lambda console: _write(console, result), 1 if failed or result.differences else 0, errors)
+
+
+def _slower(
+    app: App, release: Release, lines: Sequence[CheckLine]
+) -> tuple[tuple[SpeedDrop, ...], tuple[MlviewsError, ...]]:
+    """Return where the GPU was much faster in earlier records, and the error where they cannot be read."""
+    from mlviews.reading import UnreadableError
+    from mlviews.smoke.records import drops, view_records
+
+    try:
+        return drops(lines, view_records(app.root, release.view)), ()
+    except UnreadableError as error:
+        return (), (error,)
 
 
 def _different(result: SmokeResult) -> tuple[MlviewsError, ...]:

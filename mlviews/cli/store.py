@@ -12,8 +12,7 @@ from mlviews.store.retention import DAYS, KEEP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
     from mlviews.store.collect import GcResult
     from mlviews.store.releases import VerifyResult
@@ -66,7 +65,9 @@ def _list(console: Console, faults: Sequence[Fault], label: str, *, details: boo
 
 
 def _advice(result: VerifyResult) -> str:
-    lost = any(fault.path == "release.json" for line in result.releases for fault in line.faults)
+    lost = {fault.kind for line in result.releases for fault in line.faults if fault.path == "release.json"}
+    if lost == {"unreadable"}:
+        return "release.json itself cannot be read: the disk does not give it, or a newer mlviews wrote it"
     if lost:
         return f"release.json itself is damaged, which nothing can make anew: `mlviews build {result.view}`"
     return f"`mlviews verify {result.view} --repair` makes them anew; other releases may share the damaged bytes"
@@ -115,7 +116,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     from rich.markup import escape
 
-    from mlviews.cli.terminal import size
+    from mlviews.cli.terminal import size, tell_unreadable
 
     would = "would remove" if result.dry_run else "removed"
     groups = {
@@ -133,5 +134,6 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
         console.print(f"[green]kept[/] {kept.view}/{kept.release}: {kept.why}", soft_wrap=True)
     for busy in result.busy:
         console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
+    tell_unreadable(console, result.unreadable)
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     console.print(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}", markup=False)

@@ -22,11 +22,23 @@ if TYPE_CHECKING:
 
     from mlviews.lock.diff import PackageChange
     from mlviews.progress import Advance
+    from mlviews.reading import Unreadable
 
     Part: TypeAlias = str | tuple[str, str]
     """A text as it is, which anyone may have written; with a style where it is a pair."""
 
-__all__ = ["COLOURS", "STATUS_STYLES", "Bars", "Column", "Console", "say", "size", "write_changes", "write_table"]
+__all__ = [
+    "COLOURS",
+    "STATUS_STYLES",
+    "Bars",
+    "Column",
+    "Console",
+    "say",
+    "size",
+    "tell_unreadable",
+    "write_changes",
+    "write_table",
+]
 
 
 _PLAIN = "\n\t"
@@ -63,6 +75,12 @@ class Console(rich.console.Console):
             for character in hide(text)
         )
         return super().render_str(safe.encode(self.encoding, "backslashreplace").decode(self.encoding), **settings)
+
+
+def tell_unreadable(console: Console, found: Iterable[Unreadable]) -> None:
+    """Say what cannot be read, and so was left as it is."""
+    for item in found:
+        say(console, ("cannot be read", "bold red"), f" and stays: {item.path}: {item.why}")
 
 
 class Bars:

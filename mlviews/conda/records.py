@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic_core import from_json, to_json
 
 from mlviews.errors import FailedError
+from mlviews.reading import content, paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,8 +110,12 @@ def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
 
 
 def conda_record_files(prefix: Path) -> list[Path]:
-    """Return the files of a prefix's records, sorted."""
-    return sorted((prefix / _FOLDER).glob("*.json"))
+    """Return the files of a prefix's records, sorted.
+
+    Raises:
+        UnreadableError: their folder cannot be read.
+    """
+    return paths_in(prefix / _FOLDER, ".json")
 
 
 def conda_record_path(stem: str) -> str:
@@ -160,14 +165,15 @@ def load_conda_record(file: Path) -> dict[str, Any]:
 
     Raises:
         CondaRecordError: it is none.
+        UnreadableError: it cannot be read.
     """
     try:
-        content = from_json(file.read_bytes())
-    except (OSError, ValueError) as error:
+        record = from_json(content(file) or b"")
+    except ValueError as error:
         raise CondaRecordError(file) from error
-    if not isinstance(content, dict):
+    if not isinstance(record, dict):
         raise CondaRecordError(file)
-    return content
+    return record
 
 
 def write_conda_record(file: Path, content: Mapping[str, Any]) -> None:

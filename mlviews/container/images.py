@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files import make_folder, replacing
 from mlviews.progress import silent
+from mlviews.reading import is_file
 from mlviews.site.profile import IMAGE
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def base_file(base: str, cache: Path, architecture: str, *, progress: Progress =
             "base-invalid", f"{base!r} is neither a file nor an image's name", "Such as debian:12-slim."
         )
     kept = cache / "images" / f"{hashlib.sha256(f'{base} {architecture}'.encode()).hexdigest()}.oci.tar"
-    if not kept.exists():
+    if not is_file(kept):
         make_folder(kept.parent)
         with progress(f"Fetching {base}"), replacing(kept) as part:
             _fetch(base, part, architecture)

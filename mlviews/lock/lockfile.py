@@ -16,6 +16,7 @@ from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.credentials import refuse
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
+from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
 from mlviews.yamlfile import texts
 
@@ -232,8 +233,12 @@ def lock_path(folder: Path, view: str) -> Path:
 
 
 def find_lock(view: str, *folders: Path | None) -> Path | None:
-    """Return the view's lock in the first folder that has one."""
-    return next((path for folder in folders if folder and (path := lock_path(folder, view)).is_file()), None)
+    """Return the view's lock in the first folder that has one.
+
+    Raises:
+        UnreadableError: nobody can tell whether there is one.
+    """
+    return next((path for folder in folders if folder and is_file(path := lock_path(folder, view))), None)
 
 
 def read_lock(path: Path) -> Lock:
@@ -363,15 +368,16 @@ def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
     if site_spec.error:
         return LockStatus("unavailable", error=site_spec.error)
     view = site_spec.spec.name
-    path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
-    if path is None:
+    path = None
+    try:
+        path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
+        lock = read_lock(path) if path else None
+    except MlviewsError as error:
+        return LockStatus("invalid", path, error=error)
+    if lock is None:
         wanted = lock_path(site.lockfiles, view)
         missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
         return LockStatus("none", error=missing)
-    try:
-        lock = read_lock(path)
-    except MlviewsError as error:
-        return LockStatus("invalid", path, error=error)
     if lock.view != view:
         other = BadInputError(
             "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {view}` makes its own."

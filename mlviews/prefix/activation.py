@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
 from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, sourcing
+from mlviews.reading import is_file, paths_in
 from mlviews.release import Activation, Around
 
 if TYPE_CHECKING:
@@ -282,10 +283,10 @@ def _kept(variables: Mapping[str, str]) -> dict[str, str]:
 def _declared(prefix: Path) -> dict[str, str]:
     """Return the variables that files in ``prefix`` declare, as conda reads them."""
     variables: dict[str, str] = {}
-    for file in sorted((prefix / "etc/conda/env_vars.d").glob("*.json")):
+    for file in paths_in(prefix / "etc/conda/env_vars.d", ".json"):
         variables |= _strings(file, _json(file))
     state = prefix / "conda-meta/state"
-    if state.is_file():
+    if is_file(state):
         content = _json(state)
         variables |= _strings(state, content.get("env_vars", {}) if isinstance(content, dict) else content)
     return {name: value for name, value in variables.items() if value != _CONDA_UNSET}

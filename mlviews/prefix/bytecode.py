@@ -33,6 +33,7 @@ from mlviews.files import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.loop import run
 from mlviews.progress import silent
+from mlviews.reading import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -86,7 +87,7 @@ def compile_modules(prefix: Path, *, platform: str, cache: Path, progress: Progr
             for group in groups:
                 _compile([modules for modules in group if modules.sources], prefix, shelf, advance)
         except OSError as error:
-            raise write_failure(f"byte code cannot be written to {shelf} or {prefix}", error) from error
+            raise write_failure(f"byte code in {shelf} or {prefix} cannot be read or written", error) from error
 
 
 def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advance) -> None:
@@ -222,7 +223,7 @@ class Kept:
 class _List(BaseModel):
     """``kept.json``: what `Modules.made_of` was, and the files with their sha256."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     made_of: str
     files: dict[str, str]
@@ -234,14 +235,20 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
     Args:
         shelf: the cache's folder of one Python.
         modules: of the package.
+
+    Raises:
+        OSError: nobody can tell.
+        UnreadableError: nobody can tell.
     """
     folder = shelf / modules.package
+    if (text := content(folder / _LIST)) is None:
+        return None
     try:
-        known = _List.model_validate_json((folder / _LIST).read_bytes())
+        known = _List.model_validate_json(text)
         whole = known.made_of == modules.made_of and all(
             file_sha256(f"{folder}/{path}") == sha256 for path, sha256 in known.files.items()
         )
-    except (OSError, ValidationError):
+    except (FileNotFoundError, ValidationError):
         return None
     return Kept(folder, known.files) if whole else None
 

@@ -7,24 +7,25 @@ import stat
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field
 
 from mlviews.conda.records import RecordedPath, read_conda_records
 from mlviews.files import file_sha256, is_folder, walk, write_atomically
 from mlviews.release import RELEASE_FILE
+from mlviews.storefile import StoreFile
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["FILES", "Inventory", "expected_mode", "own_files", "take", "write"]
+__all__ = ["FILES", "Inventory", "expected_mode", "own_files", "take", "texts", "write"]
 
 FILES = "files.json"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
 
-class Inventory(BaseModel):
+class Inventory(StoreFile):
     """``files.json``.
 
     Attributes:
@@ -33,15 +34,13 @@ class Inventory(BaseModel):
         modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     files: dict[str, str]
-    links: dict[str, str] = {}
+    links: dict[str, str] = Field(default_factory=dict)
     modes: dict[str, tuple[str, ...]]
 
 
-def take(prefix: Path) -> str:
-    """Return the text of ``files.json`` for a prefix as it is; the same prefix always gives the same."""
+def take(prefix: Path) -> Inventory:
+    """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same."""
     owned: set[str] = set()
     for record in read_conda_records(prefix):
         owned.update(path.path for path in record.paths())
@@ -57,8 +56,12 @@ def take(prefix: Path) -> str:
         if path not in owned and not is_folder(status):
             of_kind = links if stat.S_ISLNK(status.st_mode) else files
             of_kind[path] = _sha256(prefix / path, status)
-    found = Inventory(files=files, links=links, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
-    return found.model_dump_json(indent=1) + "\n"
+    return Inventory(files=files, links=links, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
+
+
+def texts(inventory: Inventory) -> tuple[str, str]:
+    """Return the text of ``files.json``, and the one that it had before it stated a schema."""
+    return inventory.text(indent=1), inventory.model_dump_json(indent=1, exclude={"schema_number"}) + "\n"
 
 
 def write(prefix: Path) -> str:
@@ -67,7 +70,7 @@ def write(prefix: Path) -> str:
     Raises:
         FailedError: it cannot be written.
     """
-    text = take(prefix)
+    text, _ = texts(take(prefix))
     write_atomically(prefix / FILES, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -90,14 +93,6 @@ def own_files(inventory: Inventory) -> dict[str, RecordedPath]:
     """Return what no conda record holds."""
     files = {path: RecordedPath("", path, sha256) for path, sha256 in inventory.files.items()}
     return files | {path: RecordedPath("", path, sha256, "link") for path, sha256 in inventory.links.items()}
-
-
-def read(content: bytes) -> Inventory | None:
-    """Return what ``files.json`` says; None if that is nothing."""
-    try:
-        return Inventory.model_validate_json(content)
-    except ValidationError:
-        return None
 
 
 def _usual(status: os.stat_result) -> int:

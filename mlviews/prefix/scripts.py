@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 from mlviews.files import write_failure
+from mlviews.reading import paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -100,7 +101,7 @@ class Sourced:
 
 def scripts_of(prefix: Path) -> list[Path]:
     """Return the activation scripts of a prefix, in conda's order."""
-    return sorted((prefix / "etc/conda/activate.d").glob("*.sh"), key=lambda file: file.name)
+    return paths_in(prefix / "etc/conda/activate.d", ".sh")
 
 
 @contextlib.contextmanager

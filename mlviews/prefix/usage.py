@@ -6,15 +6,13 @@ together and share their fate, so that looking at one of them is enough.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from mlviews.conda.records import CondaRecordError, conda_record_files, read_conda_record
-from mlviews.errors import MlviewsError
 from mlviews.files import is_folder, walk, write_atomically
+from mlviews.reading import DamagedError, content, status
+from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Linked", "Usage", "forget", "measure", "read", "shared_bytes", "write"]
 
 
-class Linked(BaseModel):
+class Linked(StorePart):
     """The hard-linked files of one package.
 
     Attributes:
@@ -31,21 +29,17 @@ class Linked(BaseModel):
         bytes: what all of them take.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     file: str
     bytes: int
 
 
-class Usage(BaseModel):
+class Usage(StoreFile):
     """What the files of one platform of a release take.
 
     Attributes:
         own: bytes of files that nothing else shared when they were written.
         linked: by package, what it shared.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     own: int
     linked: dict[str, Linked]
@@ -61,34 +55,39 @@ def measure(prefix: Path) -> Usage:
     owner = {path: name for name, paths in _packages(prefix).items() for path in paths}
     own = sum(path.lstat().st_size for path in prefix.parent.glob(f"{prefix.name}.*"))
     linked: dict[str, Linked] = {}
-    for path, status in walk(prefix):
-        if is_folder(status):
+    for path, found in walk(prefix):
+        if is_folder(found):
             continue
         package = owner.get(path)
-        if status.st_nlink == 1 or package is None:
-            own += status.st_size
+        if found.st_nlink == 1 or package is None:
+            own += found.st_size
             continue
         before = linked.get(package)
-        linked[package] = Linked(file=path, bytes=status.st_size + (before.bytes if before else 0))
+        linked[package] = Linked(file=path, bytes=found.st_size + (before.bytes if before else 0))
     return Usage(own=own, linked=linked)
 
 
 def read(prefix: Path) -> Usage:
-    """Return what was measured; where nothing was, measure now, and keep that if the store can be written."""
-    try:
-        return Usage.model_validate_json(_file(prefix).read_bytes())
-    except (OSError, ValidationError):
-        pass
-    found = measure(prefix)
-    with suppress(MlviewsError):
-        write(prefix, found)
-    return found
+    """Return what was measured; where nothing was, measure now. Who only asks writes nothing.
+
+    Raises:
+        UnreadableError: it cannot be read, or a newer mlviews measured it.
+        OSError: a folder cannot be read.
+    """
+    if text := content(_file(prefix)):
+        with suppress(DamagedError):
+            return parse(Usage, text, _file(prefix))
+    return measure(prefix)
 
 
 def shared_bytes(prefix: Path, usage: Usage) -> int:
-    """Return the bytes that have another name now, in the cache or in another release."""
-    folder = str(prefix)
-    return sum(package.bytes for package in usage.linked.values() if _links(f"{folder}/{package.file}") > 1)
+    """Return the bytes that have another name now, in the cache or in another release.
+
+    Raises:
+        UnreadableError: nobody can tell.
+    """
+    found = ((package.bytes, status(prefix / package.file)) for package in usage.linked.values())
+    return sum(size for size, there in found if there and there.st_nlink > 1)
 
 
 def write(prefix: Path, usage: Usage) -> None:
@@ -97,20 +96,13 @@ def write(prefix: Path, usage: Usage) -> None:
     Raises:
         FailedError: it cannot be written.
     """
-    write_atomically(_file(prefix), usage.model_dump_json() + "\n")
+    write_atomically(_file(prefix), usage.text())
 
 
 def forget(prefix: Path) -> None:
     """Measure again next time: files were replaced."""
     with suppress(OSError):
         _file(prefix).unlink()
-
-
-def _links(path: str) -> int:
-    try:
-        return os.lstat(path).st_nlink
-    except OSError:
-        return 0
 
 
 def _file(prefix: Path) -> Path:

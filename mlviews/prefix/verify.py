@@ -14,15 +14,14 @@ from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
-
 from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.files import file_sha256, is_folder, walk
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
-from mlviews.prefix.inventory import read as read_inventory
 from mlviews.progress import silent
+from mlviews.reading import DamagedError, UnreadableError, content
 from mlviews.release import RELEASE_FILE, Release, is_intact
+from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify"]
 
-FaultKind = Literal["changed", "missing", "extra", "link", "mode"]
+FaultKind = Literal["changed", "missing", "extra", "link", "mode", "unreadable"]
 
 _THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
 _BATCH = 64
+_UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,7 +45,8 @@ class Fault:
 
     Attributes:
         path: in the prefix.
-        kind: link: it leads elsewhere, or a file and a link stand in each other's place.
+        kind: link: it leads elsewhere, or a file and a link stand in each other's place; unreadable: the disk does not
+            give it, or a newer mlviews wrote it.
         package: whose it is; empty for what the build wrote and what nobody knows.
     """
 
@@ -122,13 +123,15 @@ def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fau
     if RELEASE_FILE not in found:
         faults.append(Fault(RELEASE_FILE, "missing"))
         return None
-    content = _read(prefix / RELEASE_FILE)
-    if not is_intact(content):
-        faults.append(Fault(RELEASE_FILE, "changed"))
     try:
-        return Release.model_validate_json(content)
-    except ValidationError:
+        text = content(prefix / RELEASE_FILE) or b""
+        release = parse(Release, text, prefix / RELEASE_FILE)
+    except UnreadableError as error:
+        faults.append(Fault(RELEASE_FILE, "changed" if isinstance(error, DamagedError) else "unreadable"))
         return None
+    if not is_intact(text, release):
+        faults.append(Fault(RELEASE_FILE, "changed"))
+    return release
 
 
 def _inventory(
@@ -139,13 +142,18 @@ def _inventory(
     if FILES not in found:
         faults.append(Fault(FILES, "missing"))
         return None
-    content = _read(prefix / FILES)
     # A damaged file vouches for nothing: what it says of the inventory may be the damage.
     vouched = not any(fault.path == RELEASE_FILE for fault in faults)
-    if vouched and hashlib.sha256(content).hexdigest() != release.files:
+    try:
+        text = content(prefix / FILES) or b""
+        if not vouched or hashlib.sha256(text).hexdigest() == release.files:
+            return parse(Inventory, text, prefix / FILES)
         faults.append(Fault(FILES, "changed"))
-        return None
-    return read_inventory(content)
+    except DamagedError:
+        pass  # so is release.json, or it would not vouch for this
+    except UnreadableError:
+        faults.append(Fault(FILES, "unreadable"))
+    return None
 
 
 def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
@@ -168,6 +176,8 @@ def _compare(
             yield Fault(path, "missing", entry.package)
         elif _kind(found[path]) != entry.kind:
             yield Fault(path, "link" if "link" in {entry.kind, _kind(found[path])} else "changed", entry.package)
+        elif entry.kind != "folder" and hashes[path] == _UNREADABLE:
+            yield Fault(path, "unreadable", entry.package)
         elif entry.kind != "folder" and entry.sha256 and hashes[path] != entry.sha256:
             yield Fault(path, "link" if entry.kind == "link" else "changed", entry.package)
 
@@ -238,11 +248,4 @@ def _sha256(path: str, status: os.stat_result) -> str:
             return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115  (as bytes)
         return file_sha256(path)
     except OSError:
-        return "unreadable"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+        return _UNREADABLE

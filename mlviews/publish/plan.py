@@ -20,6 +20,7 @@ from mlviews.errors import BadInputError
 from mlviews.files import is_folder, walk
 from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
+from mlviews.reading import is_folder_at, status
 from mlviews.render.modulefile import default_file
 from mlviews.render.sbom import SBOM
 
@@ -167,6 +168,7 @@ def plan(
     Raises:
         BadInputError: the store's prefix is in no CVMFS repository.
         OSError: something cannot be read.
+        UnreadableError: nobody can tell whether something is there.
     """
     repository, base = _repository(store.prefix)
     items = tuple(sorted(_items(store, view, entry), key=lambda item: item.path))
@@ -223,7 +225,7 @@ def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
         names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]
         trees.append(f"kernels/{jupyter.kernel_name(release, versioned=False)}")
     above: set[str] = set()
-    for path in (path for path in [*names, *trees] if os.path.lexists(store.root / path)):
+    for path in (path for path in [*names, *trees] if status(store.root / path)):
         for folder in reversed(PurePosixPath(path).parents[:-1]):
             if str(folder) not in above:
                 above.add(str(folder))
@@ -249,12 +251,12 @@ def _entries(items: Sequence[Item], top: str) -> Counter[str]:
 
 
 def _replaced(store: Store, items: Sequence[Item]) -> tuple[str, ...] | None:
-    if not store.prefix.is_dir():
+    if not is_folder_at(store.prefix, follow=True):
         return None
     if store.prefix.samefile(store.root):
         return ()
     there = (item.path for item in items if not is_folder(item.status))
-    return tuple(path for path in there if os.path.lexists(store.prefix / path))
+    return tuple(path for path in there if status(store.prefix / path))
 
 
 def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress) -> Iterator[PublishRemark]:

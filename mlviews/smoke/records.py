@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 import mlviews
 from mlviews.files import write_atomically
 from mlviews.hardware import host_platform
+from mlviews.reading import DamagedError, content, folders_in, is_file, paths_in
 from mlviews.release import GpuLine
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
+from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,10 +41,8 @@ __all__ = [
 _LONGEST = 10_000_000
 
 
-class Record(BaseModel):
+class Record(StoreFile):
     """One run of checks of one release."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mlviews: str
     view: str
@@ -93,7 +91,7 @@ def write_record(
     )
     safe = "".join(character if character.isalnum() or character in ".-" else "-" for character in host)
     path = _folder(root, release.view, release.lock_digest) / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
-    write_atomically(path, record.model_dump_json(indent=2) + "\n")
+    write_atomically(path, record.text())
     return path
 
 
@@ -106,9 +104,12 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
         root: the site's root.
         view: the view's name.
         lock_digest: as the lock and the release state it.
+
+    Raises:
+        UnreadableError: one cannot be read, or a newer mlviews wrote it: what the others prove is not all.
     """
-    own = (record for record in _read(_folder(root, view, lock_digest).glob("*.json")) if record.lock == lock_digest)
-    return tuple(sorted((record for record in own if record.view == view), key=lambda record: record.created))
+    found = _read(view, [_folder(root, view, lock_digest)])
+    return tuple(sorted((record for record in found if record.lock == lock_digest), key=lambda record: record.created))
 
 
 def view_records(root: Path, view: str) -> tuple[Record, ...]:
@@ -118,14 +119,16 @@ def view_records(root: Path, view: str) -> tuple[Record, ...]:
         root: the site's root.
         view: the view's name.
     """
-    own = (record for record in _read((root / "records" / view).glob("*/*.json")) if record.view == view)
-    return tuple(sorted(own, key=lambda record: record.created))
+    return tuple(sorted(_read(view, folders_in(root / "records" / view)), key=lambda record: record.created))
 
 
-def _read(paths: Iterable[Path]) -> Iterator[Record]:
-    for path in paths:
-        with suppress(OSError, ValidationError), path.open("rb") as file:
-            yield Record.model_validate_json(file.read(_LONGEST))
+def _read(view: str, folders: Iterable[Path]) -> Iterator[Record]:
+    for path in (path for folder in folders for path in paths_in(folder, ".json")):
+        if is_file(path):
+            with suppress(DamagedError):
+                record = parse(Record, content(path, most=_LONGEST) or b"", path)
+                if record.view == view:
+                    yield record
 
 
 def last_results(records: Iterable[Record]) -> dict[str, bool]:

@@ -6,9 +6,7 @@ processes wait for each other. A view that is being built is left alone.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -16,12 +14,14 @@ from typing import TYPE_CHECKING
 from mlviews.filelock import LOCK, HeldError, announce, held_by, hold
 from mlviews.files import delete_tree, is_folder, remove_file, walk
 from mlviews.prefix import usage
+from mlviews.reading import Unreadable, UnreadableError, is_folder_at, status
 from mlviews.store import history
 from mlviews.store.debris import PACKAGES, cache_debris, common_debris, unused, view_debris
 from mlviews.store.releases import finish, is_unfinished, remove_held
 from mlviews.store.retention import ReleaseState, kept
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
     from pathlib import Path
@@ -77,6 +77,8 @@ class GcResult:
     Attributes:
         dry_run: whether nothing was changed.
         debris: what processes that died had left.
+        unreadable: what cannot be read, and so stays. A release of which nobody knows the packages keeps all in the
+            cache.
         cache: what nobody needs of the cache, by its path there.
         bytes: bytes that are free then; of what has several names, only what loses them all.
     """
@@ -85,6 +87,7 @@ class GcResult:
     removed: Sequence[GoingRelease]
     kept: Sequence[KeptRelease]
     busy: Sequence[BusyView]
+    unreadable: Sequence[Unreadable]
     debris: Sequence[Path]
     cache: Sequence[str]
     bytes: int
@@ -97,6 +100,7 @@ class _Sweep:
     Attributes:
         unfinished: releases that were removed, and hold something still.
         debris: folders and files that are left of dead processes.
+        unreadable: what cannot be read of it.
         busy: set where somebody is at work on the view: nothing is done then.
     """
 
@@ -105,6 +109,7 @@ class _Sweep:
     removed: tuple[GoingRelease, ...] = ()
     unfinished: tuple[str, ...] = ()
     debris: tuple[Path, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
     busy: BusyView | None = None
 
 
@@ -112,9 +117,9 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcRe
     """Say what `collect` would do now, and change nothing.
 
     Raises:
-        OSError: a folder cannot be read.
+        UnreadableError: a folder cannot be read.
     """
-    entries = {view: store.releases(view) for view in store.views()}
+    entries = {view: store.entries(view) for view in store.views()}
     sweeps = [_sweep_if_free(store, view, entries[view], rule) for view in views]
     going = {(release.view, release.release) for sweep in sweeps for release in sweep.removed}
     stays, tally = [], _Tally()
@@ -124,7 +129,7 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcRe
             continue
         for platform in entry.platforms:
             tally.add_release(store.platform_folder(view, entry.name, platform))
-    free = unused(cache, stays, within=rule.within)
+    free = _unused(cache, stays, rule)
     for sweep in sweeps:
         tally.add(store.view_folder(sweep.view) / name for name in sweep.unfinished)
         tally.add(sweep.debris)
@@ -139,6 +144,7 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
 
     Raises:
         FailedError: something cannot be deleted; what was deleted by then stays so, and the next call goes on.
+        UnreadableError: a folder cannot be read.
     """
     sweeps = []
     debris = common_debris(store.root)
@@ -149,14 +155,20 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
             sweeps.append(sweep)
             freed += bytes_
             advance()
-    if not cache.is_dir():
+    if not is_folder_at(cache, follow=True):
         return _result(sweeps, debris, (), freed)
     with hold(cache / LOCK, waiting=announce(progress, "the cache")), progress("Cleaning the cache"):
-        stays = [entry for view in store.views() for entry in store.releases(view)]
-        free, left = unused(cache, stays, within=rule.within), cache_debris(cache)
+        stays = [entry for view in store.views() for entry in store.entries(view)]
+        free, left = _unused(cache, stays, rule), cache_debris(cache)
         freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
     return _result(sweeps, (*debris, *left), free, freed)
+
+
+def _unused(cache: Path, stays: Sequence[ReleaseEntry], rule: Rule) -> tuple[str, ...]:
+    """Return what nobody needs of the cache: nothing, where nobody knows what some release needs."""
+    known = not any(entry.unreadable for entry in stays)
+    return unused(cache, stays, within=rule.within) if known else ()
 
 
 def _result(
@@ -167,6 +179,7 @@ def _result(
         removed=[release for sweep in sweeps for release in sweep.removed],
         kept=[release for sweep in sweeps for release in sweep.kept],
         busy=[sweep.busy for sweep in sweeps if sweep.busy],
+        unreadable=[unreadable for sweep in sweeps for unreadable in sweep.unreadable],
         debris=[*(path for sweep in sweeps for path in sweep.debris), *debris],
         cache=cache,
         bytes=freed,
@@ -176,7 +189,7 @@ def _result(
 def _collect_view(store: Store, view: str, rule: Rule) -> tuple[_Sweep, int]:
     try:
         with store.view_lock(view, waiting=None):
-            sweep = _sweep(store, view, store.releases(view), rule)
+            sweep = _sweep(store, view, store.entries(view), rule)
             now = datetime.now(timezone.utc)
             # What needs no room on the disk comes first, and makes some.
             freed = sum(map(_delete, sweep.debris))
@@ -192,6 +205,15 @@ def _sweep_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rul
 
 
 def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
+    """Judge a view; one of which something cannot be read besides its releases is left alone."""
+    try:
+        return _judge(store, view, entries, rule)
+    except UnreadableError as error:
+        known = (unreadable for entry in entries for unreadable in entry.unreadable.values())
+        return _Sweep(view, unreadable=tuple(dict.fromkeys([*known, error.unreadable])))
+
+
+def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
     judged = [
@@ -200,6 +222,7 @@ def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
             default=entry.name == default,
             pinned=store.is_pinned(view, entry.name),
             in_progress=entry.name == unpublished,
+            unreadable=bool(entry.unreadable),
             left=left.get(entry.name),
         )
         for entry in entries
@@ -211,17 +234,18 @@ def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
         removed=tuple(GoingRelease(view, entry.name) for entry in entries if entry.name not in stays),
         unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
         debris=view_debris(store, view, entries),
+        unreadable=tuple(unreadable for entry in entries for unreadable in entry.unreadable.values()),
     )
 
 
 def _delete(path: Path) -> int:
     """Delete a file or a folder, and of a package in the cache the lock that rattler keeps beside it."""
     freed = 0
-    if path.is_dir() and not path.is_symlink():
+    if is_folder_at(path):
         freed = delete_tree(path)
     else:
-        with suppress(OSError):
-            freed = path.lstat().st_size if path.lstat().st_nlink == 1 else 0
+        found = status(path)
+        freed = found.st_size if found and found.st_nlink == 1 else 0
         remove_file(path)
     if path.parent.name == PACKAGES:
         remove_file(path.with_name(f"{path.name}.lock"))
@@ -240,40 +264,37 @@ class _Tally:
     def add(self, paths: Iterable[Path]) -> None:
         """Add files and folders with all below them."""
         for path in paths:
-            with suppress(OSError):
-                status = path.lstat()
-                if not is_folder(status):
-                    self._file(status)
-                    continue
-                for _, inner in walk(path):
-                    if not is_folder(inner):
-                        self._file(inner)
+            found = status(path)
+            if found and not is_folder(found):
+                self._file(found)
+            for _, inner in walk(path) if found and is_folder(found) else ():
+                if not is_folder(inner):
+                    self._file(inner)
 
     def add_release(self, prefix: Path) -> None:
         """Add one platform of a release, by what was measured of it: of each package one file is looked at."""
-        measured, folder = usage.read(prefix), str(prefix)
+        measured = usage.read(prefix)
         self._own += measured.own
         for package in measured.linked.values():
-            try:
-                status = os.lstat(f"{folder}/{package.file}")
-            except OSError:
+            found = status(prefix / package.file)
+            if found is None:
                 continue
-            self._file(status)
-            if status.st_nlink > 1:
-                self._bytes[status.st_dev, status.st_ino] = package.bytes
+            self._file(found)
+            if found.st_nlink > 1:
+                self._bytes[found.st_dev, found.st_ino] = package.bytes
             else:
-                self._own += package.bytes - status.st_size
+                self._own += package.bytes - found.st_size
 
     @property
     def freed(self) -> int:
         """All bytes of which no name is left."""
         return self._own + sum(self._bytes[key] for key, seen in self._seen.items() if seen >= self._links[key])
 
-    def _file(self, status: os.stat_result) -> None:
-        if status.st_nlink == 1:
-            self._own += status.st_size
+    def _file(self, found: os.stat_result) -> None:
+        if found.st_nlink == 1:
+            self._own += found.st_size
             return
-        key = (status.st_dev, status.st_ino)
+        key = (found.st_dev, found.st_ino)
         self._seen[key] += 1
-        self._links[key] = status.st_nlink
-        self._bytes.setdefault(key, status.st_size)
+        self._links[key] = found.st_nlink
+        self._bytes.setdefault(key, found.st_size)

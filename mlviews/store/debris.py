@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.files import aged
 from mlviews.prefix.bytecode import BYTECODE
+from mlviews.reading import folders_in, is_folder_at, names_in, status
 from mlviews.release import RELEASE_FILE
 from mlviews.render.modulefile import MODULE
 from mlviews.store.disk import KEPT
@@ -29,12 +30,15 @@ _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
 def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tuple[Path, ...]:
     """Return what is left of interrupted work on a view. Only who holds the view's lock knows that it is that.
 
-    A release whose ``release.json`` cannot be read is debris too, unless it is the default or pinned.
+    A folder without ``release.json`` is, unless it is the default or pinned; one whose file cannot be read is none.
 
     Args:
         store: where it lies.
         view: the view.
-        entries: its releases.
+        entries: its releases, those that cannot be read among them.
+
+    Raises:
+        UnreadableError: nobody can tell what is left.
     """
     folder = store.view_folder(view)
     found = [path for path in _hidden(folder) if path.name not in KEPT]
@@ -52,38 +56,35 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
     for kernel in (view, *(f"{view}-{name}" for name in store.folders(view))):
         found += _hidden(store.root / "kernels" / kernel)
     found += [path for path in _hidden(store.root / "views") if path.name.startswith(f".{view}.")]
-    found += aged(path for folder in (store.root / "records" / view).glob("*") for path in _hidden(folder))
+    found += aged(path for folder in folders_in(store.root / "records" / view) for path in _hidden(folder))
     return tuple(found)
 
 
 def common_debris(root: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work that no lock covers, a day after it was touched."""
-    folders = (*root.glob("commands/*"), root / "modulefiles" / MODULE)
+    folders = (*folders_in(root / "commands"), root / "modulefiles" / MODULE)
     return tuple(aged(path for folder in folders for path in _hidden(folder)))
 
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work in the cache. Only who has the cache alone knows that it is that."""
     known = {".lock", ".cache.lock"}
-    folders = (cache / PACKAGES, *(cache / BYTECODE).glob("*"))
+    folders = (cache / PACKAGES, *folders_in(cache / BYTECODE))
     found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
     working = (*_hidden(cache), *_hidden(cache / "images"))
     return (*found, *aged(path for path in working if path.name not in known))
 
 
 def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+    for path in (folder / name for name in names_in(folder)):
         if path.name.startswith("."):
             yield from aged([path])
-        elif lost and path.is_dir() and not path.is_symlink() and not (path / RELEASE_FILE).exists():
+        elif lost and is_folder_at(path) and status(path / RELEASE_FILE) is None:
             yield path  # a platform that was being added
 
 
 def _hidden(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.name.startswith("."))
-    except OSError:
-        return []
+    return [folder / name for name in names_in(folder) if name.startswith(".")]
 
 
 PACKAGES = "pkgs"
@@ -124,7 +125,7 @@ def _byte_code(cache: Path, releases: Iterable[Release]) -> Iterator[Path]:
 
 
 def _of_wheels(cache: Path, releases: Iterable[Release]) -> Iterator[Path]:
-    if not (cache / "wheels").is_dir():
+    if not is_folder_at(cache / "wheels"):
         return
     from mlviews.wheels.restore import unused_archives, unused_wheels  # noqa: PLC0415  (only such sites need it)
 
@@ -138,8 +139,5 @@ def _stem(package: ReleasePackage) -> str:
 
 
 def _names(folder: Path) -> set[str]:
-    try:
-        found = {path.name.removesuffix(".lock") for path in folder.iterdir()}
-    except OSError:
-        return set()
+    found = {name.removesuffix(".lock") for name in names_in(folder)}
     return {name for name in found if name and not name.startswith(".")}

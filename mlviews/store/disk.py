@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.filelock import LOCK, hold
 from mlviews.files import remove_file, swap_link, write_atomically, write_failure
+from mlviews.reading import UnreadableError, content, folders_in, is_file, is_folder_at, link_text, names_in, status
 from mlviews.release import RELEASE_FILE, Release, sealed
 from mlviews.store import history
 from mlviews.store.launcher import is_removed, removed_error
+from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
+
+    from mlviews.reading import Unreadable
 
 __all__ = ["KEPT", "ReleaseEntry", "Store"]
 
@@ -34,10 +35,21 @@ _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 @dataclass(frozen=True, slots=True)
 class ReleaseEntry:
-    """A release that exists, by platform."""
+    """What lies where a release does: a release by platform, nothing, or what cannot be read.
+
+    Attributes:
+        unreadable: by platform, a release of which nobody can tell what it is; an empty name stands for the folder
+            itself. It stays, its name is taken, and nothing is done with the release as a whole.
+    """
 
     name: str
     platforms: Mapping[str, Release]
+    unreadable: Mapping[str, Unreadable] = field(default_factory=dict)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this is a release, or may be one."""
+        return bool(self.platforms or self.unreadable)
 
     @property
     def lock_digest(self) -> str:
@@ -76,40 +88,61 @@ class Store:
         return self.prefix / path.relative_to(self.root)
 
     def views(self) -> tuple[str, ...]:
-        """Return the views that have a folder here, whether or not a recipe still makes them."""
-        return tuple(path.name for path in _folders(self.root / "envs") if not path.is_symlink())
+        """Return the views that have a folder here, whether or not a recipe still makes them.
+
+        Raises:
+            UnreadableError: nobody can tell; as for all that is asked of a store.
+        """
+        return tuple(path.name for path in folders_in(self.root / "envs"))
 
     def folders(self, view: str) -> tuple[str, ...]:
         """Return what lies where releases do, oldest first: releases, what is left of them, and debris."""
-        found = (path.name for path in _folders(self.view_folder(view)) if not path.is_symlink())
+        found = (path.name for path in folders_in(self.view_folder(view)))
         return tuple(sorted(found, key=_order))
 
-    def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
-        """Return the view's releases, oldest first; folders without a whole ``release.json`` are none."""
+    def entries(self, view: str) -> tuple[ReleaseEntry, ...]:
+        """Return what there is of a view, oldest first: releases, and those that cannot be read."""
         folder = self.view_folder(view)
-        entries = [self.entry(view, name) for name in self.folders(view) if not is_removed(folder, name)]
-        return tuple(entry for entry in entries if entry.platforms)
+        found = [self.entry(view, name) for name in self.folders(view) if not is_removed(folder, name)]
+        return tuple(entry for entry in found if entry.is_there)
+
+    def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
+        """Return the view's releases that can be read, oldest first."""
+        return tuple(entry for entry in self.entries(view) if entry.platforms)
 
     def entry(self, view: str, name: str) -> ReleaseEntry:
-        """Return what a release's folder holds; no platforms where that is no release."""
+        """Return what a release's folder holds; no platform where that is no release."""
+        folder = self.view_folder(view) / name
         found: dict[str, Release] = {}
-        for path in _folders(self.view_folder(view) / name):
-            with suppress(OSError, ValidationError):
-                found[path.name] = Release.model_validate_json((path / RELEASE_FILE).read_bytes())
-        return ReleaseEntry(name, found)
+        unreadable: dict[str, Unreadable] = {}
+        try:
+            platforms = [name for name in names_in(folder) if not name.startswith(".")]
+        except UnreadableError as error:
+            return ReleaseEntry(name, {}, {"": error.unreadable})
+        for platform in platforms:
+            path = folder / platform / RELEASE_FILE
+            try:
+                if (text := content(path)) is not None:
+                    found[platform] = parse(Release, text, path)
+            except UnreadableError as error:
+                unreadable[platform] = error.unreadable
+        return ReleaseEntry(name, found, unreadable)
 
     def existing(self, view: str, release: str) -> ReleaseEntry:
         """Return a release.
 
         Raises:
             RefusedError: there is none of that name: there never was, or it was removed.
+            UnreadableError: some of it cannot be read.
         """
         folder = self.view_folder(view)
         if release not in {"", ".", ".."} and "/" not in release:
             if removed := removed_error(folder, release):
                 raise removed
-            entry = self.entry(view, release)
-            if entry.platforms and not (folder / release).is_symlink():
+            entry = self.entry(view, release) if is_folder_at(folder / release) else ReleaseEntry(release, {})
+            for unreadable in entry.unreadable.values():
+                raise unreadable.error()
+            if entry.platforms:
                 return entry
         raise RefusedError(
             "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
@@ -117,7 +150,7 @@ class Store:
 
     def is_pinned(self, view: str, release: str) -> bool:
         """Tell whether a release must never be removed."""
-        return (self.view_folder(view) / release / PINNED).is_file()
+        return is_file(self.view_folder(view) / release / PINNED)
 
     def pin(self, view: str, release: str, *, pinned: bool) -> None:
         """See to it that a release is never removed, or may be again.
@@ -133,10 +166,8 @@ class Store:
 
     def default(self, view: str) -> str | None:
         """Return the release that the view's default link names, if there is one."""
-        try:
-            return (self.view_folder(view) / "default").readlink().name
-        except OSError:
-            return None
+        target = link_text(self.view_folder(view) / "default")
+        return Path(target).name if target else None
 
     def new_release_name(self, view: str, now: datetime) -> str:
         """Return a free name of the form ``2026.11.23``, then ``2026.11.23.2`` (UTC).
@@ -157,7 +188,7 @@ class Store:
             is_removed(self.view_folder(view), name)
             or self.default(view) == name
             or self.is_pinned(view, name)
-            or bool(self.entry(view, name).platforms)
+            or self.entry(view, name).is_there
         )
 
     def clear(self, folder: Path) -> None:
@@ -165,7 +196,10 @@ class Store:
 
         Raises:
             FailedError: it cannot be deleted.
+            UnreadableError: it may be a release.
         """
+        if status(folder / RELEASE_FILE) is not None:
+            raise UnreadableError(folder / RELEASE_FILE, "it is there, and no release of this build")
         try:
             shutil.rmtree(folder)
         except FileNotFoundError:
@@ -184,10 +218,8 @@ class Store:
 
     def unpublished(self, view: str) -> str | None:
         """Return the release that is there, or about to be, and whose loaders and default may not be written yet."""
-        try:
-            return (self.view_folder(view) / UNPUBLISHED).read_text(encoding="utf-8")
-        except OSError:
-            return None
+        found = content(self.view_folder(view) / UNPUBLISHED)
+        return None if found is None else found.decode(errors="replace")
 
     def mark_unpublished(self, view: str, release: str | None) -> None:
         """Note which release is yet to be published; None: all are.
@@ -212,11 +244,14 @@ class Store:
         Raises:
             RefusedError: there is no such release, or it lacks a platform that the default has.
             FailedError: the link cannot be written.
+            UnreadableError: the release, the default, or the notes of former defaults cannot be read.
         """
         entry = self.existing(view, release)
         default = self.default(view)
-        current = self.entry(view, default).platforms if default else {}
-        if missing := sorted({*current} - {*entry.platforms}):
+        current = self.entry(view, default) if default else ReleaseEntry("", {})
+        if unreadable := current.unreadable.get(""):
+            raise unreadable.error()  # which platforms the default has, nobody knows
+        if missing := sorted({*current.platforms, *current.unreadable} - {*entry.platforms}):
             raise RefusedError(
                 "platform-missing",
                 f"release {release} of {view} lacks {', '.join(missing)}, which the default has",
@@ -229,13 +264,6 @@ class Store:
     def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[None]:
         """Hold the view's lock; see `mlviews.filelock.hold`."""
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
-
-
-def _folders(path: Path) -> list[Path]:
-    try:
-        return sorted(item for item in path.iterdir() if item.is_dir() and not item.name.startswith("."))
-    except OSError:
-        return []
 
 
 def _order(name: str) -> tuple[tuple[int, str], ...]:

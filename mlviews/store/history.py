@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import model_validator
 
 from mlviews.files import write_atomically
+from mlviews.reading import DamagedError, content, link_text, status
+from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["FILE", "DefaultChange", "former", "left", "note", "read", "settle"]
 
@@ -19,7 +21,7 @@ FILE = ".history.json"
 _LONGEST = 500
 
 
-class DefaultChange(BaseModel):
+class DefaultChange(StorePart):
     """One change of a view's default.
 
     Attributes:
@@ -29,15 +31,22 @@ class DefaultChange(BaseModel):
         back: whether it was a way back; the release that was left is then none to come back to.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     at: datetime
     before: str | None
     after: str
     back: bool = False
 
 
-_Changes = TypeAdapter(tuple[DefaultChange, ...])
+class _History(StoreFile):
+    """``.history.json``."""
+
+    changes: tuple[DefaultChange, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_list(cls, stated: Any) -> Any:
+        """Until there was a number, the file was the list alone."""
+        return {"changes": stated} if isinstance(stated, list) else stated
 
 
 def settle(changes: Sequence[DefaultChange], default: str | None, since: datetime) -> tuple[DefaultChange, ...]:
@@ -78,17 +87,21 @@ def left(changes: Sequence[DefaultChange]) -> dict[str, datetime]:
 
 
 def read(view_folder: Path) -> tuple[DefaultChange, ...]:
-    """Return the changes of a view's default; what cannot be read counts as none."""
+    """Return the changes of a view's default.
+
+    Raises:
+        DamagedError: the notes are; `note` starts them anew.
+        UnreadableError: they cannot be read, or a newer mlviews made them.
+    """
+    text = content(view_folder / FILE)
+    return _settled(view_folder, () if text is None else parse(_History, text, view_folder / FILE).changes)
+
+
+def _settled(view_folder: Path, noted: Sequence[DefaultChange]) -> tuple[DefaultChange, ...]:
     link = view_folder / "default"
-    try:
-        default, made = link.readlink().name, link.lstat().st_mtime
-    except OSError:
-        default, made = None, 0.0
-    try:
-        noted = _Changes.validate_json((view_folder / FILE).read_bytes())
-    except (OSError, ValidationError):
-        noted = ()
-    return settle(noted, default, datetime.fromtimestamp(made, timezone.utc))
+    target, made = link_text(link), status(link)
+    since = datetime.fromtimestamp(made.st_mtime if made else 0.0, timezone.utc)
+    return settle(noted, Path(target).name if target else None, since)
 
 
 def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
@@ -96,10 +109,14 @@ def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
 
     Raises:
         FailedError: it cannot be written.
+        UnreadableError: the notes that are there cannot be read.
     """
-    changes = read(view_folder)
+    try:
+        changes = read(view_folder)
+    except DamagedError:
+        changes = _settled(view_folder, ())  # it holds nothing that could be kept
     before = changes[-1].after if changes else None
     if before == after:
         return
     changes = (*changes, DefaultChange(at=now, before=before, after=after, back=back))
-    write_atomically(view_folder / FILE, _Changes.dump_json(changes[-_LONGEST:], indent=1).decode() + "\n")
+    write_atomically(view_folder / FILE, _History(changes=changes[-_LONGEST:]).text(indent=1))

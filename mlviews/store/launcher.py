@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
 from mlviews.hardware import host_platform
+from mlviews.reading import content, folders_in, is_file, link_text, status
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlviews.release import Release
 
 __all__ = ["NOTE", "is_removed", "launcher", "release_here", "removed_error"]
@@ -25,24 +25,29 @@ NOTE = "removed.json"
 
 
 def is_removed(view_folder: Path, release: str) -> bool:
-    """Tell whether a release was removed."""
-    return (view_folder / release / NOTE).is_file()
+    """Tell whether a release was removed.
+
+    Raises:
+        UnreadableError: nobody can tell.
+    """
+    return is_file(view_folder / release / NOTE)
 
 
 def removed_error(view_folder: Path, release: str) -> RefusedError | None:
-    """Return the error for a release that was removed: when, and what there is instead; None where it was not."""
-    try:
-        note = json.loads((view_folder / release / NOTE).read_bytes())
-        day = str(note["removed"])[:10]
-    except OSError:
+    """Return the error for a release that was removed: when, and what there is instead; None where it was not.
+
+    Raises:
+        UnreadableError: nobody can tell.
+    """
+    text = content(view_folder / release / NOTE)
+    if text is None:
         return None
+    try:
+        day = str(json.loads(text)["removed"])[:10]
     except (ValueError, LookupError, TypeError):
         day = "an unknown day"
-    view = view_folder.name
-    try:
-        instead = f"The default is {(view_folder / 'default').readlink().name}: leave out /{release} to use it; "
-    except OSError:
-        instead = ""
+    view, default = view_folder.name, link_text(view_folder / "default")
+    instead = f"The default is {Path(default).name}: leave out /{release} to use it; " if default else ""
     return RefusedError(
         "release-removed",
         f"release {release} of {view} was removed on {day}",
@@ -60,33 +65,31 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
 
     Raises:
         RefusedError: there is no such release, it was removed, or it is not for this host's platform.
+        UnreadableError: nobody can tell.
     """
     folder = root / "envs" / view
     if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
         raise RefusedError("release-missing", f"{view}/{release} is no release", "Write VIEW or VIEW/RELEASE.")
-    try:
-        # The link is followed once: a promotion in the middle of the start must not mix two releases.
-        chosen = (folder / "default").readlink().name if release in {None, "default"} else release
-    except OSError:
+    # The link is followed once: a promotion in the middle of the start must not mix two releases.
+    chosen = Path(link_text(folder / "default") or "").name if release in {None, "default"} else release
+    if not chosen:
         raise RefusedError(
             "release-missing",
             f"there is no default release of {view} under {root}",
             f"`mlviews build {view}` makes one.",
-        ) from None
+        )
     if removed := removed_error(folder, chosen):
         raise removed
     launch = folder / chosen / host_platform() / "launch"
-    if not (launch.parent / "release.json").is_file():
-        there = (
-            [path.name for path in (folder / chosen).iterdir() if path.is_dir()] if (folder / chosen).is_dir() else []
-        )
+    if not is_file(launch.parent / "release.json"):
+        there = [path.name for path in folders_in(folder / chosen)]
         raise RefusedError(
             "release-missing",
             f"there is no release {chosen} of {view} for {host_platform()} under {root}"
             + (f"; it is there for {', '.join(sorted(there))}" if there else ""),
             f"`mlviews releases {view}` lists what there is.",
         )
-    if not os.access(launch, os.X_OK):
+    if status(launch) is None or not os.access(launch, os.X_OK):
         raise RefusedError("release-broken", f"{launch} cannot be run", f"Build it again: `mlviews build {view}`.")
     return launch
 
@@ -99,17 +102,12 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
         label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
 
     Raises:
-        RefusedError: there is no such release, or its ``release.json`` cannot be read.
+        RefusedError: there is no such release.
+        UnreadableError: its ``release.json`` cannot be read.
     """
     from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
+    from mlviews.storefile import parse  # noqa: PLC0415
 
     name, _, chosen = label.partition("/")
     prefix = launcher(root, name, chosen or None).parent
-    try:
-        return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise RefusedError(
-            "release-broken",
-            f"{prefix / 'release.json'} cannot be read",
-            f"Build it again: `mlviews build {name}`.",
-        ) from error
+    return prefix, parse(Release, content(prefix / "release.json") or b"", prefix / "release.json")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.lockfile import Lock, find_lock, lock_path, parse_lock, read_lock
+from mlviews.reading import folders_in, is_file, link_text
 from mlviews.release import RELEASE_LOCK
 from mlviews.store.launcher import removed_error
 
@@ -59,14 +60,14 @@ def default_release_lock(view: str, site: Site) -> NamedLock:
     Raises:
         RefusedError: the view has no default release.
     """
-    link = site.root / "envs" / view / "default"
-    if not link.is_symlink():
+    target = link_text(site.root / "envs" / view / "default")
+    if target is None:
         raise RefusedError(
             "release-missing",
             f"view {view} has no default release under {site.root}",
             "Name what to compare with: --from LOCK, RELEASE or a Git revision such as HEAD.",
         )
-    return _release_lock(view, site, link.readlink().name)
+    return _release_lock(view, site, Path(target).name)
 
 
 def named_lock(view: str, site: Site, name: str) -> NamedLock:
@@ -90,7 +91,7 @@ def _release_lock(view: str, site: Site, release: str) -> NamedLock:
     folder = site.root / "envs" / view / release
     if removed := removed_error(folder.parent, release):
         raise removed
-    found = sorted(folder.glob(f"*/{RELEASE_LOCK}"))
+    found = [path / RELEASE_LOCK for path in folders_in(folder) if is_file(path / RELEASE_LOCK)]
     if not found:
         raise RefusedError(
             "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."

@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from mlviews.errors import FailedError, RefusedError
 from mlviews.filelock import announce
 from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
+from mlviews.reading import (
+    DamagedError,
+    UnreadableError,
+    content,
+    folders_in,
+    is_file,
+    is_folder_at,
+    names_in,
+    status,
+)
 from mlviews.release import RELEASE_FILE
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.smoke.records import last_results, proved_gpus, read_records
@@ -24,6 +32,7 @@ from mlviews.store import history
 from mlviews.store.launcher import NOTE, is_removed
 from mlviews.store.loaders import write_default_loaders, write_release_loaders, write_removed_loaders
 from mlviews.store.repair import repair
+from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +41,11 @@ if TYPE_CHECKING:
 
     from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
+    from mlviews.reading import Unreadable
     from mlviews.release import GpuLine
     from mlviews.site.profile import Site
-    from mlviews.store.disk import Store
+    from mlviews.smoke.records import Record
+    from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
     "PinResult",
@@ -99,11 +110,13 @@ class ReleasesResult:
 
     Attributes:
         removed: what was there once.
+        unreadable: what cannot be read; it may be a release, a part of one, or what proves one.
     """
 
     view: str
     releases: Sequence[ReleaseSummary]
     removed: Sequence[RemovedRelease] = ()
+    unreadable: Sequence[Unreadable] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,37 +168,51 @@ class VerifyResult:
 
 
 def releases_of(store: Store, view: str) -> ReleasesResult:
-    """Return a view's releases and what is remembered of removed ones, both oldest first."""
-    found = []
-    for entry in store.releases(view):
-        records = read_records(store.root, view, entry.lock_digest)
-        checks = last_results(records)
-        usages = {
-            prefix: usage.read(prefix)
-            for prefix in (store.platform_folder(view, entry.name, platform) for platform in entry.platforms)
-        }
-        found.append(
-            ReleaseSummary(
-                release=entry.name,
-                default=entry.name == store.default(view),
-                platforms=sorted(entry.platforms),
-                created=max(release.created for release in entry.platforms.values()),
-                lock=entry.lock_digest,
-                packages=max(len(release.packages) for release in entry.platforms.values()),
-                pinned=store.is_pinned(view, entry.name),
-                bytes=sum(used.bytes for used in usages.values()),
-                shared=sum(usage.shared_bytes(prefix, used) for prefix, used in usages.items()),
-                passed=sorted(name for name, passed in checks.items() if passed),
-                failed=sorted(name for name, passed in checks.items() if not passed),
-                gpus=proved_gpus(next(iter(entry.platforms.values())).gpus, records),
-            )
-        )
+    """Return a view's releases and what is remembered of removed ones, both oldest first.
+
+    Raises:
+        UnreadableError: nobody can tell what there is.
+    """
+    found: list[ReleaseSummary] = []
+    unreadable: list[Unreadable] = []
+    for entry in store.entries(view):
+        unreadable += entry.unreadable.values()
+        if entry.platforms:
+            try:
+                records = read_records(store.root, view, entry.lock_digest)
+            except UnreadableError as error:
+                unreadable.append(error.unreadable)
+                records = ()  # it is told: nothing of this is a proof
+            found.append(_summary(store, view, entry, records))
     removed = []
-    for name in store.folders(view):
-        with suppress(OSError, ValidationError):
-            note = _RemovalNote.model_validate_json((store.view_folder(view) / name / NOTE).read_bytes())
-            removed.append(RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest))
-    return ReleasesResult(view, found, removed)
+    for path in (store.view_folder(view) / name / NOTE for name in store.folders(view)):
+        with suppress(DamagedError):
+            if text := content(path):
+                note = parse(_RemovalNote, text, path)
+                removed.append(RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest))
+    return ReleasesResult(view, found, removed, unreadable)
+
+
+def _summary(store: Store, view: str, entry: ReleaseEntry, records: Sequence[Record]) -> ReleaseSummary:
+    checks = last_results(records)
+    usages = {
+        prefix: usage.read(prefix)
+        for prefix in (store.platform_folder(view, entry.name, platform) for platform in entry.platforms)
+    }
+    return ReleaseSummary(
+        release=entry.name,
+        default=entry.name == store.default(view),
+        platforms=sorted(entry.platforms),
+        created=max(release.created for release in entry.platforms.values()),
+        lock=entry.lock_digest,
+        packages=max(len(release.packages) for release in entry.platforms.values()),
+        pinned=store.is_pinned(view, entry.name),
+        bytes=sum(used.bytes for used in usages.values()),
+        shared=sum(usage.shared_bytes(prefix, used) for prefix, used in usages.items()),
+        passed=sorted(name for name, passed in checks.items() if passed),
+        failed=sorted(name for name, passed in checks.items() if not passed),
+        gpus=proved_gpus(next(iter(entry.platforms.values())).gpus, records),
+    )
 
 
 def promote(store: Store, view: str, release: str, *, progress: Progress) -> PromoteResult:
@@ -272,8 +299,8 @@ def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
         path
         for name in names
         if name in store.folders(view) and not is_removed(folder, name)
-        for path in sorted((folder / name).iterdir())
-        if path.is_dir() and ((path / RELEASE_FILE).is_file() or name == default or store.is_pinned(view, name))
+        for path in folders_in(folder / name)
+        if is_file(path / RELEASE_FILE) or name == default or store.is_pinned(view, name)
     ]
     if not found and release is not None:
         store.existing(view, release)
@@ -289,7 +316,7 @@ def _nothing(store: Store, view: str) -> RefusedError:
 
 
 def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[None]:
-    if not store.view_folder(view).is_dir():  # a mistyped name must not leave a folder
+    if not is_folder_at(store.view_folder(view), follow=True):  # a mistyped name must not leave a folder
         raise _nothing(store, view)
     return store.view_lock(view, waiting=announce(progress, view))
 
@@ -310,10 +337,8 @@ def _former(store: Store, view: str) -> str | None:
     return next((name for name in reversed(history.former(changes)) if name in there), None)
 
 
-class _RemovalNote(BaseModel):
+class _RemovalNote(StoreFile):
     """``removed.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     view: str
     release: str
@@ -347,7 +372,7 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
             f"`mlviews pin {view}/{release} --undo` ends that.",
         )
     note = _RemovalNote(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
-    text = note.model_dump_json(indent=2) + "\n"
+    text = note.text()
     folder = store.view_folder(view) / release
     try:
         write_atomically(folder / NOTE, text)
@@ -364,8 +389,8 @@ def is_unfinished(store: Store, view: str, release: str) -> bool:
     """Tell whether a removed release still holds something to delete."""
     folder = store.view_folder(view) / release
     return is_removed(store.view_folder(view), release) and any(
-        {path.name for path in item.iterdir()} - REMOVED_FILES if item.is_dir() else item.name != NOTE
-        for item in folder.iterdir()
+        {*names_in(folder / name)} - REMOVED_FILES if is_folder_at(folder / name) else name != NOTE
+        for name in names_in(folder)
     )
 
 
@@ -376,32 +401,35 @@ def finish(store: Store, view: str, release: str) -> int:
         FailedError: something cannot be written or deleted.
     """
     folder = store.view_folder(view) / release
-    platforms = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]
+    platforms = [folder / name for name in names_in(folder) if is_folder_at(folder / name)]
+    entry = store.entry(view, release)
+    for unreadable in entry.unreadable.values():  # what it says is needed for the words that stay
+        raise unreadable.error()
     freed = 0
     try:
-        freed += _leave_word(store, view, release, platforms)
+        freed += _leave_word(store, view, entry, platforms)
         told = True
     except FailedError:
         told = False  # on a full disk there is room for it only when the rest is gone
     freed += sum(delete_tree(platform, keep={*REMOVED_FILES, RELEASE_FILE}) for platform in platforms)
     freed += delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
     if not told:
-        freed += _leave_word(store, view, release, platforms)
+        freed += _leave_word(store, view, entry, platforms)
     for platform in platforms:  # last: of what it says the words are made
         freed += _size(platform / RELEASE_FILE)
         remove_file(platform / RELEASE_FILE)
     return freed
 
 
-def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]) -> int:
+def _leave_word(store: Store, view: str, entry: ReleaseEntry, platforms: Sequence[Path]) -> int:
     """Put a word on what happened where programs and people look for the release; return what that frees."""
-    if (entry := store.entry(view, release)).platforms:
+    if entry.platforms:
         write_removed_loaders(store, view, entry)
     default = str(store.baked(store.view_folder(view) / "default"))
     files = {
         platform / name: file
         for platform in platforms
-        for name, file in removed_files(view, release, default, platform.name).items()
+        for name, file in removed_files(view, entry.name, default, platform.name).items()
     }
     before = sum(map(_size, files))
     for path, file in files.items():
@@ -410,7 +438,5 @@ def _leave_word(store: Store, view: str, release: str, platforms: Sequence[Path]
 
 
 def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return 0
+    found = status(path)
+    return found.st_size if found else 0

@@ -23,17 +23,18 @@ from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
-from mlviews.prefix.inventory import FILES, expected_mode, take
-from mlviews.prefix.inventory import read as read_inventory
+from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
+from mlviews.prefix.inventory import texts as list_texts
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
+from mlviews.reading import UnreadableError, content
 from mlviews.release import RELEASE_FILE, RELEASE_LOCK
+from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.lock.lockfile import Lock, LockedPackage
-    from mlviews.prefix.inventory import Inventory
     from mlviews.prefix.verify import Fault, VerifiedRelease
     from mlviews.progress import Progress
     from mlviews.release import Release
@@ -111,11 +112,12 @@ def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -
     """
     for text in texts:
         write_prefix_files(fresh, release, text)
-        listed = take(fresh) if lost else ""
-        if not lost or _sha256(listed) == release.files:
-            break
-    if lost:
-        write_atomically(fresh / FILES, listed)
+        if not lost:
+            return
+        for listed in list_texts(take(fresh)):
+            if _sha256(listed) == release.files:
+                write_atomically(fresh / FILES, listed)
+                return
 
 
 def _sha256(text: str) -> str:
@@ -227,7 +229,6 @@ def _mode(prefix: Path, path: str, like: Path) -> int:
 
 
 def _inventory(prefix: Path) -> Inventory | None:
-    try:
-        return read_inventory((prefix / FILES).read_bytes())
-    except OSError:
-        return None
+    with suppress(UnreadableError):
+        return parse(Inventory, content(prefix / FILES) or b"", prefix / FILES)
+    return None

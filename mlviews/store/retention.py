@@ -23,6 +23,7 @@ class ReleaseState:
         default: whether it is the view's default.
         pinned: whether people said that it stays.
         in_progress: whether a build has written its file, and is not done with it.
+        unreadable: whether nobody can tell what it is.
         left: when it stopped being the default, if it ever was.
     """
 
@@ -30,6 +31,7 @@ class ReleaseState:
     default: bool = False
     pinned: bool = False
     in_progress: bool = False
+    unreadable: bool = False
     left: datetime | None = None
 
 
@@ -51,6 +53,8 @@ def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now:
             reasons[release.name] = "pinned"
         elif release.in_progress:
             reasons[release.name] = "in progress"
+        elif release.unreadable:
+            reasons[release.name] = "unreadable"
         elif release.name in newest:
             reasons[release.name] = f"among the last {keep}"
         elif release.left is not None and now - release.left < within:

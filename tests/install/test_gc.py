@@ -125,7 +125,6 @@ def debris(many: Any) -> dict[str, Path]:
     root, default = many.root, names(many)[-1]
     made = {
         "a release": root / "envs/demo/2027.01.01" / host_platform() / "lib/x",
-        "a damaged release": root / "envs/demo/2027.01.02" / host_platform() / "release.json",
         "a platform": root / "envs/demo" / default / "linux-aarch64/lib/x",
         "a link": root / "envs/demo/.default.77",
         "a repair": root / "envs/demo/.repair-1/prefix/x",
@@ -151,6 +150,54 @@ def test_debris_goes_and_what_works_stays(many, debris):
     assert done["removed"] == []
     assert many("verify", "demo").code == 0
     assert (many.root / "modulefiles/atlasml/demo/.version").exists()
+
+
+def test_what_cannot_be_read_is_no_debris_and_keeps_the_cache(many):
+    """Nobody can tell what it needs, or whether programs run in it."""
+    damaged = many.root / "envs/demo/2027.01.02" / host_platform() / "release.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("x")
+    rule = ("--keep", "1", "--keep-days", "0", "--json")
+    foretold = many("gc", "--dry-run", *rule).data
+
+    done = many("gc", *rule).data
+
+    assert done["unreadable"] == foretold["unreadable"] == [{"path": str(damaged), "why": "it is damaged"}]
+    assert (done["debris"], done["cache"]) == ([], [])
+    assert len(done["removed"]) == 4
+    assert damaged.read_text() == "x"
+    assert f"cannot be read and stays: {damaged}: it is damaged\n" in many("gc").out
+    assert many("releases", "demo", "--json").data["unreadable"] == done["unreadable"]
+    assert f"{damaged}: it is damaged\n" in many("releases", "demo").out
+    for verb in ("promote", "pin", "remove"):
+        refused = many(verb, "demo/2027.01.02", "--json")
+        assert (refused.code, refused.codes) == (3, ["unreadable"])
+    built = many("build", "demo", "--json").data
+    assert built["unreadable"] == done["unreadable"]
+    many.recipes.recipe("demo", "python", "greet")
+    many("lock", "demo")
+    assert many("build", "demo", "--json").data["release"] == "2027.01.02.2"  # its name is taken
+
+
+def test_a_dry_run_writes_nothing_where_nothing_was_measured(many):
+    for path in many.root.glob("envs/*/*/*.usage.json"):
+        path.unlink()
+    before = everything(many.root)
+
+    many("gc", "--keep", "1", "--keep-days", "0", "--dry-run")
+    many("releases", "demo")
+
+    assert everything(many.root) == before
+
+
+def test_a_view_whose_notes_cannot_be_read_is_left_alone(many):
+    history = many.root / "envs/demo/.history.json"
+    history.write_text("{")
+
+    done = many("gc", "--keep", "1", "--keep-days", "0", "--json").data
+
+    assert (done["removed"], done["unreadable"]) == ([], [{"path": str(history), "why": "it is damaged"}])
+    assert len(names(many)) == 5
 
 
 def test_a_temporary_file_that_somebody_may_be_writing_stays_for_a_day(many):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlviews.reading import DamagedError, UnreadableError
 from mlviews.store.history import DefaultChange, former, left, note, read, settle
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -79,8 +80,20 @@ def test_notes_that_cannot_be_read_cost_the_way_back_and_nothing_else(tmp_path, 
     (tmp_path / "default").symlink_to("A")
     (tmp_path / ".history.json").write_text(content)
 
-    assert [change.after for change in read(tmp_path)] == ["A"]
+    with pytest.raises(DamagedError):
+        read(tmp_path)
     note(tmp_path, "B", back=False, now=START)
     (tmp_path / "default").unlink()
     (tmp_path / "default").symlink_to("B")
     assert former(read(tmp_path)) == ("A",)
+
+
+def test_notes_of_a_newer_mlviews_are_not_written_over(tmp_path):
+    (tmp_path / "default").symlink_to("A")
+    notes = tmp_path / ".history.json"
+    notes.write_text('{"schema": 2, "changes": "?"}')
+
+    for use in (lambda: read(tmp_path), lambda: note(tmp_path, "B", back=False, now=START)):
+        with pytest.raises(UnreadableError, match=r"newer mlviews \(schema 2\)"):
+            use()
+    assert notes.read_text() == '{"schema": 2, "changes": "?"}'

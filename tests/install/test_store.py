@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.errors import RefusedError
+from mlviews.reading import DamagedError, UnreadableError
 from mlviews.release import Activation, Release
 from mlviews.store.disk import Store, _order
 
@@ -79,15 +80,19 @@ def test_any_numbers_keep_their_order(numbers):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"view": "demo"}', "\x00\xff", "null"])
-def test_a_release_without_a_whole_record_is_none(store, record, content):
+def test_a_release_without_a_whole_file_is_none_and_its_name_is_taken(store, record, content):
     record("2026.11.23")
     debris = store.platform_folder("demo", "2026.11.24", "linux-64")
     debris.mkdir(parents=True)
     (debris / "release.json").write_text(content)
 
     assert names(store) == ["2026.11.23"]
-    with pytest.raises(RefusedError, match=r"2026\.11\.24"):
+    assert [entry.name for entry in store.entries("demo")] == ["2026.11.23", "2026.11.24"]
+    with pytest.raises(DamagedError, match=r"2026\.11\.24"):
         store.promote("demo", "2026.11.24")
+    assert store.new_release_name("demo", datetime(2026, 11, 24, tzinfo=timezone.utc)) == "2026.11.24.2"
+    with pytest.raises(UnreadableError):
+        store.clear(debris)
 
 
 def test_links_and_hidden_folders_are_no_releases(store, record):

@@ -84,11 +84,13 @@ class Place:
     """A root, a channel, and versions of views to build.
 
     Attributes:
+        bulk: files of each of the packages that do nothing.
         versions: for each view and step, its recipe and its lock.
     """
 
     folder: Path
     draw: random.Random
+    bulk: int = 150
     versions: dict[tuple[str, int], tuple[str, bytes]] = field(default_factory=dict)
 
     @property
@@ -161,8 +163,9 @@ class Place:
             "native", subdir="linux-64", files={"bin/native": f"#!/bin/sh\necho {PLACEHOLDER}/share\n"},
             links={"lib/link": "../bin/native"},
         )  # fmt: skip
+        shelf.add("ipykernel", modules={"ipykernel": ""})
         for number in range(PACKAGES):
-            content = {f"share/bulk{number}/{n}": self.draw.randbytes(2000) for n in range(150)}
+            content = {f"share/bulk{number}/{n}": self.draw.randbytes(2000) for n in range(self.bulk)}
             shelf.add(f"bulk{number}", files=content)
         for step in range(steps):
             content = {f"share/step/{n}": self.draw.randbytes(1000) for n in range(50)}
@@ -174,7 +177,7 @@ def _recipe(view: str, step: int) -> str:
     bulk = ", ".join(f"bulk{number}" for number in range(PACKAGES))
     return (
         f"schema: 1\nname: {view}\nsummary: About {view}\nmodule: storm/{view}\nplatforms: [linux-64]\n"
-        f'hardware: {{glibc: "2.17"}}\ndependencies: [python, greet, native, {bulk}, step =={step}.0]\n'
+        f'hardware: {{glibc: "2.17"}}\ndependencies: [python, greet, native, ipykernel, {bulk}, step =={step}.0]\n'
     )
 
 

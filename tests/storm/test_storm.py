@@ -42,3 +42,10 @@ def test_a_crowd_makes_what_one_after_another_makes(run):
 
     print(said)
     assert "the same as one after another" in said
+
+
+def test_reads_that_fail_at_any_moment_of_any_verb_lose_nothing_and_are_told(run):
+    said = run("reads.py", "--faults", "54")  # each call twice
+
+    print(said)
+    assert "0 releases lost" in said

@@ -1,0 +1,169 @@
+"""Reading what lies in a store: it is there, it is absent, or it cannot be read.
+
+Only what is absent may be taken for nothing: what cannot be read stays, and somebody is told why.
+`Path.exists`, `is_file`, `glob` and `os.path.lexists` do not serve: depending on Python's version they call a file
+absent when the disk, the server or an expired token keeps it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "DamagedError",
+    "Unreadable",
+    "UnreadableError",
+    "content",
+    "folders_in",
+    "is_file",
+    "is_folder_at",
+    "link_text",
+    "names_in",
+    "paths_in",
+    "status",
+]
+
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_NO_LINK = {*_ABSENT, errno.EINVAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Something that cannot be read, and so stays as it is.
+
+    Attributes:
+        why: as the system says it; or that the file is damaged, or was made by a newer mlviews.
+    """
+
+    path: Path
+    why: str
+
+    def error(self) -> UnreadableError:
+        """Return this as an error, for those who cannot go on without it."""
+        return UnreadableError(self.path, self.why)
+
+
+class UnreadableError(FailedError):
+    """Something is there, or may be, and cannot be read."""
+
+    def __init__(self, path: Path, why: str, hint: str = "") -> None:
+        known = "Nothing was taken for absent. Check the disk, the permissions, and on AFS or EOS your token."
+        super().__init__("unreadable", f"{path} cannot be read: {why}", hint or known)
+        self.path, self.why = path, why
+
+    @property
+    def unreadable(self) -> Unreadable:
+        """What it is, for those who go on and tell it at the end."""
+        return Unreadable(self.path, self.why)
+
+
+class DamagedError(UnreadableError):
+    """A file of the store has no content that any mlviews wrote."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "it is damaged", "Nothing was changed. Delete it yourself, if nobody needs it.")
+
+
+def status(path: Path, *, follow: bool = False) -> os.stat_result | None:
+    """Return what ``lstat`` says, or ``stat``; None where nothing is there.
+
+    Raises:
+        UnreadableError: nobody knows.
+    """
+    try:
+        return path.stat(follow_symlinks=follow)
+    except OSError as error:
+        _refuse_unless(_ABSENT, path, error)
+        return None
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a file is there, or a link to one.
+
+    Raises:
+        UnreadableError: nobody knows.
+    """
+    found = status(path, follow=True)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def is_folder_at(path: Path, *, follow: bool = False) -> bool:
+    """Tell whether a folder is there; with ``follow``, a link to one will do.
+
+    Raises:
+        UnreadableError: nobody knows.
+    """
+    found = status(path, follow=follow)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def content(path: Path, *, most: int = -1) -> bytes | None:
+    """Return a file's bytes, at most so many; None where there is no file.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        _refuse_unless(_ABSENT, path, error)
+        return None
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none where there is no folder.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208  (names are asked for)
+    except OSError as error:
+        _refuse_unless(_ABSENT, folder, error)
+        return []
+
+
+def paths_in(folder: Path, ending: str) -> list[Path]:
+    """Return what is in a folder with names that end so, sorted; nothing hidden.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    return [folder / name for name in names_in(folder) if name.endswith(ending) and not name.startswith(".")]
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; no links, and no hidden ones.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    return [folder / name for name in names_in(folder) if not name.startswith(".") and is_folder_at(folder / name)]
+
+
+def link_text(path: Path) -> str | None:
+    """Return what a link says; None where there is no link.
+
+    Raises:
+        UnreadableError: it cannot be read.
+    """
+    try:
+        return os.readlink(path)  # noqa: PTH115  (as it is written)
+    except OSError as error:
+        _refuse_unless(_NO_LINK, path, error)
+        return None
+
+
+def _refuse_unless(absent: set[int], path: Path, error: OSError) -> None:
+    if error.errno not in absent:
+        raise UnreadableError(path, error.strerror or str(error)) from error
