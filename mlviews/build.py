@@ -138,9 +138,9 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
         lock_file, lock = _lock(job)
         entries = job.store.entries(view)
         entry = next((e for e in entries if e.platforms and e.lock_digest == lock.digest), None)
-        unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable.values())
-        if entry and (unreadable := entry.unreadable.get(job.platform)):
-            raise unreadable.error()
+        unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable)
+        if entry and (error := entry.errors.get(job.platform)):
+            raise error
         if entry and job.platform in entry.platforms:
             folder = job.store.platform_folder(view, entry.name, job.platform)
             default = job.store.default(view) == entry.name

@@ -209,8 +209,8 @@ def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Ca
             container = of_release(entry.platforms[platform], lock, site.container)
             prefix = store.platform_folder(lock.view, entry.name, platform)
             return definitions.Contents(container, lock, named.text, installed_licenses(prefix))
-    for unreadable in (unreadable for entry in entries for unreadable in entry.unreadable.values()):
-        raise unreadable.error()  # it may be the one
+    for error in (error for entry in entries for error in entry.errors.values()):
+        raise error  # it may be the one
     return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
 
 

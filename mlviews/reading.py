@@ -47,10 +47,6 @@ class Unreadable:
     path: Path
     why: str
 
-    def error(self) -> UnreadableError:
-        """Return this as an error, for those who cannot go on without it."""
-        return UnreadableError(self.path, self.why)
-
 
 class UnreadableError(FailedError):
     """Something is there, or may be, and cannot be read."""

@@ -246,8 +246,8 @@ class GpuLine:
         device: the driver's name for it.
         driver: version of NVIDIA's driver.
         checked: when it was last tested (UTC).
-        passed: checks that passed on it then.
-        failed: checks that failed on it then.
+        passed: checks that passed when they were last tested on it.
+        failed: checks that failed when they were last tested on it.
     """
 
     gpu: str

@@ -132,13 +132,26 @@ def _read(view: str, folders: Iterable[Path]) -> Iterator[Record]:
 
 
 def last_results(records: Iterable[Record]) -> dict[str, bool]:
-    """Return for each check whether it passed when it last proved anything.
+    """Return for each check whether it passed when it last proved anything, on every device where it did.
 
     Args:
         records: of one lock, oldest first.
     """
-    lines = (line for record in records for line in record.checks)
-    return {line.name: line.status == "pass" for line in lines if line.status in {"pass", "fail"}}
+    found: dict[str, bool] = {}
+    for (_, name), (_, line) in _latest(records).items():
+        found[name] = found.get(name, True) and line.status == "pass"
+    return found
+
+
+def _latest(records: Iterable[Record]) -> dict[tuple[str, str], tuple[Record, CheckLine]]:
+    """Return by device and check the last result, and the record that holds it."""
+    found: dict[tuple[str, str], tuple[Record, CheckLine]] = {}
+    for record in records:
+        for line in record.checks:
+            if line.status in {"pass", "fail"}:
+                found.pop(("", line.name), None)  # it came to no device then: any later result says more
+                found[line.device, line.name] = (record, line)
+    return found
 
 
 def _folder(root: Path, view: str, lock_digest: str) -> Path:
@@ -148,31 +161,35 @@ def _folder(root: Path, view: str, lock_digest: str) -> Path:
 def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuLine, ...]:
     """Return every GPU that a view claims, in the recipe's order, then others that it was tested on.
 
-    A GPU is proved if checks passed on it and none failed, in the last record that has work done on that GPU: a driver
-    that was mended counts, and so does one that was broken.
+    Of each check the last result on each device counts: a run of one check says nothing of the others. A GPU is proved
+    if checks passed on it and none failed.
 
     Args:
         claimed: the recipe's ``hardware.gpus``.
         records: of one lock, oldest first.
     """
-    tested = {line.gpu: line for record in records for line in _tested(record, claimed)}
+    found: dict[str, list[tuple[Record, CheckLine]]] = {}
+    for (device, _), result in _latest(records).items():
+        if device not in {"", "cpu"}:
+            found.setdefault(_product(device, claimed), []).append(result)
+    tested = {gpu: _gpu_line(gpu, results) for gpu, results in found.items()}
     untested = {gpu: GpuLine(gpu=gpu, status="unproved") for gpu in claimed}
     return tuple((untested | tested).values())
 
 
-def _tested(record: Record, claimed: Sequence[str]) -> Iterable[GpuLine]:
-    for device in dict.fromkeys(check.device for check in record.checks if check.device not in {"", "cpu"}):
-        done = [check for check in record.checks if check.device == device]
-        failed = [check.name for check in done if check.status == "fail"]
-        yield GpuLine(
-            gpu=_product(device, claimed),
-            status="failed" if failed else "proved",
-            device=device,
-            driver=next((check.driver for check in done if check.driver), ""),
-            checked=record.created.isoformat(timespec="seconds"),
-            passed=[check.name for check in done if check.status == "pass"],
-            failed=failed,
-        )
+def _gpu_line(gpu: str, results: Sequence[tuple[Record, CheckLine]]) -> GpuLine:
+    """Return what is known of a GPU, which may be several devices; device, driver and time are the last record's."""
+    record, last = max(results, key=lambda result: result[0].created)
+    failed = {line.name for _, line in results if line.status == "fail"}
+    return GpuLine(
+        gpu=gpu,
+        status="failed" if failed else "proved",
+        device=last.device,
+        driver=last.driver,
+        checked=record.created.isoformat(timespec="seconds"),
+        passed=[name for name in dict.fromkeys(line.name for _, line in results) if name not in failed],
+        failed=sorted(failed),
+    )
 
 
 def _product(device: str, claimed: Sequence[str]) -> str:

@@ -209,7 +209,7 @@ def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
     try:
         return _judge(store, view, entries, rule)
     except UnreadableError as error:
-        known = (unreadable for entry in entries for unreadable in entry.unreadable.values())
+        known = (unreadable for entry in entries for unreadable in entry.unreadable)
         return _Sweep(view, unreadable=tuple(dict.fromkeys([*known, error.unreadable])))
 
 
@@ -234,7 +234,7 @@ def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
         removed=tuple(GoingRelease(view, entry.name) for entry in entries if entry.name not in stays),
         unfinished=tuple(name for name in store.folders(view) if is_unfinished(store, view, name)),
         debris=view_debris(store, view, entries),
-        unreadable=tuple(unreadable for entry in entries for unreadable in entry.unreadable.values()),
+        unreadable=tuple(unreadable for entry in entries for unreadable in entry.unreadable),
     )
 
 

@@ -38,18 +38,23 @@ class ReleaseEntry:
     """What lies where a release does: a release by platform, nothing, or what cannot be read.
 
     Attributes:
-        unreadable: by platform, a release of which nobody can tell what it is; an empty name stands for the folder
-            itself. It stays, its name is taken, and nothing is done with the release as a whole.
+        errors: by platform, why nobody can tell what its release is; an empty name stands for the folder itself. It
+            stays, its name is taken, and nothing is done with the release as a whole.
     """
 
     name: str
     platforms: Mapping[str, Release]
-    unreadable: Mapping[str, Unreadable] = field(default_factory=dict)
+    errors: Mapping[str, UnreadableError] = field(default_factory=dict)
 
     @property
     def is_there(self) -> bool:
         """Whether this is a release, or may be one."""
-        return bool(self.platforms or self.unreadable)
+        return bool(self.platforms or self.errors)
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """What of it cannot be read, for those who go on and tell it at the end."""
+        return tuple(error.unreadable for error in self.errors.values())
 
     @property
     def lock_digest(self) -> str:
@@ -114,19 +119,19 @@ class Store:
         """Return what a release's folder holds; no platform where that is no release."""
         folder = self.view_folder(view) / name
         found: dict[str, Release] = {}
-        unreadable: dict[str, Unreadable] = {}
+        errors: dict[str, UnreadableError] = {}
         try:
             platforms = [name for name in names_in(folder) if not name.startswith(".")]
         except UnreadableError as error:
-            return ReleaseEntry(name, {}, {"": error.unreadable})
+            return ReleaseEntry(name, {}, {"": error})
         for platform in platforms:
             path = folder / platform / RELEASE_FILE
             try:
                 if (text := content(path)) is not None:
                     found[platform] = parse(Release, text, path)
             except UnreadableError as error:
-                unreadable[platform] = error.unreadable
-        return ReleaseEntry(name, found, unreadable)
+                errors[platform] = error
+        return ReleaseEntry(name, found, errors)
 
     def existing(self, view: str, release: str) -> ReleaseEntry:
         """Return a release.
@@ -140,8 +145,8 @@ class Store:
             if removed := removed_error(folder, release):
                 raise removed
             entry = self.entry(view, release) if is_folder_at(folder / release) else ReleaseEntry(release, {})
-            for unreadable in entry.unreadable.values():
-                raise unreadable.error()
+            for error in entry.errors.values():
+                raise error
             if entry.platforms:
                 return entry
         raise RefusedError(
@@ -249,9 +254,9 @@ class Store:
         entry = self.existing(view, release)
         default = self.default(view)
         current = self.entry(view, default) if default else ReleaseEntry("", {})
-        if unreadable := current.unreadable.get(""):
-            raise unreadable.error()  # which platforms the default has, nobody knows
-        if missing := sorted({*current.platforms, *current.unreadable} - {*entry.platforms}):
+        if error := current.errors.get(""):
+            raise error  # which platforms the default has, nobody knows
+        if missing := sorted({*current.platforms, *current.errors} - {*entry.platforms}):
             raise RefusedError(
                 "platform-missing",
                 f"release {release} of {view} lacks {', '.join(missing)}, which the default has",

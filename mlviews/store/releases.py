@@ -176,7 +176,7 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
     found: list[ReleaseSummary] = []
     unreadable: list[Unreadable] = []
     for entry in store.entries(view):
-        unreadable += entry.unreadable.values()
+        unreadable += entry.unreadable
         if entry.platforms:
             try:
                 records = read_records(store.root, view, entry.lock_digest)
@@ -403,8 +403,8 @@ def finish(store: Store, view: str, release: str) -> int:
     folder = store.view_folder(view) / release
     platforms = [folder / name for name in names_in(folder) if is_folder_at(folder / name)]
     entry = store.entry(view, release)
-    for unreadable in entry.unreadable.values():  # what it says is needed for the words that stay
-        raise unreadable.error()
+    for error in entry.errors.values():  # what it says is needed for the words that stay
+        raise error
     freed = 0
     try:
         freed += _leave_word(store, view, entry, platforms)

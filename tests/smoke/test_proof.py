@@ -9,7 +9,7 @@ import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.release import Activation, Release, gpus_in_words
-from mlviews.smoke.records import Record, proved_gpus, read_records, write_record
+from mlviews.smoke.records import Record, last_results, proved_gpus, read_records, write_record
 from mlviews.smoke.report import CheckLine
 
 LOCK = "ab" * 32
@@ -48,7 +48,33 @@ def test_a_gpu_is_proved_by_checks_that_passed_on_it():
     assert (proof.passed, proof.failed) == (["torch-matmul", "torch-train"], [])
 
 
-def test_one_failure_outweighs_every_pass_and_the_last_record_all_before():
+def test_of_each_check_the_last_result_on_each_device_counts():
+    full = record(line("fail", name="torch-attention"), line(), day=1)
+    one = record(line(), day=2)
+
+    assert told(["V100"], full, one) == "V100 failed"
+    (found,) = proved_gpus(["V100"], [full, one])
+    assert (found.passed, found.failed) == (["torch-matmul"], ["torch-attention"])
+    assert found.checked == "2026-11-02T00:00:00+00:00"
+    mended = record(line(name="torch-attention"), day=3)
+    assert told(["V100"], full, one, mended) == "V100 proved"
+    other = record(line(name="torch-attention", device="Tesla V100-PCIE-16GB"), day=3)
+    assert told(["V100"], full, other) == "V100 failed"
+    assert last_results([full, other]) == {"torch-attention": False, "torch-matmul": True}
+
+
+def test_what_could_not_run_on_a_device_proves_nothing_of_it():
+    assert told(["V100"], record(line("error"), line("skip"))) == "V100 claimed, unproved"
+
+
+def test_a_failure_that_came_to_no_device_is_mended_on_any():
+    crashed = record(line("fail", device=""), day=1)
+
+    assert last_results([crashed]) == {"torch-matmul": False}
+    assert last_results([crashed, record(line(), day=2)]) == {"torch-matmul": True}
+
+
+def test_one_failure_outweighs_every_pass_and_the_last_result_all_before():
     good, bad = record(line(), day=1), record(line(name="torch-train"), line("fail"), day=2)
 
     assert told(["V100"], good, bad) == "V100 failed"
