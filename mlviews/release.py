@@ -192,6 +192,7 @@ class Loading:
         prepend: folders put before lists of folders, first folder first.
         append: folders put after them.
         set: variables with one value.
+        trace: variables that tell another view's loader what to take out; an image, which holds one view, has none.
         default: values of variables that are not set.
         around: text put around a variable's own value.
         unset: variables that must not reach the view.
@@ -203,6 +204,7 @@ class Loading:
     prepend: Mapping[str, tuple[str, ...]]
     append: Mapping[str, tuple[str, ...]]
     set: Mapping[str, str]
+    trace: Mapping[str, str]
     default: Mapping[str, str]
     around: Mapping[str, Around]
     unset: tuple[str, ...]
@@ -229,12 +231,33 @@ def loading(release: Release) -> Loading:
         prepend=captured.prepend,
         append=captured.append,
         set={**captured.set, **told},
+        trace=_trace(captured),
         default=captured.default,
         around=captured.around,
         unset=captured.unset,
         foreign={name: folders for name, folders in _FOREIGN.items() if name not in fixed},
         caches={name: folder for name, folder in _CACHES.items() if name not in known},
     )
+
+
+def _trace(captured: Activation) -> dict[str, str]:
+    """Return the variables by which another view's loader takes this one out again.
+
+    A child shell, a program or a kernel inherits what a view has set, and knows nothing else of it: the release may be
+    removed since, or lie where this host does not see it. ``MLVIEWS_LISTS`` names the lists that hold
+    ``MLVIEWS_FOLDERS``; ``MLVIEWS_CHANGED`` what gets back the value of ``MLVIEWS_OLD_<name>``, or none;
+    ``MLVIEWS_DEFAULTS`` what goes where it still is ``MLVIEWS_MADE_<name>``, which has a colon in front.
+    """
+    lists = {**captured.prepend, **captured.append}
+    folders = [folder for group in (captured.prepend, captured.append) for each in group.values() for folder in each]
+    changed = [*captured.set, *captured.around, *captured.unset]
+    trace = {
+        "MLVIEWS_LISTS": " ".join(lists),
+        "MLVIEWS_FOLDERS": ":".join(dict.fromkeys(folders)),
+        "MLVIEWS_CHANGED": " ".join(changed),
+        "MLVIEWS_DEFAULTS": " ".join(captured.default),
+    }
+    return {name: value for name, value in trace.items() if value}
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,10 +170,13 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
         "missing": f"mlviews: this host has no folder {release.prefix}",
         "prepend": change.prepend,
         "append": change.append,
-        "set": change.set,
+        "set": {**change.set, **change.trace},
         "default": change.default,
         "around": change.around,
         "unset": change.unset,
+        "remembered": [
+            name for name in (*change.set, *change.around, *change.unset) if not name.startswith("MLVIEWS_")
+        ],
         "caches": change.caches,
         "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},
     }

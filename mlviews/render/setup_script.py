@@ -79,7 +79,10 @@ def render_launch(release: Release) -> str:
     kept = {*change.set, *change.lists, *change.around}
     unset = {*change.unset, *(name for name in _FOREIGN if name not in kept)}
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
-    return escape.render("launch", "sh", {**_values(release, change), "unset": sorted(unset), "below": below})
+    plain = [name for name in (*change.set, *change.around) if not name.startswith("MLVIEWS_")]
+    return escape.render(
+        "launch", "sh", {**_values(release, change), "unset": sorted(unset), "below": below, "kept": plain}
+    )
 
 
 def _setup_values(release: Release) -> dict[str, Any]:
@@ -88,13 +91,15 @@ def _setup_values(release: Release) -> dict[str, Any]:
     own = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
     below = {name: [f"{folder}/" for folder in change.foreign.get(name, ())] for name in change.lists}
     told = ["MLVIEWS_CACHE"] if change.caches else []
+    plain = list(dict.fromkeys([*change.set, *change.around, *change.unset]))
     return {
         **_values(release, change),
         "own": own,
         "below": below,
         "folders": folders,
         "heads": {name: [*own[name], *below[name]] for name in change.lists},
-        "changed": list(dict.fromkeys([*change.lists, *change.set, *change.around, *change.unset, *told])),
+        "changed": list(dict.fromkeys([*change.lists, *plain, *change.trace, *told])),
+        "plain": [name for name in plain if not name.startswith("MLVIEWS_")],
         "made": [*change.default, *change.caches],
     }
 
@@ -106,7 +111,7 @@ def _values(release: Release, change: Loading) -> dict[str, Any]:
         "lists": change.lists,
         "first": {name: ":".join(folders) for name, folders in change.prepend.items()},
         "last": {name: ":".join(folders) for name, folders in change.append.items()},
-        "set": change.set,
+        "set": {**change.set, **change.trace},
         "default": change.default,
         "around": change.around,
         "unset": change.unset,

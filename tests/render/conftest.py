@@ -127,6 +127,13 @@ def environment_modules(
     return start
 
 
+@pytest.fixture(scope="session")
+def own() -> Callable[[Mapping[str, str]], dict[str, str]]:
+    """Return a function that gives an environment without what tells how a view is taken out again."""
+    kept = re.compile(r"MLVIEWS_(OLD_.*|MADE_.*|MODULE|LISTS|FOLDERS|CHANGED|DEFAULTS)")
+    return lambda environment: {name: value for name, value in environment.items() if not kept.fullmatch(name)}
+
+
 @pytest.fixture
 def make_release(tmp_path: Path) -> Callable[..., Release]:
     """Return a function that makes a release whose prefix holds a ``bin/python`` which says where it lies."""

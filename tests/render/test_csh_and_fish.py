@@ -79,12 +79,12 @@ def make_awkward(make_release, hostile, tmp_path):
 
 
 @pytest.mark.parametrize("before", [BARE, LIVED_IN], ids=["bare", "lived-in"])
-def test_setup_does_what_the_release_says_and_deactivate_undoes_it(dialect, run, before, make_awkward):
+def test_setup_does_what_the_release_says_and_deactivate_undoes_it(dialect, run, before, make_awkward, own):
     release = make_awkward()
     setup = dialect.source(release)
     start, loaded, again, undone = run(["", setup, setup, "mlviews_deactivate"], before)
     assert start.items() >= before.items()
-    assert loaded == {
+    assert own(loaded) == {
         **{name: value for name, value in start.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
         **release.activation.set,
         "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{before['PATH']}",

@@ -92,7 +92,7 @@ def module_says(require, tmp_path):
 
 
 @pytest.mark.parametrize("before", [BARE, LIVED_IN], ids=["bare", "lived-in"])
-def test_load_switch_and_unload_leave_nothing(session, before, make_release, hostile, tmp_path):
+def test_load_switch_and_unload_leave_nothing(*, own, session, before, make_release, hostile, tmp_path):
     root = tmp_path / AWKWARD
     values = {f"HOSTILE_{number}": text for number, text in enumerate(hostile)}
     first = make_release(root=root, variables=values)
@@ -111,7 +111,7 @@ def test_load_switch_and_unload_leave_nothing(session, before, make_release, hos
         before,
     )
     for release, environment in [(first, loaded), (second, newer), (other, switched), (other, again)]:
-        assert without_saved(environment) == {
+        assert own(environment) == {
             **{name: value for name, value in clean.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
             **release.activation.set,
             "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{before['PATH']}",
@@ -141,14 +141,6 @@ def test_defaults_and_text_around_a_value_are_put_and_undone(session, meant, mak
         assert environment["XDG_DATA_DIRS"].endswith("/share:/last")
     assert {name: unloaded.get(name) for name in kept} == {name: clean.get(name) for name in kept}
     assert unloaded.keys() == clean.keys()
-
-
-def without_saved(environment):
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith("MLVIEWS_OLD_") and name != "MLVIEWS_MODULE"
-    }
 
 
 def test_lmod_puts_another_view_in_the_place_of_the_first(lmod, make_release, run_steps, require, tmp_path):

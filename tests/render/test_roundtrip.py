@@ -118,7 +118,7 @@ def means(request, lmod, environment_modules, tmp_path):
 @pytest.mark.parametrize("before", STARTS)
 @pytest.mark.parametrize("shell", SHELLS)
 def test_load_switch_and_unload_leave_the_environment_as_it_was(
-    *, shell, before, means, require, run_steps, make_release, table
+    *, own, shell, before, means, require, run_steps, make_release, table
 ):
     what, type_in = means
     first = make_release(variables={"ONLY": "it's $HOME"}, meant=MEANT)
@@ -182,15 +182,6 @@ def test_what_a_module_system_prepends_to_pythonpath_does_not_reach_the_view(
     assert "PYTHONPATH" not in loaded
     assert unloaded == start
     assert start["PYTHONPATH"] == "/usr/share/Modules/init:/mine"
-
-
-def own(environment):
-    """Return the environment without what mlviews keeps to undo itself."""
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("MLVIEWS_OLD_", "MLVIEWS_MADE_")) and name != "MLVIEWS_MODULE"
-    }
 
 
 def expected(release, start, loaded, before):

@@ -46,12 +46,14 @@ def run(command, environment=None, **options):
 
 @pytest.mark.parametrize("before", [BARE, LIVED_IN], ids=["bare", "lived-in"])
 @pytest.mark.parametrize("options", [":", "set -eu", "set -f -C"])
-def test_setup_does_what_the_release_says_and_deactivate_undoes_it(shell, options, before, make_awkward, run_steps):
+def test_setup_does_what_the_release_says_and_deactivate_undoes_it(
+    *, own, shell, options, before, make_awkward, run_steps
+):
     release = make_awkward()
     start, loaded, again, undone = run_steps(
         shell, [options, source(release), source(release), "mlviews_deactivate"], before
     )
-    assert loaded == {
+    assert own(loaded) == {
         **{name: value for name, value in start.items() if name not in ("PYTHONPATH", "PYTHONHOME")},
         **release.activation.set,
         "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{before['PATH']}",
@@ -231,7 +233,7 @@ def launch():
     return write
 
 
-def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_path):
+def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_path, own):
     release = make_awkward()
     foreign = {"PYTHONSTARTUP": "/x", "VIRTUAL_ENV": "/venv", "CONDA_SHLVL": "2", "CONDA_DEFAULT_ENV": "base"}
     foreign |= {"PYTHONINSPECT": "1", "PYTHONOPTIMIZE": "2", "PYTHONPYCACHEPREFIX": "/x", "LD_AUDIT": "", "CPATH": LCG}
@@ -239,7 +241,7 @@ def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_pat
     done = run([launch(release), "env", "-0"], {**LIVED_IN, **foreign}, cwd=tmp_path)
     after = dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
     after.pop("PWD", None)  # dash exports it
-    assert after == {
+    assert own(after) == {
         **release.activation.set,
         "PATH": f"{release.prefix}/bin:{release.prefix}/more/bin:{LIVED_IN['PATH']}",
         "XDG_DATA_DIRS": f"{release.prefix}/share:/usr/share",
