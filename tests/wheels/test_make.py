@@ -213,10 +213,17 @@ def test_the_same_view_again_changes_nothing(made: WheelChannel, cache: Path) ->
 @pytest.mark.usefixtures("no_python")
 def test_a_second_view_downloads_and_converts_only_what_is_new(wheels: Path, tmp_path: Path) -> None:
     make_channel(["alpha"], pins={}, cache=tmp_path)
-    before = {path.name for path in tmp_path.rglob("*.conda")} | {path.name for path in tmp_path.rglob("*.whl")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in {".conda", ".json"}}
     make_channel(["alpha", "epsilon"], pins={}, cache=tmp_path)
-    after = {path.name for path in tmp_path.rglob("*.conda")} | {path.name for path in tmp_path.rglob("*.whl")}
-    assert sorted(name.partition("-")[0] for name in after - before) == ["epsilon", "epsilon"]
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in {".conda", ".json"}}
+    new = [path.name.partition("-")[0] for path, written in after.items() if before.get(path) != written]
+    # Its archive, what is known of its wheel, the index, and the host's Python, which here is written every time.
+    assert (new.count("epsilon"), new.count("repodata.json"), len(new)) == (1, 1, 4)
+
+
+def test_wheels_go_once_their_archive_is_made(made: WheelChannel, cache: Path) -> None:
+    assert not list(cache.rglob("*.whl"))
+    assert {path.suffix for path in (cache / "wheels").iterdir()} == {".json", ""}
 
 
 def test_another_cache_gives_the_same_bytes(made: WheelChannel, tmp_path: Path) -> None:
@@ -432,7 +439,8 @@ def test_pip_is_not_taken_from_the_current_folder(
 STOPPED = """
 import os, signal, sys, threading, time, zipfile
 from pathlib import Path
-from mlviews.wheels import pip
+from mlviews.wheels import obtain
+from mlviews.wheels.pip import Found
 from mlviews.wheels.target import host_target
 from mlviews.progress import silent
 
@@ -441,12 +449,15 @@ def slowly(self, size=-1, read=zipfile.ZipExtFile.read):
     return read(self, size)
 
 host_target()
-paths = sorted(Path(sys.argv[1]).glob("*/*.whl"))
+cache = Path(sys.argv[1])
+found = [
+    Found(name="large", version="1.0", url=path.as_uri(), sha256=path.parent.name) for path in cache.glob("*/*/*.whl")
+]
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 zipfile.ZipExtFile.read = slowly
 try:
     began = time.monotonic()
-    pip.convert(paths, Path(sys.argv[2]), host_target(), silent)
+    obtain.obtain(found, cache, Path(sys.argv[2]), host_target(), silent)
 except KeyboardInterrupt:
     print(time.monotonic() - began)
 """
@@ -457,7 +468,7 @@ def test_ctrl_c_stops_converting_at_once(make_wheel: Any, sha256: Any, tmp_path:
     folder = tmp_path / "wheels" / sha256(wheel)
     folder.mkdir(parents=True)
     wheel.rename(folder / wheel.name)
-    command = [sys.executable, "-c", STOPPED, str(tmp_path / "wheels"), str(tmp_path / "channel")]
+    command = [sys.executable, "-c", STOPPED, str(tmp_path), str(tmp_path / "channel")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.5  # of 50 seconds
     assert not [path for path in (tmp_path / "channel").rglob("*") if path.is_file()]
