@@ -216,6 +216,7 @@ def prepare_view(
         pins=site_spec.pins,
         cache=site.cache,
         cuda=spec.hardware.cuda,
+        cpu_index=site.cpu_index,
         constraints=[request.text for request in spec.constraints],
         keep=kept,
         progress=progress,

@@ -126,6 +126,11 @@ class SiteFile(BaseModel):
     lockfiles: Text | None = Field(None, description="Folder of lock files.")
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
     absent: dict[Text, Text] = Field({}, description="With wheels: package -> why this site cannot have it.")
+    cpu_index: Text | None = Field(
+        None,
+        alias="cpu-index",
+        description="With wheels: URL of an index with CPU builds of what the usual one may have for CUDA only.",
+    )
     beside: dict[Text, dict[Text, Text]] = Field(
         {}, description="With wheels: package -> what a view that holds it cannot have, and why."
     )
@@ -165,6 +170,7 @@ class Site:
     shipped_lockfiles: Path | None
     pins: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    cpu_index: str | None = None
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cuda: CudaWheels | None = None
     gpu_coverage: Literal["tell", "refuse"] = "tell"
@@ -233,6 +239,7 @@ def open_site(
         shipped_lockfiles=None if alone else folder("lockfiles"),
         pins=given.pins,
         absent=given.absent,
+        cpu_index=given.cpu_index,
         beside=given.beside,
         cuda=given.cuda,
         gpu_coverage=given.gpu_coverage,

@@ -71,6 +71,7 @@ def make_channel(
     pins: Mapping[str, str],
     cache: Path,
     cuda: str | None = None,
+    cpu_index: str | None = None,
     constraints: Iterable[str] = (),
     keep: Mapping[str, str] | None = None,
     progress: Progress = silent,
@@ -84,6 +85,7 @@ def make_channel(
         pins: conda name to the one version to use, asked for or not.
         cache: folder of the channel and the wheels; it may be deleted.
         cuda: the CUDA that the view's wheels are for, such as ``12.8``; None for a view without.
+        cpu_index: address of an index that is looked at, too, where pip's own have only CUDA builds for a view without.
         constraints: match specs that limit packages which others pull in.
         keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
             stay or, where that cannot be, none has to.
@@ -99,9 +101,12 @@ def make_channel(
     limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
     kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
     with open_cache(cache) as folder:
-        found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
+        limited, keeping = limits_of(limits), limits_of(kept)
+        found = _resolve(requests, limited, keeping, progress)
+        if cuda is None and cpu_index and _brings_cuda(found):
+            found = _resolve(requests, limited, keeping, progress, more=(cpu_index,))
         if cuda is None:
-            _refuse_cuda(found)
+            _refuse_cuda(found, cpu_index)
         target = host_target()
         converted = obtain(found, cache, folder, target, progress)
         plans = [
@@ -148,13 +153,18 @@ def _write_tied(folder: Path, target: Target, cuda: str | None) -> list[PackageP
 
 
 def _resolve(
-    requests: Sequence[WheelRequest], limits: Sequence[Requirement], kept: Sequence[Requirement], progress: Progress
+    requests: Sequence[WheelRequest],
+    limits: Sequence[Requirement],
+    kept: Sequence[Requirement],
+    progress: Progress,
+    *,
+    more: Sequence[str] = (),
 ) -> tuple[Found, ...]:
     wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
         for constraints in [(*limits, *kept), limits] if kept else [limits]:
             try:
-                found = resolve(wanted, constraints, advance)
+                found = resolve(wanted, constraints, advance, more=more)
             except RefusedError as error:
                 refusal = error
             else:
@@ -214,14 +224,27 @@ def _extras(
     return seen
 
 
-def _refuse_cuda(found: Iterable[Found]) -> None:
-    if cuda := [wheel for wheel in found if is_cuda_project(wheel.name)]:
-        raise RefusedError(
-            "cuda-wheels",
-            f"the wheels that pip chose bring CUDA along: {', '.join(wheel.name for wheel in cuda)}",
-            "Views made of wheels are for the CPU. Pin the package that asks for these to a version of which pip finds "
-            "a CPU build, for instance through `find-links` or `extra-index-url` in pip's configuration.",
-        )
+def _brings_cuda(found: Iterable[Found]) -> tuple[Found, ...]:
+    return tuple(wheel for wheel in found if is_cuda_project(wheel.name))
+
+
+def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
+    cuda = _brings_cuda(found)
+    if not cuda:
+        return
+    # What asks for CUDA itself and is not CUDA's: of these a CPU build is wanted.
+    makers = [wheel for wheel in found if wheel.large and wheel not in cuda] or cuda
+    named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
+    places = f" --index-url {cpu_index}" if cpu_index else ""
+    looked = f", and {cpu_index} gave no other" if cpu_index else ""
+    raise RefusedError(
+        "cuda-wheels",
+        f"this view is for the CPU, but of {named} pip finds only builds for CUDA, which bring {len(cuda)} packages "
+        f"along ({', '.join(wheel.name for wheel in cuda)}){looked}",
+        f"Where an index with CPU builds can be reached: pip download --no-deps --dest wheels{places} {named}\n"
+        "Then, with that folder here: PIP_FIND_LINKS=$PWD/wheels mlviews build VIEW. "
+        "Or take a view for GPUs, which runs on a CPU too and needs some 5 GB more.",
+    )
 
 
 def _refuse_clashes(plans: Iterable[PackagePlan]) -> None:

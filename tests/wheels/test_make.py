@@ -344,8 +344,43 @@ def test_a_wheel_that_brings_cuda_is_refused(wheels: Path, tmp_path: Path) -> No
     with pytest.raises(RefusedError) as caught:
         make_channel(["pytorch"], pins={}, cache=tmp_path)
     assert caught.value.code == "cuda-wheels"
+    assert "of torch==2.14.0 pip finds only builds for CUDA" in caught.value.message
     assert "nvidia-cublas-cu12" in caught.value.message
     assert not list(tmp_path.rglob("*.whl"))
+
+
+@pytest.fixture
+def indexes(make_wheel: Any, wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """An index that has PyTorch for CUDA only, as pip's own, and one of its CPU builds; no folder of wheels."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    wheels = [
+        make_wheel(tmp_path / "usual/torch", "torch", "2.13.0", requires=["nvidia-cublas-cu12"]),
+        make_wheel(tmp_path / "usual/nvidia-cublas-cu12", "nvidia-cublas-cu12", "12.1"),
+        make_wheel(tmp_path / "cpu/torch", "torch", "2.13.0+cpu", files={"torch.py": "x = 1\n"}),
+    ]
+    for wheel in wheels:
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>')
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "usual").as_uri())
+    return (tmp_path / "usual").as_uri(), (tmp_path / "cpu").as_uri()
+
+
+@pytest.mark.usefixtures("no_python")
+def test_cpu_builds_come_from_where_the_site_says(indexes: tuple[str, str], tmp_path: Path) -> None:
+    made = make_channel(["pytorch"], pins=PINS, cache=tmp_path / "cache", cpu_index=indexes[1])
+    assert any(spec.startswith("pytorch ==2.13.0 cpu_") for spec in made.constraints)
+    assert not any("nvidia" in spec for spec in made.constraints)
+
+
+def test_what_to_paste_is_said_where_no_cpu_build_is_found(indexes: tuple[str, str], tmp_path: Path) -> None:
+    nowhere = (tmp_path / "nowhere").as_uri()
+    with pytest.raises(RefusedError) as caught:
+        make_channel(["pytorch"], pins=PINS, cache=tmp_path / "cache", cpu_index=nowhere)
+    assert caught.value.code == "cuda-wheels"
+    assert f"pip download --no-deps --dest wheels --index-url {nowhere} torch==2.13.0\n" in caught.value.hint
+    assert "PIP_FIND_LINKS=$PWD/wheels mlviews build" in caught.value.hint
+    assert not list(tmp_path.glob("cache/*/*.conda"))
 
 
 @pytest.mark.usefixtures("no_python")
