@@ -14,7 +14,6 @@ import pytest
 from packaging.tags import sys_tags
 from rattler import MatchSpec
 
-from mlviews.gpus.nvidia import CUDA_PACKAGES
 from mlviews.wheels.channel import make_channel
 from mlviews.wheels.convert import plan_wheel
 from mlviews.wheels.cuda import cuda_of
@@ -25,6 +24,8 @@ from mlviews.wheels.wheel import open_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from mlviews.site.spec import SiteSpec
 
 PLATFORM = next(tag.platform for tag in sys_tags() if tag.platform.startswith("manylinux_2_17"))
 NATIVE = f"py3-none-{PLATFORM}"
@@ -54,7 +55,7 @@ def test_what_a_wheel_is_built_for(
     with open_wheel(path, hashlib.sha256(path.read_bytes()).hexdigest()) as wheel:
         assert cuda_of(wheel) == cuda
         index = plan_wheel(wheel, host_target()).index
-    tied = {dependency.split()[0] for dependency in index["depends"]} & CUDA_PACKAGES
+    tied = {dependency.split()[0] for dependency in index["depends"]} & {"__cuda", "cuda-version", "cudatoolkit"}
     assert tied == ({"__cuda", "cuda-version"} if cuda else set())
     assert index["build"].startswith(f"cuda{cuda}_") is bool(cuda)
 
@@ -228,6 +229,7 @@ cuda:
 
 
 def test_a_gpu_view_and_a_cpu_view_of_one_site(gpu_index: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from mlviews.lock.lockfile import lock_status
     from mlviews.lock.make import LockOptions, lock_views
     from mlviews.recipe.catalogue import open_catalogue
     from mlviews.site.profile import open_site
@@ -252,22 +254,22 @@ def test_a_gpu_view_and_a_cpu_view_of_one_site(gpu_index: Path, tmp_path: Path, 
     (recipes / "g.yaml").write_text(gpu)
     (recipes / "c.yaml").write_text(text.format(name="c", gpu="", cuda="", torch="pytorch", limit=""))
     site, catalogue = open_site("wheels"), open_catalogue(recipes)
-    locked = {item.view: item for item in lock_views([catalogue.view("g"), catalogue.view("c")], site, LockOptions())}
-    assert [item.error for item in locked.values()] == [None, None]
+    views = [for_site(catalogue.view(name), site) for name in "gc"]
+    assert lock_views(views, site, LockOptions())[1] == ()
 
-    def versions(view: str) -> dict[str, str]:
-        lock = locked[view].lock
+    def versions(site_spec: SiteSpec) -> dict[str, str]:
+        lock = lock_status(site_spec, site).lock
         assert lock is not None
         return {package.name: package.version for package in lock.packages}
 
-    gpu_packages, cpu_packages = versions("g"), versions("c")
+    gpu_packages, cpu_packages = map(versions, views)
     assert gpu_packages["onnxruntime-gpu"] == "1.26"
     assert gpu_packages["nvidia-cublas-cu12"] == "12.8"
     assert (gpu_packages["pytorch"], gpu_packages["cuda-version"]) == ("2.10", "12.8")
     assert "onnxruntime" not in gpu_packages
     assert (cpu_packages["onnxruntime"], cpu_packages["pytorch"]) == ("1.27", "2.13")
     assert not {name for name in cpu_packages if "cuda" in name or "nvidia" in name}
-    view = for_site(catalogue.view("g"), site)
+    view = views[0]
     assert view.spec.hardware.cuda == "12.8"
     assert {*view.absent} == {"gxx", "cuda-cudart-dev"}
     assert {*view.differs} == {"onnxruntime", "pytorch-gpu", "CUDA"}
