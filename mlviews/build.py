@@ -11,6 +11,7 @@ from mlviews.errors import RefusedError
 from mlviews.filelock import announce
 from mlviews.files import write_atomically
 from mlviews.gpus.coverage import survey
+from mlviews.gpus.nvidia import GPUS
 from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import lock_status
@@ -51,6 +52,9 @@ class BuildResult:
         packages: how many.
         gaps: packages that it should hold and cannot yet, and why.
         absent: packages that this site cannot have, and why.
+        differs: what the site has instead of what the recipe asks for.
+        served: how the binaries serve each GPU; empty in a view without CUDA.
+        left_out: GPUs that the recipe names and the binaries do not serve.
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         pip_check_waivers: packages that may lack what they say that they need, and why.
         checks: what the first checks found; empty where nothing was built.
@@ -68,6 +72,9 @@ class BuildResult:
     packages: int
     gaps: Mapping[str, str]
     absent: Mapping[str, str]
+    differs: Mapping[str, str]
+    served: Mapping[str, Literal["native", "ptx", "none"]]
+    left_out: Sequence[str]
     notes: Sequence[str]
     pip_check_waivers: Mapping[str, str]
     checks: Sequence[CheckLine]
@@ -94,6 +101,9 @@ def _result(
         packages=len(release.packages),
         gaps=release.gaps,
         absent=release.absent,
+        differs=release.differs,
+        served=release.served,
+        left_out=[gpu for gpu in release.gpus if release.served.get(gpu) == "none"],
         notes=release.activation.notes,
         pip_check_waivers=release.pip_check_waivers,
         checks=checks or (),
@@ -121,7 +131,8 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
 
     Raises:
         RefusedError: the site cannot have the view, the lock is stale, the view cannot be solved or is not for this
-            host, its binaries do not serve a GPU that the recipe names, or a first check failed.
+            host, its binaries do not serve a GPU that the recipe names and the site refuses such releases, or a first
+            check failed.
         FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
@@ -168,7 +179,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
         lock_text=lock_file.read_text(encoding="utf-8"),
         progress=job.progress,
     )
-    _refuse_unserved(job, release, prefix)
+    release = _with_served(job, release, prefix)
     checks = first_checks(prefix, release, job.site_spec.spec.smoke, progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
@@ -225,18 +236,24 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
         )
 
 
-def _refuse_unserved(job: _Job, release: Release, prefix: Path) -> None:
-    """Refuse a release whose binaries hold nothing for a GPU that the recipe names: the first kernel would fail."""
-    if not release.gpus:
-        return
-    judged = survey(scan(prefix, progress=job.progress), release)
-    if judged.failures:
+def _with_served(job: _Job, release: Release, prefix: Path) -> Release:
+    """Return the release with what its binaries do for each GPU.
+
+    Raises:
+        RefusedError: they hold nothing for one that the recipe names, where the first kernel would fail, and the site
+            wants such releases refused.
+    """
+    if not release.cuda:
+        return release
+    judged = survey(scan(prefix, progress=job.progress), release, told=GPUS)
+    if judged.failures and job.site.gpu_coverage == "refuse":
         raise RefusedError(
             "gpu-not-served",
             f"the new release of {release.view} does not serve every GPU of its recipe, and was not kept",
             "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
             faults=judged.failures,
         )
+    return release.model_copy(update={"served": {verdict.gpu: verdict.way for verdict in judged.gpus}})
 
 
 def _finish_publishing(job: _Job) -> None:

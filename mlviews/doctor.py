@@ -17,13 +17,14 @@ from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.compose import ViewSpec
+    from mlviews.release import Release
     from mlviews.site.profile import Site
 
-__all__ = ["DriverLine", "Finding", "Fit", "Host", "drivers", "examine", "fits", "only_here"]
+__all__ = ["DriverLine", "Finding", "Fit", "Host", "drivers", "examine", "fits", "left_out", "only_here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,22 @@ def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
         except MlviewsError as error:
             why = ": ".join([error.message, *error.faults[:1]])
         found.append(Fit(view=name, runs=not why, why=why))
+    return found
+
+
+def left_out(releases: Iterable[Release], host: Host) -> list[Finding]:
+    """Tell which releases hold no code for a GPU of this host, as was seen when they were built."""
+    found = []
+    for release in releases:
+        gpus = [
+            name
+            for name, way in release.served.items()
+            if way == "none" and name in GPUS and GPUS[name].compute in host.compute
+        ]
+        if gpus:
+            named = f"{release.view}/{release.release} holds no code for this host's GPU ({' or '.join(gpus)})"
+            advice = "Its first work on the GPU will fail: take another view, or `mlviews gpus` for which GPUs it is."
+            found.append(Finding(name="GPU code", status="note", found=named, advice=advice))
     return found
 
 

@@ -1,6 +1,7 @@
 """What a lock is solved for, and what this host is.
 
-conda states a host's abilities as virtual packages (CEP 30): ``__glibc``, ``__cuda``, ``__archspec``. A lock is made
+conda states a host's abilities as virtual packages (CEP 30): ``__glibc``, ``__cuda``, ``__archspec``, and (CEP 46)
+``__cuda_arch``. A lock is made
 from the recipe's figures, never from the machine that happens to solve it: that is why a GPU lock needs no GPU.
 """
 
@@ -45,7 +46,12 @@ class VirtualPackage:
 
 
 def virtual_packages(
-    platform: str, *, glibc: str, cuda: str | None = None, archspec: str | None = None
+    platform: str,
+    *,
+    glibc: str,
+    cuda: str | None = None,
+    archspec: str | None = None,
+    compute: int | None = None,
 ) -> tuple[VirtualPackage, ...]:
     """Return everything that a solve for ``platform`` may count on.
 
@@ -53,6 +59,7 @@ def virtual_packages(
         platform: a conda subdir, ``linux-64`` or ``linux-aarch64``.
         glibc: the oldest glibc that the view must run on.
         cuda: the newest CUDA that the driver must support; None for a view without GPU.
+        compute: compute capability of the oldest GPU that the view must serve, 70 for 7.0; None where none is named.
         archspec: a micro-architecture level; one of another platform stands for that platform's own baseline.
     """
     levels = ARCHSPECS[platform]
@@ -66,6 +73,9 @@ def virtual_packages(
     ]
     if cuda is not None:
         packages.append(VirtualPackage("__cuda", cuda))
+    if compute is not None:
+        # CEP 46: the lowest of all GPUs of a host.
+        packages.append(VirtualPackage("__cuda_arch", f"{compute // 10}.{compute % 10}"))
     return tuple(packages)
 
 

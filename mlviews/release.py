@@ -28,6 +28,7 @@ __all__ = [
     "is_intact",
     "loading",
     "sealed",
+    "served_in_words",
 ]
 
 
@@ -104,9 +105,12 @@ class Release(StoreFile):
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
-    ``some_gpus_only`` why a package may serve only some of ``gpus``, ``pip_check_waivers`` why one may lack what it
-    says that it needs. ``files`` is the sha256 of ``files.json``, which lists what no conda record does; ``seal`` that
-    of ``release.json`` itself, with an empty seal. Neither is known of releases from before there were any.
+    ``differs`` what the site has instead of what the recipe asks for. ``gpus`` are those that the recipe names, and
+    ``some_gpus_only`` says why a package may serve only some of them; ``served`` holds, of every GPU that mlviews
+    knows, how the binaries serve it, and nothing where that was not looked at. ``pip_check_waivers`` says why a package
+    may lack what it says that it needs. ``files`` is the sha256 of ``files.json``, which lists what no conda record
+    does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of releases from before there
+    were any.
     """
 
     mlviews: str
@@ -123,10 +127,12 @@ class Release(StoreFile):
     cuda: str | None = None
     gpus: tuple[str, ...] = ()
     some_gpus_only: dict[Text, Text] = Field(default_factory=dict)
+    served: dict[Text, Literal["native", "ptx", "none"]] = Field(default_factory=dict)
     pip_check_waivers: dict[Text, Text] = Field(default_factory=dict)
     requested: tuple[str, ...] = ()
     gaps: dict[Text, Text] = Field(default_factory=dict)
     absent: dict[Text, Text] = Field(default_factory=dict)
+    differs: dict[Text, Text] = Field(default_factory=dict)
     packages: tuple[ReleasePackage, ...] = ()
     activation: Activation
     files: str = ""
@@ -280,6 +286,13 @@ class GpuLine:
     checked: str | None = None
     passed: Sequence[str] = ()
     failed: Sequence[str] = ()
+
+
+def served_in_words(served: Mapping[str, str]) -> str:
+    """Return ``V100, T4; B200 through PTX; not P100``; empty where nothing was looked at."""
+    ways = {way: ", ".join(gpu for gpu, found in served.items() if found == way) for way in ("native", "ptx", "none")}
+    parts = [ways["native"], ways["ptx"] and f"{ways['ptx']} through PTX", ways["none"] and f"not {ways['none']}"]
+    return "; ".join(part for part in parts if part)
 
 
 def gpus_in_words(lines: Iterable[GpuLine]) -> str:

@@ -151,10 +151,29 @@ class ShownLock:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSite:
+    """What a view is at the site, where that is not what the recipe says.
+
+    Attributes:
+        cuda: the CUDA of its packages.
+        absent: packages that the site cannot have, and why.
+        differs: what there is instead of what the recipe asks for.
+        served: how the binaries of the default release serve each GPU; empty where none is built.
+    """
+
+    name: str
+    cuda: str | None
+    absent: Mapping[str, str]
+    differs: Mapping[str, str]
+    served: Mapping[str, Literal["native", "ptx", "none"]]
+
+
+@dataclass(frozen=True, slots=True)
 class ShowResult:
     """``mlviews show VIEW``.
 
     Attributes:
+        site: what it is here; null where the site cannot have it.
         gpus: what proves this lock on the GPUs that the recipe names, and others.
     """
 
@@ -173,6 +192,7 @@ class ShowResult:
     smoke: Sequence[str]
     pip_check_waivers: Sequence[Reason]
     lock: ShownLock
+    site: ShownSite | None
     gpus: Sequence[GpuLine]
 
 

@@ -7,6 +7,7 @@ from rattler import MatchSpec
 
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS, virtual_packages
+from mlviews.recipe.compose import ViewHardware
 
 
 def stated(platform: str, **figures: str | None) -> dict[str, str]:
@@ -26,6 +27,14 @@ def test_a_gpu_view_states_cuda_and_its_level() -> None:
     found = stated("linux-64", cuda="12.9", archspec="x86_64_v3")
     assert found["__cuda"] == "__cuda=12.9=0"
     assert found["__archspec"] == "__archspec=1=x86_64_v3"
+
+
+def test_the_oldest_gpu_of_a_recipe_is_stated() -> None:
+    hardware = ViewHardware(glibc="2.34", cuda="12.9", archspec=None, gpus=("H100", "T4", "V100"))
+    found = {package.name: str(package) for package in hardware.virtual_packages("linux-64")}
+    assert found["__cuda_arch"] == "__cuda_arch=7.0=0"
+    none = ViewHardware(glibc="2.34", cuda="12.9", archspec=None, gpus=())
+    assert "__cuda_arch" not in {package.name for package in none.virtual_packages("linux-64")}
 
 
 def test_a_level_of_another_platform_stands_for_the_own_baseline() -> None:

@@ -32,6 +32,7 @@ def build(app: App, view: str) -> Outcome:
 
 def _write(console: Console, built: BuildResult, app: App) -> None:
     from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_table
+    from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
     if built.status == "unchanged":
@@ -43,6 +44,12 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         for check in built.checks
     )
     write_table(console, (Column(), Column(), Column(rank=1, right=True), Column(folds=30)), checks, header=False)
+    if built.served:
+        say(console, f"serves {served_in_words(built.served)}")
+    for gpu in built.left_out:
+        say(console, ("leaves out", "yellow"), f" {gpu}, which the recipe names: `mlviews gpus {built.view}` says why")
+    for what, instead in built.differs.items():
+        say(console, ("differs", "yellow"), f" {what}: here {instead}")
     for package, why in {**built.absent, **built.gaps}.items():
         say(console, ("lacks", "yellow"), f" {package}: {why}")
     for note in built.notes:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from mlviews.errors import FailedError, MlviewsError
     from mlviews.lock.lockfile import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
-    from mlviews.results import AskedPackage, ShowResult, ViewLine
+    from mlviews.results import AskedPackage, ShownSite, ShowResult, ViewLine
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
 
 __all__ = ["list_views", "new", "show"]
 
@@ -95,7 +97,8 @@ def show(app: App, view: str) -> Outcome:
     from mlviews.smoke.records import proved_gpus, read_records
 
     spec = app.catalogue.view(view)
-    found = lock_status(for_site(spec, app.site), app.site)
+    site_spec = for_site(spec, app.site)
+    found = lock_status(site_spec, app.site)
     records = read_records(app.site.root, spec.name, found.lock.digest) if found.lock else ()
     packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
     result = ShowResult(
@@ -121,10 +124,29 @@ def show(app: App, view: str) -> Outcome:
             bytes={platform: sum(package.size for package in locked) for platform, locked in packages.items()},
             changes=list(found.changes),
         ),
+        site=_at_site(site_spec, app.site),
         gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
     errors = _unreadable(found)
     return Outcome(result, lambda console: _write(console, result), 3 if errors else 0, errors)
+
+
+def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
+    from mlviews.results import ShownSite
+    from mlviews.store.disk import Store
+
+    if site_spec.error:
+        return None
+    view, store = site_spec.spec.name, Store(site.root, site.prefix)
+    name = store.default(view)
+    built = next(iter(store.entry(view, name).platforms.values()), None) if name else None
+    return ShownSite(
+        name=site.name,
+        cuda=site_spec.spec.hardware.cuda,
+        absent=site_spec.absent,
+        differs=site_spec.differs,
+        served=built.served if built else {},
+    )
 
 
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
@@ -135,7 +157,7 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
 
 def _write(console: Console, view: ShowResult) -> None:
     from mlviews.cli.terminal import Column, say, size, write_table
-    from mlviews.release import gpus_in_words
+    from mlviews.release import gpus_in_words, served_in_words
 
     say(console, (view.name, "bold"), f"  {view.summary}")
     locked = (
@@ -150,6 +172,7 @@ def _write(console: Console, view: ShowResult) -> None:
         ("lock", view.lock.state),
         ("smoke", ", ".join(view.smoke) or "none"),
         *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),
+        *([("holds code for", served_in_words(view.site.served))] if view.site and view.site.served else []),
     )
     write_table(console, (Column(style="dim"), Column(folds=20)), facts, header=False)
     if view.lock.path:
@@ -160,6 +183,7 @@ def _write(console: Console, view: ShowResult) -> None:
         "dependencies": _by(view.dependencies),
         "constraints": _by(view.constraints),
         "pypi": _by(view.pypi),
+        **(_here(view.site) if view.site else {}),
         "gaps: what it should hold and cannot yet": _why(view.gaps),
         "cpu-only: may lock a CPU build": _why(view.cpu_only),
         "some-gpus-only: may lack code for some of the GPUs": _why(view.some_gpus_only),
@@ -169,6 +193,13 @@ def _write(console: Console, view: ShowResult) -> None:
         if rows:
             say(console, ("\n" + title, "bold"))
             write_table(console, (Column(folds=20), Column(style="dim", folds=20)), rows, header=False)
+
+
+def _here(site: ShownSite) -> dict[str, list[tuple[str, str]]]:
+    return {
+        f"site {site.name} has instead": list(site.differs.items()),
+        f"site {site.name} cannot have": list(site.absent.items()),
+    }
 
 
 def _by(requests: Sequence[AskedPackage]) -> list[tuple[str, str]]:

@@ -14,11 +14,19 @@ __all__ = ["doctor"]
 @verb("doctor")
 def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, and which views fit."""
-    from mlviews.doctor import drivers, examine, fits
+    from mlviews.doctor import drivers, examine, fits, left_out
     from mlviews.results import DoctorResult
+    from mlviews.store.disk import Store
 
     host = examine(app.site)
-    result = DoctorResult(findings=host.findings, views=fits(app.catalogue, host), drivers=drivers(app.catalogue, host))
+    store = Store(app.site.root, app.site.prefix)
+    found = [store.entry(view, name) for view in store.views() if (name := store.default(view))]
+    here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
+    result = DoctorResult(
+        findings=[*host.findings, *left_out(here, host)],
+        views=fits(app.catalogue, host),
+        drivers=drivers(app.catalogue, host),
+    )
     problems = any(finding.status == "problem" for finding in result.findings)
     return Outcome(result, lambda console: _write(console, result), 1 if problems else 0)
 

@@ -233,7 +233,9 @@ class GpusResult:
         )
 
 
-def survey(found: Scan, release: Release | None = None, asked: Iterable[str] = ()) -> GpusResult:
+def survey(
+    found: Scan, release: Release | None = None, asked: Iterable[str] = (), *, told: Iterable[str] = USUAL
+) -> GpusResult:
     """Judge the libraries of a release or of any folder.
 
     A package serves a GPU if any of its libraries does, natively or by PTX; all of them together serve it if every
@@ -243,10 +245,11 @@ def survey(found: Scan, release: Release | None = None, asked: Iterable[str] = (
         found: the libraries, ordered by package.
         release: names GPUs that must be served, and packages that may lack them; ``*`` stands for any letters.
         asked: names of more GPUs that must be served.
+        told: names of GPUs that are told of besides.
     """
     asked = (*(release.gpus if release else ()), *asked)
     some = release.some_gpus_only if release else {}
-    gpus = [GPUS[name] for name in dict.fromkeys((*USUAL, *asked))]
+    gpus = [GPUS[name] for name in dict.fromkeys((*told, *asked))]
     gpus.sort(key=lambda gpu: gpu.compute)
     covers: dict[str, dict[str, Cover]] = {}
     packages, lines = [], []

@@ -213,8 +213,10 @@ def prepare_view(
     spec = site_spec.spec
     made = make_channel(
         [request.text for request in spec.dependencies],
-        pins=site.pins,
+        pins=site_spec.pins,
         cache=site.cache,
+        cuda=spec.hardware.cuda,
+        cpu_index=site.cpu_index,
         constraints=[request.text for request in spec.constraints],
         keep=kept,
         progress=progress,

@@ -82,9 +82,10 @@ def _release(
         gpus=spec.hardware.gpus,
         some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
         pip_check_waivers={reason.package: reason.why for reason in spec.pip_check_waivers},
-        requested=tuple(dict.fromkeys(request.name for request in spec.dependencies)),
+        requested=site_spec.requested,
         gaps={reason.package: reason.why for reason in spec.gaps},
         absent=dict(site_spec.absent),
+        differs=dict(site_spec.differs),
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)

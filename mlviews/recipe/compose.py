@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import BadInputError
+from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import virtual_packages
 from mlviews.recipe.model import Layer, Recipe, nearest, parse, spec_name
 
@@ -64,7 +65,8 @@ class ViewHardware:
 
     def virtual_packages(self, platform: str) -> tuple[VirtualPackage, ...]:
         """Return what a solve for ``platform`` may count on."""
-        return virtual_packages(platform, glibc=self.glibc, cuda=self.cuda, archspec=self.archspec)
+        compute = min((GPUS[name].compute for name in self.gpus), default=None)
+        return virtual_packages(platform, glibc=self.glibc, cuda=self.cuda, archspec=self.archspec, compute=compute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import FailedError
 from mlviews.gpus.nvidia import minimum_driver, toolkit_driver
-from mlviews.release import gpus_in_words, loading
+from mlviews.release import gpus_in_words, loading, served_in_words
 from mlviews.render import escape
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _values(releases: Sequence[Release], known: ModuleNotes) -> dict[str, Any]:
         "platforms": [_platform(machine, machines[machine]) for machine in sorted(machines)],
         "session": _SESSION,
         "driver": _driver(first, known) if first.cuda else None,
+        "left_out": [gpu for gpu, way in first.served.items() if way == "none"],
+        "unserved": f"mlviews: {first.view} holds no code for this host's %s: its first work on the GPU will fail.",
         "gone": known.gone,
     }
 
@@ -190,8 +192,10 @@ def _help(release: Release, platforms: Sequence[str], known: ModuleNotes) -> str
         "",
         f"View {release.view}, release {release.release}, for {', '.join(platforms)}; lock {release.lock_digest}",
         *([f"GPUs: {gpus_in_words(known.gpus)}"] if known.gpus else []),
+        *([f"Holds code for {served_in_words(release.served)}"] if release.served else []),
         *([f"Needs an NVIDIA driver for CUDA {release.cuda}"] if release.cuda else []),
         *([f"Holds {holds}"] if holds else []),
+        *(f"Differs from the recipe in {name}: here {instead}" for name, instead in release.differs.items()),
         *(f"Lacks {name}: {why}" for name, why in {**release.gaps, **release.absent}.items()),
         f"To leave another view for this one: module switch OTHER {release.module}",
     ]

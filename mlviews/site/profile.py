@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["IMAGE", "Images", "Site", "SiteFile", "base_for", "is_pinned", "open_site", "site_names"]
+__all__ = ["IMAGE", "CudaWheels", "Images", "Site", "SiteFile", "base_for", "is_pinned", "open_site", "site_names"]
 
 
 IMAGE = (
@@ -34,7 +34,8 @@ IMAGE = (
 """An image's name, as registries define it: https://github.com/distribution/reference."""
 
 _Image = Annotated[str, StringConstraints(pattern=f"^{IMAGE}$", max_length=500)]
-_Glibc = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
+_Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
+_Project = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\[[a-z0-9-]+(,[a-z0-9-]+)*\])?$")]
 
 # Of each glibc a small image that has it and a shell. Digests go stale with every security update: a site pins its own.
 _BASES = {
@@ -54,7 +55,7 @@ class Images(BaseModel):
     installer: _Image = Field(
         "docker.io/mambaorg/micromamba:2.3.2", description="Image with a shell and micromamba, for Dockerfiles."
     )
-    base: dict[_Glibc, _Image] = Field(_BASES, description="glibc -> the image that views lie in.")
+    base: dict[_Version, _Image] = Field(_BASES, description="glibc -> the image that views lie in.")
     repository: _Image | None = Field(None, description="Where images are pushed to: `REPOSITORY/VIEW:LOCK`.")
     source: PublicText | None = Field(None, description="URL of the recipes, for the label of that name.")
 
@@ -85,6 +86,21 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
+class CudaWheels(BaseModel):
+    """With wheels: what views with ``hardware.cuda`` are made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: _Version = Field(description="The CUDA that the wheels are for.")
+    stand_ins: dict[Text, _Project] = Field(
+        {},
+        alias="stand-ins",
+        description="Package -> the project that stands for it, with extras: `cupy-cuda12x[ctk]`.",
+    )
+    pins: dict[Text, Text] = Field({}, description="Package -> the one version to use; goes before the site's own.")
+    absent: dict[Text, Text] = Field({}, description="Package -> why such a view cannot have it.")
+
+
 class SiteFile(BaseModel):
     """A site as people write it: ``~/.config/mlviews/sites/NAME.yaml``.
 
@@ -110,6 +126,20 @@ class SiteFile(BaseModel):
     lockfiles: Text | None = Field(None, description="Folder of lock files.")
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
     absent: dict[Text, Text] = Field({}, description="With wheels: package -> why this site cannot have it.")
+    cpu_index: Text | None = Field(
+        None,
+        alias="cpu-index",
+        description="With wheels: URL of an index with CPU builds of what the usual one may have for CUDA only.",
+    )
+    beside: dict[Text, dict[Text, Text]] = Field(
+        {}, description="With wheels: package -> what a view that holds it cannot have, and why."
+    )
+    cuda: CudaWheels | None = Field(None, description="With wheels: what views for GPUs are made of.")
+    gpu_coverage: Literal["tell", "refuse"] = Field(
+        "tell",
+        alias="gpu-coverage",
+        description="What a build does whose binaries leave out a GPU of the recipe: state it, or refuse the release.",
+    )
     container: Images = Field(Images(), description="What images of views are made from.")
 
 
@@ -124,6 +154,8 @@ class Site:
         shipped_lockfiles: where a lock is read when ``lockfiles`` has none; None where that would be wrong.
         channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
+        cuda: with wheels, what views for GPUs are made of; None where there are none.
+        gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
         container: what images of views are made from.
     """
 
@@ -138,6 +170,10 @@ class Site:
     shipped_lockfiles: Path | None
     pins: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    cpu_index: str | None = None
+    beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    cuda: CudaWheels | None = None
+    gpu_coverage: Literal["tell", "refuse"] = "tell"
     container: Images = field(default_factory=Images)
 
     @property
@@ -203,5 +239,9 @@ def open_site(
         shipped_lockfiles=None if alone else folder("lockfiles"),
         pins=given.pins,
         absent=given.absent,
+        cpu_index=given.cpu_index,
+        beside=given.beside,
+        cuda=given.cuda,
+        gpu_coverage=given.gpu_coverage,
         container=given.container,
     )

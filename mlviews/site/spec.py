@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import MlviewsError, RefusedError
+from mlviews.gpus.nvidia import version_key
 from mlviews.hardware import host_glibc
 from mlviews.recipe.compose import Origin, Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.recipe.compose import ViewSpec
-    from mlviews.site.profile import Site
+    from mlviews.recipe.compose import Reason, ViewSpec
+    from mlviews.site.profile import CudaWheels, Site
 
 __all__ = ["SiteSpec", "for_site"]
 
@@ -27,19 +28,32 @@ class SiteSpec:
         absent: packages that the recipe asks for and this site cannot have, with the reason.
         inputs: everything that its lock depends on.
         error: why the site cannot have the view at all; then the rest is the recipe's.
+        pins: with wheels, package -> the one version to use.
+        differs: what else is not as the recipe has it: a package or ``CUDA``, and what there is instead.
     """
 
     spec: ViewSpec
     absent: Mapping[str, str]
     inputs: Mapping[str, Any]
     error: MlviewsError | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
+    differs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The packages that are asked for, without those that hold what an extra of a wheel needs."""
+        from mlviews.wheels.requirements import EXTRA  # noqa: PLC0415  (a lock alone does not need it)
+
+        names = dict.fromkeys(request.name for request in self.spec.dependencies)
+        return tuple(name for name in names if EXTRA not in name)
 
 
 def for_site(spec: ViewSpec, site: Site) -> SiteSpec:
     """Return the view as ``site`` solves it, or why it cannot; one view that a site cannot have stops no other.
 
-    With conda channels that is the recipe itself. With wheels the host's CPython and glibc replace the recipe's, and
-    what the site declares absent is left out.
+    With conda channels that is the recipe itself. With wheels the host's CPython and glibc replace the recipe's, what
+    the site declares absent is left out, and in views for GPUs the CUDA of the wheels and the projects that the site
+    names stand for what the recipe asks for.
     """
     try:
         return _of_wheels(spec, site) if site.packages == "wheels" else _of_channels(spec, site)
@@ -59,26 +73,86 @@ def _of_channels(spec: ViewSpec, site: Site) -> SiteSpec:
 
 
 def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
-    if spec.hardware.cuda is not None:
-        raise RefusedError(
-            "cuda-at-wheels",
-            f"view {spec.name} is for CUDA {spec.hardware.cuda}; site {site.name} makes views for the CPU",
-            "Take a CPU view, such as training-cpu, or a site with a conda channel.",
-        )
     from mlviews.wheels.target import host_target  # noqa: PLC0415  (only such sites need it)
 
     target = host_target()
-    here = Origin(f"site {site.name}", "the host's CPython")
-    asked = [request for request in spec.dependencies if request.name not in {"python", *site.absent}]
-    wheels = [Request(f"{request.text}", request.origins) for request in spec.pypi]
+    cuda = _cuda(spec, site)
+    out = _absent(spec, site, cuda)
+    pins = {**site.pins, **(cuda.pins if cuda else {})}
+    projects = cuda.stand_ins if cuda else {}
+    asked = [request for request in spec.dependencies if request.name not in {"python", *out}]
+    limits = [request for request in spec.constraints if request.name not in {"python", *out}]
+    host = Origin(f"site {site.name}", "the host's CPython")
     adapted = replace(
         spec,
         platforms=(target.subdir,),
-        hardware=replace(spec.hardware, glibc=host_glibc(), archspec=None),
-        dependencies=(Request(f"python =={target.python}", (here,)), *asked, *wheels),
-        constraints=tuple(request for request in spec.constraints if request.name not in {"python", *site.absent}),
+        hardware=replace(spec.hardware, glibc=host_glibc(), archspec=None, cuda=cuda.version if cuda else None),
+        dependencies=(
+            Request(f"python =={target.python}", (host,)),
+            *(stand_in for request in asked for stand_in in _stand_ins(request, projects)),
+            *(Request(f"{request.text}", request.origins) for request in spec.pypi),
+        ),
+        constraints=tuple(_stand_ins(request, projects)[0] for request in limits),
         pypi=(),
+        cpu_only=tuple(_renamed(reason, projects) for reason in spec.cpu_only),
+        some_gpus_only=tuple(_renamed(reason, projects) for reason in spec.some_gpus_only),
+        gaps=tuple(_gap(reason) for reason in spec.gaps if reason.package not in {request.name for request in asked}),
     )
-    absent = {request.name: site.absent[request.name] for request in spec.dependencies if request.name in site.absent}
-    inputs = adapted.inputs(site.channels) | {"pins": dict(site.pins), "absent": sorted(absent)}
-    return SiteSpec(adapted, absent, inputs)
+    absent = {request.name: out[request.name] for request in spec.dependencies if request.name in out}
+    inputs = adapted.inputs(site.channels) | {"pins": pins, "absent": sorted(absent)}
+    differs = {request.name: projects[request.name] for request in asked if request.name in projects}
+    if cuda and cuda.version != spec.hardware.cuda:
+        differs["CUDA"] = f"{cuda.version}, which the wheels are for; the recipe has {spec.hardware.cuda}"
+    return SiteSpec(adapted, absent, inputs, pins=pins, differs=differs)
+
+
+def _absent(spec: ViewSpec, site: Site, cuda: CudaWheels | None) -> dict[str, str]:
+    """Return what the view cannot have here, and why: at all, with CUDA, or beside something else that it holds."""
+    out = {**site.absent, **(cuda.absent if cuda else {})}
+    for request in spec.dependencies:
+        if request.name not in out:
+            out |= site.beside.get(request.name, {})
+    return out
+
+
+def _cuda(spec: ViewSpec, site: Site) -> CudaWheels | None:
+    """Return what the view's CUDA wheels are; None for a view without a GPU.
+
+    Raises:
+        RefusedError: the site has none, or they need a newer driver than the view is for.
+    """
+    wanted = spec.hardware.cuda
+    if wanted is None:
+        return None
+    if site.cuda is None:
+        raise RefusedError(
+            "cuda-at-wheels",
+            f"view {spec.name} is for CUDA {wanted}; site {site.name} makes views for the CPU",
+            "Take a CPU view, such as training-cpu, or say under `cuda:` in the site's file which wheels to take.",
+        )
+    if version_key(site.cuda.version) > version_key(wanted):
+        raise RefusedError(
+            "cuda-at-wheels",
+            f"view {spec.name} is for drivers of CUDA {wanted}; site {site.name} has wheels for {site.cuda.version}",
+            "Take a view for a newer CUDA, or change `cuda:` in the site's file.",
+        )
+    return site.cuda
+
+
+def _stand_ins(request: Request, projects: Mapping[str, str]) -> tuple[Request, ...]:
+    """Return what is asked for in place of a request: the same, or a project of CUDA wheels and its extras."""
+    if request.name not in projects:
+        return (request,)
+    from mlviews.wheels.requirements import stand_ins  # noqa: PLC0415  (only such sites need it)
+
+    texts = stand_ins(request.text, request.name, projects[request.name])
+    return tuple(Request(text, request.origins) for text in texts)
+
+
+def _renamed(reason: Reason, projects: Mapping[str, str]) -> Reason:
+    return replace(reason, package=projects.get(reason.package, reason.package).partition("[")[0])
+
+
+def _gap(reason: Reason) -> Reason:
+    """Return a gap as a site of wheels tells it: the reasons that recipes give are those of conda channels."""
+    return replace(reason, why=f"the recipe does without; with conda channels, because: {reason.why}")

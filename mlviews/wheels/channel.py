@@ -22,10 +22,12 @@ from mlviews.filelock import LOCK, announce, hold
 from mlviews.files import aged, write_atomically
 from mlviews.progress import silent
 from mlviews.wheels.archive import read_index, write_conda
-from mlviews.wheels.convert import plan_alias, plan_extra, plan_python_abi, requirements_for
+from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for
+from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.elf import glibc_key
 from mlviews.wheels.host_python import open_host_python
-from mlviews.wheels.pip import collect, convert, resolve
+from mlviews.wheels.obtain import obtain
+from mlviews.wheels.pip import resolve
 from mlviews.wheels.requirements import EXTRA, limits_of, requests_of
 from mlviews.wheels.target import host_target
 
@@ -38,14 +40,12 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
-    from mlviews.wheels.pip import Converted, Found
+    from mlviews.wheels.obtain import Converted
+    from mlviews.wheels.pip import Found
     from mlviews.wheels.requirements import WheelRequest
     from mlviews.wheels.target import Target
 
 __all__ = ["WheelChannel", "make_channel", "update_index"]
-
-
-_CUDA_PROJECTS = re.compile(r"(nvidia|cuda|cupy)-(?!ml-py$).*")  # nvidia-ml-py only asks the driver, if there is one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +70,8 @@ def make_channel(
     *,
     pins: Mapping[str, str],
     cache: Path,
+    cuda: str | None = None,
+    cpu_index: str | None = None,
     constraints: Iterable[str] = (),
     keep: Mapping[str, str] | None = None,
     progress: Progress = silent,
@@ -82,6 +84,8 @@ def make_channel(
         specs: the view's conda match specs. The host's Python stands for what they say about ``python``.
         pins: conda name to the one version to use, asked for or not.
         cache: folder of the channel and the wheels; it may be deleted.
+        cuda: the CUDA that the view's wheels are for, such as ``12.8``; None for a view without.
+        cpu_index: address of an index that is looked at, too, where pip's own have only CUDA builds for a view without.
         constraints: match specs that limit packages which others pull in.
         keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
             stay or, where that cannot be, none has to.
@@ -97,8 +101,28 @@ def make_channel(
     limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
     kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
     with open_cache(cache) as folder:
-        found = _resolve(requests, limits_of(limits), limits_of(kept), progress)
-        return _make(requests, found, cache, folder, progress)
+        limited, keeping = limits_of(limits), limits_of(kept)
+        found = _resolve(requests, limited, keeping, progress)
+        if cuda is None and cpu_index and _brings_cuda(found):
+            found = _resolve(requests, limited, keeping, progress, more=(cpu_index,))
+        if cuda is None:
+            _refuse_cuda(found, cpu_index)
+        target = host_target()
+        converted = obtain(found, cache, folder, target, progress)
+        plans = [
+            *(item.plan for item in converted),
+            *write_empty(folder, _further(requests, converted, target)),
+            *_write_tied(folder, target, cuda),
+        ]
+        _refuse_clashes(plans)
+        with progress("Indexing"):
+            update_index(folder, [plan.archive for plan in plans], progress=progress)
+    return WheelChannel(
+        folder=folder,
+        constraints=tuple(sorted(plan.spec for plan in plans)),
+        python=target.python,
+        glibc=max((plan.glibc for plan in plans), key=glibc_key),
+    )
 
 
 @contextmanager
@@ -122,37 +146,28 @@ def open_cache(cache: Path) -> Iterator[Path]:
         ) from error
 
 
-def _make(
-    requests: Sequence[WheelRequest], found: Sequence[Found], cache: Path, folder: Path, progress: Progress
-) -> WheelChannel:
-    target = host_target()
-    converted = convert(collect(found, cache / "wheels", progress), folder, target, progress)
-    plans = [item.plan for item in converted]
-    plans += write_empty(folder, [plan_python_abi(target), *_further(requests, converted, target)])
-    plans.append(write_host_python(folder, target))
-    _refuse_clashes(plans)
-    with progress("Indexing"):
-        update_index(folder, [plan.archive for plan in plans], progress=progress)
-    return WheelChannel(
-        folder=folder,
-        constraints=tuple(sorted(plan.spec for plan in plans)),
-        python=target.python,
-        glibc=max((plan.glibc for plan in plans), key=glibc_key),
-    )
+def _write_tied(folder: Path, target: Target, cuda: str | None) -> list[PackagePlan]:
+    """Write what ties packages to the Python, and to the CUDA, that they are for."""
+    plans = [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]
+    return [*write_empty(folder, plans), write_host_python(folder, target)]
 
 
 def _resolve(
-    requests: Sequence[WheelRequest], limits: Sequence[Requirement], kept: Sequence[Requirement], progress: Progress
+    requests: Sequence[WheelRequest],
+    limits: Sequence[Requirement],
+    kept: Sequence[Requirement],
+    progress: Progress,
+    *,
+    more: Sequence[str] = (),
 ) -> tuple[Found, ...]:
     wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
         for constraints in [(*limits, *kept), limits] if kept else [limits]:
             try:
-                found = resolve(wanted, constraints, advance)
+                found = resolve(wanted, constraints, advance, more=more)
             except RefusedError as error:
                 refusal = error
             else:
-                _refuse_cuda(found)
                 return found
     named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
     asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
@@ -178,16 +193,16 @@ def write_empty(folder: Path, plans: Iterable[PackagePlan]) -> list[PackagePlan]
 
 def _further(requests: Sequence[WheelRequest], converted: Sequence[Converted], target: Target) -> Iterator[PackagePlan]:
     """Plan packages without files: the extras that something asks for, and other names that the view uses."""
-    projects = {item.wheel.name: item for item in converted}
+    projects = {item.said.name: item for item in converted}
     extras = {
-        (name, extra): plan_extra(projects[name].wheel, target, extra)
+        (name, extra): plan_extra(projects[name].said, target, extra)
         for name, extra in _extras(requests, projects, target)
     }
     yield from extras.values()
     for request in requests:
         name = canonicalize_name(request.requirement.name)
         provider = projects[name].plan
-        if request.name != provider.index["name"]:
+        if request.name != provider.index["name"] and EXTRA not in request.name:
             extra = next((canonicalize_name(extra) for extra in request.requirement.extras), None)
             yield plan_alias(request.name, provider, extras[name, extra] if extra else None, target)
 
@@ -197,7 +212,7 @@ def _extras(
 ) -> set[tuple[NormalizedName, NormalizedName]]:
     lines = [request.requirement for request in requests]
     for item in projects.values():
-        lines += requirements_for(item.wheel, target)
+        lines += requirements_for(item.said, target)
     seen: set[tuple[NormalizedName, NormalizedName]] = set()
     while lines:
         line = lines.pop()
@@ -205,18 +220,31 @@ def _extras(
         for extra in {canonicalize_name(extra) for extra in line.extras}:
             if (name, extra) not in seen:
                 seen.add((name, extra))
-                lines += requirements_for(projects[name].wheel, target, extra)
+                lines += requirements_for(projects[name].said, target, extra)
     return seen
 
 
-def _refuse_cuda(found: Iterable[Found]) -> None:
-    if cuda := [wheel for wheel in found if _CUDA_PROJECTS.fullmatch(wheel.name)]:
-        raise RefusedError(
-            "cuda-wheels",
-            f"the wheels that pip chose bring CUDA along: {', '.join(wheel.name for wheel in cuda)}",
-            "Views made of wheels are for the CPU. Pin the package that asks for these to a version of which pip finds "
-            "a CPU build, for instance through `find-links` or `extra-index-url` in pip's configuration.",
-        )
+def _brings_cuda(found: Iterable[Found]) -> tuple[Found, ...]:
+    return tuple(wheel for wheel in found if is_cuda_project(wheel.name))
+
+
+def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
+    cuda = _brings_cuda(found)
+    if not cuda:
+        return
+    # What asks for CUDA itself and is not CUDA's: of these a CPU build is wanted.
+    makers = [wheel for wheel in found if wheel.large and wheel not in cuda] or cuda
+    named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
+    places = f" --index-url {cpu_index}" if cpu_index else ""
+    looked = f", and {cpu_index} gave no other" if cpu_index else ""
+    raise RefusedError(
+        "cuda-wheels",
+        f"this view is for the CPU, but of {named} pip finds only builds for CUDA, which bring {len(cuda)} packages "
+        f"along ({', '.join(wheel.name for wheel in cuda)}){looked}",
+        f"Where an index with CPU builds can be reached: pip download --no-deps --dest wheels{places} {named}\n"
+        "Then, with that folder here: PIP_FIND_LINKS=$PWD/wheels mlviews build VIEW. "
+        "Or take a view for GPUs, which runs on a CPU too and needs some 5 GB more.",
+    )
 
 
 def _refuse_clashes(plans: Iterable[PackagePlan]) -> None:

@@ -15,14 +15,17 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
 from mlviews.wheels.archive import File, write_conda
+from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
 from mlviews.wheels.wheel import BadWheelError, check_script_name
@@ -35,12 +38,14 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
 
     from mlviews.wheels.target import Target
-    from mlviews.wheels.wheel import Wheel, WheelFile
+    from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
 
 __all__ = [
+    "FORMAT",
     "PLACEHOLDER",
     "PackagePlan",
     "plan_alias",
+    "plan_cuda",
     "plan_extra",
     "plan_package",
     "plan_python_abi",
@@ -52,7 +57,7 @@ __all__ = [
 
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.
-_FORMAT = 1
+FORMAT = 2
 _PYTHON_VARIABLES = {"python_version", "python_full_version", "implementation_version"}
 _SYSTEM_VARIABLES = {"sys_platform", "platform_system", "os_name"}
 
@@ -80,14 +85,14 @@ class PackagePlan:
         return self.index.get("noarch") == "python"
 
 
-def requirements_for(wheel: Wheel, target: Target, extra: str = "") -> tuple[Requirement, ...]:
-    """Return what the wheel needs on the target: without extras, or what one extra adds to that."""
-    base = tuple(line for line in wheel.requires if _holds(line, target, ""))
+def requirements_for(said: Metadata, target: Target, extra: str = "") -> tuple[Requirement, ...]:
+    """Return what a wheel needs on the target: without extras, or what one extra adds to that."""
+    base = tuple(line for line in said.requires if _holds(line, target, ""))
     if not extra:
         return base
-    if extra not in {str(canonicalize_name(name)) for name in wheel.metadata.get("provides_extra", ())}:
+    if extra not in {str(canonicalize_name(name)) for name in said.metadata.get("provides_extra", ())}:
         return ()  # as pip has it
-    return tuple(line for line in wheel.requires if line not in base and _holds(line, target, extra))
+    return tuple(line for line in said.requires if line not in base and _holds(line, target, extra))
 
 
 def plan_wheel(wheel: Wheel, target: Target) -> PackagePlan:
@@ -101,7 +106,9 @@ def plan_wheel(wheel: Wheel, target: Target) -> PackagePlan:
         raise BadWheelError(f"it is not for CPython {target.python} on {target.subdir}")
     glibc = _wheel_glibc(wheel, tags)
     any_python = any(_is_any_python(tag) for tag in tags)
-    depends = {conda_python(wheel.requires_python), *_depends(wheel, target), *_python_pins(wheel, target, tags)}
+    cuda = cuda_of(wheel)
+    depends = {conda_python(wheel.said.requires_python), *_depends(wheel.said, target)}
+    depends |= {*_python_pins(wheel, target, tags), *cuda_depends(cuda)}
     if glibc:
         depends.add(f"__glibc >={glibc}")
     elif _mentions(wheel, _SYSTEM_VARIABLES):
@@ -117,22 +124,22 @@ def plan_wheel(wheel: Wheel, target: Target) -> PackagePlan:
             "purls": [f"pkg:pypi/{wheel.name}@{quote(str(wheel.version), safe='')}"],
         }
         | ({"noarch": "python"} if any_python else {}),
-        build=_build_prefix(wheel) + ("py" if any_python else f"py{target.minor.replace('.', '')}"),
+        build=_build_prefix(wheel, cuda) + ("py" if any_python else f"py{target.minor.replace('.', '')}"),
         content=wheel.sha256,
         glibc=glibc,
     )
 
 
-def plan_extra(wheel: Wheel, target: Target, extra: str) -> PackagePlan:
+def plan_extra(said: Metadata, target: Target, extra: str) -> PackagePlan:
     """Plan the package that stands for ``wheel[extra]``: it has no files, only what the extra needs."""
     index = {
-        "name": extra_name(wheel.name, extra),
-        "version": conda_version(wheel.version),
+        "name": extra_name(said.name, extra),
+        "version": conda_version(said.version),
         "depends": sorted(
             {
-                f"{conda_name(wheel.name)} =={conda_version(wheel.version)}",
+                f"{conda_name(said.name)} =={conda_version(said.version)}",
                 f"python {target.minor}.*",
-                *_depends(wheel, target, extra),
+                *_depends(said, target, extra),
             }
         ),
     }
@@ -153,6 +160,17 @@ def plan_python_abi(target: Target) -> PackagePlan:
     return _plan_empty(index, target, suffix=f"_{target.abi}")
 
 
+def plan_cuda(version: str, target: Target) -> PackagePlan:
+    """Plan ``cuda-version``, which keeps packages for one CUDA together, as on conda-forge.
+
+    Args:
+        version: of the CUDA that a view's wheels are for, such as ``12.8``.
+        target: where the packages will run.
+    """
+    constrains = [f"__cuda >={version.partition('.')[0]}"]
+    return _plan_empty({"name": "cuda-version", "version": version, "constrains": constrains, "depends": []}, target)
+
+
 def _plan_empty(index: Mapping[str, Any], target: Target, suffix: str = "_0") -> PackagePlan:
     return plan_package({"subdir": target.subdir, **index}, build="", content="", suffix=suffix)
 
@@ -161,7 +179,7 @@ def plan_package(
     index: Mapping[str, Any], *, build: str, content: str, glibc: str = "", suffix: str = "_0"
 ) -> PackagePlan:
     """Complete an index: the build string tells apart whatever differs in ``index`` or in ``content``, a digest."""
-    text = json.dumps([_FORMAT, content, index], sort_keys=True)
+    text = json.dumps([FORMAT, content, index], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return PackagePlan(index={**index, "build": f"{build}h{digest}{suffix}", "build_number": 0}, glibc=glibc)
 
@@ -170,8 +188,8 @@ def _holds(requirement: Requirement, target: Target, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({**target.markers, "extra": extra})
 
 
-def _depends(wheel: Wheel, target: Target, extra: str = "") -> Iterator[str]:
-    return (spec for line in requirements_for(wheel, target, extra) for spec in conda_depends(line))
+def _depends(said: Metadata, target: Target, extra: str = "") -> Iterator[str]:
+    return (spec for line in requirements_for(said, target, extra) for spec in conda_depends(line))
 
 
 def _is_any_python(tag: Tag) -> bool:
@@ -188,7 +206,7 @@ def _python_pins(wheel: Wheel, target: Target, tags: Sequence[Tag]) -> set[str]:
 
 def _mentions(wheel: Wheel, variables: Collection[str]) -> bool:
     # Lines about extras do not count: they go into packages of their own, which are for one target anyway.
-    markers = [re.sub(r"'[^']*'|\"[^\"]*\"", "", str(line.marker)) for line in wheel.requires if line.marker]
+    markers = [re.sub(r"'[^']*'|\"[^\"]*\"", "", str(line.marker)) for line in wheel.said.requires if line.marker]
     words = {word for marker in markers if "extra" not in marker for word in marker.split()}
     return bool(words & set(variables))
 
@@ -205,17 +223,19 @@ def _wheel_glibc(wheel: Wheel, tags: Sequence[Tag]) -> str:
     return glibc_needed(io.BytesIO(wheel.open(entry).read()) for entry in libraries)
 
 
-def _build_prefix(wheel: Wheel) -> str:
-    return f"{re.sub('[^a-z0-9]', '_', wheel.version.local)}_" if wheel.version.local else ""
+def _build_prefix(wheel: Wheel, cuda: str) -> str:
+    local = re.sub("[^a-z0-9]", "_", wheel.version.local or "")
+    return "".join(f"{part}_" for part in (f"cuda{cuda}" if cuda else "", local) if part)
 
 
 def _license(wheel: Wheel) -> str:
-    text = wheel.metadata.get("license_expression") or wheel.metadata.get("license") or ""
+    text = wheel.said.metadata.get("license_expression") or wheel.said.metadata.get("license") or ""
     return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""
 
 
 # What the installer replaces by the prefix, in the few text files that hold it.
 PLACEHOLDER = "/opt/mlviews_prefix_placeholder"
+_LIBRARY = re.compile(r"\.so(\.\d+)*\Z")
 # Folders at the top of a package that mean something to an installer.
 _RESERVED = {"conda-meta", "info", "site-packages", "python-scripts"}
 # What an installer of wheels writes itself. The last two would claim how and why the package was installed.
@@ -238,10 +258,10 @@ def write_wheel(channel: Path, plan: PackagePlan, wheel: Wheel, target: Target) 
         BadWheelError: a file that must not be installed, stands twice, or does not match RECORD.
         OSError: the disk.
     """
-    layout = _Layout(plan, wheel, target)
+    layout = _Layout(plan, wheel, target, channel)
     files = [*layout.files(), *layout.scripts()]
     files += layout.installer_files(files)
-    about = {"summary": wheel.metadata.get("summary", ""), "home": wheel.metadata.get("home_page", "")}
+    about = {"summary": wheel.said.metadata.get("summary", ""), "home": wheel.said.metadata.get("home_page", "")}
     entry_points = [f"{name} = {reference}" for name, reference in sorted(wheel.scripts.items())]
     try:
         return write_conda(
@@ -258,13 +278,15 @@ def write_wheel(channel: Path, plan: PackagePlan, wheel: Wheel, target: Target) 
 class _Layout:
     """Where the files of one wheel go."""
 
-    def __init__(self, plan: PackagePlan, wheel: Wheel, target: Target) -> None:
+    def __init__(self, plan: PackagePlan, wheel: Wheel, target: Target, scratch: Path) -> None:
         self._wheel = wheel
+        self._scratch = scratch
         self._generic = plan.is_any_python
         self._target = target
         self._bin = "python-scripts" if self._generic else "bin"
         self._site = "site-packages" if self._generic else target.site_packages
         self._data = f"{wheel.dist_info.removesuffix('.dist-info')}.data"
+        self._counts_on_system = bool(cuda_of(wheel)) and not finds_cuda_itself(wheel)
         self._hashes: dict[str, WheelFile] = {}
 
     def files(self) -> Iterator[File]:
@@ -277,8 +299,12 @@ class _Layout:
             if scheme == "scripts":
                 yield self._script(entry, path)
             else:
-                self._hashes[path] = entry
-                yield File(path=path, source=_opener(self._wheel, entry), size=entry.size, executable=entry.executable)
+                source = _opener(self._wheel, entry)
+                if self._counts_on_system and _LIBRARY.search(path):
+                    source = self._with_runpath(source, path)  # so RECORD cannot hold its hash
+                else:
+                    self._hashes[path] = entry
+                yield File(path=path, source=source, size=entry.size, executable=entry.executable)
 
     def scripts(self) -> Iterator[File]:
         """Yield the scripts of the entry points, where the installer would not write them."""
@@ -330,6 +356,10 @@ class _Layout:
             raise BadWheelError(f"it would write {path} into the prefix")
         if top == "bin":
             check_script_name(rest)
+
+    def _with_runpath(self, source: Callable[[], io.BufferedIOBase], path: str) -> Callable[[], io.BufferedIOBase]:
+        to_site = os.path.relpath(self._site, PurePosixPath(path).parent)
+        return lambda: with_runpath(source(), to_site, self._scratch)
 
     def _script(self, entry: WheelFile, path: str) -> File:
         with self._wheel.open(entry) as file:

@@ -34,6 +34,7 @@ __all__ = [
     "project_of",
     "provider_of",
     "requests_of",
+    "stand_ins",
 ]
 
 
@@ -72,8 +73,9 @@ def extra_name(project: str, extra: str) -> str:
 
 def project_of(name: str) -> tuple[NormalizedName, str]:
     """Return the project, and the extra or ``""``, that the conda package ``name`` is made of."""
-    project, _, extra = _table().index.get(name, name).rstrip("]").partition("[")
-    return canonicalize_name(project), extra
+    base, _, asked = name.partition(EXTRA)
+    project, _, extra = _table().index.get(base, base).rstrip("]").partition("[")
+    return canonicalize_name(project), asked or extra
 
 
 def provider_of(name: str) -> tuple[NormalizedName, str]:
@@ -83,15 +85,33 @@ def provider_of(name: str) -> tuple[NormalizedName, str]:
         RefusedError: ``no-wheel``: no wheel can, or the project of that name is something else.
     """
     project, extra = project_of(name)
+    base = name.partition(EXTRA)[0]
     hint = (
         f"Use a site with a conda channel, or name {name} under `absent` in this site's file if views can do without."
     )
-    if name.endswith("-gpu"):
-        raise RefusedError("no-wheel", f"{name} asks for CUDA, and views made of wheels are for the CPU", hint)
-    same = name in _table().index or canonicalize_name(conda_name(project)) == canonicalize_name(name)
+    if base.endswith("-gpu") and base not in _table().index:
+        raise RefusedError(
+            "no-wheel",
+            f"{name} asks for CUDA, and the site does not say which wheel stands for it",
+            "Take a CPU view, or name what stands for it under `cuda: stand-ins` in this site's file.",
+        )
+    same = base in _table().index or canonicalize_name(conda_name(project)) == canonicalize_name(base)
     if not same or any(fnmatchcase(name, pattern) for pattern in _table().not_python):
         raise RefusedError("no-wheel", f"no wheel provides {name}", hint)
     return project, extra
+
+
+def stand_ins(spec: str, name: str, project: str) -> tuple[str, ...]:
+    """Return the match specs that ask for a project, and for each of its extras, in place of a package.
+
+    Args:
+        spec: a match spec for the package, such as ``onnxruntime >=1.24 *cuda*``.
+        name: the package.
+        project: what stands for it, such as ``onnxruntime-gpu[cuda,cudnn]``.
+    """
+    wanted = Requirement(project)
+    extras = (extra_name(wanted.name, extra) for extra in sorted(wanted.extras))
+    return conda_name(wanted.name) + spec.removeprefix(name), *extras
 
 
 _PLAIN = re.compile(r"(\d+!)?\d+(\.\d+)*(\.\*)?")

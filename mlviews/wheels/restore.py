@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -10,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files import aged, file_sha256
 from mlviews.progress import silent
 from mlviews.wheels.archive import is_safe_path
 from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
-from mlviews.wheels.convert import plan_alias, plan_extra, plan_python_abi
-from mlviews.wheels.pip import cached, collect, convert, resolve
-from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of
+from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi
+from mlviews.wheels.obtain import known, obtain
+from mlviews.wheels.pip import resolve
+from mlviews.wheels.requirements import EXTRA, project_of
 from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
-    from mlviews.wheels.pip import Converted
+    from mlviews.wheels.obtain import Converted
+    from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
 __all__ = ["restore_archives", "unused_archives", "unused_wheels"]
 
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
+_NO_WHEELS = {"python", "python_abi", "cuda-version"}
 _HINT = "Lock the view anew: `mlviews lock VIEW`."
 
 
@@ -97,25 +100,28 @@ def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progres
     names = {archive: archive.rpartition("/")[2].rsplit("-", 2)[:2] for archive in lost}
     if any(name == "python" for name, _ in names.values()):
         write_host_python(scratch, target)
-    write_empty(scratch, [plan_python_abi(target)])
-    for source in (_from_cache, _from_index):
+    cuda = [plan_cuda(version, target) for name, version in names.values() if name == "cuda-version"]
+    tied = [plan_python_abi(target), *cuda]
+    write_empty(scratch, [plan for plan in tied if plan.archive in lost])
+    for source in (_from_known, _from_index):
         missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
-        projects = {_project(name): version for name, version in missing if name not in {"python", "python_abi"}}
+        projects = {_project(name): version for name, version in missing if name not in _NO_WHEELS}
         if not projects:
             return
-        converted = convert(source(projects, cache, target, progress), scratch, target, progress, wanted=lost)
+        found = source(projects, cache, progress)
+        converted = obtain(found, cache, scratch, target, progress, wanted=lost)
         plans = [plan for name, _ in missing for plan in _empty(name, converted, target)]
         write_empty(scratch, [plan for plan in plans if plan.archive in lost])
 
 
-def _from_cache(projects: Mapping[NormalizedName, str], cache: Path, target: Target, _: Progress) -> Sequence[Path]:
-    return cached(cache / "wheels", projects, target)
+def _from_known(projects: Mapping[NormalizedName, str], cache: Path, _: Progress) -> Sequence[Found]:
+    return known(cache, projects)
 
 
-def _from_index(projects: Mapping[NormalizedName, str], cache: Path, _: Target, progress: Progress) -> Sequence[Path]:
+def _from_index(projects: Mapping[NormalizedName, str], _: Path, progress: Progress) -> Sequence[Found]:
     requirements = [Requirement(f"{name}=={version}") for name, version in projects.items()]
     with progress("Resolving") as advance, suppress(RefusedError):
-        return collect(resolve(requirements, (), advance, dependencies=False), cache / "wheels", progress)
+        return resolve(requirements, (), advance, dependencies=False)
     return ()  # the index has it no longer, which `_prove` tells
 
 
@@ -123,9 +129,9 @@ def _empty(name: str, converted: Sequence[Converted], target: Target) -> Iterato
     """Plan a package without files, an extra or another name, of every wheel that it may have been made of."""
     base, _, extra = name.partition(EXTRA)
     project, through = project_of(base)
-    for item in (item for item in converted if item.wheel.name == project):
+    for item in (item for item in converted if item.said.name == project):
         wanted = extra or through
-        plan = plan_extra(item.wheel, target, wanted) if wanted else None
+        plan = plan_extra(item.said, target, wanted) if wanted else None
         if extra and plan:
             yield plan
         elif name != item.plan.index["name"]:
@@ -147,14 +153,15 @@ def unused_archives(cache: Path, stems: Collection[str]) -> Iterator[Path]:
 
 
 def unused_wheels(cache: Path, versions: Collection[tuple[str, str]]) -> Iterator[Path]:
-    """Yield the folders of the wheels that no needed package was made of; none of the last day.
+    """Yield what is kept of wheels that no needed package was made of; none of the last day.
 
     Args:
         cache: the folder that `make_channel` was given.
         versions: name and version of the conda packages that are needed.
     """
-    for path in aged(cache.glob("wheels/*/*.whl")):
-        with suppress(InvalidWheelFilename):
-            name, version, *_ = parse_wheel_filename(path.name)
-            if (conda_name(name), conda_version(version)) not in versions:
-                yield path.parent
+    yield from (path.parent for path in aged(cache.glob("wheels/*/*.whl")))  # it was never converted
+    for path in aged(cache.glob("wheels/*.json")):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            index = json.loads(path.read_bytes())["index"]
+            if (index["name"], index["version"]) not in versions:
+                yield path

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BadWheelError",
+    "Metadata",
     "Wheel",
     "WheelFile",
     "check_format",
@@ -165,6 +166,35 @@ class WheelFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Metadata:
+    """What a wheel's METADATA says; ``text`` is the file itself."""
+
+    name: NormalizedName
+    version: Version
+    text: str
+    metadata: RawMetadata
+    requires: tuple[Requirement, ...]
+    requires_python: SpecifierSet
+
+    @classmethod
+    def parse(cls, text: str, name: NormalizedName, version: Version) -> Metadata:
+        """Read a METADATA file, which must be of the package that the wheel's file name tells.
+
+        Raises:
+            BadWheelError: it is of another package, or does not parse.
+        """
+        raw = read_metadata(text, name, version)
+        return cls(
+            name=name,
+            version=version,
+            text=text,
+            metadata=raw,
+            requires=read_requirements(raw),
+            requires_python=read_requires_python(raw),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Wheel:
     """A checked wheel, open for reading.
 
@@ -174,17 +204,23 @@ class Wheel:
 
     path: Path
     sha256: str
-    name: NormalizedName
-    version: Version
+    said: Metadata
     tags: frozenset[Tag]
     dist_info: str
-    metadata: RawMetadata
-    requires: tuple[Requirement, ...]
-    requires_python: SpecifierSet
     scripts: Mapping[str, str]
     entries: tuple[WheelFile, ...]
     archive: zipfile.ZipFile
     watch: Callable[[], None]
+
+    @property
+    def name(self) -> NormalizedName:
+        """The project's normalised name."""
+        return self.said.name
+
+    @property
+    def version(self) -> Version:
+        """The project's version."""
+        return self.said.version
 
     def open(self, entry: WheelFile) -> io.BufferedIOBase:
         """Open a file; reading to its end raises `BadWheelError` if it is not what RECORD promises."""
@@ -254,19 +290,15 @@ def _read(path: Path, sha256: str, archive: zipfile.ZipFile, watch: Callable[[],
         raise BadWheelError(f"its file name is not a wheel's ({error})") from error
     members = _check_members(archive, path.stat().st_size)
     dist_info = _find_dist_info(members, name, version)
-    metadata = read_metadata(_text(archive, members, f"{dist_info}/METADATA"), name, version)
+    said = Metadata.parse(_text(archive, members, f"{dist_info}/METADATA"), name, version)
     check_format(_text(archive, members, f"{dist_info}/WHEEL"))
     entry_points = f"{dist_info}/entry_points.txt"
     return Wheel(
         path=path,
         sha256=sha256,
-        name=name,
-        version=version,
+        said=said,
         tags=tags,
         dist_info=dist_info,
-        metadata=metadata,
-        requires=read_requirements(metadata),
-        requires_python=read_requires_python(metadata),
         scripts=read_scripts(_text(archive, members, entry_points)) if entry_points in members else {},
         entries=_entries(members, dist_info, _text(archive, members, f"{dist_info}/RECORD")),
         archive=archive,

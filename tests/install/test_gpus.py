@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mlviews.site.file import SHIPPED_SITES
+
 
 @pytest.fixture
 def gpu_view(builder: Any, shelf: Any, binaries: Any):
@@ -21,6 +23,20 @@ def gpu_view(builder: Any, shelf: Any, binaries: Any):
         return builder("build", "demo", "--json")
 
     return build
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    """Return a function that adds a line to the site `local`."""
+
+    def change(line: str) -> None:
+        own = tmp_path / "config/mlviews/sites"
+        own.mkdir(parents=True)
+        shipped = (SHIPPED_SITES / "local.yaml").read_text(encoding="utf-8")
+        (own / "local.yaml").write_text(f"{shipped}{line}\n", encoding="utf-8")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    return change
 
 
 @pytest.mark.parametrize("targets", [("sm_70", "sm_80"), ("compute_70",), ("sm_70", "compute_75")])
@@ -45,11 +61,27 @@ def test_a_view_that_serves_its_gpus_is_built(gpu_view, builder, targets):
         ((), "V100 (sm_70): no machine code or PTX for it in any library"),
     ],
 )
-def test_a_view_that_leaves_a_gpu_out_is_refused_and_not_recorded(gpu_view, builder, targets, fault):
+def test_a_site_may_refuse_a_view_that_leaves_a_gpu_out(gpu_view, builder, site, targets, fault):
+    site("gpu-coverage: refuse")
     refused = gpu_view(*targets)
     assert (refused.code, set(refused.codes)) == (1, {"gpu-not-served"})
     assert any(fault in error["message"] for error in refused.json["errors"])
     assert builder("releases", "demo", "--json").data["releases"] == []
+
+
+def test_elsewhere_it_is_built_and_says_which_gpus_it_serves(gpu_view, builder):
+    built = gpu_view("sm_80", "compute_90")
+    assert built.code == 0, built.out
+    assert built.data["left-out"] == ["V100"]
+    served = {gpu: built.data["served"][gpu] for gpu in ("V100", "T4", "A100", "L4", "H100", "B200")}
+    assert served == {"V100": "none", "T4": "none", "A100": "native", "L4": "native", "H100": "ptx", "B200": "ptx"}
+    said = builder("build", "demo").out
+    assert "serves A100, A30, A10, A40, L4, L40S; H100, H200, GH200, B200 through PTX; not P100, V100, T4" in said
+    assert "leaves out V100, which the recipe names" in said
+    assert "holds code for" in builder("show", "demo").out
+    module = (builder.root / "modulefiles" / built.data["module"] / built.data["release"]).read_text(encoding="utf-8")
+    assert "Holds code for A100" in module
+    assert "holds no code for this host" in module
 
 
 def test_a_package_may_be_excused(gpu_view, builder):
@@ -63,18 +95,16 @@ def test_a_package_may_be_excused(gpu_view, builder):
 
 
 @pytest.mark.parametrize(
-    ("library", "refused"), [("nvjpeg/lib/libnvjpeg.so.12", False), ("cu13/lib/libnvjpeg.so.13", True)]
+    ("library", "left_out"), [("nvjpeg/lib/libnvjpeg.so.12", False), ("cu13/lib/libnvjpeg.so.13", True)]
 )
-def test_cuda_13_is_refused_where_v100_is_named(builder, shelf, cuda_wheels, library, refused):
+def test_cuda_13_leaves_v100_out(builder, shelf, cuda_wheels, library, left_out):
     content = (cuda_wheels / "nvidia" / library).read_bytes()
     shelf.add("libnvjpeg", subdir="linux-64", files={f"lib/{Path(library).name}": content})
     hardware = {"glibc": "2.34", "cuda": "13.0", "gpus": ["V100", "T4"]}
     builder.recipes.recipe("demo", "python", "greet", "libnvjpeg", hardware=hardware)
     built = builder("build", "demo", "--json")
-    assert set(built.codes) == ({"gpu-not-served"} if refused else set()), built.out
-    if refused:
-        assert "V100 (sm_70)" in built.out
-        assert "T4" not in built.out
+    assert built.code == 0, built.out
+    assert built.data["left-out"] == (["V100"] if left_out else [])
 
 
 def test_a_view_that_names_no_gpu_is_not_judged(gpu_view):

@@ -27,8 +27,8 @@ def start(request):
 def load(start, make_release, require, tmp_path):
     """Return a function that loads a view's module on a host whose kernel tells of a driver, and gives what is said."""
 
-    def say(line, *, cuda="12.9", others=OTHERS):
-        release = make_release(cuda=cuda)
+    def say(line, *, cuda="12.9", others=OTHERS, served=(), models=()):
+        release = make_release(cuda=cuda, served=dict(served))
         folder = tmp_path / "modulefiles" / release.module
         folder.mkdir(parents=True)
         known = ModuleNotes(others=others)
@@ -37,6 +37,9 @@ def load(start, make_release, require, tmp_path):
         driver = "mkdir /proc/driver/nvidia" if line is not None else ":"
         if line is not None:
             driver += f"; printf '%s\\n' {shlex.quote(line)} GCC > /proc/driver/nvidia/version"
+        for number, model in enumerate(models):
+            folder = f"/proc/driver/nvidia/gpus/0000:0{number}:00.0"
+            driver += f"; mkdir -p {folder}; printf 'Model: \t\t %s\n' {shlex.quote(model)} IRQ > {folder}/information"
         script = [
             f"mount -t tmpfs none /proc/driver; {driver}",
             start,
@@ -90,3 +93,22 @@ def test_a_view_that_no_table_holds_says_nothing(load, cuda):
 
 def test_where_nothing_fits_nothing_is_offered(load):
     assert "work" not in load(CLOSED.format("470.256.02"), others=())
+
+
+SERVED = {"P100": "none", "V100": "none", "L4": "none", "T4": "native", "B200": "ptx"}
+
+
+@pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        (["Tesla V100-SXM2-32GB", "Tesla V100-SXM2-32GB", "Tesla T4"], "V100"),
+        (["NVIDIA L4"], "L4"),
+        (["NVIDIA L40S", "NVIDIA B200", "Tesla T4"], None),
+        (["$(touch /tmp/x) [exit] %s"], None),
+        ([], None),
+    ],
+)
+def test_a_gpu_that_the_release_leaves_out_is_told(load, models, told):
+    said = load(CLOSED.format("575.57.08"), served=SERVED, models=models)
+    expected = f"plotting holds no code for this host's {told}: its first work on the GPU will fail."
+    assert said.removeprefix("mlviews: ") == (expected if told else "")

@@ -213,10 +213,17 @@ def test_the_same_view_again_changes_nothing(made: WheelChannel, cache: Path) ->
 @pytest.mark.usefixtures("no_python")
 def test_a_second_view_downloads_and_converts_only_what_is_new(wheels: Path, tmp_path: Path) -> None:
     make_channel(["alpha"], pins={}, cache=tmp_path)
-    before = {path.name for path in tmp_path.rglob("*.conda")} | {path.name for path in tmp_path.rglob("*.whl")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in {".conda", ".json"}}
     make_channel(["alpha", "epsilon"], pins={}, cache=tmp_path)
-    after = {path.name for path in tmp_path.rglob("*.conda")} | {path.name for path in tmp_path.rglob("*.whl")}
-    assert sorted(name.partition("-")[0] for name in after - before) == ["epsilon", "epsilon"]
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.*") if path.suffix in {".conda", ".json"}}
+    new = [path.name.partition("-")[0] for path, written in after.items() if before.get(path) != written]
+    # Its archive, what is known of its wheel, the index, and the host's Python, which here is written every time.
+    assert (new.count("epsilon"), new.count("repodata.json"), len(new)) == (1, 1, 4)
+
+
+def test_wheels_go_once_their_archive_is_made(made: WheelChannel, cache: Path) -> None:
+    assert not list(cache.rglob("*.whl"))
+    assert {path.suffix for path in (cache / "wheels").iterdir()} == {".json", ""}
 
 
 def test_another_cache_gives_the_same_bytes(made: WheelChannel, tmp_path: Path) -> None:
@@ -337,8 +344,43 @@ def test_a_wheel_that_brings_cuda_is_refused(wheels: Path, tmp_path: Path) -> No
     with pytest.raises(RefusedError) as caught:
         make_channel(["pytorch"], pins={}, cache=tmp_path)
     assert caught.value.code == "cuda-wheels"
+    assert "of torch==2.14.0 pip finds only builds for CUDA" in caught.value.message
     assert "nvidia-cublas-cu12" in caught.value.message
     assert not list(tmp_path.rglob("*.whl"))
+
+
+@pytest.fixture
+def indexes(make_wheel: Any, wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """An index that has PyTorch for CUDA only, as pip's own, and one of its CPU builds; no folder of wheels."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    wheels = [
+        make_wheel(tmp_path / "usual/torch", "torch", "2.13.0", requires=["nvidia-cublas-cu12"]),
+        make_wheel(tmp_path / "usual/nvidia-cublas-cu12", "nvidia-cublas-cu12", "12.1"),
+        make_wheel(tmp_path / "cpu/torch", "torch", "2.13.0+cpu", files={"torch.py": "x = 1\n"}),
+    ]
+    for wheel in wheels:
+        digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        (wheel.parent / "index.html").write_text(f'<a href="{wheel.name}#sha256={digest}">{wheel.name}</a>')
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "usual").as_uri())
+    return (tmp_path / "usual").as_uri(), (tmp_path / "cpu").as_uri()
+
+
+@pytest.mark.usefixtures("no_python")
+def test_cpu_builds_come_from_where_the_site_says(indexes: tuple[str, str], tmp_path: Path) -> None:
+    made = make_channel(["pytorch"], pins=PINS, cache=tmp_path / "cache", cpu_index=indexes[1])
+    assert any(spec.startswith("pytorch ==2.13.0 cpu_") for spec in made.constraints)
+    assert not any("nvidia" in spec for spec in made.constraints)
+
+
+def test_what_to_paste_is_said_where_no_cpu_build_is_found(indexes: tuple[str, str], tmp_path: Path) -> None:
+    nowhere = (tmp_path / "nowhere").as_uri()
+    with pytest.raises(RefusedError) as caught:
+        make_channel(["pytorch"], pins=PINS, cache=tmp_path / "cache", cpu_index=nowhere)
+    assert caught.value.code == "cuda-wheels"
+    assert f"pip download --no-deps --dest wheels --index-url {nowhere} torch==2.13.0\n" in caught.value.hint
+    assert "PIP_FIND_LINKS=$PWD/wheels mlviews build" in caught.value.hint
+    assert not list(tmp_path.glob("cache/*/*.conda"))
 
 
 @pytest.mark.usefixtures("no_python")
@@ -432,7 +474,8 @@ def test_pip_is_not_taken_from_the_current_folder(
 STOPPED = """
 import os, signal, sys, threading, time, zipfile
 from pathlib import Path
-from mlviews.wheels import pip
+from mlviews.wheels import obtain
+from mlviews.wheels.pip import Found
 from mlviews.wheels.target import host_target
 from mlviews.progress import silent
 
@@ -441,12 +484,15 @@ def slowly(self, size=-1, read=zipfile.ZipExtFile.read):
     return read(self, size)
 
 host_target()
-paths = sorted(Path(sys.argv[1]).glob("*/*.whl"))
+cache = Path(sys.argv[1])
+found = [
+    Found(name="large", version="1.0", url=path.as_uri(), sha256=path.parent.name) for path in cache.glob("*/*/*.whl")
+]
 threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 zipfile.ZipExtFile.read = slowly
 try:
     began = time.monotonic()
-    pip.convert(paths, Path(sys.argv[2]), host_target(), silent)
+    obtain.obtain(found, cache, Path(sys.argv[2]), host_target(), silent)
 except KeyboardInterrupt:
     print(time.monotonic() - began)
 """
@@ -457,7 +503,7 @@ def test_ctrl_c_stops_converting_at_once(make_wheel: Any, sha256: Any, tmp_path:
     folder = tmp_path / "wheels" / sha256(wheel)
     folder.mkdir(parents=True)
     wheel.rename(folder / wheel.name)
-    command = [sys.executable, "-c", STOPPED, str(tmp_path / "wheels"), str(tmp_path / "channel")]
+    command = [sys.executable, "-c", STOPPED, str(tmp_path), str(tmp_path / "channel")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.5  # of 50 seconds
     assert not [path for path in (tmp_path / "channel").rglob("*") if path.is_file()]

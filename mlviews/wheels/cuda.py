@@ -1,0 +1,118 @@
+"""Which wheels are built for CUDA, and how their libraries find NVIDIA's, which come in wheels of their own.
+
+A wheel says it in its name (``nvidia-cublas-cu12``, ``cupy-cuda12x``) or, if it holds binaries, by what it asks for,
+be it in an extra. Its package is then a CUDA build as conda-forge has them, for the major version: within one, NVIDIA
+promises that binaries of an older toolkit run with the libraries of a newer one.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+
+from mlviews.wheels.elf import read_links
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from packaging.requirements import Requirement
+
+    from mlviews.wheels.wheel import Wheel
+
+__all__ = ["asks_for_cuda", "cuda_depends", "cuda_of", "finds_cuda_itself", "with_runpath"]
+
+_NAMED = re.compile(r"(?:nvidia-.+-cu|(?:.+-)?cuda)(\d\d)x?(?:-.+)?")
+# NVIDIA's projects that are for whichever CUDA their version says.
+_VERSIONED = frozenset({"cuda-bindings", "cuda-toolkit"})
+_DRIVER_ONLY = "nvidia-ml-py"  # asks the driver, if there is one
+
+# Library's name up to `.so`: the folder below site-packages/nvidia that its wheel for CUDA 12 puts it into.
+_FOLDERS = {
+    "libcublas": "cublas",
+    "libcublasLt": "cublas",
+    "libcudart": "cuda_runtime",
+    "libcudnn": "cudnn",
+    "libcufft": "cufft",
+    "libcupti": "cuda_cupti",
+    "libcurand": "curand",
+    "libcusolver": "cusolver",
+    "libcusparse": "cusparse",
+    "libnccl": "nccl",
+    "libnvJitLink": "nvjitlink",
+    "libnvrtc": "cuda_nvrtc",
+    "libnvshmem_host": "nvshmem",
+}
+
+
+def cuda_of(wheel: Wheel) -> str:
+    """Return the major version of the CUDA that a wheel is built for, such as ``12``; empty for none."""
+    if match := _NAMED.fullmatch(wheel.name):
+        return match[1]
+    if any(tag.platform == "any" for tag in wheel.tags):
+        return ""
+    asked = {version for line in wheel.said.requires if (version := _cuda_asked(line))}
+    return asked.pop() if len(asked) == 1 else ""  # one that takes several is built for none of them
+
+
+def asks_for_cuda(name: str, requires: Iterable[Requirement]) -> bool:
+    """Tell whether a project is one of CUDA's, or asks for one, be it in an extra; such wheels are large."""
+    return is_cuda_project(name) or any(is_cuda_project(line.name) for line in requires)
+
+
+def is_cuda_project(name: str) -> bool:
+    """Tell whether a project of this name brings parts of CUDA."""
+    normalized = canonicalize_name(name)
+    return normalized != _DRIVER_ONLY and re.match(r"nvidia-|cuda-|cupy-|.+-cuda\d\d", normalized) is not None
+
+
+def cuda_depends(cuda: str) -> Iterable[str]:
+    """Return what conda-forge ties a build for this major version of CUDA to."""
+    return ("__cuda", f"cuda-version >={cuda},<{int(cuda) + 1}") if cuda else ()
+
+
+def finds_cuda_itself(wheel: Wheel) -> bool:
+    """Tell whether a wheel asks for NVIDIA's wheels in any case, or is one: its makers then let it find them."""
+    return wheel.name.startswith("nvidia-") or any(
+        is_cuda_project(line.name) and "extra" not in str(line.marker or "") for line in wheel.said.requires
+    )
+
+
+def with_runpath(source: io.BufferedIOBase, to_site: str, scratch: Path) -> io.BufferedIOBase:
+    """Return a library that finds NVIDIA's libraries in the prefix: with a RUNPATH, where it has none and needs them.
+
+    Without, the loader looks in the system's folders, and ONNX Runtime falls back on the CPU.
+
+    Args:
+        source: the library; it is read to its end and closed.
+        to_site: path of site-packages from the library's folder.
+        scratch: a folder on the disk where the result is kept until it is closed.
+
+    Raises:
+        BadWheelError: what `source` raises; also where the library has no room for the RUNPATH.
+        OSError: the disk.
+    """
+    # On disk: a library has hundreds of megabytes, and the places to change are far apart.
+    file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  (whoever reads it closes it)
+    with source:
+        shutil.copyfileobj(source, file, 1 << 20)
+    if (links := read_links(file)) and not links.has_path:
+        names = [name.partition(".so")[0] for name in links.needed]
+        folders = dict.fromkeys(_FOLDERS[name] for name in names if name in _FOLDERS)
+        if folders:
+            links.add_runpath(file, ":".join(f"$ORIGIN/{to_site}/nvidia/{folder}/lib" for folder in folders))
+    file.seek(0)
+    return file
+
+
+def _cuda_asked(line: Requirement) -> str:
+    name = canonicalize_name(line.name)
+    if name in _VERSIONED:
+        return next((clause.version.partition(".")[0] for clause in line.specifier if clause.operator == "=="), "")
+    match = _NAMED.fullmatch(name)
+    return match[1] if match else ""
