@@ -235,7 +235,8 @@ def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
     # What asks for CUDA itself and is not CUDA's: of these a CPU build is wanted.
     makers = [wheel for wheel in found if wheel.large and wheel not in cuda] or cuda
     named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
-    places = f" --index-url {cpu_index}" if cpu_index else ""
+    places = f" --index-url {cpu_index}" if cpu_index else " --index-url INDEX"
+    where = "INDEX stands on pytorch.org, under Get started, for CPU; a site's `cpu-index` names it once for all. "
     looked = f", and {cpu_index} gave no other" if cpu_index else ""
     raise RefusedError(
         "cuda-wheels",
@@ -243,7 +244,7 @@ def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
         f"along ({', '.join(wheel.name for wheel in cuda)}){looked}",
         f"Where an index with CPU builds can be reached: pip download --no-deps --dest wheels{places} {named}\n"
         "Then, with that folder here: PIP_FIND_LINKS=$PWD/wheels mlviews build VIEW. "
-        "Or take a view for GPUs, which runs on a CPU too and needs some 5 GB more.",
+        f"{'' if cpu_index else where}Or take a view for GPUs, which runs on a CPU too and needs some 5 GB more.",
     )
 
 
