@@ -116,21 +116,21 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
         FailedError: something cannot be deleted; the rest may be gone.
     """
     freed = 0
+    order = [str(folder)]  # folders before those in them, which may be more than Python can call itself
     try:
-        with os.scandir(folder) as entries:
-            found = [entry for entry in entries if entry.name not in keep]
-        for entry in found:
-            if entry.is_dir(follow_symlinks=False):
-                freed += delete_tree(Path(entry.path))
-                continue
-            with suppress(FileNotFoundError):  # somebody else deletes it too
-                status = entry.stat(follow_symlinks=False)
-                os.unlink(entry.path)  # noqa: PTH108  (of a million files, each counts)
-                freed += status.st_size if status.st_nlink == 1 else 0
-        if not keep:
-            folder.rmdir()
-    except FileNotFoundError:
-        return freed
+        for inside in order:
+            with suppress(FileNotFoundError), os.scandir(inside) as entries:  # somebody else deletes it too
+                for entry in [entry for entry in entries if inside != order[0] or entry.name not in keep]:
+                    if entry.is_dir(follow_symlinks=False):
+                        order.append(entry.path)
+                        continue
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        os.unlink(entry.path)  # noqa: PTH108  (of a million files, each counts)
+                        freed += status.st_size if status.st_nlink == 1 else 0
+        for inside in reversed(order[1:] if keep else order):
+            with suppress(FileNotFoundError):
+                os.rmdir(inside)  # noqa: PTH106
     except OSError as error:
         raise write_failure(f"{folder} cannot be deleted", error) from error
     return freed
@@ -210,21 +210,20 @@ def walk(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
     Raises:
         OSError: a folder cannot be read.
     """
-    yield from _walk(str(prefix), "")
+    inside = [""]
+    while inside:  # folders may lie deeper than Python can call itself
+        above = inside.pop()
+        with os.scandir(f"{prefix}/{above}") as entries:
+            for entry in entries:
+                path = f"{above}{entry.name}"
+                yield path, entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    inside.append(f"{path}/")
 
 
 def is_folder(status: os.stat_result) -> bool:
     """Tell whether what was found is a folder, not a link to one."""
     return stat.S_ISDIR(status.st_mode)
-
-
-def _walk(prefix: str, inside: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(f"{prefix}/{inside}") as entries:
-        for entry in entries:
-            path = f"{inside}{entry.name}"
-            yield path, entry.stat(follow_symlinks=False)
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(prefix, f"{path}/")
 
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -18,12 +18,12 @@ from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, 
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
-from mlviews.conda.channels import is_cuda_build
-from mlviews.errors import RefusedError
+from mlviews.conda.channels import is_cuda_build, record_fault
+from mlviews.errors import FailedError, RefusedError
 from mlviews.recipe.compose import Origin, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from mlviews.conda.channels import Sources
@@ -186,6 +186,20 @@ async def _cuda_constraints(
 
 
 async def _solve(task: _Task, sources: Sources) -> list[RepoDataRecord]:
+    """Solve; where a record is in the way that is malformed or that no lock can hold, once more without such."""
+    sifted = sources.sifted
+    try:
+        found = await _solve_once(task, sources)
+        if sifted or not any(map(record_fault, found)):
+            return found
+    except FailedError as error:
+        if error.code != "repodata-invalid" or sifted:
+            raise
+    await sources.sift()
+    return await _solve_once(task, sources)
+
+
+async def _solve_once(task: _Task, sources: Sources) -> list[RepoDataRecord]:
     with sources.reading():
         return await rattler_solve(
             sources.on(task.platform),
@@ -254,10 +268,11 @@ async def _blame(task: _Task, sources: Sources, tree: str) -> RefusedError:
         return True
 
     smallest = await smallest_conflict(len(requests), solvable)
-    return _refusal(task, [requests[number] for number in smallest], trees.get(frozenset(smallest), tree))
+    found = [requests[number] for number in smallest]
+    return _refusal(task, found, trees.get(frozenset(smallest), tree), sources.left_out)
 
 
-def _refusal(task: _Task, smallest: Sequence[Request], tree: str) -> RefusedError:
+def _refusal(task: _Task, smallest: Sequence[Request], tree: str, left_out: Mapping[str, str]) -> RefusedError:
     readable = _readable(tree)
     involved = [
         request
@@ -275,6 +290,8 @@ def _refusal(task: _Task, smallest: Sequence[Request], tree: str) -> RefusedErro
     ]
     if involved:
         lines += ["", "Of the packages above, also asked for:", *(f"  {_asked(request)}" for request in involved)]
+    if left_out:
+        lines += ["", "Left out of the channel:", *(f"  {archive}: {why}" for archive, why in sorted(left_out.items()))]
     return RefusedError("unsolvable", "\n".join(lines), _way_out(smallest), detail="\n".join(readable))
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
+import ssl
+import subprocess
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlviews.conda.channels import channel_folder, channel_url, open_sources
 from mlviews.errors import BadInputError, FailedError
+from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -133,7 +138,6 @@ def test_a_channel_that_is_a_folder(cli: Cli, channel: Path, monkeypatch: pytest
         pytest.param("<html>404 not found</html>", id="html"),
         pytest.param("[]", id="list"),
         pytest.param('{"packages": []}', id="wrong type"),
-        pytest.param('{"packages.conda": {"python-3-h0_0.conda": {}}}', id="empty record"),
         pytest.param('{"packages.conda": {"../../evil.conda": {}}}', id="hostile file name"),
         pytest.param("{}", id="no packages"),
         pytest.param('{"error": "quota exceeded"}', id="an error"),
@@ -157,28 +161,132 @@ def test_broken_repodata(
     assert not cli.lockfiles.exists()
 
 
-def test_a_record_that_is_not_what_its_file_name_says(
-    cli: Cli, make_channel: Callable[..., Path], tmp_path: Path
+WRONG: dict[str, tuple[Any, str]] = {
+    "without md5": ({"md5": None}, "the channel gives no md5 and sha256 for it, and a lock needs both"),
+    "without sha256": ({"sha256": None}, "the channel gives no md5 and sha256 for it, and a lock needs both"),
+    "misnamed": ({"version": "9.9"}, "the channel says that it is python-9.9-h_0"),
+    "no version": ({"version": None}, "its record is malformed: "),
+    "a version that is none": ({"version": "no version!"}, "its record is malformed: "),
+    "another type": ({"depends": "plain"}, "its record is malformed: "),
+    "half a hash": ({"sha256": "zz"}, "its record is malformed: "),
+    "no record": (None, "its record is malformed: "),
+    "an empty record": (dict.fromkeys(("name", "version", "build", "depends")), "its record is malformed: "),
+}
+
+
+@pytest.fixture(params=WRONG.values(), ids=WRONG)
+def wrong(request: Any, make_channel: Callable[..., Path], tmp_path: Path) -> tuple[Path, str]:
+    """A channel of two versions, the record of the newer one cannot be used; and why."""
+    mirror = make_channel(tmp_path / "mirror", {"linux-64": {"python 3.11.7 h_0": [], "python 3.12.7 h_0": []}})
+    path = mirror / "linux-64/repodata.json"
+    data = json.loads(path.read_text())
+    changes, why = request.param
+    record = data["packages.conda"]["python-3.12.7-h_0.conda"]
+    record = record and {**record, **changes} if changes else None
+    if record:
+        record = {key: value for key, value in record.items() if value is not None}
+    data["packages.conda"]["python-3.12.7-h_0.conda"] = record
+    path.write_text(json.dumps(data))
+    return mirror, why
+
+
+def test_a_record_that_cannot_be_used_is_left_out_with_a_note(cli: Cli, wrong: tuple[Path, str]) -> None:
+    mirror, why = wrong
+    cli.recipes.recipe("x", "python")
+    cli.recipes.recipe("y", "python")
+
+    done = cli("lock", "x", "y", "--mirror", f"conda-forge={mirror}", "--json")
+
+    assert done.code == 0, done.out
+    assert [package.version for package in read_lock(cli.lock("x")).packages] == ["3.11.7"]
+    assert [*done.data["left-out"]] == ["python-3.12.7-h_0.conda"]
+    assert done.data["left-out"]["python-3.12.7-h_0.conda"].startswith(why)
+    cli.lock("x").unlink()
+    assert f"left out python-3.12.7-h_0.conda: {why}" in cli("lock", "x", "--mirror", f"conda-forge={mirror}").out
+
+
+def test_what_was_left_out_is_named_where_nothing_else_fits(cli: Cli, wrong: tuple[Path, str]) -> None:
+    mirror, why = wrong
+    cli.recipes.recipe("x", "python >=3.12")
+
+    done = cli("lock", "x", "--mirror", f"conda-forge={mirror}", "--json")
+
+    assert (done.code, done.codes) == (1, ["unsolvable"])
+    assert f"python-3.12.7-h_0.conda: {why}" in done.json["errors"][0]["message"]
+
+
+def test_a_malformed_record_on_a_server_is_a_broken_channel(
+    cli: Cli, wrong: tuple[Path, str], serve: Callable[[Path], Server]
 ) -> None:
-    mirror = make_channel(tmp_path / "mirror", {"linux-64": {"python 3.12.7 h_0": []}})
-    path = mirror / "linux-64/repodata.json"
-    data = json.loads(path.read_text())
-    data["packages.conda"]["python-3.12.7-h_0.conda"]["version"] = "9.9"
-    path.write_text(json.dumps(data))
+    mirror, why = wrong
     cli.recipes.recipe("x", "python")
-    done = cli("lock", "x", "--mirror", f"conda-forge={mirror}", "--json")
+
+    done = cli("lock", "x", "--mirror", f"conda-forge={serve(mirror).url}", "--json")
+
+    malformed = "malformed" in why
+    assert (done.code, done.codes) == ((3, ["repodata-invalid"]) if malformed else (0, [])), done.out
+    assert malformed or [*done.data["left-out"]] == ["python-3.12.7-h_0.conda"]
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_page_in_place_of_repodata_is_told_from_a_broken_channel(
+    cli: Cli, channel: Path, tmp_path: Path, serve: Callable[[Path], Server], *, compressed: bool
+) -> None:
+    page = b"<!DOCTYPE html><html><body>Log in to the network</body></html>"
+    for subdir in ("linux-64", "noarch"):
+        (tmp_path / "portal" / subdir).mkdir(parents=True)
+        (tmp_path / "portal" / subdir / f"repodata.json{'.zst' if compressed else ''}").write_bytes(page)
+    cli.recipes.recipe("x", "python")
+
+    done = cli("lock", "x", "--mirror", f"conda-forge={serve(tmp_path / 'portal').url}", "--json")
+
     assert (done.code, done.codes) == (3, ["repodata-invalid"])
+    assert done.json["errors"][0]["message"] == "what channel conda-forge answers is no repodata"
+    assert "login page" in done.json["errors"][0]["hint"]
 
 
-def test_a_record_without_hashes(cli: Cli, make_channel: Callable[..., Path], tmp_path: Path) -> None:
-    mirror = make_channel(tmp_path / "mirror", {"linux-64": {"python 3.12.7 h_0": []}})
-    path = mirror / "linux-64/repodata.json"
-    data = json.loads(path.read_text())
-    del data["packages.conda"]["python-3.12.7-h_0.conda"]["md5"]
-    path.write_text(json.dumps(data))
+def test_a_sites_own_certificate_authority_is_named_by_ssl_cert_file(
+    cli: Cli, channel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = _certificate(tmp_path)
     cli.recipes.recipe("x", "python")
-    done = cli("lock", "x", "--mirror", f"conda-forge={mirror}", "--json")
-    assert (done.code, done.codes) == (3, ["hash-missing"])
+    with _secure(channel, tmp_path) as url:
+        refused = cli.process("lock", "x", "--mirror", f"conda-forge={url}", "--json")
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        done = cli.process("lock", "x", "--mirror", f"conda-forge={url}", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["certificate-unknown"])
+    assert "SSL_CERT_FILE" in refused.json["errors"][0]["hint"]
+    assert done.code == 0, done.out
+
+
+def _certificate(folder: Path) -> Path:
+    """Make an authority, and a server's key and certificate of it; return the authority's certificate."""
+    new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj"]
+    signed = "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost\n"
+    (folder / "signed").write_text(signed)
+    sign = ["openssl", "x509", "-req", "-in", "r.pem", "-CA", "ca.pem", "-CAkey", "cakey.pem", "-CAcreateserial"]
+    for command in (
+        [*new, "/CN=a site", "-x509", "-days", "2", "-keyout", "cakey.pem", "-out", "ca.pem"],
+        [*new, "/CN=localhost", "-keyout", "key.pem", "-out", "r.pem"],
+        [*sign, "-days", "2", "-extfile", "signed", "-out", "c.pem"],
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / "ca.pem"
+
+
+@contextmanager
+def _secure(folder: Path, keys: Path) -> Iterator[str]:
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "c.pem", keys / "key.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        httpd.daemon_threads = True
+        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
+        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        yield f"https://localhost:{httpd.server_port}"
+        httpd.shutdown()
 
 
 def test_a_folder_that_is_no_mirror(cli: Cli, tmp_path: Path) -> None:

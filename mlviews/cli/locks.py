@@ -61,7 +61,8 @@ def lock(
 def _write(console: Console, result: LockResult, *, check: bool, details: bool) -> None:
     from mlviews.cli.terminal import write_changes
 
-    words = {"unchanged": "up to date"} if check else {}
+    # No channel was asked: one may have withdrawn a package.
+    words = {"unchanged": "answers its recipe"} if check else {}
     for line in result.locks:
         if line.status == "failed":
             continue
@@ -75,6 +76,10 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
         )
         if line.changes and details:
             write_changes(console, line.changes)
+    for archive, why in sorted(result.left_out.items()):
+        console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
+    if check:
+        console.print("No channel was asked: whether it still has each package, a build tells.", style="dim")
 
 
 @verb("diff")

@@ -5,11 +5,13 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SparseRepoData
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from rattler import PackageName, RepoDataRecord, Subdir
 
 __all__ = [
+    "CERTIFICATE_HINT",
+    "PORTAL_HINT",
+    "UNKNOWN_CERTIFICATE",
     "Sources",
     "channel_folder",
     "channel_url",
@@ -43,10 +48,18 @@ __all__ = [
     "is_cuda_build",
     "mirror_servers",
     "open_sources",
+    "record_fault",
 ]
 
 
 NOARCH = "noarch"
+# What decompressing and parsing say of a page in HTML.
+_NO_REPODATA = r"Unknown frame descriptor|expected value at line 1 column 1\b|bz2 header missing"
+UNKNOWN_CERTIFICATE = "invalid peer certificate"
+"""What rattler says of a server whose certificate nobody here vouches for."""
+CERTIFICATE_HINT = "Where a site has its own certificate authority, SSL_CERT_FILE must name its certificate's file."
+PORTAL_HINT = "A proxy or the login page of a network may have answered: open the URL in a browser."
+"""What to do where something came that is none of a channel's files."""
 _FETCH_AGAIN = "Fetch it again; a mirror must hold whole repodata.json files."
 
 
@@ -57,11 +70,15 @@ class Sources:
     Attributes:
         places: channel, as the site names it -> where it is read from.
         gateway: fetches what is not in a folder.
+        subdirs: the conda subdirs that were opened.
+        left_out: archives whose records were left out, and why; see `sift`.
     """
 
     places: Mapping[str, str]
     gateway: Gateway
-    _opened: Mapping[str, Mapping[str, SparseRepoData] | Channel | _InMemory]
+    subdirs: tuple[str, ...]
+    _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _InMemory | _Sifted]
+    left_out: dict[str, str] = field(default_factory=dict)
     _repodata: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
     _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
 
@@ -69,11 +86,42 @@ class Sources:
         """Return sources that hold these packages alone."""
         return replace(self, _opened={"memory": _InMemory(tuple(records))}, _repodata={}, _cuda={})
 
-    def on(self, platform: str) -> list[Channel | SparseRepoData | _InMemory]:
+    @property
+    def sifted(self) -> bool:
+        """Whether records are left out that are malformed, or that no lock can hold."""
+        return all(isinstance(source, (_InMemory, _Sifted)) for source in self._opened.values())
+
+    async def sift(self) -> None:
+        """From now on leave out each record that is malformed, or that no lock can hold.
+
+        Not done from the start: it takes Python a look at each record, and hardly any channel has one. Of a channel on
+        a server, what is malformed cannot be told from what is not.
+
+        Raises:
+            FailedError: a channel cannot be read.
+        """
+        sifted = {}
+        for name, source in self._opened.items():
+            if isinstance(source, (_InMemory, _Sifted)):
+                continue
+            names: dict[str, list[str]] = {}
+            if isinstance(source, Channel):
+                with self.reading():
+                    for subdir in self.subdirs:
+                        fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
+                        names[subdir] = [one.normalized for one in fetched]
+            else:
+                names = {subdir: repodata.package_names() for subdir, repodata in source.items()}
+            sifted[name] = _Sifted(name, source, self.places[name], self.gateway, names, self.left_out)
+        self._opened.update(sifted)
+        self._repodata.clear()
+        self._cuda.clear()
+
+    def on(self, platform: str) -> list[Channel | SparseRepoData | _InMemory | _Sifted]:
         """Return what rattler solves from for one platform, first channel first."""
-        found: list[Channel | SparseRepoData | _InMemory] = []
+        found: list[Channel | SparseRepoData | _InMemory | _Sifted] = []
         for source in self._opened.values():
-            if isinstance(source, (Channel, _InMemory)):
+            if isinstance(source, (Channel, _InMemory, _Sifted)):
                 found.append(source)
             else:
                 found.extend(source[subdir] for subdir in (platform, NOARCH))
@@ -86,7 +134,14 @@ class Sources:
             FailedError: a channel cannot be read.
         """
         wanted = list(dict.fromkeys(names))
-        await self._load(platform, [name for name in wanted if (platform, name) not in self._repodata])
+        sifted = self.sifted
+        try:
+            await self._load(platform, [name for name in wanted if (platform, name) not in self._repodata])
+        except FailedError as error:
+            if error.code != "repodata-invalid" or sifted:
+                raise
+            await self.sift()
+            await self._load(platform, wanted)
         return [record for name in wanted for record in self._repodata[platform, name]]
 
     async def cuda_builds(
@@ -145,7 +200,7 @@ class Sources:
         found: set[str] = set()
         with self.reading():
             for source in self._opened.values():
-                if isinstance(source, (Channel, _InMemory)):
+                if isinstance(source, (Channel, _InMemory, _Sifted)):
                     fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
                 else:
@@ -170,6 +225,77 @@ class _InMemory:
         return sorted({record.name.normalized for record in self.records if record.subdir == str(platform)})
 
 
+def record_fault(record: RepoDataRecord) -> str:
+    """Say why no lock can hold a package of a channel; empty where one can."""
+    if record.md5 is None or record.sha256 is None:
+        return "the channel gives no md5 and sha256 for it, and a lock needs both"
+    label = f"{record.name.normalized}-{record.version}-{record.build}"
+    if record.file_name not in {f"{label}.conda", f"{label}.tar.bz2"}:
+        return f"the channel says that it is {label}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sifted:
+    """A channel without the records that no lock can hold, as rattler asks for them (`rattler.RepoDataSource`)."""
+
+    channel: str
+    source: Mapping[str, SparseRepoData] | Channel
+    place: str
+    gateway: Gateway
+    names: Mapping[str, list[str]]
+    left_out: dict[str, str]
+    _whole: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
+        subdir = str(platform)
+        if isinstance(self.source, Channel):
+            fetched = await self.gateway.query([self.source], [subdir], [name.normalized], recursive=False)  # type: ignore[list-item]
+            found = [record for group in fetched for record in group]
+        elif subdir in self.source:
+            try:
+                found = self.source[subdir].load_records(name)
+            except OSError:
+                found = self._one_by_one(subdir, name)
+        else:
+            return []
+        faults = {record.file_name: fault for record in found if (fault := record_fault(record))}
+        self.left_out.update(faults)
+        return [record for record in found if record.file_name not in faults]
+
+    def package_names(self, platform: Subdir) -> list[str]:
+        return sorted(self.names.get(str(platform), ()))
+
+    def _one_by_one(self, subdir: str, name: PackageName) -> list[RepoDataRecord]:
+        """Load what can be loaded of a package, of which some record is malformed: rattler itself tells which."""
+        folder = channel_folder(self.place)
+        assert folder
+        if subdir not in self._whole:
+            self._whole[subdir] = json.loads((folder / subdir / "repodata.json").read_bytes())
+        tables = {key: self._whole[subdir].get(key) or {} for key in ("packages", "packages.conda")}
+        own = {key: {k: v for k, v in table.items() if _named(k) == name.normalized} for key, table in tables.items()}
+        sound: dict[str, dict[str, Any]] = {key: {} for key in own}
+        for key, table in own.items():
+            for file, record in table.items():
+                try:
+                    self._load({key: {file: record}}, subdir, name)
+                    sound[key][file] = record
+                except OSError as error:
+                    self.left_out[file] = f"its record is malformed: {str(error).partition(' at line ')[0]}"
+        return self._load(sound, subdir, name)
+
+    def _load(self, tables: Mapping[str, Any], subdir: str, name: PackageName) -> list[RepoDataRecord]:
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+            json.dump({"info": {"subdir": subdir}, "packages": {}, **tables}, file)
+            file.flush()
+            return SparseRepoData(Channel(self.channel), subdir, file.name).load_records(name)
+
+
+def _named(archive: str) -> str:
+    """Return the name of a package, by that of its archive (CEP 26)."""
+    return archive.rsplit("-", 2)[0]
+
+
 def _newer(record: RepoDataRecord, as_of: datetime | None) -> bool:
     return as_of is not None and record.timestamp is not None and record.timestamp > as_of
 
@@ -191,6 +317,11 @@ def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
     broken = "sparse repodata" in text or "parse" in text
     named = [channel for channel, place in places.items() if place.rstrip("/") in text] or list(places)
     which = ", ".join(named)
+    if UNKNOWN_CERTIFICATE in text:
+        why = text.rpartition("Caused by: ")[2]
+        return FailedError("certificate-unknown", f"channel {which} cannot be trusted: {why}", CERTIFICATE_HINT)
+    if re.search(_NO_REPODATA, text):
+        return FailedError("repodata-invalid", f"what channel {which} answers is no repodata", PORTAL_HINT, detail=text)
     if broken:
         return FailedError(
             "repodata-invalid",
@@ -249,7 +380,7 @@ def open_sources(
             f"The site's channels are: {', '.join(channels) or 'none'}.",
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
-    opened: dict[str, Mapping[str, SparseRepoData] | Channel] = {}
+    opened: dict[str, Mapping[str, SparseRepoData] | Channel | _InMemory | _Sifted] = {}
     servers = mirror_servers(mirrors)
     for name in channels:
         location = mirrors.get(name, name)
@@ -266,7 +397,7 @@ def open_sources(
     gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
-    return Sources(places, gateway, opened)
+    return Sources(places, gateway, subdirs, opened)
 
 
 def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:

@@ -14,6 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
+from mlviews.conda.channels import record_fault
 from mlviews.credentials import refuse
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.reading import is_file
@@ -87,6 +88,11 @@ class LockedPackage:
     def archive(self) -> str:
         """The archive's file name."""
         return self.url.rsplit("/", 1)[-1]
+
+    @property
+    def stem(self) -> str:
+        """Name, version and build: what its folder in the cache and its conda record are called."""
+        return self.archive.removesuffix(".conda").removesuffix(".tar.bz2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +194,15 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
     Raises:
         FailedError: it lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
-    if record.md5 is None or record.sha256 is None:
+    if fault := record_fault(record):
         raise FailedError(
-            "hash-missing",
-            f"channel {record.channel} gives no md5 and sha256 for {record.file_name}",
-            "A lock needs both: index the channel again with a current tool.",
+            "repodata-invalid",
+            f"{record.file_name} of channel {record.channel}: {fault}",
+            "Index the channel again with a current tool.",
         )
-    package = LockedPackage(
+    assert record.md5
+    assert record.sha256
+    return LockedPackage(
         name=record.name.normalized,
         version=str(record.version),
         build=str(record.build),
@@ -206,14 +214,6 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
         # As conda-lock does: package and version range; the format has no place for builds.
         dependencies={parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())},
     )
-    label = f"{package.name}-{package.version}-{package.build}"
-    if package.archive not in {f"{label}.conda", f"{label}.tar.bz2"}:
-        raise FailedError(
-            "repodata-invalid",
-            f"channel {record.channel} says that {package.archive} is {label}",
-            "Index the channel again: a package's archive bears its name, version and build.",
-        )
-    return package
 
 
 def _open_url(record: RepoDataRecord) -> str:

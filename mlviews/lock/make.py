@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
@@ -80,9 +80,14 @@ class LockedView:
 
 @dataclass(frozen=True, slots=True)
 class LockResult:
-    """``mlviews lock``."""
+    """``mlviews lock``.
+
+    Attributes:
+        left_out: archives of a channel that were left out of the solve, since no lock can hold them, and why.
+    """
 
     locks: tuple[LockedView, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult, tuple[MlviewsError, ...]]:
@@ -115,12 +120,13 @@ def lock_views(
         _prepared(site_spec, status, site, options, progress=progress)
         for site_spec, status in zip(site_specs, statuses, strict=True)
     ]
-    found = _lock_prepared(prepared, statuses, site, options, progress=progress)
+    left_out: dict[str, str] = {}
+    found = _lock_prepared(prepared, statuses, site, options, left_out, progress=progress)
     locks = tuple(
         item if isinstance(item, LockedView) else _locked(asked, lock_path(site.lockfiles, asked.spec.name), "failed")
         for asked, item in zip(site_specs, found, strict=True)
     )
-    return LockResult(locks), tuple(item for item in found if isinstance(item, MlviewsError))
+    return LockResult(locks, left_out), tuple(item for item in found if isinstance(item, MlviewsError))
 
 
 def _lock_prepared(
@@ -128,6 +134,7 @@ def _lock_prepared(
     statuses: Sequence[LockStatus],
     site: Site,
     options: LockOptions,
+    left_out: dict[str, str],
     *,
     progress: Progress,
 ) -> Sequence[LockedView | MlviewsError]:
@@ -158,6 +165,7 @@ def _lock_prepared(
         with progress("Solving", total=len(solvable)) as advance:
             return run(lock_all(advance))
     finally:
+        left_out.update(sources.left_out)
         background.shutdown(wait=False)  # an interrupt does not wait for an import
 
 

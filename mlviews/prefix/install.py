@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +25,17 @@ from mlviews.conda.channels import channel_folder, channel_url, http_client, mir
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
+from mlviews.files import delete_tree, make_folder
 from mlviews.lock.lockfile import repodata_record
 from mlviews.loop import run
+from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rattler import RepoDataRecord
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
@@ -41,12 +47,14 @@ PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
 
 _UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
+_JUPYTERS = re.compile(r"\{\w+\}")
 # What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
 _OF_THE_PACKAGE = (
     *("arch", "build_number", "constrains", "depends", "features", "license", "license_family", "noarch", "platform"),
     *("provides_features", "purls", "python_site_packages_path", "timestamp", "track_features"),
 )
 _TICK_SECONDS = 0.1
+_SHOWN = 200  # characters of a path
 _CHUNK = 1 << 20
 
 
@@ -62,6 +70,8 @@ def check_prefix(prefix: Path) -> None:
         raise FailedError(
             "prefix-too-long", f"{text} is {len(text.encode())} bytes long; conda packages bear {PREFIX_LENGTH}", hint
         )
+    if braces := _JUPYTERS.search(text):
+        raise FailedError("prefix-unsafe", f"{text} holds {braces[0]}, which Jupyter would replace in a kernel", hint)
     if bad := sorted(
         {character for character in text if character in _UNSAFE_IN_PREFIX or not character.isprintable()}
     ):
@@ -101,18 +111,18 @@ def install(
     check_prefix(baked)
     located = [_locate(package, mirrors) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
-    records = [
-        repodata_record(item.package, item.archive.as_uri() if item.archive else item.package.url) for item in located
-    ]
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
+    make_folder(cache)
     with (
+        tempfile.TemporaryDirectory(dir=cache, prefix=".archives-") as scratch,
         progress(label, total=total, unit="bytes") as loaded,
         progress("Linking", total=len(packages)) as linked,
     ):
-        watcher = _Watcher({package.name: package.size for package in packages})  # type: ignore[abstract]  # its methods do nothing unless overridden
+        watcher = _Watcher(packages, cache / "pkgs")  # type: ignore[abstract]  # its methods do nothing unless overridden
 
         async def work() -> None:
+            records = [_record(item, Path(scratch)) for item in located]
             ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
             try:
                 await rattler_install(
@@ -133,7 +143,7 @@ def install(
             run(work())
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
-            raise _failure(str(error)) from error
+            raise watcher.refusal or install_failure(str(error)) from error
 
 
 def install_lock(
@@ -191,7 +201,7 @@ def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
         try:
             for item, found in zip(located, pool.map(partial(_sha256, over=over), located), strict=True):
                 if found != item.package.sha256:
-                    raise _mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
+                    raise hash_mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
                 checked()
         finally:
             over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
@@ -213,20 +223,24 @@ def _sha256(item: _Located, *, over: Event) -> str:
     return digest.hexdigest()
 
 
-def _mismatch(text: str) -> FailedError:
-    return FailedError(
-        "hash-mismatch",
-        text,
-        "The archive was changed or cut; fetch it anew. If it stays so, the channel is not to be trusted.",
-    )
+def _record(item: _Located, scratch: Path) -> RepoDataRecord:
+    if item.archive is None:
+        return repodata_record(item.package, item.package.url)
+    return repodata_record(item.package, with_lengths(item.archive, scratch).as_uri())
 
 
 class _Watcher(InstallerReporter):
-    """Counts what rattler reports from its own threads, which must not wait for a terminal."""
+    """Counts what rattler reports from its own threads, which must not wait for a terminal; looks at what is unpacked.
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    A package that rattler must not link is taken out of the cache at once: then it cannot.
+    """
+
+    def __init__(self, packages: Sequence[LockedPackage], cache: Path) -> None:
         self.linked = 0
-        self._sizes = sizes
+        self.refusal: FailedError | None = None
+        self._cache = cache
+        self._stems = {package.name: package.stem for package in packages}
+        self._sizes = {package.name: package.size for package in packages}
         self._names: dict[int, str] = {}
         self._numbers = count()
         self._there: dict[str, int] = {}
@@ -248,6 +262,14 @@ class _Watcher(InstallerReporter):
         name = self._names[cache_entry]
         self._there[name] = self._sizes.get(name, 0)
         self._coming.pop(self._there[name], None)
+        unpacked = self._cache / self._stems[name]
+        if path := refused_path(unpacked):
+            self.refusal = FailedError(
+                "archive-unsafe",
+                f"{self._stems[name]} holds {path[:_SHOWN]!r}, a path that is absolute, leads out or lies too deep",
+                "Leave the package out, and tell who runs the channel.",
+            )
+            delete_tree(unpacked)
 
     def on_link_complete(self, index: int) -> None:
         del index
@@ -266,17 +288,6 @@ async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
     while True:
         await asyncio.sleep(_TICK_SECONDS)
         watcher.show(loaded, linked)
-
-
-def _failure(text: str) -> FailedError:
-    known = " ".join(text.split())
-    if "hash mismatch" in text:
-        return _mismatch(known)
-    if "No space left" in text or "Disk quota" in text:
-        return FailedError("disk-full", known, "Make room, or choose another folder with --root.")
-    if "HTTP status" in text or "error sending request" in text or "error decoding response" in text:
-        return FailedError("download-failed", known, "Check the network, or name a mirror with --mirror.")
-    return FailedError("install-failed", known, "Run the same command again; what was fetched is kept.")
 
 
 def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.filelock import LOCK, hold
-from mlviews.files import remove_file, swap_link, write_atomically, write_failure
+from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.reading import UnreadableError, content, folders_in, is_file, is_folder_at, link_text, names_in, status
 from mlviews.release import RELEASE_FILE, Release, sealed
 from mlviews.store import history
@@ -205,12 +204,7 @@ class Store:
         """
         if status(folder / RELEASE_FILE) is not None:
             raise UnreadableError(folder / RELEASE_FILE, "it is there, and no release of this build")
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise write_failure(f"{folder} holds an unfinished release and cannot be deleted", error) from error
+        delete_tree(folder)
 
     def write_release(self, release: Release) -> None:
         """Write ``release.json``: from here on the release exists.

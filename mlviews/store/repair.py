@@ -136,10 +136,10 @@ def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) 
         return [*packages]
     damaged = {fault.path for fault in faults}
     names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_conda_record, damaged)}
-    wanted = [package for package in packages if _stem(package) in names]
+    wanted = [package for package in packages if package.stem in names]
     if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
         wanted = [min(packages, key=lambda package: package.size)]
-    if any(package.subdir == "noarch" or _is_compiled(prefix, _stem(package), damaged) for package in wanted):
+    if any(package.subdir == "noarch" or _is_compiled(prefix, package.stem, damaged) for package in wanted):
         # Where modules go, python decides, and it compiles them: it is needed with all that it runs on.
         python = _python(packages)
         wanted = [package for package in packages if package in wanted or package.name in python]
@@ -163,10 +163,6 @@ def _python(packages: Sequence[LockedPackage]) -> set[str]:
         found |= new
         new = {needed for name in new for needed in needs[name]} & needs.keys() - found
     return found
-
-
-def _stem(package: LockedPackage) -> str:
-    return package.archive.removesuffix(".conda").removesuffix(".tar.bz2")
 
 
 def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Site, progress: Progress) -> None:
