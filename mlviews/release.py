@@ -190,6 +190,15 @@ _CACHES = {
 }
 
 
+# conda's own stack of environments, as deep as it goes by default (`max_shlvl`). With the view in CONDA_PREFIX,
+# `conda deactivate` would take the view for the top of it.
+_CONDA = (
+    *("CONDA_SHLVL", "CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER"),
+    *(f"CONDA_PREFIX_{level}" for level in range(1, 8)),
+    *(f"CONDA_STACKED_{level}" for level in range(2, 9)),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Loading:
     """What loading changes.
@@ -202,6 +211,7 @@ class Loading:
         default: values of variables that are not set.
         around: text put around a variable's own value.
         unset: variables that must not reach the view.
+        conda: conda's own variables, which are put aside.
         foreign: lists of folders that lose what lies below the given ones.
         caches: in a job whose HOME cannot be written to, variables that are not set get a folder of this name below
             ``MLVIEWS_CACHE``: a new one in ``TMPDIR`` that is the user's alone, where it is not set.
@@ -214,6 +224,7 @@ class Loading:
     default: Mapping[str, str]
     around: Mapping[str, Around]
     unset: tuple[str, ...]
+    conda: tuple[str, ...]
     foreign: Mapping[str, tuple[str, ...]]
     caches: Mapping[str, str]
 
@@ -241,6 +252,7 @@ def loading(release: Release) -> Loading:
         default=captured.default,
         around=captured.around,
         unset=captured.unset,
+        conda=tuple(name for name in _CONDA if name not in fixed),
         foreign={name: folders for name, folders in _FOREIGN.items() if name not in fixed},
         caches={name: folder for name, folder in _CACHES.items() if name not in known},
     )
@@ -256,7 +268,7 @@ def _trace(captured: Activation) -> dict[str, str]:
     """
     lists = {**captured.prepend, **captured.append}
     folders = [folder for group in (captured.prepend, captured.append) for each in group.values() for folder in each]
-    changed = [*captured.set, *captured.around, *captured.unset]
+    changed = [*captured.set, *captured.around, *captured.unset, *_CONDA]
     trace = {
         "MLVIEWS_LISTS": " ".join(lists),
         "MLVIEWS_FOLDERS": ":".join(dict.fromkeys(folders)),

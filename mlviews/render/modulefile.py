@@ -176,8 +176,11 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
         "default": change.default,
         "around": change.around,
         "unset": change.unset,
+        "conda": change.conda,
         "remembered": [
-            name for name in (*change.set, *change.around, *change.unset) if not name.startswith("MLVIEWS_")
+            name
+            for name in (*change.set, *change.around, *change.unset, *change.conda)
+            if not name.startswith("MLVIEWS_")
         ],
         "caches": change.caches,
         "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},

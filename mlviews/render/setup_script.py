@@ -34,7 +34,7 @@ __all__ = [
 _FOREIGN = (
     *("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "PYTHONPLATLIBDIR", "PYTHONUSERBASE"),
     *("PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONPYCACHEPREFIX", "LD_PRELOAD", "LD_AUDIT"),
-    *("VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT", "CONDA_DEFAULT_ENV", "CONDA_PROMPT_MODIFIER", "CONDA_SHLVL"),
+    *("VIRTUAL_ENV", "VIRTUAL_ENV_PROMPT"),
 )
 
 
@@ -77,7 +77,7 @@ def render_launch(release: Release) -> str:
     """
     change = loading(release)
     kept = {*change.set, *change.lists, *change.around}
-    unset = {*change.unset, *(name for name in _FOREIGN if name not in kept)}
+    unset = {*change.unset, *change.conda, *(name for name in _FOREIGN if name not in kept)}
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
     plain = [name for name in (*change.set, *change.around) if not name.startswith("MLVIEWS_")]
     return escape.render(
@@ -91,7 +91,7 @@ def _setup_values(release: Release) -> dict[str, Any]:
     own = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
     below = {name: [f"{folder}/" for folder in change.foreign.get(name, ())] for name in change.lists}
     told = ["MLVIEWS_CACHE"] if change.caches else []
-    plain = list(dict.fromkeys([*change.set, *change.around, *change.unset]))
+    plain = list(dict.fromkeys([*change.set, *change.around, *change.unset, *change.conda]))
     return {
         **_values(release, change),
         "own": own,
@@ -114,7 +114,8 @@ def _values(release: Release, change: Loading) -> dict[str, Any]:
         "set": {**change.set, **change.trace},
         "default": change.default,
         "around": change.around,
-        "unset": change.unset,
+        "unset": (*change.unset, *change.conda),
+        "conda": change.conda,
         "caches": change.caches,
     }
 

@@ -123,6 +123,16 @@ def test_load_switch_and_unload_leave_nothing(*, own, session, before, make_rele
     assert purged == clean
 
 
+def test_what_was_changed_between_two_loads_comes_back_as_it_is(session, make_release, tmp_path):
+    release = make_release(variables={"CC": "the view's"})
+    load, unload = f"module load {release.module}", f"module unload {release.module}"
+    steps = [publish(tmp_path / "modulefiles", release), load, unload, "export CC=second", load, unload, "unset CC"]
+    *_, second, loaded, unloaded, without, _, last = session([*steps, load, unload], {**BARE, "CC": "first"})
+    assert (second["CC"], loaded["CC"]) == ("second", "the view's")
+    assert unloaded == second
+    assert last == without
+
+
 def test_defaults_and_text_around_a_value_are_put_and_undone(session, meant, make_release, tmp_path):
     release, other = make_release(meant=meant.activation), make_release(view="shallow", meant=meant.activation)
     clean, loaded, switched, unloaded = session(

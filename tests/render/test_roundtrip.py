@@ -188,7 +188,7 @@ def expected(release, start, loaded, before):
     """Return what every way of loading must make of an environment."""
     cache = loaded.get("MLVIEWS_CACHE", "")
     assert cache.startswith("/tmp/mlviews-") == ("HOME" not in start)
-    gone = {"PYTHONPATH", "PYTHONHOME", *LISTS}
+    gone = {"PYTHONPATH", "PYTHONHOME", "CONDA_SHLVL", "CONDA_DEFAULT_ENV", *LISTS}
     last = dict(release.activation.append)
     return {
         **{name: value for name, value in start.items() if name not in gone},
