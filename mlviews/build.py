@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
     from mlviews.reading import Unreadable
-    from mlviews.release import Release
+    from mlviews.release import LinkScripts, Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
+    from mlviews.store.disk import ReleaseEntry
 
 __all__ = ["BuildResult", "build"]
 
@@ -57,6 +58,7 @@ class BuildResult:
         left_out: GPUs that the recipe names and the binaries do not serve.
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         pip_check_waivers: packages that may lack what they say that they need, and why.
+        link_scripts: what became of packages' post-link scripts.
         checks: what the first checks found; empty where nothing was built.
         unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
     """
@@ -77,6 +79,7 @@ class BuildResult:
     left_out: Sequence[str]
     notes: Sequence[str]
     pip_check_waivers: Mapping[str, str]
+    link_scripts: LinkScripts
     checks: Sequence[CheckLine]
     unreadable: Sequence[Unreadable] = ()
 
@@ -106,6 +109,7 @@ def _result(
         left_out=[gpu for gpu in release.gpus if release.served.get(gpu) == "none"],
         notes=release.activation.notes,
         pip_check_waivers=release.pip_check_waivers,
+        link_scripts=release.link_scripts,
         checks=checks or (),
         unreadable=unreadable,
     )
@@ -148,7 +152,7 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
         _finish_publishing(job)
         lock_file, lock = _lock(job)
         entries = job.store.entries(view)
-        entry = next((e for e in entries if e.platforms and e.lock_digest == lock.digest), None)
+        entry = next((e for e in entries if e.platforms and _is_of(e, lock, site_spec)), None)
         unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable)
         if entry and (error := entry.errors.get(job.platform)):
             raise error
@@ -158,6 +162,13 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
             return _result(entry.platforms[job.platform], folder, default=default, unreadable=unread)
         built = _build(job, lock, lock_file, entry.name if entry else _new_name(job))
         return replace(built, unreadable=unread)
+
+
+def _is_of(entry: ReleaseEntry, lock: Lock, site_spec: SiteSpec) -> bool:
+    """Tell whether a release was made from a lock, and by the link scripts that the recipe names now."""
+    asked = frozenset(site_spec.spec.link_scripts)
+    made = (release.link_scripts.asked for release in entry.platforms.values())
+    return entry.lock_digest == lock.digest and all(one == asked for one in made)
 
 
 def _new_name(job: _Job) -> str:

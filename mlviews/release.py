@@ -21,6 +21,7 @@ __all__ = [
     "Activation",
     "Around",
     "GpuLine",
+    "LinkScripts",
     "Loading",
     "Release",
     "ReleasePackage",
@@ -92,6 +93,31 @@ class Activation(StorePart):
         return Activation.model_validate(move(self.model_dump()))
 
 
+class LinkScripts(StorePart):
+    """What became of packages' post-link scripts.
+
+    Attributes:
+        run: packages whose script ran, in that order.
+        skipped: packages whose script did not: the recipe's ``link-scripts`` do not name them.
+        without: packages that it names and that have none, or are not there.
+        written: files, links and folders that scripts made or changed, by their path in the prefix.
+        removed: those that scripts removed.
+        notes: what the scripts said.
+    """
+
+    run: tuple[Text, ...] = ()
+    skipped: tuple[Text, ...] = ()
+    without: tuple[Text, ...] = ()
+    written: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
+
+    @property
+    def asked(self) -> frozenset[str]:
+        """The packages that the recipe named."""
+        return frozenset((*self.run, *self.without))
+
+
 class ReleasePackage(StorePart):
     """One installed conda package."""
 
@@ -134,6 +160,7 @@ class Release(StoreFile):
     absent: dict[Text, Text] = Field(default_factory=dict)
     differs: dict[Text, Text] = Field(default_factory=dict)
     packages: tuple[ReleasePackage, ...] = ()
+    link_scripts: LinkScripts = LinkScripts()
     activation: Activation
     files: str = ""
     seal: str = ""

@@ -173,6 +173,8 @@ class ShowResult:
     """``mlviews show VIEW``.
 
     Attributes:
+        link_scripts: packages whose post-link scripts a build runs.
+        link_scripts_skipped: packages whose scripts it does not run, as far as the cache or a release tells.
         site: what it is here; null where the site cannot have it.
         gpus: what proves this lock on the GPUs that the recipe names, and others.
     """
@@ -190,6 +192,8 @@ class ShowResult:
     cpu_only: Sequence[Reason]
     some_gpus_only: Sequence[Reason]
     smoke: Sequence[str]
+    link_scripts: Sequence[str]
+    link_scripts_skipped: Sequence[str]
     pip_check_waivers: Sequence[Reason]
     lock: ShownLock
     site: ShownSite | None

@@ -199,8 +199,8 @@ def test_a_record_that_cannot_be_used_is_left_out_with_a_note(cli: Cli, wrong: t
 
     assert done.code == 0, done.out
     assert [package.version for package in read_lock(cli.lock("x")).packages] == ["3.11.7"]
-    assert [*done.data["left-out"]] == ["python-3.12.7-h_0.conda"]
-    assert done.data["left-out"]["python-3.12.7-h_0.conda"].startswith(why)
+    assert [*done.data["unusable"]] == ["python-3.12.7-h_0.conda"]
+    assert done.data["unusable"]["python-3.12.7-h_0.conda"].startswith(why)
     cli.lock("x").unlink()
     assert f"left out python-3.12.7-h_0.conda: {why}" in cli("lock", "x", "--mirror", f"conda-forge={mirror}").out
 
@@ -225,7 +225,7 @@ def test_a_malformed_record_on_a_server_is_a_broken_channel(
 
     malformed = "malformed" in why
     assert (done.code, done.codes) == ((3, ["repodata-invalid"]) if malformed else (0, [])), done.out
-    assert malformed or [*done.data["left-out"]] == ["python-3.12.7-h_0.conda"]
+    assert malformed or [*done.data["unusable"]] == ["python-3.12.7-h_0.conda"]
 
 
 @pytest.mark.parametrize("compressed", [True, False])

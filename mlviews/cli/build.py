@@ -16,6 +16,7 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
 if TYPE_CHECKING:
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
+    from mlviews.release import LinkScripts
 
 __all__ = ["build", "run"]
 
@@ -54,12 +55,27 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("lacks", "yellow"), f" {package}: {why}")
     for note in built.notes:
         say(console, ("note", "yellow"), f" {note}")
+    _tell_link_scripts(console, built.link_scripts)
     for package, why in built.pip_check_waivers.items():
         say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
     tell_unreadable(console, built.unreadable)
     if not built.default:
         say(console, ("It is not the default; a plain load gives another release.", "yellow"))
     _next(console, built, app)
+
+
+def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:
+    from mlviews.cli.terminal import say
+
+    for title, packages in (
+        ("the link scripts ran of", scripts.run),
+        ("the link scripts did not run, since the recipe does not name them, of", scripts.skipped),
+        ("the recipe names link scripts that are not there, of", scripts.without),
+    ):
+        if packages:
+            say(console, ("note", "yellow"), f" {title} {', '.join(packages)}")
+    for note in scripts.notes:
+        say(console, ("note", "yellow"), f" link script of {note}")
 
 
 def _next(console: Console, built: BuildResult, app: App) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import FailedError, MlviewsError
-    from mlviews.lock.lockfile import LockStatus
+    from mlviews.lock.lockfile import Lock, LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
     from mlviews.results import AskedPackage, ShownSite, ShowResult, ViewLine
     from mlviews.site.profile import Site
@@ -115,6 +115,8 @@ def show(app: App, view: str) -> Outcome:
         cpu_only=spec.cpu_only,
         some_gpus_only=spec.some_gpus_only,
         smoke=list(spec.smoke),
+        link_scripts=spec.link_scripts,
+        link_scripts_skipped=_skipped_scripts(spec, found.lock, app.site),
         pip_check_waivers=spec.pip_check_waivers,
         lock=ShownLock(
             state=found.state,
@@ -149,6 +151,18 @@ def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
     )
 
 
+def _skipped_scripts(spec: ViewSpec, lock: Lock | None, site: Site) -> list[str]:
+    """Return packages with link scripts that the recipe does not name: what is unpacked here tells of them."""
+    from mlviews.lock.make import unpacked_scripts
+    from mlviews.store.disk import Store
+
+    if lock is None:
+        return []
+    made = (entry for entry in Store(site.root, site.prefix).releases(spec.name) if entry.lock_digest == lock.digest)
+    known = {name for entry in made for release in entry.platforms.values() for name in release.link_scripts.skipped}
+    return sorted((known | unpacked_scripts(lock.packages, site.cache)) - {*spec.link_scripts})
+
+
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
     from mlviews.results import AskedPackage
 
@@ -171,6 +185,8 @@ def _write(console: Console, view: ShowResult) -> None:
         *locked,
         ("lock", view.lock.state),
         ("smoke", ", ".join(view.smoke) or "none"),
+        *([("runs link scripts of", ", ".join(view.link_scripts))] if view.link_scripts else []),
+        *([("and not those of", ", ".join(view.link_scripts_skipped))] if view.link_scripts_skipped else []),
         *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),
         *([("holds code for", served_in_words(view.site.served))] if view.site and view.site.served else []),
     )

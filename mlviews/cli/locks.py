@@ -76,7 +76,10 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
         )
         if line.changes and details:
             write_changes(console, line.changes)
-    for archive, why in sorted(result.left_out.items()):
+        if line.link_scripts:
+            told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
+            console.print(told, style="yellow", markup=False, soft_wrap=True)
+    for archive, why in sorted(result.unusable.items()):
         console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
     if check:
         console.print("No channel was asked: whether it still has each package, a build tells.", style="dim")

@@ -25,6 +25,7 @@ __all__ = [
     "conda_record_files",
     "conda_record_path",
     "is_conda_record",
+    "link_script",
     "load_conda_record",
     "read_conda_record",
     "read_conda_records",
@@ -105,7 +106,7 @@ class CondaRecord:
 def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
     sha256 = str(entry.get("sha256_in_prefix") or entry.get("sha256") or "")
     kind = entry.get("path_type", "")
-    packed = kind == "hardlink" and not entry.get("prefix_placeholder")
+    packed = kind == "hardlink" and not entry.get("prefix_placeholder") and sha256 == entry.get("sha256")
     return RecordedPath(package, str(entry["_path"]), sha256, _KINDS.get(kind, "file"), packed)
 
 
@@ -121,6 +122,11 @@ def conda_record_files(prefix: Path) -> list[Path]:
 def conda_record_path(stem: str) -> str:
     """Return the path in a prefix of a package's record, by its name, version and build."""
     return f"{_FOLDER}/{stem}.json"
+
+
+def link_script(name: str) -> str:
+    """Return the path in a prefix, or in an unpacked package, of a package's post-link script."""
+    return f"bin/.{name}-post-link.sh"
 
 
 def is_conda_record(path: str) -> bool:

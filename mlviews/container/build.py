@@ -22,6 +22,7 @@ from mlviews.errors import RefusedError
 from mlviews.files import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.lockfile import read_lock
 from mlviews.prefix.install import install_lock, installed_licenses
+from mlviews.prefix.linkscripts import carry_over
 from mlviews.progress import silent
 from mlviews.release import RELEASE_LOCK
 from mlviews.site.profile import IMAGE, base_for, is_pinned
@@ -132,7 +133,16 @@ def build_image(
     ):
         container = of_release(release, lock, site.container, base=_pinned(wanted, found))
         tree = Path(name) / "tree"
-        install_lock(lock, tree, platform=release.platform, baked=Path(container.prefix), site=site, progress=progress)
+        install_lock(
+            lock,
+            tree,
+            platform=release.platform,
+            baked=Path(container.prefix),
+            site=site,
+            # As they ran in the release: there is no container here yet that they could run in.
+            then=lambda: carry_over(release.link_scripts, prefix, release.prefix, tree, str(container.prefix)),
+            progress=progress,
+        )
         text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
         for path, content in image_files(Contents(container, lock, text, installed_licenses(tree))).items():
             write_atomically(tree / path, content.text, executable=content.executable)

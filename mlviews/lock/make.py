@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.channels import open_sources
+from mlviews.conda.records import link_script
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.channels import Sources
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock, LockStatus
+    from mlviews.lock.lockfile import Lock, LockedPackage, LockStatus
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
     from mlviews.solve import Solution
@@ -42,6 +44,7 @@ __all__ = [
     "lock_views",
     "prepare_view",
     "refuse_looking_back",
+    "unpacked_scripts",
 ]
 
 _WRITER = "mlviews.lock.writer"
@@ -68,6 +71,8 @@ class LockedView:
 
     Attributes:
         changes: against the lock before.
+        link_scripts: packages with a post-link script that the recipe does not name; of those alone that lie unpacked
+            in the cache, since no channel tells of scripts.
     """
 
     view: str
@@ -76,6 +81,7 @@ class LockedView:
     digest: str | None
     packages: int
     changes: tuple[PackageChange, ...]
+    link_scripts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +89,11 @@ class LockResult:
     """``mlviews lock``.
 
     Attributes:
-        left_out: archives of a channel that were left out of the solve, since no lock can hold them, and why.
+        unusable: archives of a channel that were left out of the solve, since no lock can hold them, and why.
     """
 
     locks: tuple[LockedView, ...]
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult, tuple[MlviewsError, ...]]:
@@ -97,7 +103,7 @@ def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult,
     for site_spec, status in zip(site_specs, statuses, strict=True):
         path = status.path or lock_path(site.lockfiles, site_spec.spec.name)
         usable = status.lock if status.error is None else None
-        locks.append(_locked(site_spec, path, "unchanged" if usable else "failed", usable))
+        locks.append(_locked(site_spec, path, "unchanged" if usable else "failed", usable, cache=site.cache))
     return LockResult(tuple(locks)), tuple(status.error for status in statuses if status.error)
 
 
@@ -175,9 +181,19 @@ def _locked(
     status: Literal["new", "updated", "unchanged", "failed"],
     lock: Lock | None = None,
     changes: tuple[PackageChange, ...] = (),
+    *,
+    cache: Path | None = None,
 ) -> LockedView:
     digest, packages = (lock.digest, len(lock.packages)) if lock else (None, 0)
-    return LockedView(site_spec.spec.name, path, status, digest, packages, changes)
+    known = unpacked_scripts(lock.packages, cache) if lock and cache else frozenset()
+    skipped = tuple(sorted(known - {*site_spec.spec.link_scripts}))
+    return LockedView(site_spec.spec.name, path, status, digest, packages, changes, skipped)
+
+
+def unpacked_scripts(packages: Iterable[LockedPackage], cache: Path) -> frozenset[str]:
+    """Return which packages have a post-link script, of those that lie unpacked in the cache: no channel tells it."""
+    folders = ((package.name, cache / "pkgs" / package.stem) for package in packages)
+    return frozenset(name for name, folder in folders if os.path.lexists(folder / link_script(name)))
 
 
 def _prepared(
@@ -263,13 +279,13 @@ async def _lock_one(
     path = lock_path(site.lockfiles, spec.name)
     lock = lock_of(site_spec, solutions)
     if status.lock and status.path == path and status.lock.digest == lock.digest:
-        return _locked(site_spec, path, "unchanged", lock)
+        return _locked(site_spec, path, "unchanged", lock, cache=site.cache)
     # In the thread that began it: two threads that import one module hide each other's errors.
     writer = await asyncio.get_running_loop().run_in_executor(background, import_module, _WRITER)
     write_atomically(path, writer.lock_text(lock, spec))
     if status.lock is None:
-        return _locked(site_spec, path, "new", lock)
-    return _locked(site_spec, path, "updated", lock, compare(status.lock, lock))
+        return _locked(site_spec, path, "new", lock, cache=site.cache)
+    return _locked(site_spec, path, "updated", lock, compare(status.lock, lock), cache=site.cache)
 
 
 def _refuse_unknown_upgrades(locks: Iterable[Lock], packages: Collection[str]) -> None:

@@ -5,21 +5,24 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews.files import write_atomically
 from mlviews.prefix.activation import capture
-from mlviews.prefix.install import install_lock
+from mlviews.prefix.install import install, install_lock
+from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK, Release, ReleasePackage
+from mlviews.release import RELEASE_LOCK, LinkScripts, Release, ReleasePackage
 from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
@@ -56,14 +59,45 @@ def assemble(
         FailedError: network, disk, or a package that cannot be installed or activated.
         KeyboardInterrupt: Ctrl-C.
     """
-    install_lock(lock, prefix, platform=platform, baked=baked, site=site, progress=progress)
-    release = _release(lock, site_spec, site, prefix, platform=platform, name=name, baked=baked)
+    scripts = install_lock(
+        lock,
+        prefix,
+        platform=platform,
+        baked=baked,
+        site=site,
+        then=lambda: _link_scripts(lock.on(platform), site_spec, site, prefix, platform=platform, baked=baked),
+        progress=progress,
+    )
+    release = _release(lock, site_spec, site, prefix, scripts, platform=platform, name=name, baked=baked)
     write_prefix_files(prefix, release, lock_text)
     return release
 
 
+def _link_scripts(
+    packages: Sequence[LockedPackage], site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, baked: Path
+) -> LinkScripts:
+    """Run the link scripts of the recipe; where programs of the prefix do not run, in a prefix beside it."""
+    named = site_spec.spec.link_scripts
+    if not named or baked == prefix:
+        return run_link_scripts(prefix, packages, named)
+    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
+        beside = Path(scratch) / "prefix"
+        install(packages, beside, platform=platform, baked=beside, cache=site.cache, mirrors=site.mirrors)
+        found = run_link_scripts(beside, packages, named)
+        carry_over(found, beside, str(beside), prefix, str(baked))
+    return found
+
+
 def _release(
-    lock: Lock, site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, name: str, baked: Path
+    lock: Lock,
+    site_spec: SiteSpec,
+    site: Site,
+    prefix: Path,
+    scripts: LinkScripts,
+    *,
+    platform: str,
+    name: str,
+    baked: Path,
 ) -> Release:
     spec = site_spec.spec
     return Release(
@@ -90,6 +124,7 @@ def _release(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
+        link_scripts=scripts,
         activation=capture(prefix, name=spec.name, baked=baked),
     )
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic_core import from_json
 from rattler import Subdir
@@ -33,7 +33,7 @@ from mlviews.prefix.bytecode import compile_modules
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
 
 __all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "restore"]
+
+_T = TypeVar("_T")
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -147,9 +149,18 @@ def install(
 
 
 def install_lock(
-    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, progress: Progress = silent
-) -> None:
-    """Install what a site's lock holds for a platform, with byte code; arguments and errors as for `install`.
+    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, then: Callable[[], _T], progress: Progress
+) -> _T:
+    """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
+
+    Args:
+        lock: what is installed.
+        prefix: where the files go.
+        platform: the conda subdir.
+        baked: the prefix that is written into the files.
+        site: its cache and mirrors.
+        then: called once all is linked, before modules are compiled; what it returns comes back.
+        progress: told about checking, downloading, linking and compiling.
 
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
@@ -160,7 +171,9 @@ def install_lock(
         install(
             packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
         )
+        given = then()
         compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
+    return given
 
 
 def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> None:

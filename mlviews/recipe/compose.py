@@ -86,6 +86,7 @@ class ViewSpec:
     cpu_only: tuple[Reason, ...]
     some_gpus_only: tuple[Reason, ...]
     smoke: tuple[str, ...]
+    link_scripts: tuple[str, ...]
     pip_check_waivers: tuple[Reason, ...]
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
@@ -144,6 +145,7 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
         cpu_only=parts.reasons("cpu_only"),
         some_gpus_only=parts.reasons("some_gpus_only"),
         smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
+        link_scripts=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.link_scripts)),
         pip_check_waivers=parts.reasons("pip_check_waivers"),
     )
 

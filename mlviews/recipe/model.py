@@ -152,6 +152,12 @@ def _module(value: str) -> str:
     return value
 
 
+def _package_name(value: str) -> str:
+    if not _PACKAGE.match(value):
+        raise ValueError("is no name of a conda package: lower-case letters, digits, and inner . _ -")
+    return value
+
+
 def _version(value: str) -> str:
     if not _VERSION.fullmatch(value):
         raise ValueError("must be MAJOR.MINOR, such as '12.9'")
@@ -197,6 +203,7 @@ _Module = Annotated[
 _Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
 _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
 _WheelPin = Annotated[Text, AfterValidator(check_wheel_pin), _schema(pattern=r"^[^=<>!~;@]+==[^=<>!~;@*]+$")]
+_PackageName = Annotated[Text, AfterValidator(_package_name), _schema(pattern=_PACKAGE.pattern)]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
 _GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
@@ -240,6 +247,9 @@ class Layer(_Strict):
         [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
     )
     smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
+    link_scripts: list[_PackageName] = Field(
+        [], alias="link-scripts", description="Packages whose post-link scripts a build runs."
+    )
     pip_check_waivers: list[Remark] = Field(
         [], alias="pip-check-waivers", description="Python packages whose unmet requirements `pip-check` lets pass."
     )

@@ -94,6 +94,7 @@ def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
         ),
         constraints=tuple(_stand_ins(request, projects)[0] for request in limits),
         pypi=(),
+        link_scripts=(),  # wheels have none
         cpu_only=tuple(_renamed(reason, projects) for reason in spec.cpu_only),
         some_gpus_only=tuple(_renamed(reason, projects) for reason in spec.some_gpus_only),
         gaps=tuple(_gap(reason) for reason in spec.gaps if reason.package not in {request.name for request in asked}),

@@ -27,7 +27,7 @@ VIEW = ViewSpec(
     name="x", summary="x", module="x", layers=(), platforms=("linux-64",),
     hardware=ViewHardware(glibc="2.34", cuda=None, archspec=None, gpus=()),
     dependencies=(), constraints=(), pypi=(), gaps=(), cpu_only=(), some_gpus_only=(), smoke=(),
-    pip_check_waivers=(),
+    link_scripts=(), pip_check_waivers=(),
 )  # fmt: skip
 
 

@@ -125,6 +125,25 @@ def test_an_image_runs_and_shows_what_the_release_is(demo, images, base_archive,
     assert where == ""  # nothing of the host that it was made on
 
 
+def test_what_link_scripts_wrote_is_in_the_image_under_its_own_path(demo, shared, images, base_archive, tmp_path):
+    script = 'native > "$PREFIX/share/plugins"; echo more >> "$PREFIX/share/plain/data"; rm "$PREFIX/share/doomed"'
+    files = {"bin/.plugins-post-link.sh": script, "share/doomed": "doomed\n"}
+    shared.add("plugins", depends=("native",), files=files)
+    demo.recipes.recipe("demo", "python", "greet", "plugins", link_scripts=["plugins"])
+    assert demo("lock", "demo").code == 0
+    assert demo("build", "demo").code == 0
+
+    build(demo, base_archive, tmp_path / "demo.oci.tar")
+
+    name = images.buildah("pull", "--quiet", f"oci-archive:{tmp_path / 'demo.oci.tar'}").splitlines()[-1]
+    assert images.inside(name, "cat", f"{PREFIX}/share/plugins", f"{PREFIX}/share/plain/data").splitlines() == [
+        *(f"{PREFIX}/share", "plain", "more"),
+    ]
+    assert "doomed" not in images.inside(name, "ls", f"{PREFIX}/share")
+    where = images.inside(name, "sh", "-c", f"grep -rlE '{tmp_path}|{demo.root}' {PREFIX} || true")
+    assert where == ""  # nothing of the host that it was made on
+
+
 def test_the_same_lock_on_the_same_base_is_the_same_image(demo, base_archive, tmp_path, monkeypatch):
     first = build(demo, base_archive, tmp_path / "first.oci.tar")
     monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "elsewhere"))

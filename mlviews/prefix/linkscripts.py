@@ -1,0 +1,276 @@
+"""Post-link scripts: those of the packages that a recipe names run, and what they write is part of the prefix.
+
+The scripts are other people's, and the prefix's files are the cache's and other releases' too (hard links): while they
+run, each file is the prefix's own. What none of them touched is linked again.
+
+Source: https://docs.conda.io/projects/conda-build/en/stable/resources/link-scripts.html.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlviews.conda.records import (
+    conda_record_files,
+    link_script,
+    load_conda_record,
+    read_conda_records,
+    write_conda_record,
+)
+from mlviews.errors import FailedError
+from mlviews.files import file_sha256, walk, write_failure
+from mlviews.release import LinkScripts
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from mlviews.lock.lockfile import LockedPackage
+
+__all__ = ["carry_over", "run_link_scripts"]
+
+_HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
+_MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's
+_SHOWN = 2000  # characters of what a script printed
+_UMASK = 0o022
+
+_State = tuple[int, ...]
+
+
+def run_link_scripts(
+    prefix: Path, packages: Sequence[LockedPackage], named: Collection[str], *, timeout: float = 600.0
+) -> LinkScripts:
+    """Run the scripts of the packages that a recipe names, each after those of the packages that it depends on.
+
+    Args:
+        prefix: the installed prefix, which programs in it must find where it lies.
+        packages: what it holds.
+        named: packages.
+        timeout: seconds that one script may take.
+
+    Raises:
+        FailedError: ``link-script-failed``, with what the script printed; or the disk failed.
+    """
+    records = {record.name: record for record in read_conda_records(prefix)}
+    with_script = [name for name in _in_order(packages) if link_script(name) in records[name].files]
+    wanted = [name for name in with_script if name in named]
+    skipped = tuple(sorted({*with_script} - {*wanted}))
+    without = tuple(sorted({*named} - {*wanted}))
+    if not wanted:
+        return LinkScripts(skipped=skipped, without=without)
+    said = []
+    try:
+        with _unshared(prefix):
+            before = _states(prefix)
+            for name in wanted:
+                said += _run(prefix, name, load_conda_record(records[name].file), timeout=timeout)
+            after = _states(prefix)
+        changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+        _note(prefix, changed)
+    except OSError as error:
+        raise write_failure(f"{prefix} cannot be changed by link scripts", error) from error
+    return LinkScripts(
+        run=tuple(wanted),
+        skipped=skipped,
+        without=without,
+        written=tuple(path for path in changed if path in after),
+        removed=tuple(path for path in changed if path not in after),
+        notes=tuple(said),
+    )
+
+
+def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: str) -> None:
+    """Put what link scripts wrote in one prefix into another one of the same packages, as if they had run there.
+
+    Args:
+        scripts: what they did.
+        source: where they ran.
+        old: the path that they knew it by.
+        target: the other prefix.
+        new: the path that its programs will find it by.
+
+    Raises:
+        FailedError: ``link-script-path``: they wrote the path into a file that is no text; or the disk failed.
+    """
+    try:
+        for path in scripts.removed:
+            (target / path).unlink(missing_ok=True)
+        for path in scripts.written:
+            _carry(source / path, old, target / path, new)
+        _note(target, (*scripts.written, *scripts.removed))
+    except OSError as error:
+        raise write_failure(f"what link scripts wrote cannot be put into {target}", error) from error
+
+
+def _carry(source: Path, old: str, target: Path, new: str) -> None:
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)  # the old file's bytes may be the cache's
+    if source.is_symlink():
+        target.symlink_to(str(source.readlink()).replace(old, new))
+        return
+    content = source.read_bytes()
+    if old != new and old.encode() in content:
+        if b"\0" in content:
+            raise FailedError(
+                "link-script-path",
+                f"a link script wrote {old} into {source}, which is no text: it cannot be made true for {new}",
+                "Take the package out of link-scripts, or build where the view will lie.",
+            )
+        content = content.replace(old.encode(), new.encode())
+    target.write_bytes(content)
+    target.chmod(stat.S_IMODE(source.stat().st_mode))
+
+
+def _in_order(packages: Sequence[LockedPackage]) -> list[str]:
+    """Return the packages' names, each after what it depends on; python and pip depend on each other."""
+    needs = {package.name: package.dependencies for package in packages}
+    order: dict[str, None] = {}
+    begun: set[str] = set()
+    for top in sorted(needs):
+        open_ = [(top, iter(sorted(needs[top])))] if top not in begun else []
+        begun.add(top)
+        while open_:
+            name, left = open_[-1]
+            needed = next((one for one in left if one in needs and one not in begun), None)
+            if needed is None:
+                order[name] = None
+                open_.pop()
+            else:
+                begun.add(needed)
+                open_.append((needed, iter(sorted(needs[needed]))))
+    return list(order)
+
+
+@contextmanager
+def _unshared(prefix: Path) -> Iterator[None]:
+    """Give a prefix copies of the files that it shares; afterwards it shares those again that nobody changed."""
+    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".shared-") as folder:
+        kept: dict[str, tuple[Path, _State]] = {}
+        for number, (path, status) in enumerate(list(walk(prefix))):
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                own, shared = prefix / path, Path(folder) / str(number)
+                own.rename(shared)
+                shutil.copy2(shared, own)
+                kept[path] = (shared, _state(own.lstat()))
+        yield
+        for path, (shared, state) in kept.items():
+            with suppress(FileNotFoundError):
+                if _state((prefix / path).lstat()) == state:
+                    shared.replace(prefix / path)
+
+
+def _states(prefix: Path) -> dict[str, _State]:
+    return {path: _state(status) for path, status in walk(prefix)}
+
+
+def _state(status: os.stat_result) -> _State:
+    """Return what tells a file that was written, replaced or only touched; nobody can set its time of change."""
+    if stat.S_ISDIR(status.st_mode):
+        return (stat.S_IFMT(status.st_mode),)
+    return (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) -> list[str]:
+    """Run one script as conda does: bash, in the script's folder; return what it says."""
+    bash = shutil.which("bash")
+    if bash is None:
+        raise FailedError("link-script-failed", "Link scripts need bash, which is not on PATH.", "Install bash.")
+    script = prefix / link_script(name)
+    with tempfile.TemporaryDirectory(prefix="mlviews-link-") as home:
+        environment = {
+            "PREFIX": str(prefix),
+            "PKG_NAME": name,
+            "PKG_VERSION": str(record["version"]),
+            "PKG_BUILDNUM": str(record["build_number"]),
+            "CONDA_PREFIX": str(prefix),
+            "PATH": f"{prefix}/bin:{_HOST_PATH}",
+            "HOME": home,
+            "TMPDIR": home,
+            "LANG": "C.UTF-8",
+            "PYTHONNOUSERSITE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",  # its own compiler makes byte code, once for all releases
+        }
+        output = Path(home) / ".output"
+        status = _status([bash, str(script)], environment, script.parent, output, timeout=timeout)
+        printed = _plain(output.read_text(encoding="utf-8", errors="replace")[-_SHOWN:])
+    messages = prefix / _MESSAGES
+    told = _plain(messages.read_text(encoding="utf-8", errors="replace")[:_SHOWN]) if messages.is_file() else ""
+    messages.unlink(missing_ok=True)
+    if status != 0:
+        why = f"failed with status {status}" if status is not None else f"did not end within {timeout:g} seconds"
+        said = " ".join(part for part in (told, printed) if part)
+        raise FailedError(
+            "link-script-failed",
+            f"the post-link script of {name} {why}{f': {said}' if said else ''}",
+            "Take the package out of link-scripts in the recipe, or report it there.",
+        )
+    return [f"{name}: {said}" for said in (told, printed) if said]
+
+
+def _status(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, *, timeout: float
+) -> int | None:
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=_UMASK,
+        )
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:  # also what it left running, and when Ctrl-C came
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _plain(text: str) -> str:
+    """Return text in one line, without what a terminal or a module system would act on."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _note(prefix: Path, changed: Iterable[str]) -> None:
+    """Make the conda records true of files that changed; what no package brought, the inventory lists."""
+    changed = {*changed}
+    for file in conda_record_files(prefix):
+        record = load_conda_record(file)
+        if changed.isdisjoint(record["files"]):
+            continue
+        entries = record["paths_data"]["paths"]
+        record["paths_data"]["paths"] = [
+            new for entry in entries if (new := _entry(prefix, entry) if entry["_path"] in changed else entry)
+        ]
+        record["files"] = [path for path in record["files"] if path not in changed or _is_file(prefix / path)]
+        write_conda_record(file, record)
+
+
+def _entry(prefix: Path, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    path = prefix / entry["_path"]
+    if not _is_file(path):
+        return None
+    if path.is_symlink():
+        text = str(path.readlink()).encode(errors="surrogateescape")
+        return {**entry, "path_type": "softlink", "sha256_in_prefix": hashlib.sha256(text).hexdigest()}
+    return {**entry, "path_type": "hardlink", "sha256_in_prefix": file_sha256(path)}
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_symlink() or path.is_file()
