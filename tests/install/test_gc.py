@@ -252,14 +252,16 @@ def test_wheels_that_no_release_has_go_and_metadata_that_is_old(builder, server)
     assert builder("build", "demo", *mirrored).code == 0
     cache = builder.root / "cache"
     fetched = sorted(path for path in (cache / "repodata").rglob("*") if path.is_file())
-    made = (
-        "channel/noarch/greet-1.0-h0_0.conda",
-        "channel/noarch/old-1.0-0.conda",
-        "wheels/a/greet-1.0-py3-none-any.whl",
-    )
-    for path in (*made, "wheels/b/old-1.0-py3-none-any.whl"):
+    made = {
+        "channel/noarch/greet-1.0-h0_0.conda": "",
+        "channel/noarch/old-1.0-0.conda": "",
+        "wheels/a.json": '{"index": {"name": "greet", "version": "1.0"}}',
+        "wheels/b.json": '{"index": {"name": "old", "version": "1.0"}}',
+        "wheels/c/greet-1.0-py3-none-any.whl": "",  # converting it was never finished
+    }
+    for path, text in made.items():
         (cache / path).parent.mkdir(parents=True, exist_ok=True)
-        (cache / path).touch()
+        (cache / path).write_text(text)
     assert fetched
     assert builder("gc", "--json", "--keep-days", "0").data["cache"] == []
     for path in cache.rglob("*"):
@@ -268,7 +270,7 @@ def test_wheels_that_no_release_has_go_and_metadata_that_is_old(builder, server)
     wheels = builder("gc", "--json").data["cache"]
     metadata = builder("gc", "--json", "--keep-days", "10").data["cache"]
 
-    assert wheels == ["channel/noarch/old-1.0-0.conda", "wheels/b"]
+    assert wheels == ["channel/noarch/old-1.0-0.conda", "wheels/b.json", "wheels/c"]
     assert metadata == [str(path.relative_to(cache)) for path in fetched]
     builder.recipes.recipe("demo", "python", "plain", "greet")
     assert builder("lock", "demo", *mirrored).code == 0  # it is fetched again
