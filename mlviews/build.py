@@ -17,14 +17,19 @@ from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import LockOptions, lock_views
 from mlviews.prefix import inventory, usage
-from mlviews.prefix.assemble import assemble
+from mlviews.prefix.assemble import assemble, stated
 from mlviews.prefix.install import check_prefix, installed_licenses
 from mlviews.progress import silent
-from mlviews.smoke.records import write_record
-from mlviews.smoke.release import first_checks
+from mlviews.smoke.records import last_results, proves, read_records, write_record
+from mlviews.smoke.release import BASIC, first_checks
 from mlviews.smoke.runner import NO_SUCH_CHECK
 from mlviews.store.disk import Store
-from mlviews.store.loaders import write_command_loaders, write_default_loaders, write_release_loaders
+from mlviews.store.loaders import (
+    leave_other_modules,
+    write_command_loaders,
+    write_default_loaders,
+    write_release_loaders,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +52,7 @@ class BuildResult:
     """A release that is there now: ``mlviews build VIEW``.
 
     Attributes:
-        status: ``unchanged`` where the same lock was installed already.
+        status: ``unchanged`` where the same lock was installed already, and the release states the same.
         default: whether a plain `module load` gives this release.
         lock: the lock's digest.
         packages: how many.
@@ -59,7 +64,7 @@ class BuildResult:
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         pip_check_waivers: packages that may lack what they say that they need, and why.
         link_scripts: what became of packages' post-link scripts.
-        checks: what the first checks found; empty where nothing was built.
+        checks: what the first checks found; of an unchanged release, those that the recipe has asked for since.
         unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
     """
 
@@ -89,14 +94,15 @@ def _result(
     folder: Path,
     *,
     default: bool,
-    checks: Sequence[CheckLine] | None = None,
+    status: Literal["new", "unchanged"],
+    checks: Sequence[CheckLine],
     unreadable: Sequence[Unreadable] = (),
 ) -> BuildResult:
     return BuildResult(
         view=release.view,
         release=release.release,
         platform=release.platform,
-        status="unchanged" if checks is None else "new",
+        status=status,
         default=default,
         folder=folder,
         module=release.module,
@@ -110,7 +116,7 @@ def _result(
         notes=release.activation.notes,
         pip_check_waivers=release.pip_check_waivers,
         link_scripts=release.link_scripts,
-        checks=checks or (),
+        checks=checks,
         unreadable=unreadable,
     )
 
@@ -130,8 +136,18 @@ class _Job:
         return self.site_spec.spec.name
 
 
-def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> BuildResult:
-    """Build a view at a site; without a lock, make one first. The same lock again is no work.
+def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: Progress = silent) -> BuildResult:
+    """Build a view at a site; without a lock, make one first. The same lock and recipe again are no work.
+
+    A release never changes. What a recipe says besides its packages (`stated`) stands in ``release.json`` and in all
+    that is rendered from it: where that changed, the same lock gives another release. Checks that the recipe has asked
+    for since run on the release that is there.
+
+    Args:
+        site_spec: the view.
+        site: where it is built.
+        rebuild: whether to make a new release in any case.
+        progress: told of each step.
 
     Raises:
         RefusedError: the site cannot have the view, the lock is stale, the view cannot be solved or is not for this
@@ -152,23 +168,52 @@ def build(site_spec: SiteSpec, site: Site, *, progress: Progress = silent) -> Bu
         _finish_publishing(job)
         lock_file, lock = _lock(job)
         entries = job.store.entries(view)
-        entry = next((e for e in entries if e.platforms and _is_of(e, lock, site_spec)), None)
+        of_lock = [entry for entry in entries if entry.platforms and entry.lock_digest == lock.digest]
+        entry = next((entry for entry in reversed(of_lock) if not rebuild and _states(entry, site_spec)), None)
         unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable)
-        if entry and (error := entry.errors.get(job.platform)):
-            raise error
+        for error in entry.errors.values() if entry else ():
+            raise error  # it may be what is asked for
         if entry and job.platform in entry.platforms:
-            folder = job.store.platform_folder(view, entry.name, job.platform)
-            default = job.store.default(view) == entry.name
-            return _result(entry.platforms[job.platform], folder, default=default, unreadable=unread)
+            return _unchanged(job, entry, unread)
         built = _build(job, lock, lock_file, entry.name if entry else _new_name(job))
         return replace(built, unreadable=unread)
 
 
-def _is_of(entry: ReleaseEntry, lock: Lock, site_spec: SiteSpec) -> bool:
-    """Tell whether a release was made from a lock, and by the link scripts that the recipe names now."""
-    asked = frozenset(site_spec.spec.link_scripts)
-    made = (release.link_scripts.asked for release in entry.platforms.values())
-    return entry.lock_digest == lock.digest and all(one == asked for one in made)
+def _states(entry: ReleaseEntry, site_spec: SiteSpec) -> bool:
+    """Tell whether a release says of itself what a build would now, and was made by the same link scripts."""
+    wanted, asked = stated(site_spec), frozenset(site_spec.spec.link_scripts)
+    return all(
+        release.link_scripts.asked == asked and all(getattr(release, name) == value for name, value in wanted.items())
+        for release in entry.platforms.values()
+    )
+
+
+def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> BuildResult:
+    release = entry.platforms[job.platform]
+    folder = job.store.platform_folder(job.view, entry.name, job.platform)
+    checks = _due_checks(job, release, folder)
+    if write_record(job.store.root, release, checks, level="quick"):
+        write_release_loaders(job.store, job.view, entry)
+    failed = _failed(checks)
+    if failed:
+        raise RefusedError(
+            "check-failed",
+            f"{job.view}/{entry.name}, which is there already, failed checks of its recipe",
+            f"It stays, and so does the default. Lock the view anew, or go back: `mlviews rollback {job.view}`.",
+            faults=failed,
+        )
+    default = job.store.default(job.view) == entry.name
+    return _result(release, folder, default=default, status="unchanged", checks=checks, unreadable=unread)
+
+
+def _due_checks(job: _Job, release: Release, folder: Path) -> tuple[CheckLine, ...]:
+    """Run the checks of which no record of the lock knows, and those that failed; nothing where they prove nothing."""
+    records = read_records(job.store.root, job.view, release.lock_digest)
+    known = {line.name for record in records for line in record.checks}
+    settled = known - {name for name, passed in last_results(records).items() if not passed}
+    names = [name for name in (*BASIC, *job.site_spec.spec.smoke) if name not in settled]
+    checks = first_checks(folder, release, names, progress=job.progress) if names else ()
+    return checks if proves(checks) else ()
 
 
 def _new_name(job: _Job) -> str:
@@ -191,7 +236,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
         progress=job.progress,
     )
     release = _with_served(job, release, prefix)
-    checks = first_checks(prefix, release, job.site_spec.spec.smoke, progress=job.progress)
+    checks = first_checks(prefix, release, (*BASIC, *job.site_spec.spec.smoke), progress=job.progress)
     _refuse_failed(view, checks)
     release = release.model_copy(update={"files": inventory.write(prefix)})
     _write_bill(lock, prefix, job.platform)
@@ -199,7 +244,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
     job.store.mark_unpublished(view, name)
     job.store.write_release(release)
     write_record(job.store.root, release, checks, level="quick")
-    return _result(release, prefix, default=_publish(job, name), checks=checks)
+    return _result(release, prefix, default=_publish(job, name), status="new", checks=checks)
 
 
 def _host_platform(site_spec: SiteSpec) -> str:
@@ -236,15 +281,19 @@ def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
 
 
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
-    found = (check for check in checks if check.reason != NO_SUCH_CHECK)
-    failed = [check for check in found if check.status in {"fail", "error"}]
+    failed = _failed(checks)
     if failed:
         raise RefusedError(
             "check-failed",
             f"the new release of {view} failed its first checks and was not kept",
             "Fix the recipe and lock again; the default is what it was.",
-            faults=tuple(f"{check.name}: {check.reason}" for check in failed),
+            faults=failed,
         )
+
+
+def _failed(checks: Sequence[CheckLine]) -> tuple[str, ...]:
+    found = (check for check in checks if check.reason != NO_SUCH_CHECK and check.status in {"fail", "error"})
+    return tuple(f"{check.name}: {check.reason}" for check in found)
 
 
 def _with_served(job: _Job, release: Release, prefix: Path) -> Release:
@@ -271,6 +320,8 @@ def _finish_publishing(job: _Job) -> None:
     """Do what a build that was interrupted after its release was there had still to do."""
     view, store = job.view, job.store
     name = store.unpublished(view)
+    if name and store.entry(view, name).errors:
+        return  # the note stays until it can be read
     if name and any(entry.name == name for entry in store.releases(view)):
         with suppress(RefusedError):  # it was refused as the default then, and said so
             _publish(job, name)
@@ -285,6 +336,7 @@ def _publish(job: _Job, name: str) -> bool:
     write_release_loaders(store, view, entry)
     write_command_loaders(store)
     if job.site.promote == "on-build":
+        leave_other_modules(store, view, store.promotable(view, name))
         store.promote(view, name)
         write_default_loaders(store, view, entry)
     store.mark_unpublished(view, None)

@@ -23,11 +23,12 @@ __all__ = ["build", "run"]
 
 @verb("build")
 @click.argument("view", shell_complete=complete_view)
-def build(app: App, view: str) -> Outcome:
+@click.option("--rebuild", is_flag=True, help="Make a new release, even if nothing has changed.")
+def build(app: App, view: str, *, rebuild: bool) -> Outcome:
     """Build a view: lock if there is none, install, check, and make it the default."""
     from mlviews.build import build as build_view
 
-    built = build_view(app.site_spec(view), app.site, progress=app.progress)
+    built = build_view(app.site_spec(view), app.site, rebuild=rebuild, progress=app.progress)
     return Outcome(built, lambda console: _write(console, built, app))
 
 
@@ -37,7 +38,8 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
 
     name = f"{built.view}/{built.release}"
     if built.status == "unchanged":
-        say(console, f"{name} is there already, from the same lock: nothing to do")
+        what = "checks of its recipe ran" if built.checks else "nothing to do"
+        say(console, f"{name} is there already, from the same lock: {what}")
     else:
         say(console, ("built", "bold green"), f" {name}: {built.packages} packages for {built.platform}")
     checks = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mlviews
 from mlviews.files import write_atomically
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["assemble", "write_prefix_files"]
+__all__ = ["assemble", "stated", "write_prefix_files"]
 
 
 def assemble(
@@ -105,8 +105,6 @@ def _release(
         view=spec.name,
         release=name,
         platform=platform,
-        summary=spec.summary,
-        module=spec.module,
         site=site.name,
         prefix=str(baked),
         lock_digest=lock.digest,
@@ -114,19 +112,29 @@ def _release(
         glibc=spec.hardware.glibc,
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
-        some_gpus_only={reason.package: reason.why for reason in spec.some_gpus_only},
-        pip_check_waivers={reason.package: reason.why for reason in spec.pip_check_waivers},
         requested=site_spec.requested,
-        gaps={reason.package: reason.why for reason in spec.gaps},
-        absent=dict(site_spec.absent),
-        differs=dict(site_spec.differs),
         packages=tuple(
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
         link_scripts=scripts,
         activation=capture(prefix, name=spec.name, baked=baked),
+        **stated(site_spec),
     )
+
+
+def stated(site_spec: SiteSpec) -> dict[str, Any]:
+    """Return what a release states of its recipe and its site that its lock does not, by `Release`'s names."""
+    spec = site_spec.spec
+    return {
+        "summary": spec.summary,
+        "module": spec.module,
+        "some_gpus_only": {reason.package: reason.why for reason in spec.some_gpus_only},
+        "pip_check_waivers": {reason.package: reason.why for reason in spec.pip_check_waivers},
+        "gaps": {reason.package: reason.why for reason in spec.gaps},
+        "absent": dict(site_spec.absent),
+        "differs": dict(site_spec.differs),
+    }
 
 
 def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) -> None:

@@ -65,22 +65,23 @@ def release_target(prefix: Path, release: Release) -> Interpreter:
 def first_checks(
     prefix: Path, release: Release, names: Iterable[str], *, progress: Progress = silent
 ) -> tuple[CheckLine, ...]:
-    """Run the quick checks of a release that has its ``launch`` and is about to be there.
+    """Run quick checks of a release that has its ``launch``, and is there or about to be.
 
     Args:
         prefix: where it lies.
         release: the same as its files name it; where that place is not on this host, no program of it can run.
-        names: the recipe's checks.
+        names: of the checks.
         progress: told which check runs.
     """
-    plan = choose((*BASIC, *names), "quick")
+    plan = choose(names, "quick")
     baked = Path(release.prefix)
     target = release_target(prefix, release)
     if target.lacking or (baked.exists() and baked.samefile(prefix)):
         return run_checks(target, plan, progress=progress)
     # What is installed can be read all the same: Python finds its packages beside itself.
     beside = Interpreter((str(prefix / "bin/python"),), {}, arguments=target.arguments)
-    read = run_checks(beside, choose(["pip-check"], "quick"), progress=progress)
+    readable = [program.name for program in plan.programs if program.name == "pip-check"]
+    read = run_checks(beside, choose(readable, "quick"), progress=progress)
     reason = f"its programs run only where it lies as {baked}"
     skipped = (
         CheckLine(name=program.name, status="skip", reason=reason, seconds=0)

@@ -232,18 +232,12 @@ class Store:
         else:
             write_atomically(path, release)
 
-    def promote(self, view: str, release: str, *, back: bool = False) -> None:
-        """Make a release the default, in one step that no reader sees half done.
-
-        Args:
-            view: the view.
-            release: its release.
-            back: whether this is the way back to a former default.
+    def promotable(self, view: str, release: str) -> ReleaseEntry:
+        """Return a release that may become the default.
 
         Raises:
             RefusedError: there is no such release, or it lacks a platform that the default has.
-            FailedError: the link cannot be written.
-            UnreadableError: the release, the default, or the notes of former defaults cannot be read.
+            UnreadableError: it cannot be read, or the default cannot.
         """
         entry = self.existing(view, release)
         default = self.default(view)
@@ -256,6 +250,22 @@ class Store:
                 f"release {release} of {view} lacks {', '.join(missing)}, which the default has",
                 f"Build it there too: `mlviews build {view}`.",
             )
+        return entry
+
+    def promote(self, view: str, release: str, *, back: bool = False) -> None:
+        """Make a release the default, in one step that no reader sees half done.
+
+        Args:
+            view: the view.
+            release: its release.
+            back: whether this is the way back to a former default.
+
+        Raises:
+            RefusedError: as for `promotable`.
+            FailedError: the link cannot be written.
+            UnreadableError: as for `promotable`, or the notes of former defaults cannot be read.
+        """
+        self.promotable(view, release)
         folder = self.view_folder(view)
         history.note(folder, release, back=back, now=datetime.now(timezone.utc))
         swap_link(folder / "default", release)

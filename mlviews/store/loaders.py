@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files import delete_tree, swap_link, write_atomically
+from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
+from mlviews.reading import link_text
 from mlviews.render import modulefile
 from mlviews.render.modulefile import ModuleNotes, default_file, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
+    "leave_other_modules",
     "module_notes",
     "tell_proofs",
     "write_command_loaders",
@@ -41,7 +44,10 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
 
     Raises:
         FailedError: they cannot be written.
+        UnreadableError: a platform of the release cannot be read, which they would then leave out.
     """
+    for error in entry.errors.values():
+        raise error
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
     folder = store.root / "modulefiles" / releases[0].module
     told = module_notes(store, entry)
@@ -69,6 +75,27 @@ def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None
                 write_release_loaders(store, release.view, entry)
 
 
+def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
+    """See to it that modules which do not hold a release do not name it when it becomes the default.
+
+    They are those that the view's releases had before its recipe named another module. What is left is a module without
+    a default of its own: module systems give its newest release.
+
+    Raises:
+        FailedError: they cannot be changed.
+    """
+    own = entry.platforms[min(entry.platforms)].module
+    name, _ = default_file(_tree(store), entry.name)
+    for module in sorted({item.module for other in store.releases(view) for item in other.platforms.values()} - {own}):
+        link = store.root / "modulefiles" / module / name
+        if link_text(link) == _default_target(store, view, link):  # another view may share the module
+            remove_file(link)
+
+
+def _default_target(store: Store, view: str, link: Path) -> str:
+    return os.path.relpath(store.view_folder(view) / "default" / link.name.removeprefix("."), link.parent)
+
+
 def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     """Write what leads to the default release: the module folder's link, the kernel, and ``views/<view>``.
 
@@ -79,10 +106,9 @@ def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
         FailedError: they cannot be written.
     """
     release = entry.platforms[min(entry.platforms)]
-    folder = store.root / "modulefiles" / release.module
     name, _ = default_file(_tree(store), entry.name)
-    target = store.view_folder(view) / "default" / name.removeprefix(".")
-    swap_link(folder / name, os.path.relpath(target, folder))
+    link = store.root / "modulefiles" / release.module / name
+    swap_link(link, _default_target(store, view, link))
     _write_kernel(store, release, versioned=False)
     swap_link(store.root / "views" / view, os.path.relpath(store.view_folder(view) / "default", store.root / "views"))
 
@@ -144,7 +170,9 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     """
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
     module, default = releases[0].module, store.default(view)
-    instead = f"{module} loads the default, {default} by then" if default else "it has no default to load instead"
+    now = store.entry(view, default).platforms if default else {}
+    loads = next((release.module for release in now.values()), module)
+    instead = f"{loads} loads the default, {default} by then" if default else "it has no default to load instead"
     removed = f"mlviews: release {entry.name} of {view} was removed; {instead}."
     folder = store.root / "modulefiles" / module
     write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=removed)))

@@ -30,7 +30,12 @@ from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, is_removed
-from mlviews.store.loaders import write_default_loaders, write_release_loaders, write_removed_loaders
+from mlviews.store.loaders import (
+    leave_other_modules,
+    write_default_loaders,
+    write_release_loaders,
+    write_removed_loaders,
+)
 from mlviews.store.repair import repair
 from mlviews.storefile import StoreFile, parse
 
@@ -323,8 +328,9 @@ def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManag
 
 def _promote(store: Store, view: str, release: str, *, back: bool) -> str | None:
     before = store.default(view)
+    entry = store.promotable(view, release)
+    leave_other_modules(store, view, entry)
     store.promote(view, release, back=back)
-    entry = store.existing(view, release)
     # The modulefiles too: the build that should have written them may have been killed.
     write_release_loaders(store, view, entry)
     write_default_loaders(store, view, entry)
