@@ -329,10 +329,10 @@ def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManag
 def _promote(store: Store, view: str, release: str, *, back: bool) -> str | None:
     before = store.default(view)
     entry = store.promotable(view, release)
+    # The build that should have written them may have been killed; and what cannot be written changes no default.
+    write_release_loaders(store, view, entry)
     leave_other_modules(store, view, entry)
     store.promote(view, release, back=back)
-    # The modulefiles too: the build that should have written them may have been killed.
-    write_release_loaders(store, view, entry)
     write_default_loaders(store, view, entry)
     return before
 

@@ -91,6 +91,7 @@ def verbs(first: str) -> tuple[Verb, ...]:
         Verb(("verify", VIEW, "--repair")),
         Verb(("build", VIEW)),
         Verb(("build", VIEW), step=3),
+        Verb(("build", VIEW, "--rebuild")),
         Verb(("promote", f"{VIEW}/{first}")),
         Verb(("rollback", VIEW)),
         Verb(("pin", f"{VIEW}/{first}")),

@@ -90,7 +90,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     wrap(assemble, "capture", "capturing")
     wrap(assemble, "write_prefix_files", "writing")
     wrap(inventory, "write", "listing files")
-    wrap(Store, "record", "recording")
+    wrap(Store, "write_release", "recording")
     wrap(module, "write_release_loaders", "publishing")
     wrap(Store, "promote", "promoting")
     wrap(module, "write_default_loaders", "default's files")
