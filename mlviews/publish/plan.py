@@ -232,8 +232,8 @@ def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
                 yield _item(store, str(folder))
         yield _item(store, path)
         if path in trees:
-            for inner, status in walk(store.root / path):
-                yield Item(f"{path}/{inner}", store.root / path / inner, status)
+            for inner, found in walk(store.root / path):
+                yield Item(f"{path}/{inner}", store.root / path / inner, found)
 
 
 def _item(store: Store, path: str) -> Item:

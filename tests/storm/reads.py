@@ -106,7 +106,7 @@ def verbs(first: str) -> tuple[Verb, ...]:
         Verb(("render", VIEW, "sbom")),
         Verb(("render", VIEW, "dockerfile")),
         Verb(("gpus", VIEW)),
-        Verb(("publish", VIEW, "--plan")),
+        Verb(("publish", VIEW, "--plan", "--prefix", "/cvmfs/views.example.org/storm")),
         Verb(("kernel", "add", VIEW, *kernels)),
         Verb(("kernel", "list", *kernels)),
         Verb(("kernel", "remove", OTHER, *kernels), takes=("/jupyter/",)),
