@@ -180,11 +180,10 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
 
 
 def _states(entry: ReleaseEntry, site_spec: SiteSpec) -> bool:
-    """Tell whether a release says of itself what a build would now, and was made by the link scripts asked for now."""
-    wanted = stated(site_spec).items()
-    scripts = frozenset(site_spec.spec.link_scripts)
+    """Tell whether a release says of itself what a build would now, and was made by the same link scripts."""
+    wanted, asked = stated(site_spec), frozenset(site_spec.spec.link_scripts)
     return all(
-        release.link_scripts.asked == scripts and all(getattr(release, name) == value for name, value in wanted)
+        release.link_scripts.asked == asked and all(getattr(release, name) == value for name, value in wanted.items())
         for release in entry.platforms.values()
     )
 
