@@ -16,6 +16,7 @@ from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import LockOptions, lock_views
+from mlviews.permissions import share
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble, stated
 from mlviews.prefix.install import check_prefix, installed_licenses
@@ -164,6 +165,7 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
     # Before any work: by the time of the install a lock would have been made.
     check_prefix(job.store.baked(job.store.platform_folder(view, _new_name(job), job.platform)))
 
+    share(site.root, site.group)
     with job.store.view_lock(view, waiting=announce(progress, view)):
         _finish_publishing(job)
         lock_file, lock = _lock(job)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder, write_failure
+from mlviews.files import make_folder, take_after, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
     for _ in range(_FOLDERS):
         make_folder(path.parent)
         try:
-            file = path.open("a+", encoding="utf-8")
+            file = _open(path)
         except FileNotFoundError:
             continue  # whoever holds it is just deleting the folder
         except OSError as error:
@@ -69,6 +69,14 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
             yield
             return
     raise _missing(path, "a file is another one each time that it is opened")
+
+
+def _open(path: Path) -> TextIO:
+    """Open a lock's file; make it where it is missing, for all who may write the folder."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        take_after(path, 0o644)
+    return path.open("a+", encoding="utf-8")
 
 
 def held_by(path: Path) -> str | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 __all__ = [
+    "SHARED",
     "aged",
     "bytes_under",
     "delete_tree",
@@ -30,12 +31,15 @@ __all__ = [
     "remove_file",
     "replacing",
     "swap_link",
+    "take_after",
     "walk",
     "write_atomically",
     "write_failure",
 ]
 
 
+SHARED = stat.S_ISGID | stat.S_IWGRP
+"""What a folder has besides the usual permissions where a group shares it."""
 _CHUNK = 1 << 20
 
 
@@ -69,7 +73,7 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o755 if executable else 0o644)
+        take_after(Path(temporary), 0o755 if executable else 0o644)
         Path(temporary).replace(path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -80,15 +84,35 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it.
+    """Create a folder and those above it, whatever the umask: all may read them; see `take_after`.
 
     Raises:
         FailedError: that is not possible.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            return
+        make_folder(path.parent)
+        path.mkdir()
+        take_after(path, 0o755)
+    except FileExistsError as error:
+        if not path.is_dir():
+            raise write_failure(f"the folder {path} cannot be made", error) from error
     except OSError as error:
         raise write_failure(f"the folder {path} cannot be made", error) from error
+
+
+def take_after(path: Path, mode: int) -> None:
+    """Give a new file or folder its permissions; with those of the group where the folder above is shared with one.
+
+    A folder is that in which the group may write and all that is made is the group's (setgid).
+
+    Raises:
+        OSError: it is another user's.
+    """
+    if path.parent.stat().st_mode & SHARED == SHARED:
+        mode |= SHARED if path.is_dir() else SHARED & ~stat.S_ISGID
+    path.chmod(mode)
 
 
 def remove_file(path: Path) -> None:

@@ -50,12 +50,17 @@ class Shelf:
         entry_points: tuple[str, ...] = (),
         requires: tuple[str, ...] = (),
         ending: str = ".conda",
+        modes: Mapping[str, int] | None = None,
+        unlisted: bool = False,
+        no_link: tuple[str, ...] = (),
+        claims: Mapping[str, str] | None = None,
         **keys: Any,
     ) -> Path:
         """Put a package into the channel.
 
         ``modules`` makes it ``noarch: python``, and ``requires`` what pip reads of it. A file that holds the
-        placeholder has it replaced by the prefix; one under ``bin/`` is executable.
+        placeholder has it replaced by the prefix; one under ``bin/`` is executable, unless ``modes`` says otherwise.
+        An ``unlisted`` package has no ``paths.json``, as those of 2018; ``claims`` are wrong checksums in it.
         """
         contents: dict[str, Content] = {**(files or {})}
         index = {"name": name, "version": version, "build": build, "build_number": 0, "depends": list(depends)}
@@ -71,7 +76,10 @@ class Shelf:
         stem = f"{name}-{version}-{build}"
         archive = self.folder / subdir / f"{stem}{ending}"
         archive.parent.mkdir(parents=True, exist_ok=True)
-        archive.write_bytes(_pack(stem, index, contents, links or {}, entry_points=entry_points, ending=ending))
+        about = _about(index, contents, links or {}, entry_points=entry_points, unlisted=unlisted, no_link=no_link)
+        for path in about.get("info/paths.json", {}).get("paths", ()):
+            path["sha256"] = (claims or {}).get(path["_path"], path["sha256"])
+        archive.write_bytes(_pack(stem, about, contents, links or {}, modes=modes or {}, ending=ending))
         self._list(archive, index)
         return archive
 
@@ -112,16 +120,21 @@ class Shelf:
         )
 
 
-def _pack(
-    stem: str,
+def _encoded(content: Content) -> bytes:
+    return content if isinstance(content, bytes) else content.encode()
+
+
+def _about(
     index: Mapping[str, Any],
     files: Mapping[str, Content],
     links: Mapping[str, str],
     *,
     entry_points: tuple[str, ...],
-    ending: str,
-) -> bytes:
-    members = {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
+    unlisted: bool,
+    no_link: tuple[str, ...],
+) -> dict[str, Any]:
+    """Return what lies in ``info/``: JSON, or text."""
+    members = {path: _encoded(content) for path, content in files.items()}
     paths: list[dict[str, Any]] = [
         {"_path": path, "path_type": "softlink", "sha256": hashlib.sha256(b"").hexdigest(), "size_in_bytes": 0}
         for path in links
@@ -132,27 +145,48 @@ def _pack(
         if PLACEHOLDER.encode() in content:
             entry |= {"prefix_placeholder": PLACEHOLDER, "file_mode": "binary" if b"\0" in content else "text"}
         paths.append(entry)
-    info = {"info/index.json": index, "info/paths.json": {"paths": paths, "paths_version": 1}, "info/about.json": {}}
+    for entry in paths:
+        entry.update({"no_link": True} if entry["_path"] in no_link else {})
+    info: dict[str, Any] = {"info/index.json": index, "info/about.json": {}}
+    if unlisted:
+        holders = [entry["_path"] for entry in paths if "prefix_placeholder" in entry]
+        info["info/files"] = "".join(f"{entry['_path']}\n" for entry in paths)
+        info["info/has_prefix"] = "".join(f"{PLACEHOLDER} text {path}\n" for path in holders)
+    else:
+        info["info/paths.json"] = {"paths": paths, "paths_version": 1}
     if index.get("noarch") == "python":
         noarch = {"type": "python", "entry_points": list(entry_points)}
         info["info/link.json"] = {"noarch": noarch, "package_metadata_version": 1}
-    about = {path: json.dumps(content).encode() for path, content in info.items()}
+    return info
+
+
+def _pack(
+    stem: str,
+    info: Mapping[str, Any],
+    files: Mapping[str, Content],
+    links: Mapping[str, str],
+    *,
+    modes: Mapping[str, int],
+    ending: str,
+) -> bytes:
+    members = {path: _encoded(content) for path, content in files.items()}
+    about = {path: _encoded(text if isinstance(text, str) else json.dumps(text)) for path, text in info.items()}
     if ending == ".tar.bz2":
-        return bz2.compress(_tar({**about, **members}, links))
+        return bz2.compress(_tar({**about, **members}, links, modes))
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-        archive.writestr(f"pkg-{stem}.tar.zst", zstandard.compress(_tar(members, links)))
-        archive.writestr(f"info-{stem}.tar.zst", zstandard.compress(_tar(about, {})))
+        archive.writestr(f"pkg-{stem}.tar.zst", zstandard.compress(_tar(members, links, modes)))
+        archive.writestr(f"info-{stem}.tar.zst", zstandard.compress(_tar(about, {}, {})))
     return packed.getvalue()
 
 
-def _tar(files: Mapping[str, bytes], links: Mapping[str, str]) -> bytes:
+def _tar(files: Mapping[str, bytes], links: Mapping[str, str], modes: Mapping[str, int]) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path, content in files.items():
             member = tarfile.TarInfo(path)
-            member.size, member.mode = len(content), 0o755 if path.startswith("bin/") else 0o644
+            member.size, member.mode = len(content), modes.get(path, 0o755 if path.startswith("bin/") else 0o644)
             tar.addfile(member, io.BytesIO(content))
         for path, target in links.items():
             member = tarfile.TarInfo(path)

@@ -35,7 +35,8 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
     name, _, release = view.partition("/")
     store = Store(app.site.root, app.site.prefix)
     entry = _entry(store, name, release)
-    found, items = plan(store, name, entry, tar.absolute() if tar else None, progress=app.progress)
+    place, shared = tar.absolute() if tar else None, app.site.group is not None
+    found, items = plan(store, name, entry, place, shared=shared, progress=app.progress)
     if found.tar:
         pack(found, items, found.tar, progress=app.progress)
     code = 1 if any(remark.forbids for remark in found.remarks) else 0

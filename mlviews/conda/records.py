@@ -25,6 +25,7 @@ __all__ = [
     "conda_record_files",
     "conda_record_path",
     "is_conda_record",
+    "is_installed",
     "link_script",
     "load_conda_record",
     "read_conda_record",
@@ -127,6 +128,11 @@ def conda_record_path(stem: str) -> str:
 def link_script(name: str) -> str:
     """Return the path in a prefix, or in an unpacked package, of a package's post-link script."""
     return f"bin/.{name}-post-link.sh"
+
+
+def is_installed(prefix: Path, stem: str) -> bool:
+    """Tell whether a prefix holds a package, by its name, version and build."""
+    return (prefix / conda_record_path(stem)).is_file()
 
 
 def is_conda_record(path: str) -> bool:

@@ -16,6 +16,7 @@ from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_of, lock_path, lock_status
 from mlviews.loop import run
+from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.recipe.compose import Origin, Request
 from mlviews.recipe.model import nearest
@@ -98,6 +99,7 @@ class LockResult:
 
 def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult, tuple[MlviewsError, ...]]:
     """Tell whether the locks of views answer their recipes, and what is wrong with those that do not."""
+    share(site.root, site.group)
     statuses = [lock_status(site_spec, site) for site_spec in site_specs]
     locks = []
     for site_spec, status in zip(site_specs, statuses, strict=True):
@@ -117,7 +119,8 @@ def lock_views(
 
     Raises:
         FailedError: a channel's folder cannot be read.
-        BadInputError: a mirror is given for a channel that is not used, or no view has a package to be upgraded.
+        BadInputError: a mirror is given for a channel that is not used, no view has a package to be upgraded, or this
+            host does not know the site's group.
         KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
     """
     statuses = [lock_status(site_spec, site) for site_spec in site_specs]

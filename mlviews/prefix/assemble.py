@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import mlviews
 from mlviews.files import write_atomically
+from mlviews.permissions import group_id, settle
 from mlviews.prefix.activation import capture
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
@@ -78,13 +79,20 @@ def _link_scripts(
 ) -> LinkScripts:
     """Run the link scripts of the recipe; where programs of the prefix do not run, in a prefix beside it."""
     named = site_spec.spec.link_scripts
-    if not named or baked == prefix:
+    if not named:
         return run_link_scripts(prefix, packages, named)
-    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
-        beside = Path(scratch) / "prefix"
-        install(packages, beside, platform=platform, baked=beside, cache=site.cache, mirrors=site.mirrors)
-        found = run_link_scripts(beside, packages, named)
-        carry_over(found, beside, str(beside), prefix, str(baked))
+    if baked == prefix:
+        found = run_link_scripts(prefix, packages, named)
+    else:
+        with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
+            beside, cache = Path(scratch) / "prefix", site.cache
+            install(
+                packages, beside, platform=platform, baked=beside, cache=cache, mirrors=site.mirrors, group=site.group
+            )
+            found = run_link_scripts(beside, packages, named)
+            carry_over(found, beside, str(beside), prefix, str(baked))
+    # What a script made has the permissions that it liked.
+    settle(prefix, group_id(site.group))
     return found
 
 

@@ -32,6 +32,7 @@ from mlviews.errors import FailedError
 from mlviews.files import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.loop import run
+from mlviews.permissions import settle, settle_one, shared_group
 from mlviews.progress import silent
 from mlviews.reading import content
 
@@ -107,7 +108,7 @@ def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advan
 
 def _link(kept: Kept, prefix: Path) -> None:
     for folder in {os.path.dirname(path) for path in kept.files}:  # noqa: PTH120  (of thousands)
-        (prefix / folder).mkdir(exist_ok=True)
+        make_folder(prefix / folder)
     for path in kept.files:
         source, target = f"{kept.folder}/{path}", f"{prefix}/{path}"
         with suppress(FileNotFoundError):
@@ -245,6 +246,9 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
         return None
     try:
         known = _List.model_validate_json(text)
+        group = shared_group(shelf)
+        for path in known.files:
+            settle_one(f"{folder}/{path}", os.lstat(f"{folder}/{path}"), group, executable=False)
         whole = known.made_of == modules.made_of and all(
             file_sha256(f"{folder}/{path}") == sha256 for path, sha256 in known.files.items()
         )
@@ -279,10 +283,9 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     made, folder = scratch / modules.package, shelf / modules.package
     made.mkdir(exist_ok=True)
     files = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*.pyc"))}
-    for path in files.values():
-        path.chmod(0o644)
     known = _List(made_of=modules.made_of, files={name: file_sha256(path) for name, path in files.items()})
     (made / _LIST).write_text(known.model_dump_json() + "\n", encoding="utf-8")
+    settle(made, shared_group(shelf))
     try:
         made.rename(folder)
     except OSError as error:

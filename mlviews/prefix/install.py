@@ -22,14 +22,22 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.conda.channels import channel_folder, channel_url, http_client, mirror_servers
-from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records, write_conda_record
+from mlviews.conda.records import (
+    conda_record_files,
+    is_installed,
+    load_conda_record,
+    read_conda_records,
+    write_conda_record,
+)
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import delete_tree, make_folder
+from mlviews.files import delete_tree, make_folder, write_failure
 from mlviews.lock.lockfile import repodata_record
 from mlviews.loop import run
+from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
@@ -92,6 +100,7 @@ def install(
     baked: Path,
     cache: Path,
     mirrors: Mapping[str, str],
+    group: str | None = None,
     progress: Progress = silent,
 ) -> None:
     """Install locked packages into an empty or partly installed prefix.
@@ -103,25 +112,31 @@ def install(
         baked: the prefix that is written into the files; the same, except where one builds for another place.
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
+        group: whose members may write too what is installed, and use the cache.
         progress: told about checking, downloading and linking.
 
     Raises:
         FailedError: an archive is missing or its bytes are not the lock's, the network or the disk failed, or the
             prefix is one that packages cannot bear.
+        BadInputError: this host does not know the group.
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
     check_prefix(baked)
     located = [_locate(package, mirrors) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
+    gid, unpacked = group_id(group), cache / PACKAGES
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
-    make_folder(cache)
+    _make_closed(prefix)
+    close_cache(unpacked, gid)
     with (
         tempfile.TemporaryDirectory(dir=cache, prefix=".archives-") as scratch,
+        # rattler lets one process at a time into its cache anyway.
+        hold(unpacked / LOCK, waiting=announce(progress, "the cache")),
         progress(label, total=total, unit="bytes") as loaded,
         progress("Linking", total=len(packages)) as linked,
     ):
-        watcher = _Watcher(packages, cache / "pkgs")  # type: ignore[abstract]  # its methods do nothing unless overridden
+        watcher = _Watcher(packages, unpacked)  # type: ignore[abstract]  # its methods do nothing unless overridden
 
         async def work() -> None:
             records = [_record(item, Path(scratch)) for item in located]
@@ -132,7 +147,7 @@ def install(
                     prefix,
                     platform=Subdir(platform),
                     client=http_client(mirror_servers(mirrors)),
-                    package_cache=PackageCache.new_layered([cache / "pkgs"], validation_mode=ValidationMode.full()),
+                    package_cache=PackageCache.new_layered([unpacked], validation_mode=ValidationMode.full()),
                     alternative_target_prefix=None if baked == prefix else baked,
                     execute_link_scripts=False,
                     reporter=watcher,
@@ -141,11 +156,25 @@ def install(
                 ticker.cancel()
                 watcher.show(loaded, linked)
 
+        fresh = check_unpacked(unpacked, packages, gid, linked_in=prefix)
         try:
-            run(work())
+            try:
+                run(work())
+            finally:  # what is linked was unpacked whole, also where another package then failed
+                note_unpacked(unpacked, [package for package in fresh if is_installed(prefix, package.stem)], gid)
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise watcher.refusal or install_failure(str(error)) from error
+    settle(prefix, gid)
+
+
+def _make_closed(prefix: Path) -> None:
+    """Make the prefix, or keep others out of it, until its files have the permissions that they should."""
+    make_folder(prefix)
+    try:
+        prefix.chmod(CLOSED)
+    except OSError as error:
+        raise write_failure(f"{prefix} cannot be written", error) from error
 
 
 def install_lock(
@@ -169,7 +198,14 @@ def install_lock(
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
         restore(packages, site, progress=progress)
         install(
-            packages, prefix, platform=platform, baked=baked, cache=site.cache, mirrors=site.mirrors, progress=progress
+            packages,
+            prefix,
+            platform=platform,
+            baked=baked,
+            cache=site.cache,
+            mirrors=site.mirrors,
+            group=site.group,
+            progress=progress,
         )
         given = then()
         compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
@@ -311,7 +347,6 @@ def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
     for path in conda_record_files(prefix):
         _complete_record(path, packages)
-        path.chmod(0o644)  # rattler leaves them to their owner alone
 
 
 def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:

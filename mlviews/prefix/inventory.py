@@ -11,6 +11,7 @@ from pydantic import Field
 
 from mlviews.conda.records import RecordedPath, read_conda_records
 from mlviews.files import file_sha256, is_folder, walk, write_atomically
+from mlviews.permissions import decided, private
 from mlviews.release import RELEASE_FILE
 from mlviews.storefile import StoreFile
 
@@ -31,7 +32,8 @@ class Inventory(StoreFile):
     Attributes:
         files: sha256 of each file that no conda record holds: the records, and what the build wrote.
         links: the same of links, sha256 of their text.
-        modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755.
+        modes: permissions in octal -> the files and folders that have them, except files with 644 and folders with 755;
+            without what they give to a group that shares the site's root.
     """
 
     files: dict[str, str]
@@ -50,7 +52,7 @@ def take(prefix: Path) -> Inventory:
     for path, status in sorted(walk(prefix)):
         if path in {FILES, RELEASE_FILE}:
             continue
-        mode = stat.S_IMODE(status.st_mode)
+        mode = private(status.st_mode)
         if not stat.S_ISLNK(status.st_mode) and mode != _usual(status):
             modes[f"{mode:o}"].append(path)
         if path not in owned and not is_folder(status):
@@ -76,7 +78,9 @@ def write(prefix: Path) -> str:
 
 
 def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -> int:
-    """Return the permissions that a path should have.
+    """Return the permissions that a path should have, besides those of a group that shares the site's root.
+
+    A release from before they were decided lists what its archives had.
 
     Args:
         modes: path -> octal, where they are not the usual ones.
@@ -84,9 +88,10 @@ def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -
         status: what lies there.
     """
     try:
-        return int(modes[path], 8) if path in modes else _usual(status)
+        mode = int(modes[path], 8) if path in modes else _usual(status)
     except ValueError:
-        return _usual(status)
+        mode = _usual(status)
+    return decided(stat.S_IFMT(status.st_mode) | mode)
 
 
 def own_files(inventory: Inventory) -> dict[str, RecordedPath]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.files import file_sha256, is_folder, walk
+from mlviews.permissions import private
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.progress import silent
@@ -78,11 +79,12 @@ class VerifiedRelease:
     repaired: Sequence[Fault] = ()
 
 
-def verify(prefix: Path, *, progress: Progress = silent) -> VerifiedRelease:
+def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -> VerifiedRelease:
     """Compare a prefix with what it should hold.
 
     Args:
         prefix: the folder of one platform of a release, which names both.
+        shared: whether the site says that a group may write too; for others it is a fault.
         progress: told of each byte.
 
     Raises:
@@ -102,7 +104,8 @@ def verify(prefix: Path, *, progress: Progress = silent) -> VerifiedRelease:
     faults += _compare(packages, found, hashes)
     bytecode: set[str] = set()
     if inventory:
-        faults += _modes(inventory, found, {fault.path for fault in faults}, packages)
+        judged = {".": prefix.lstat(), **found}
+        faults += _modes(inventory, judged, {fault.path for fault in faults}, packages, shared=shared)
         if not unknown:
             known = own.keys() | packages.keys()
             bytecode = {path for path in found.keys() - known if module_of(path) in known}
@@ -187,12 +190,15 @@ def _modes(
     found: Mapping[str, os.stat_result],
     known: set[str],
     packages: Mapping[str, RecordedPath],
+    *,
+    shared: bool,
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in found.items():
         if stat.S_ISLNK(status.st_mode) or path in known:
             continue
-        if stat.S_IMODE(status.st_mode) != expected_mode(modes, path, status) and not _is_pythons(path, packages):
+        mode = private(status.st_mode) if shared else stat.S_IMODE(status.st_mode)
+        if mode != expected_mode(modes, path, status) and not _is_pythons(path, packages):
             yield Fault(path, "mode", packages[path].package if path in packages else "")
 
 

@@ -9,6 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from mlviews.files import make_folder, remove_file, write_failure
+from mlviews.permissions import private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,7 +60,7 @@ def pack(plan: PublishResult, items: Iterable[Item], path: Path, *, progress: Pr
 
 def _add(tar: tarfile.TarFile, item: Item) -> None:
     member = _owned(tarfile.TarInfo(item.path))
-    member.mode = stat.S_IMODE(item.status.st_mode)
+    member.mode = private(item.status.st_mode)  # what a group may do here is no business of the repository's
     member.mtime = int(item.status.st_mtime)
     if stat.S_ISLNK(item.status.st_mode):
         member.type, member.linkname, member.mode = tarfile.SYMTYPE, os.readlink(item.source), 0o777  # noqa: PTH115

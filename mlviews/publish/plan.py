@@ -80,8 +80,8 @@ def place_catalogs(
 
 
 RuleName = Literal[
-    "prefix", "published", "intact", "path-length", "readable", "special", "setuid", "link", "hard-link", "catalog",
-    "file-size",
+    "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
+    "catalog", "file-size",
 ]  # fmt: skip
 
 _MOUNT = PurePosixPath("/cvmfs")
@@ -151,7 +151,7 @@ class PublishResult:
 
 
 def plan(
-    store: Store, view: str, entry: ReleaseEntry, tar: Path | None, *, progress: Progress
+    store: Store, view: str, entry: ReleaseEntry, tar: Path | None, *, shared: bool = False, progress: Progress
 ) -> tuple[PublishResult, tuple[Item, ...]]:
     """Plan the publishing of a release: its files, its modulefiles and kernel, and the default's if it is that here.
 
@@ -160,6 +160,7 @@ def plan(
         view: the view.
         entry: its release.
         tar: where it should be packed, if it should; the plan names it only where no rule forbids it.
+        shared: whether a group shares the root; a tar never says so.
         progress: told of what is verified.
 
     Returns:
@@ -176,7 +177,7 @@ def plan(
     catalogs = place_catalogs(_entries(items, top), top)
     replaced = _replaced(store, items)
     remarks = [
-        *_of_release(store, view, entry, progress),
+        *_of_release(store, view, entry, shared=shared, progress=progress),
         *(remark for item in items for remark in _of_item(store, item)),
         *_hard_links(items),
         *_of_catalogs(catalogs),
@@ -259,7 +260,9 @@ def _replaced(store: Store, items: Sequence[Item]) -> tuple[str, ...] | None:
     return tuple(path for path in there if status(store.prefix / path))
 
 
-def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress) -> Iterator[PublishRemark]:
+def _of_release(
+    store: Store, view: str, entry: ReleaseEntry, *, shared: bool, progress: Progress
+) -> Iterator[PublishRemark]:
     for platform, release in entry.platforms.items():
         folder = store.platform_folder(view, entry.name, platform)
         path = str(folder.relative_to(store.root))
@@ -269,7 +272,7 @@ def _of_release(store: Store, view: str, entry: ReleaseEntry, progress: Progress
         if len(baked.encode()) > PREFIX_LENGTH:
             why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
             yield PublishRemark("path-length", path, why)
-        found = verify(folder, progress=progress)
+        found = verify(folder, shared=shared, progress=progress)
         if found.faults or found.bytecode:
             count = len(found.faults) + found.bytecode
             advice = f"`mlviews verify {view}/{entry.name}` names them"
@@ -289,6 +292,8 @@ def _of_item(store: Store, item: Item) -> Iterator[PublishRemark]:
         needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0)
         if mode & needed != needed:
             yield PublishRemark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
+        if mode & stat.S_IWOTH:
+            yield PublishRemark("writable", path, f"its permissions {stat.S_IMODE(mode):o} let everybody change it")
         if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
             yield PublishRemark("setuid", path, "it would run as another user")
     if stat.S_ISREG(mode) and item.status.st_size > _LARGEST_FILE:

@@ -140,6 +140,10 @@ class SiteFile(BaseModel):
         alias="gpu-coverage",
         description="What a build does whose binaries leave out a GPU of the recipe: state it, or refuse the release.",
     )
+    group: Text | None = Field(
+        None,
+        description="Group that shares the root: its members may write there too, else only who builds.",
+    )
     container: Images = Field(Images(), description="What images of views are made from.")
 
 
@@ -156,6 +160,7 @@ class Site:
         mirrors: channel -> folder or URL.
         cuda: with wheels, what views for GPUs are made of; None where there are none.
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
+        group: whose members may write below the root too.
         container: what images of views are made from.
     """
 
@@ -174,6 +179,7 @@ class Site:
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cuda: CudaWheels | None = None
     gpu_coverage: Literal["tell", "refuse"] = "tell"
+    group: str | None = None
     container: Images = field(default_factory=Images)
 
     @property
@@ -243,5 +249,6 @@ def open_site(
         beside=given.beside,
         cuda=given.cuda,
         gpu_coverage=given.gpu_coverage,
+        group=given.group,
         container=given.container,
     )

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from mlviews.filelock import LOCK, HeldError, announce, held_by, hold
 from mlviews.files import delete_tree, is_folder, remove_file, walk
 from mlviews.prefix import usage
+from mlviews.prefix.unpacked import PACKAGES, note_path
 from mlviews.reading import Unreadable, UnreadableError, is_folder_at, status
 from mlviews.store import history
-from mlviews.store.debris import PACKAGES, cache_debris, common_debris, unused, view_debris
+from mlviews.store.debris import cache_debris, common_debris, unused, view_debris
 from mlviews.store.releases import finish, is_unfinished, remove_held
 from mlviews.store.retention import ReleaseState, kept
 
@@ -239,7 +240,7 @@ def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
 
 
 def _delete(path: Path) -> int:
-    """Delete a file or a folder, and of a package in the cache the lock that rattler keeps beside it."""
+    """Delete a file or a folder, and of a package in the cache its note and the lock that rattler keeps beside it."""
     freed = 0
     if is_folder_at(path):
         freed = delete_tree(path)
@@ -249,6 +250,7 @@ def _delete(path: Path) -> int:
         remove_file(path)
     if path.parent.name == PACKAGES:
         remove_file(path.with_name(f"{path.name}.lock"))
+        remove_file(note_path(path))
     return freed
 
 

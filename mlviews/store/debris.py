@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.files import aged
 from mlviews.prefix.bytecode import BYTECODE
+from mlviews.prefix.unpacked import NOTES, PACKAGES
 from mlviews.reading import folders_in, is_folder_at, names_in, status
 from mlviews.release import RELEASE_FILE
 from mlviews.render.modulefile import MODULE
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release, ReleasePackage
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["PACKAGES", "cache_debris", "common_debris", "unused", "view_debris"]
+__all__ = ["cache_debris", "common_debris", "unused", "view_debris"]
 
 
 # In folders of modules these hidden names are read by module systems.
@@ -68,7 +69,7 @@ def common_debris(root: Path) -> tuple[Path, ...]:
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work in the cache. Only who has the cache alone knows that it is that."""
-    known = {".lock", ".cache.lock"}
+    known = {".lock", ".cache.lock", NOTES}
     folders = (cache / PACKAGES, *folders_in(cache / BYTECODE))
     found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
     working = (*_hidden(cache), *_hidden(cache / "images"))
@@ -85,10 +86,6 @@ def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
 
 def _hidden(folder: Path) -> list[Path]:
     return [folder / name for name in names_in(folder) if name.startswith(".")]
-
-
-PACKAGES = "pkgs"
-"""The cache's folder of unpacked packages; beside each, rattler keeps a lock."""
 
 
 def unused(cache: Path, entries: Iterable[ReleaseEntry], *, within: timedelta) -> tuple[str, ...]:

@@ -283,7 +283,8 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
         FailedError: an archive cannot be had, or the disk failed.
     """
     with _locked(store, view, progress) if mend else nullcontext():
-        found = [verify(prefix, progress=progress) for prefix in _prefixes(store, view, release)]
+        shared = site.group is not None
+        found = [verify(prefix, shared=shared, progress=progress) for prefix in _prefixes(store, view, release)]
         if mend:
             found = [_repair(store, site, view, one, progress) if one.faults else one for one in found]
     return VerifyResult(view, found)

@@ -19,6 +19,7 @@ from mlviews.conda.records import CondaRecordError, conda_record_path, is_conda_
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.lockfile import find_lock, parse_lock
+from mlviews.permissions import decided, group_id, settle_one
 from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
@@ -76,8 +77,8 @@ def repair(
             _make(fresh, _packages(prefix, lock, release.platform, found.faults), release, site, progress)
             _dress(fresh, release, texts, lost=_is_lost(found.faults))
             for fault in sorted(found.faults, key=lambda fault: fault.kind != "extra"):
-                _mend(prefix, fresh, fault)
-        found = verify(prefix, progress=progress)
+                _mend(prefix, fresh, fault, group_id(site.group))
+        found = verify(prefix, shared=site.group is not None, progress=progress)
         seen |= {*found.faults}
         if found == before:
             break
@@ -183,7 +184,7 @@ def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Si
     compile_modules(fresh, platform=release.platform, cache=cache, progress=progress)
 
 
-def _mend(prefix: Path, fresh: Path, fault: Fault) -> None:
+def _mend(prefix: Path, fresh: Path, fault: Fault, group: int | None) -> None:
     """Put one thing right; whether it is right now, `verify` tells."""
     path = prefix / fault.path
     try:
@@ -193,6 +194,8 @@ def _mend(prefix: Path, fresh: Path, fault: Fault) -> None:
             _mend_folder(prefix, path, fault)
         elif fault.path != RELEASE_FILE and os.path.lexists(fresh / fault.path):
             _replace(fresh / fault.path, path, _mode(prefix, fault.path, fresh / fault.path))
+        if os.path.lexists(path):
+            settle_one(str(path), path.lstat(), group)
     except OSError as error:
         raise write_failure(f"{path} cannot be repaired", error) from error
 
@@ -205,7 +208,7 @@ def _mend_folder(prefix: Path, path: Path, fault: Fault) -> None:
 
 
 def _replace(source: Path, path: Path, mode: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if not source.is_symlink():
         source.chmod(mode)
         descriptor = os.open(source, os.O_RDONLY)
@@ -219,7 +222,7 @@ def _replace(source: Path, path: Path, mode: int) -> None:
 def _mode(prefix: Path, path: str, like: Path) -> int:
     known, status = _inventory(prefix), like.lstat()
     if known is None:
-        return status.st_mode & 0o7777
+        return decided(status.st_mode)
     modes = {item: mode for mode, paths in known.modes.items() for item in paths}
     return expected_mode(modes, path, status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.permissions import settle
 from mlviews.prefix.inventory import write as write_inventory
 from mlviews.release import sealed
 from mlviews.store.disk import Store
@@ -114,6 +116,22 @@ def test_a_tar_holds_it_all_with_catalogs_and_nothing_else(site, prefix, renew, 
     assert (tmp_path / "x.tar").read_bytes() == first
 
 
+def test_a_group_that_shares_the_root_is_no_business_of_the_repositorys(site, prefix, renew, tmp_path):
+    site.site(
+        "publisher", root=str(tmp_path / "staging"), prefix=PREFIX, promote="manual", group=grp.getgrgid(1).gr_name
+    )
+    settle(tmp_path / "staging/envs", 1)
+    assert stat.S_IMODE((prefix / "share/plain/data").stat().st_mode) == 0o664
+
+    assert site("verify", "demo").code == 0
+    assert site("publish", "demo", "--plan", "--tar", tmp_path / "x.tar").code == 0
+
+    with tarfile.open(tmp_path / "x.tar") as tar:
+        assert {member.mode for member in tar.getmembers() if not member.issym()} == {0o644, 0o755}
+    site.site("publisher", root=str(tmp_path / "staging"), prefix=PREFIX, promote="manual")
+    assert site("verify", "demo").code == 1
+
+
 def special(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as made:
         os.chdir(path.parent)
@@ -122,6 +140,7 @@ def special(path: Path) -> None:
 
 BREAKS = {
     "readable": lambda prefix: (prefix / "share/plain/data").chmod(0o600),
+    "writable": lambda prefix: (prefix / "share/plain/data").chmod(0o666),
     "setuid": lambda prefix: (prefix / "bin/native").chmod(0o4755),
     "special": lambda prefix: os.mkfifo(prefix / "share/pipe"),
     "link": lambda prefix: (prefix / "share/link").symlink_to("/etc/passwd"),

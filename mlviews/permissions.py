@@ -1,0 +1,123 @@
+"""Who may write what is installed: decided by one rule, not taken over from archives, the umask or the host.
+
+conda masks the permissions of an archive with the umask, rattler keeps them: most archives of conda-forge hold 0664 and
+0775, some 0666 and 0777. A file of a release is also the cache's and other releases': who may write one, writes all.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from mlviews.errors import BadInputError
+from mlviews.files import SHARED, make_folder, walk, write_failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["CLOSED", "EXECUTABLE", "decided", "group_id", "private", "settle", "settle_one", "share", "shared_group"]
+
+CLOSED = 0o700
+"""Permissions of a folder in which archives are unpacked: until they are settled, files have what the archive says."""
+EXECUTABLE = 0o111
+"""That anybody may execute a file."""
+
+
+def decided(mode: int, *, shared: bool = False) -> int:
+    """Return the permissions that a file or folder gets: readable by all, written by its owner.
+
+    Args:
+        mode: its type and permissions, as ``lstat`` gives them; that somebody may execute a file is all that counts.
+        shared: whether a group may write too; what is made in a folder is the group's then.
+    """
+    if stat.S_ISDIR(mode):
+        return 0o755 | SHARED if shared else 0o755
+    usual = 0o755 if mode & EXECUTABLE else 0o644
+    return usual | stat.S_IWGRP if shared else usual
+
+
+def private(mode: int) -> int:
+    """Return permissions without what they give to a group that shares the files."""
+    return stat.S_IMODE(mode) & ~SHARED
+
+
+def group_id(name: str | None) -> int | None:
+    """Return the number of a group; None for none.
+
+    Raises:
+        BadInputError: this host does not know it.
+    """
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise BadInputError(
+            "group-unknown", f"this host knows no group {name!r}", "Mend `group` in the site's file, or leave it out."
+        ) from error
+
+
+def share(root: Path, group: str | None) -> None:
+    """Make the root, and let a group share it: what is made there takes after it (`mlviews.files.take_after`).
+
+    Raises:
+        BadInputError: this host does not know the group.
+        FailedError: the root is another user's, who has not shared it.
+    """
+    number = group_id(group)
+    if number is None:
+        return
+    make_folder(root)
+    try:
+        settle_one(str(root), root.stat(), number)
+    except OSError as error:
+        raise write_failure(f"{root} cannot be shared with the group {group}", error) from error
+
+
+def shared_group(folder: Path) -> int | None:
+    """Return the group that shares a folder; None where none does.
+
+    Raises:
+        OSError: the folder is not there.
+    """
+    status = folder.stat()
+    return status.st_gid if status.st_mode & SHARED == SHARED else None
+
+
+def settle(folder: Path, group: int | None) -> None:
+    """Give a folder and all below it the permissions that were decided, and the group if one shares it.
+
+    Raises:
+        FailedError: something is another user's, who has not settled it.
+    """
+    top = str(folder)
+    try:
+        settle_one(top, os.lstat(top), group)
+        for path, status in walk(folder):
+            settle_one(f"{top}/{path}", status, group)
+    except OSError as error:
+        raise write_failure(f"the permissions below {folder} cannot be set", error) from error
+
+
+def settle_one(path: str, status: os.stat_result, group: int | None, *, executable: bool | None = None) -> None:
+    """Do so with one file or folder; links have no permissions.
+
+    Args:
+        path: where it lies.
+        status: what ``lstat`` says of it.
+        group: as for `settle`.
+        executable: whether a file should be; None: as it is.
+
+    Raises:
+        OSError: it is another user's.
+    """
+    if group is not None and status.st_gid != group:
+        os.chown(path, -1, group, follow_symlinks=False)  # before the mode, of which it may take bits away
+    if stat.S_ISLNK(status.st_mode):
+        return
+    kind = status.st_mode if executable is None else stat.S_IFREG | (EXECUTABLE if executable else 0)
+    mode = decided(kind, shared=group is not None)
+    if stat.S_IMODE(status.st_mode) != mode:
+        os.chmod(path, mode)  # noqa: PTH101  (of thousands)

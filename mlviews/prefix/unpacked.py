@@ -1,0 +1,209 @@
+"""The cache's unpacked packages: what of them no record of theirs vouches for is noted when they are unpacked.
+
+Their files are those of every release that holds them. What somebody does to one in a release, he does to the cache,
+and the next build would take it from there. rattler compares the bytes that ``paths.json`` knows. Not the permissions,
+nor the other files: ``info/``, and all files of an old package without ``paths.json``. Those stand in the note.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
+
+from mlviews.conda.records import is_installed
+from mlviews.errors import FailedError
+from mlviews.files import file_sha256, make_folder, walk, write_failure
+from mlviews.permissions import CLOSED, EXECUTABLE, settle_one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from mlviews.lock.lockfile import LockedPackage
+
+__all__ = ["NOTES", "PACKAGES", "check_unpacked", "close_cache", "note_path", "note_unpacked"]
+
+PACKAGES = "pkgs"
+"""The cache's folder of unpacked packages; beside each, rattler keeps a lock."""
+NOTES = ".unpacked"
+"""In it, the folder of notes."""
+
+
+class _Note(BaseModel):
+    """What was seen of a package when it was unpacked.
+
+    Attributes:
+        archive: its sha256.
+        programs: the files that may be executed.
+        files: file -> sha256, of those that ``paths.json`` does not vouch for and an install reads.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    archive: str
+    programs: frozenset[str]
+    files: dict[str, str]
+
+
+def note_path(entry: Path) -> Path:
+    """Return where the note on an unpacked package lies."""
+    return entry.parent / NOTES / f"{entry.name}.json"
+
+
+def close_cache(folder: Path, group: int | None) -> None:
+    """See to it that only who builds reaches unpacked packages: for a moment they have the archive's permissions.
+
+    Raises:
+        FailedError: the folder is another user's, and no group shares it.
+    """
+    make_folder(folder)
+    status = folder.stat()
+    wanted = CLOSED if group is None else CLOSED | stat.S_IRWXG | stat.S_ISGID
+    try:
+        if group is not None and status.st_gid != group:
+            os.chown(folder, -1, group)
+        if stat.S_IMODE(status.st_mode) != wanted:
+            folder.chmod(wanted)
+    except PermissionError as error:
+        raise FailedError(
+            "cache-foreign",
+            f"{folder} belongs to another user, and may be written by more than those who build",
+            "Let its owner build once, or choose another folder with --root; `group` in a site's file shares a root.",
+        ) from error
+
+
+def check_unpacked(
+    folder: Path, packages: Sequence[LockedPackage], group: int | None, *, linked_in: Path
+) -> list[LockedPackage]:
+    """Make sure that unpacked packages are as they were, as far as rattler does not; settle their permissions.
+
+    Who calls it has the folder for himself until `note_unpacked` is done.
+
+    Args:
+        folder: of the cache.
+        packages: those that will be installed.
+        group: its number, if one shares the site's root.
+        linked_in: the prefix that they are installed into; what an interrupted install left there is not damaged.
+
+    Returns:
+        Those of which nothing is noted: they must be once they are there.
+
+    Raises:
+        FailedError: one that is damaged cannot be deleted.
+    """
+    fresh = []
+    for package in packages:
+        entry = folder / package.stem
+        note = _read(entry)
+        if note and note.archive == package.sha256 and _is_as_noted(entry, note, group):
+            continue
+        fresh.append(package)
+        if note or (_is_shared(entry) and not is_installed(linked_in, package.stem)):
+            _discard(entry)
+    return fresh
+
+
+def note_unpacked(folder: Path, packages: Sequence[LockedPackage], group: int | None) -> None:
+    """Note what was unpacked just now, and settle its permissions.
+
+    Raises:
+        FailedError: the disk failed.
+    """
+    make_folder(folder / NOTES)
+    _settle_locks(folder, group)
+    for package in packages:
+        entry = folder / package.stem
+        try:
+            note = _look(entry, package.sha256, group)
+            _write(note_path(entry), note, group)
+        except OSError as error:
+            raise write_failure(f"{entry} cannot be noted", error) from error
+
+
+def _settle_locks(folder: Path, group: int | None) -> None:
+    """Let the group open the files by which rattler locks the cache, and each package of it."""
+    with suppress(PermissionError), os.scandir(folder) as entries:  # another member's: that one has done it
+        for entry in entries:
+            if group is not None and entry.name.endswith(".lock"):
+                settle_one(entry.path, entry.stat(follow_symlinks=False), group)
+
+
+def _is_shared(entry: Path) -> bool:
+    """Tell whether a release has files of a package that nothing is noted of: then any of them may be damaged."""
+    return any(status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) for _, status in _walk(entry))
+
+
+def _is_as_noted(entry: Path, note: _Note, group: int | None) -> bool:
+    try:
+        settle_one(str(entry), entry.lstat(), group)
+        for path, status in _walk(entry):
+            program = path in note.programs if stat.S_ISREG(status.st_mode) else None
+            settle_one(f"{entry}/{path}", status, group, executable=program)
+        return all(file_sha256(f"{entry}/{path}") == sha256 for path, sha256 in note.files.items())
+    except OSError:
+        return False
+
+
+def _look(entry: Path, archive: str, group: int | None) -> _Note:
+    vouched = _vouched(entry)
+    programs, files = set(), {}
+    settle_one(str(entry), entry.lstat(), group)
+    for path, status in _walk(entry):
+        settle_one(f"{entry}/{path}", status, group)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_mode & EXECUTABLE:
+                programs.add(path)
+            if path not in vouched and not path.startswith(_UNREAD):
+                files[path] = file_sha256(f"{entry}/{path}")
+    return _Note(archive=archive, programs=frozenset(programs), files=files)
+
+
+_UNREAD = ("info/recipe/", "info/test/", "info/tests/", "info/licenses/")
+
+
+def _vouched(entry: Path) -> frozenset[str]:
+    """Return the files whose bytes rattler compares: those of which ``paths.json`` gives the sha256."""
+    try:
+        paths = from_json((entry / "info/paths.json").read_bytes())["paths"]
+        return frozenset(path["_path"] for path in paths if path.get("sha256"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return frozenset()
+
+
+def _walk(entry: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Walk through an unpacked package; what is not there holds nothing."""
+    try:
+        yield from walk(entry)
+    except FileNotFoundError:
+        return
+
+
+def _discard(entry: Path) -> None:
+    """Delete an unpacked package, which rattler then unpacks again; what a release has of it, that one keeps."""
+    try:
+        shutil.rmtree(entry)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise write_failure(f"{entry} is damaged and cannot be deleted", error) from error
+
+
+def _read(entry: Path) -> _Note | None:
+    try:
+        return _Note.model_validate_json(note_path(entry).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _write(path: Path, note: _Note, group: int | None) -> None:
+    """Write a note, not flushed to the disk: one that is lost or cut costs no more than unpacking again."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(note.model_dump_json(), encoding="utf-8")
+    settle_one(str(temporary), temporary.lstat(), group)
+    temporary.replace(path)
