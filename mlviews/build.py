@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import RefusedError
 from mlviews.filelock import announce
-from mlviews.files import write_atomically
+from mlviews.files import walk, write_atomically
 from mlviews.gpus.coverage import survey
 from mlviews.gpus.nvidia import GPUS
 from mlviews.gpus.scan import scan
@@ -20,6 +20,7 @@ from mlviews.permissions import share
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble, stated
 from mlviews.prefix.install import check_prefix, installed_licenses
+from mlviews.prefix.verify import verify
 from mlviews.progress import silent
 from mlviews.smoke.records import last_results, proves, read_records, write_record
 from mlviews.smoke.release import BASIC, first_checks
@@ -33,6 +34,7 @@ from mlviews.store.loaders import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
@@ -46,6 +48,9 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry
 
 __all__ = ["BuildResult", "build"]
+
+
+_NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +231,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
     view = job.view
     prefix = job.store.platform_folder(view, name, job.platform)
     job.store.clear(prefix)
-    release = assemble(
+    assembled = assemble(
         lock,
         job.site_spec,
         job.site,
@@ -237,12 +242,15 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
         lock_text=lock_file.read_text(encoding="utf-8"),
         progress=job.progress,
     )
-    release = _with_served(job, release, prefix)
+    release = _with_served(job, assembled.release, prefix)
     checks = first_checks(prefix, release, (*BASIC, *job.site_spec.spec.smoke), progress=job.progress)
     _refuse_failed(view, checks)
-    release = release.model_copy(update={"files": inventory.write(prefix)})
+    found = dict(walk(prefix))  # the last look: from here on nothing but the list and release.json is written
+    release = release.model_copy(update={"files": inventory.write(prefix, found)})
+    found[inventory.FILES] = (prefix / inventory.FILES).lstat()
+    _refuse_unlike(job, assembled.compared, release, prefix, found)
     _write_bill(lock, prefix, job.platform)
-    usage.write(prefix, usage.measure(prefix))
+    usage.write(prefix, usage.measure(prefix, found))
     job.store.mark_unpublished(view, name)
     job.store.write_release(release)
     write_record(job.store.root, release, checks, level="quick")
@@ -290,6 +298,21 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
             f"the new release of {view} failed its first checks and was not kept",
             "Fix the recipe and lock again; the default is what it was.",
             faults=failed,
+        )
+
+
+def _refuse_unlike(
+    job: _Job, compared: int, release: Release, prefix: Path, found: Mapping[str, os.stat_result]
+) -> None:
+    """Refuse a release that its own `verify` would call damaged from the start, and no repair could mend."""
+    shared = job.site.group is not None
+    judged = verify(prefix, built=release, compared=compared, found=found, shared=shared, progress=job.progress)
+    if judged.faults:
+        raise RefusedError(
+            "not-as-recorded",
+            f"the new release of {release.view} is not what its packages say they hold, and was not kept",
+            "Lock another build of the packages named. If a script of one wrote to it, tell its maintainers.",
+            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in judged.faults[:_NAMED]),
         )
 
 

@@ -136,7 +136,7 @@ def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
             name="trial",
             baked=prefix,
             progress=progress,
-        )
+        ).release
         return _test(job, prefix, release, time.monotonic() - start, progress)
     except Exception as error:  # noqa: BLE001  (the result of one trial among many)
         seconds, found = round(time.monotonic() - start, 3), problem(error)

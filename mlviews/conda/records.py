@@ -98,8 +98,9 @@ class CondaRecord:
         Raises:
             CondaRecordError: the record does not say it, as those of conda before 4.4 do not.
         """
+        stem = self.stem
         try:
-            return tuple(_path(self.stem, entry) for entry in self._paths_data["paths"])  # type: ignore[index]
+            return tuple(_path(stem, entry) for entry in self._paths_data["paths"])  # type: ignore[index]
         except (LookupError, TypeError, AttributeError) as error:
             raise CondaRecordError(self.file) from error
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["assemble", "stated", "write_prefix_files"]
+__all__ = ["Assembled", "assemble", "stated", "write_prefix_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """A prefix that can be loaded.
+
+    Attributes:
+        compared: the moment at which all that it shares with the cache was compared; see `mlviews.prefix.verify`.
+    """
+
+    release: Release
+    compared: int
 
 
 def assemble(
@@ -42,7 +55,7 @@ def assemble(
     baked: Path,
     lock_text: str | None = None,
     progress: Progress = silent,
-) -> Release:
+) -> Assembled:
     """Install a lock into an empty prefix and write what loads it; only ``release.json`` is not there then.
 
     Args:
@@ -60,7 +73,7 @@ def assemble(
         FailedError: network, disk, or a package that cannot be installed or activated.
         KeyboardInterrupt: Ctrl-C.
     """
-    scripts = install_lock(
+    scripts, compared = install_lock(
         lock,
         prefix,
         platform=platform,
@@ -71,7 +84,7 @@ def assemble(
     )
     release = _release(lock, site_spec, site, prefix, scripts, platform=platform, name=name, baked=baked)
     write_prefix_files(prefix, release, lock_text)
-    return release
+    return Assembled(release, compared)
 
 
 def _link_scripts(

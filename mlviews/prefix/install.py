@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import from_json
 from rattler import Subdir
@@ -31,13 +32,13 @@ from mlviews.conda.records import (
 )
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import delete_tree, make_folder, write_failure
+from mlviews.files import delete_tree, file_sha256, make_folder, write_failure
 from mlviews.lock.lockfile import repodata_record
 from mlviews.loop import run
 from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked
+from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
@@ -156,12 +157,23 @@ def install(
                 ticker.cancel()
                 watcher.show(loaded, linked)
 
-        fresh = check_unpacked(unpacked, packages, gid, linked_in=prefix)
+        fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix)}
+        before = unpacked_state(unpacked, packages)
+
+        def note() -> None:
+            """Note what was unpacked; what is linked is whole, also where another package failed."""
+            now = unpacked_state(unpacked, packages)
+            new = fresh | {name for name in now if now[name] != before.get(name)}
+            there = [package for package in packages if package.name in new and is_installed(prefix, package.stem)]
+            note_unpacked(unpacked, there, gid)
+
         try:
             try:
                 run(work())
-            finally:  # what is linked was unpacked whole, also where another package then failed
-                note_unpacked(unpacked, [package for package in fresh if is_installed(prefix, package.stem)], gid)
+            except (InstallerError, LinkError, TransactionError):
+                note()
+                raise
+            note()
             _finish(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise watcher.refusal or install_failure(str(error)) from error
@@ -179,7 +191,7 @@ def _make_closed(prefix: Path) -> None:
 
 def install_lock(
     lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, then: Callable[[], _T], progress: Progress
-) -> _T:
+) -> tuple[_T, int]:
     """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
 
     Args:
@@ -188,8 +200,12 @@ def install_lock(
         platform: the conda subdir.
         baked: the prefix that is written into the files.
         site: its cache and mirrors.
-        then: called once all is linked, before modules are compiled; what it returns comes back.
+        then: called once all is linked, before modules are compiled.
         progress: told about checking, downloading, linking and compiling.
+
+    Returns:
+        What ``then`` returned, and the moment before it, at which each file that the prefix shares with the cache had
+        been compared with its sha256: in nanoseconds, by the clock of the prefix's file system.
 
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
@@ -207,9 +223,19 @@ def install_lock(
             group=site.group,
             progress=progress,
         )
+        compared = _moment(prefix)
         given = then()
         compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
-    return given
+    return given, compared
+
+
+def _moment(prefix: Path) -> int:
+    """Return now, as the prefix's file system notes it of every file that is changed (``ctime``)."""
+    try:
+        prefix.chmod(stat.S_IMODE(prefix.stat().st_mode))
+        return prefix.stat().st_ctime_ns
+    except OSError as error:
+        raise write_failure(f"{prefix} cannot be written", error) from error
 
 
 def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> None:
@@ -357,10 +383,22 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     package = packages[record["fn"]]
     record.pop("link", None)  # with it, rattler wants the cache's path
     index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
+    _tell_copies(path.parent.parent, record)
     record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     write_conda_record(path, record)
+
+
+def _tell_copies(prefix: Path, record: dict[str, Any]) -> None:
+    """Say what lies in the place of a link marked ``no_link``: rattler has copied what it leads to."""
+    for entry in record["paths_data"]["paths"]:
+        if entry["path_type"] != "softlink" or not entry.get("no_link"):
+            continue
+        copy = prefix / entry["_path"]
+        if copy.is_file() and not copy.is_symlink():
+            entry |= {"path_type": "hardlink", "sha256": file_sha256(copy), "size_in_bytes": copy.stat().st_size}
+            entry.pop("sha256_in_prefix", None)
 
 
 def installed_licenses(prefix: Path) -> dict[str, str]:

@@ -41,15 +41,20 @@ class Inventory(StoreFile):
     modes: dict[str, tuple[str, ...]]
 
 
-def take(prefix: Path) -> Inventory:
-    """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same."""
+def take(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> Inventory:
+    """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same.
+
+    Args:
+        prefix: the installed prefix.
+        found: what `walk` has just found there, if somebody has looked.
+    """
     owned: set[str] = set()
     for record in read_conda_records(prefix):
         owned.update(path.path for path in record.paths())
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     modes: dict[str, list[str]] = defaultdict(list)
-    for path, status in sorted(walk(prefix)):
+    for path, status in sorted((found or dict(walk(prefix))).items()):
         if path in {FILES, RELEASE_FILE}:
             continue
         mode = private(status.st_mode)
@@ -66,13 +71,17 @@ def texts(inventory: Inventory) -> tuple[str, str]:
     return inventory.text(indent=1), inventory.model_dump_json(indent=1, exclude={"schema_number"}) + "\n"
 
 
-def write(prefix: Path) -> str:
+def write(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> str:
     """Write ``files.json`` for a prefix that is complete; return its sha256, for ``release.json``.
+
+    Args:
+        prefix: the installed prefix.
+        found: as for `take`.
 
     Raises:
         FailedError: it cannot be written.
     """
-    text, _ = texts(take(prefix))
+    text, _ = texts(take(prefix, found))
     write_atomically(prefix / FILES, text)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from mlviews.conda.records import is_installed
-from mlviews.errors import FailedError
+from mlviews.errors import FailedError, RefusedError
 from mlviews.files import file_sha256, make_folder, walk, write_failure
 from mlviews.permissions import CLOSED, EXECUTABLE, settle_one
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import LockedPackage
 
-__all__ = ["NOTES", "PACKAGES", "check_unpacked", "close_cache", "note_path", "note_unpacked"]
+__all__ = ["NOTES", "PACKAGES", "check_unpacked", "close_cache", "note_path", "note_unpacked", "unpacked_state"]
 
 PACKAGES = "pkgs"
 """The cache's folder of unpacked packages; beside each, rattler keeps a lock."""
@@ -110,20 +112,35 @@ def check_unpacked(
 
 
 def note_unpacked(folder: Path, packages: Sequence[LockedPackage], group: int | None) -> None:
-    """Note what was unpacked just now, and settle its permissions.
+    """Compare what was unpacked just now with its ``paths.json``, which rattler does not; note it; settle permissions.
 
     Raises:
+        RefusedError: a package states other checksums than its files have: no release of it could be verified.
         FailedError: the disk failed.
     """
     make_folder(folder / NOTES)
     _settle_locks(folder, group)
-    for package in packages:
-        entry = folder / package.stem
-        try:
-            note = _look(entry, package.sha256, group)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wrong = [*chain.from_iterable(pool.map(lambda package: _note_one(folder, package, group), packages))]
+    if wrong:
+        raise RefusedError(
+            "package-wrong",
+            "a package does not hold the files that its own list says",
+            "Lock another version or build of it: add a constraint to the recipe. Tell its maintainers.",
+            faults=tuple(wrong),
+        )
+
+
+def _note_one(folder: Path, package: LockedPackage, group: int | None) -> list[str]:
+    """Note one package, unless files of it are not as it says; return what to say of those."""
+    entry = folder / package.stem
+    try:
+        note, wrong = _look(entry, package.sha256, group)
+        if not wrong:
             _write(note_path(entry), note, group)
-        except OSError as error:
-            raise write_failure(f"{entry} cannot be noted", error) from error
+    except OSError as error:
+        raise write_failure(f"{entry} cannot be noted", error) from error
+    return [f"{package.archive}: {path} has another sha256 than its info/paths.json states" for path in wrong]
 
 
 def _settle_locks(folder: Path, group: int | None) -> None:
@@ -132,6 +149,15 @@ def _settle_locks(folder: Path, group: int | None) -> None:
         for entry in entries:
             if group is not None and entry.name.endswith(".lock"):
                 settle_one(entry.path, entry.stat(follow_symlinks=False), group)
+
+
+def unpacked_state(folder: Path, packages: Sequence[LockedPackage]) -> dict[str, bytes]:
+    """Return what rattler writes into a package's lock each time that it unpacks it, by the names of the packages."""
+    found = {}
+    for package in packages:
+        with suppress(OSError):
+            found[package.name] = (folder / f"{package.stem}.lock").read_bytes()
+    return found
 
 
 def _is_shared(entry: Path) -> bool:
@@ -150,30 +176,32 @@ def _is_as_noted(entry: Path, note: _Note, group: int | None) -> bool:
         return False
 
 
-def _look(entry: Path, archive: str, group: int | None) -> _Note:
+def _look(entry: Path, archive: str, group: int | None) -> tuple[_Note, list[str]]:
     vouched = _vouched(entry)
-    programs, files = set(), {}
+    programs, files, wrong = set(), {}, []
     settle_one(str(entry), entry.lstat(), group)
     for path, status in _walk(entry):
         settle_one(f"{entry}/{path}", status, group)
         if stat.S_ISREG(status.st_mode):
             if status.st_mode & EXECUTABLE:
                 programs.add(path)
-            if path not in vouched and not path.startswith(_UNREAD):
+            if path in vouched:
+                wrong += [path] if file_sha256(f"{entry}/{path}") != vouched[path] else []
+            elif not path.startswith(_UNREAD):
                 files[path] = file_sha256(f"{entry}/{path}")
-    return _Note(archive=archive, programs=frozenset(programs), files=files)
+    return _Note(archive=archive, programs=frozenset(programs), files=files), sorted(wrong)
 
 
 _UNREAD = ("info/recipe/", "info/test/", "info/tests/", "info/licenses/")
 
 
-def _vouched(entry: Path) -> frozenset[str]:
-    """Return the files whose bytes rattler compares: those of which ``paths.json`` gives the sha256."""
+def _vouched(entry: Path) -> dict[str, str]:
+    """Return the sha256 of the files whose bytes rattler compares: those of which ``paths.json`` gives it."""
     try:
         paths = from_json((entry / "info/paths.json").read_bytes())["paths"]
-        return frozenset(path["_path"] for path in paths if path.get("sha256"))
+        return {path["_path"]: path["sha256"] for path in paths if path.get("sha256")}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return frozenset()
+        return {}
 
 
 def _walk(entry: Path) -> Iterator[tuple[str, os.stat_result]]:

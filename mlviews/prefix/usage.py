@@ -15,6 +15,7 @@ from mlviews.reading import DamagedError, content, status
 from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -50,20 +51,25 @@ class Usage(StoreFile):
         return self.own + sum(package.bytes for package in self.linked.values())
 
 
-def measure(prefix: Path) -> Usage:
-    """Look at every file of a prefix, and at what lies beside it under its name."""
+def measure(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> Usage:
+    """Look at every file of a prefix, and at what lies beside it under its name.
+
+    Args:
+        prefix: the installed prefix.
+        found: what `walk` has just found there, if somebody has looked.
+    """
     owner = {path: name for name, paths in _packages(prefix).items() for path in paths}
     own = sum(path.lstat().st_size for path in prefix.parent.glob(f"{prefix.name}.*"))
     linked: dict[str, Linked] = {}
-    for path, found in walk(prefix):
-        if is_folder(found):
+    for path, seen in found.items() if found else walk(prefix):
+        if is_folder(seen):
             continue
         package = owner.get(path)
-        if found.st_nlink == 1 or package is None:
-            own += found.st_size
+        if seen.st_nlink == 1 or package is None:
+            own += seen.st_size
             continue
         before = linked.get(package)
-        linked[package] = Linked(file=path, bytes=found.st_size + (before.bytes if before else 0))
+        linked[package] = Linked(file=path, bytes=seen.st_size + (before.bytes if before else 0))
     return Usage(own=own, linked=linked)
 
 

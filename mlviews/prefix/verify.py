@@ -79,20 +79,31 @@ class VerifiedRelease:
     repaired: Sequence[Fault] = ()
 
 
-def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -> VerifiedRelease:
+def verify(
+    prefix: Path,
+    *,
+    built: Release | None = None,
+    compared: int | None = None,
+    found: Mapping[str, os.stat_result] | None = None,
+    shared: bool = False,
+    progress: Progress = silent,
+) -> VerifiedRelease:
     """Compare a prefix with what it should hold.
 
     Args:
         prefix: the folder of one platform of a release, which names both.
+        built: what ``release.json`` will say, of a release that has none yet.
+        compared: the moment at which an install had compared all that it shares with the cache; see `_is_compared`.
+        found: what `walk` has just found there, if somebody has looked.
         shared: whether the site says that a group may write too; for others it is a fault.
         progress: told of each byte.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    found = dict(walk(prefix))
+    found = dict(walk(prefix)) if found is None else found
     faults: list[Fault] = []
-    release = _release(prefix, found, faults)
+    release = built or _release(prefix, found, faults)
     inventory = _inventory(prefix, release, found, faults)
     own = own_files(inventory) if inventory else {}
     with progress("Verifying", total=sum(status.st_size for status in found.values()), unit="bytes") as advance:
@@ -100,7 +111,7 @@ def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -
         faults += _compare(own, found, hashes)
         damaged = {fault.path for fault in faults}
         packages, unknown = _packages(prefix, own or found, damaged)
-        hashes |= _hashes(prefix, found, packages, advance)
+        hashes |= _hashes(prefix, found, packages, advance, compared)
     faults += _compare(packages, found, hashes)
     bytecode: set[str] = set()
     if inventory:
@@ -220,10 +231,21 @@ def _kind(status: os.stat_result) -> str:
 
 
 def _hashes(
-    prefix: Path, found: Mapping[str, os.stat_result], expected: Mapping[str, RecordedPath], advance: Advance
+    prefix: Path,
+    found: Mapping[str, os.stat_result],
+    expected: Mapping[str, RecordedPath],
+    advance: Advance,
+    compared: int | None = None,
 ) -> dict[str, str]:
     """Return the sha256 of every expected file and of the text of every expected link, as far as they are there."""
-    names = [path for path, entry in expected.items() if path in found and _kind(found[path]) == entry.kind != "folder"]
+    hashes: dict[str, str] = {}
+    names = []
+    for path, entry in expected.items():
+        if path in found and _kind(found[path]) == entry.kind != "folder":
+            if compared and _is_compared(found[path], compared):
+                hashes[path] = entry.sha256
+            else:
+                names.append(path)
     over = Event()
 
     def work(batch: list[str]) -> dict[str, str]:
@@ -231,7 +253,6 @@ def _hashes(
         advance(sum(found[path].st_size for path in done))
         return done
 
-    hashes: dict[str, str] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             for part in pool.map(work, _batches(names)):
@@ -239,6 +260,18 @@ def _hashes(
         finally:
             over.set()  # the pool waits for its threads; Ctrl-C must not wait for gigabytes
     return hashes
+
+
+def _is_compared(status: os.stat_result, moment: int) -> bool:
+    """Tell whether a file is still what an install compared.
+
+    It is one with the cache's file, whose sha256 the install has taken (by rattler; of what was unpacked just then by
+    `mlviews.prefix.unpacked`). Whatever wrote to it since has moved its ``ctime``, which nobody can set back, to the
+    moment or past it: both are given by the one clock of that file system, so its resolution does not matter. A file
+    of that very tick is read again. What is no hard link is the install's own work, and is always read, as is all that
+    came later: byte code, and what link scripts wrote.
+    """
+    return stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_ctime_ns < moment
 
 
 def _batches(names: Iterable[str]) -> Iterator[list[str]]:

@@ -36,7 +36,7 @@ def test_a_build_makes_a_release_that_runs_and_is_the_default(demo):
     assert (built.code, built.json["status"], built.err) == (
         0,
         "ok",
-        "Checking ...\nUnpacking ...\nLinking ...\nCompiling ...\nTesting ...\n",
+        "Checking ...\nUnpacking ...\nLinking ...\nCompiling ...\nTesting ...\nVerifying ...\n",
     )
     data = built.data
     assert (data["view"], data["status"], data["default"]) == ("demo", "new", True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,78 @@ def test_a_default_that_loses_python_loses_its_kernel(builder):
     assert builder("build", "demo").code == 0
 
     assert [path.name for path in (builder.root / "kernels").iterdir()] == [f"demo-{first}"]
+
+
+# A build ends with the release's own verify
+
+
+def test_a_package_with_wrong_checksums_is_named_and_refused_each_time(builder, shelf):
+    shelf.add("liar", files={"share/liar/data": "x\n"}, claims={"share/liar/data": "0" * 64})
+    builder.recipes.recipe("demo", "python", "greet", "liar")
+
+    for _ in range(2):
+        refused = builder("build", "demo", "--json")
+        assert (refused.code, refused.codes) == (1, ["package-wrong"])
+        assert "liar-1.0-h0_0.conda: share/liar/data" in refused.json["errors"][0]["message"]
+    assert builder("releases", "demo", "--json").data["releases"] == []
+
+
+@pytest.mark.parametrize("ending", [".conda", ".tar.bz2"])
+def test_a_link_that_is_not_to_be_linked_is_recorded_as_the_file_that_it_becomes(builder, shelf, ending):
+    """As in openssl-1.0.2o-0: no release with it was ever intact."""
+    shelf.add(
+        "copied",
+        files={"lib/libx.so.1": "x\n"},
+        links={"lib/libx.so": "libx.so.1"},
+        no_link=("lib/libx.so",),
+        ending=ending,
+    )
+    builder.recipes.recipe("demo", "python", "greet", "copied")
+    built = builder("build", "demo", "--json")
+    assert built.code == 0, built.out
+    copy = Path(built.data["folder"]) / "lib/libx.so"
+    assert (copy.is_symlink(), copy.read_text()) == (False, "x\n")
+
+    assert builder("verify", "demo").code == 0
+    copy.unlink()
+    assert builder("verify", "demo").code == 1
+    assert builder("verify", "demo", "--repair").code == 0
+    assert copy.read_text() == "x\n"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_was_changed_since_it_was_linked_is_found_before_there_is_a_release(builder, monkeypatch, shared):
+    """By a script of a package, for instance; what is shared with the cache is compared once, unless its time moved."""
+    from mlviews.prefix import assemble
+
+    def meddle(prefix: Path, **keys: Any) -> Any:
+        path = prefix / ("share/native/data" if shared else "bin/native")
+        times = path.stat()
+        with path.open("r+b") as file:
+            file.write(b"#" if shared else b"?")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        return capture(prefix, **keys)
+
+    capture = assemble.capture
+    monkeypatch.setattr(assemble, "capture", meddle)
+    builder.recipes.recipe("demo", "python", "greet", "native")
+
+    refused = builder("build", "demo", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["not-as-recorded"])
+    path = "share/native/data" if shared else "bin/native"
+    assert f"native-1.0-h123_4: {path} (changed)" in refused.json["errors"][0]["message"]
+
+
+def test_what_nothing_has_touched_is_not_read_twice(builder, monkeypatch):
+    from mlviews.prefix import verify
+
+    read: list[str] = []
+    hashed = verify.file_sha256
+    monkeypatch.setattr(verify, "file_sha256", lambda path: read.append(str(path)) or hashed(path))
+    builder.recipes.recipe("demo", "python", "greet", "native")
+
+    assert builder("build", "demo").code == 0
+
+    assert not [path for path in read if path.endswith("share/native/data")]
+    assert [path for path in read if path.endswith("bin/greet")]

@@ -60,7 +60,10 @@ def test_quiet_is_quiet(demo):
 
 
 def test_without_a_terminal_each_piece_of_work_is_one_line(demo):
-    assert demo("build", "demo").err == "Checking ...\nUnpacking ...\nLinking ...\nCompiling ...\nTesting ...\n"
+    assert (
+        demo("build", "demo").err
+        == "Checking ...\nUnpacking ...\nLinking ...\nCompiling ...\nTesting ...\nVerifying ...\n"
+    )
 
 
 def test_bars_on_a_terminal_leave_nothing_behind(demo):
