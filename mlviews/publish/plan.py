@@ -273,10 +273,13 @@ def _of_release(
             why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
             yield PublishRemark("path-length", path, why)
         found = verify(folder, shared=shared, progress=progress)
-        if found.faults or found.bytecode:
-            count = len(found.faults) + found.bytecode
-            advice = f"`mlviews verify {view}/{entry.name}` names them"
-            yield PublishRemark("intact", path, f"{count} files are not as they were built: {advice}")
+        unreadable = sum(fault.kind == "unreadable" for fault in found.faults)
+        other = len(found.faults) - unreadable + found.bytecode
+        advice = f"`mlviews verify {view}/{entry.name}` names them"
+        if other:
+            yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
+        if unreadable:
+            yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
 
 
 def _of_item(store: Store, item: Item) -> Iterator[PublishRemark]:

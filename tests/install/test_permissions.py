@@ -293,7 +293,7 @@ def test_a_second_user_changes_nothing(builder, odd, place, umask):
 MEMBER = """
 import os, sys, tempfile
 from pathlib import Path
-import encodings.idna
+import encodings.cp437, encodings.idna  # zipfile reads names by it
 from mlviews.lock.lockfile import read_lock
 from mlviews.permissions import share
 from mlviews.prefix.install import install

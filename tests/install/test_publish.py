@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import socket
@@ -248,3 +249,16 @@ def test_what_is_there_already_is_told(site, prefix, renew, tmp_path, monkeypatc
     again, _ = publishing.plan(store, "demo", store.releases("demo")[0], None, progress=silent)
 
     assert "published" in {remark.rule for remark in again.remarks}
+
+
+def test_what_cannot_be_read_is_not_published(site, prefix, renew, monkeypatch):
+    def fail(path: str) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    renew()
+    monkeypatch.setattr("mlviews.prefix.verify.file_sha256", fail)
+
+    refused = site("publish", "demo", "--plan", "--json")
+
+    (why,) = (remark["why"] for remark in refused.data["remarks"] if remark["rule"] == "intact")
+    assert "files cannot be read" in why

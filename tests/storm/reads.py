@@ -213,8 +213,9 @@ def judge(verb: Verb, whole: Seen, before: frozenset[str], seen: Seen) -> str:
 
 
 def _unreadable(data: Any) -> bool:
-    """Tell whether `verify` has found that something cannot be read."""
-    return '"unreadable"' in json.dumps(data).replace('"unreadable": []', "")
+    """Tell whether `verify` has found that something cannot be read, or a plan says it."""
+    text = json.dumps(data)
+    return '"unreadable"' in text.replace('"unreadable": []', "") or "files cannot be read" in text
 
 
 def _lasting(data: Any) -> Any:
