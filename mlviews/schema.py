@@ -20,7 +20,7 @@ from mlviews import build, doctor, jupyter, reading, release, results
 from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
-from mlviews.gpus import coverage
+from mlviews.gpus import coverage, upstream
 from mlviews.lock import diff, lockfile, make
 from mlviews.nightly import night
 from mlviews.prefix import verify
@@ -38,7 +38,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, plan, reading),
-    *(records, release, releases, report, results, verify),
+    *(records, release, releases, report, results, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

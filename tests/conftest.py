@@ -244,7 +244,7 @@ class Result:
         _validator("envelope").validate(envelope)
         assert (envelope["status"] == "ok") == (self.code == 0)
         if envelope["data"] is not None:
-            _validator(f"result-{envelope['command'].replace(' ', '')}").validate(envelope["data"])
+            _validator(f"result-{re.sub('[ -]', '', envelope['command'])}").validate(envelope["data"])
         return envelope
 
     @property

@@ -12,15 +12,18 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console, Part
     from mlviews.gpus.coverage import CodeLine, GpusResult, LibraryServing
+    from mlviews.gpus.upstream import Ending, GpusAllResult, ViewGpus
     from mlviews.release import Release
+    from mlviews.store.disk import Store
 
 __all__ = ["gpus"]
 
 
 @verb("gpus")
-@click.argument("target", metavar="VIEW[/RELEASE]|FOLDER", shell_complete=complete_view)
+@click.argument("target", metavar="VIEW[/RELEASE]|FOLDER", required=False, shell_complete=complete_view)
 @click.option("--gpu", "names", metavar="NAME", multiple=True, help="Fail if it is not served; may be given again.")
-def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
+@click.option("--all", "everything", is_flag=True, help="All views, by their releases, else by their locks.")
+def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bool) -> Outcome:
     """Say which GPUs a view's binaries serve, without a GPU: by the machine code and PTX that they carry.
 
     A FOLDER may be an LCG view, a virtual environment, an unpacked wheel, or one library; write ./NAME for a folder
@@ -29,10 +32,60 @@ def gpus(app: App, target: str, *, names: tuple[str, ...]) -> Outcome:
     from mlviews.gpus.coverage import survey
     from mlviews.gpus.scan import scan
 
+    if everything:
+        if target or names:
+            raise click.UsageError("--all names every view: it goes alone")
+        return _all(app)
+    if not target:
+        raise click.UsageError("name a view or a folder, or give --all")
     _refuse_unknown(names)
     folder, release = _folder(app, target)
     result = survey(scan(folder, progress=app.progress), release, names)
     return Outcome(result, lambda console: _write(console, result), 1 if result.failures else 0)
+
+
+def _all(app: App) -> Outcome:
+    from mlviews.errors import MlviewsError
+    from mlviews.gpus.upstream import ENDINGS, GpusAllResult
+    from mlviews.store.disk import Store
+
+    app.command = "gpus --all"
+    store = Store(app.site.root, app.site.prefix)
+    views: list[ViewGpus] = []
+    cpu: list[str] = []
+    errors: list[MlviewsError] = []
+    for name in sorted({*app.catalogue.names, *store.views()}):
+        try:
+            found = _view(app, store, name)
+        except MlviewsError as error:
+            errors.append(error)
+        else:
+            views += [found] if found else []
+            cpu += [] if found else [name]
+    result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS)
+    code = max((error.exit_code for error in errors), default=0)
+    return Outcome(result, lambda console: _write_all(console, result), code, tuple(errors))
+
+
+def _view(app: App, store: Store, name: str) -> ViewGpus | None:
+    """Return what is known of a view; None where it is for CPUs."""
+    from mlviews.gpus.upstream import ViewGpus, view_of_lock, view_of_release
+    from mlviews.lock.lockfile import lock_status
+    from mlviews.site.spec import for_site
+
+    newest = next((entry.name for entry in reversed(store.releases(name))), None)
+    if built := store.default(name) or newest:
+        release = next(iter(store.existing(name, built).platforms.values()))
+        return view_of_release(release) if release.cuda else None
+    if name not in app.catalogue.names:
+        return ViewGpus(view=name, source="none", release=None, gpus=(), unknown=())
+    spec = app.catalogue.view(name)
+    if spec.hardware.cuda is None:
+        return None
+    lock = lock_status(for_site(spec, app.site), app.site).lock
+    if lock is None:
+        return ViewGpus(view=name, source="none", release=None, gpus=(), unknown=())
+    return view_of_lock(name, lock.on(spec.platforms[0]), [reason.package for reason in spec.some_gpus_only])
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
@@ -129,3 +182,51 @@ def _write_verdicts(console: Console, result: GpusResult) -> None:
         name = f"{verdict.gpu} (asked for)" if verdict.asked else verdict.gpu
         rows.append((name, _WAYS[verdict.way], driver, ", ".join(verdict.lacking)))
     write_table(console, columns, rows)
+
+
+def _write_all(console: Console, result: GpusAllResult) -> None:
+    from mlviews.cli.terminal import Column, say, write_table
+
+    columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
+    write_table(console, columns, [row for view in result.views for row in _rows(view)])
+    if any(view.unknown for view in result.views):
+        console.print()
+        say(console, "?: so say the packages that are known; nothing is known of these:")
+        for view in result.views:
+            if view.unknown:
+                say(console, f"  {view.view}: {', '.join(view.unknown)}")
+    if result.cpu:
+        say(console, f"for CPUs: {', '.join(result.cpu)}")
+    say(console, "a MIG slice of an A100 or H100 is served as the whole GPU is")
+    console.print()
+    ends = (
+        Column("Ends for"), Column("In", folds=20), Column("With", folds=10), Column("Date"),
+        Column("Source", below=True),
+    )  # fmt: skip
+    write_table(console, ends, map(_end, result.endings))
+
+
+def _end(end: Ending) -> tuple[Part, ...]:
+    version = (f"{end.ends} (planned)", "yellow") if end.planned else end.ends
+    return (", ".join(end.gpus), end.software, version, end.date, (end.source, "dim"))
+
+
+_UNKNOWN = ("unknown", "yellow")
+
+
+def _rows(view: ViewGpus) -> list[tuple[Part, ...]]:
+    """Return one row for all GPUs that a view serves alike."""
+    if not view.gpus:
+        return [(view.view, "-", "", "", "no release and no lock")]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for gpu in view.gpus:
+        groups.setdefault((gpu.way, gpu.driver or "", *gpu.limits), []).append(gpu.gpu)
+    rows: list[tuple[Part, ...]] = []
+    for (way, driver, *limits), names in groups.items():
+        word, style = _WAYS.get(way, _UNKNOWN)
+        # What lacks code does so whatever the rest holds: only the other answers are in doubt.
+        doubt = "?" if view.unknown and way in {"native", "ptx"} else ""
+        first = (view.view, view.source) if not rows else ("", "")
+        why = f" (by {', '.join(limits)})" if limits else ""
+        rows.append((*first, (word + doubt, style), driver, ", ".join(names) + why))
+    return rows

@@ -32,6 +32,7 @@ __all__ = [
     "Way",
     "best",
     "cover",
+    "oldest_driver",
     "runs",
     "survey",
     "worst",
@@ -187,6 +188,22 @@ def worst(covers: Collection[Cover]) -> Cover:
         return Cover("none")
     way: Way = "ptx" if any(cover.way == "ptx" for cover in covers) else "native"
     return Cover(way, _newest_driver([cover.driver for cover in covers]))
+
+
+def oldest_driver(way: Way, cuda: str, gpu: Gpu) -> str | None:
+    """Return the oldest driver that will do for code of which no more is known than the CUDA that built it.
+
+    Args:
+        way: how the code serves the GPU.
+        cuda: the version of CUDA; for PTX with its minor version.
+        gpu: the GPU.
+
+    Returns:
+        The driver's version; None where the way is ``none``, or NVIDIA's tables do not tell.
+    """
+    if way == "none":
+        return None
+    return _newest_driver([minimum_driver(cuda) if way == "native" else toolkit_driver(cuda), _first_driver(gpu)])
 
 
 def _first_driver(gpu: Gpu) -> str | None:

@@ -40,13 +40,16 @@ class Gpu:
     compute: int
 
 
-# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus
+# Compute capabilities: NVIDIA, "CUDA GPU Compute Capability", developer.nvidia.com/cuda-gpus, and for GPUs older than
+# Turing developer.nvidia.com/cuda-legacy-gpus. A MIG slice has that of its GPU.
 GPUS: dict[str, Gpu] = {
     gpu.name: gpu
     for gpu in (
         Gpu("P100", 60),
+        Gpu("GTX 1080 Ti", 61),
         Gpu("V100", 70),
         Gpu("T4", 75),
+        Gpu("RTX 2080 Ti", 75),
         Gpu("A100", 80),
         Gpu("A30", 80),
         Gpu("A10", 86),

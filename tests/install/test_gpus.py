@@ -76,7 +76,8 @@ def test_elsewhere_it_is_built_and_says_which_gpus_it_serves(gpu_view, builder):
     served = {gpu: built.data["served"][gpu] for gpu in ("V100", "T4", "A100", "L4", "H100", "B200")}
     assert served == {"V100": "none", "T4": "none", "A100": "native", "L4": "native", "H100": "ptx", "B200": "ptx"}
     said = builder("build", "demo").out
-    assert "serves A100, A30, A10, A40, L4, L40S; H100, H200, GH200, B200 through PTX; not P100, V100, T4" in said
+    assert "serves A100, A30, A10, A40, L4, L40S; H100, H200, GH200, B200 through PTX; " in said
+    assert "not P100, GTX 1080 Ti, V100, T4, RTX 2080 Ti" in said
     assert "leaves out V100, which the recipe names" in said
     assert "holds code for" in builder("show", "demo").out
     module = (builder.root / "modulefiles" / built.data["module"] / built.data["release"]).read_text(encoding="utf-8")
@@ -126,3 +127,27 @@ def test_a_view_goes_before_a_folder_of_its_name(gpu_view, builder, tmp_path):
     (tmp_path / "demo").mkdir()
     assert builder("gpus", "demo", "--json").data["view"] == "demo"
     assert builder("gpus", "./demo", "--json").data["view"] is None
+
+
+def test_all_views_are_told_by_what_their_releases_state(gpu_view, builder):
+    built = gpu_view("sm_70", "compute_75", gpus=("V100",))
+    told = builder("gpus", "--all", "--json")
+    assert told.code == 0
+    (view,) = told.data["views"]
+    assert (view["view"], view["source"], view["release"]) == ("demo", "release", built.data["release"])
+    ways = {line["gpu"]: (line["way"], line["driver"]) for line in view["gpus"]}
+    assert ways["GTX 1080 Ti"] == ("none", None)
+    assert ways["V100"] == ("native", "525.60.13")
+    assert ways["A100"] == ("ptx", "575.51.03")
+    assert "demo" in builder("gpus", "--all").out
+
+
+def test_a_release_that_cannot_be_read_hides_no_other_view(gpu_view, builder):
+    assert gpu_view("sm_70", "compute_75", gpus=("V100",)).code == 0
+    builder.recipes.recipe("plain", "python")
+    (found,) = builder.root.glob("envs/demo/[0-9]*/linux-64/release.json")
+    found.write_text("{", encoding="utf-8")
+    told = builder("gpus", "--all", "--json")
+    assert told.code == 3
+    assert (told.data["views"], told.data["cpu"]) == ([], ["plain"])
+    assert len(told.codes) == 1
