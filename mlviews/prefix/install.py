@@ -131,7 +131,8 @@ def install(
     _make_closed(prefix)
     close_cache(unpacked, gid)
     with (
-        tempfile.TemporaryDirectory(dir=cache, prefix=".archives-") as scratch,
+        # There, `gc` knows that it is debris as soon as nobody installs.
+        tempfile.TemporaryDirectory(dir=unpacked, prefix=".archives-") as scratch,
         # rattler lets one process at a time into its cache anyway.
         hold(unpacked / LOCK, waiting=announce(progress, "the cache")),
         progress(label, total=total, unit="bytes") as loaded,

@@ -61,7 +61,7 @@ def test_an_archive_that_was_written_to_a_stream_is_installed(builder, shelf, se
     record = json.loads((prefix / "conda-meta/streamed-1.0-h0_0.json").read_bytes())
     assert (record["url"].startswith("https://"), record["fn"]) == (True, archive.name)
     assert builder("verify", "tools").code == 0
-    assert [*(builder.root / "cache").glob(".archives-*")] == []
+    assert [*(builder.root / "cache").rglob(".archives-*")] == []
 
 
 @pytest.fixture
