@@ -163,7 +163,7 @@ def _intact(place: Place) -> None:
 
 def _hidden(root: Path) -> list[Path]:
     """Return temporary names, which start with a dot, by no rule of mlviews' own."""
-    known = {".lock", ".cache.lock", ".history.json", ".version"}
+    known = {".lock", ".cache.lock", ".history.json", ".unpacked", ".version"}
     return [path for path in root.rglob(".*") if path.name not in known]
 
 
