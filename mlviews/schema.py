@@ -16,11 +16,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import build, doctor, jupyter, reading, release, results
+from mlviews import build, doctor, jupyter, reading, release, results, upstream
 from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
-from mlviews.gpus import coverage, upstream
+from mlviews.gpus import coverage
 from mlviews.lock import diff, lockfile, make
 from mlviews.nightly import night
 from mlviews.prefix import verify

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console, Part
     from mlviews.gpus.coverage import CodeLine, GpusResult, LibraryServing
-    from mlviews.gpus.upstream import Ending, GpusAllResult, ViewGpus
     from mlviews.release import Release
     from mlviews.store.disk import Store
+    from mlviews.upstream import Ending, GpusAllResult, ViewGpus
 
 __all__ = ["gpus"]
 
@@ -46,8 +46,8 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
 
 def _all(app: App) -> Outcome:
     from mlviews.errors import MlviewsError
-    from mlviews.gpus.upstream import ENDINGS, GpusAllResult
     from mlviews.store.disk import Store
+    from mlviews.upstream import ENDINGS, GpusAllResult
 
     app.command = "gpus --all"
     store = Store(app.site.root, app.site.prefix)
@@ -69,9 +69,9 @@ def _all(app: App) -> Outcome:
 
 def _view(app: App, store: Store, name: str) -> ViewGpus | None:
     """Return what is known of a view; None where it is for CPUs."""
-    from mlviews.gpus.upstream import ViewGpus, view_of_lock, view_of_release
     from mlviews.lock.lockfile import lock_status
     from mlviews.site.spec import for_site
+    from mlviews.upstream import ViewGpus, view_of_lock, view_of_release
 
     newest = next((entry.name for entry in reversed(store.releases(name))), None)
     if built := store.default(name) or newest:

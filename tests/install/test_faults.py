@@ -49,7 +49,7 @@ def whole(store: Any) -> Callable[[], None]:
         assert store("gc", "--dry-run", "--json").data["debris"] == []
         assert store("verify", "demo").code == 0
         left = {path.name for path in store.root.rglob(".*")}
-        assert left <= {".lock", ".cache.lock", ".history.json", ".version"}
+        assert left <= {".lock", ".cache.lock", ".unpacked", ".history.json", ".version"}
 
     return see
 
