@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -162,7 +163,7 @@ def test_a_folder_that_is_deleted_while_the_lock_is_opened_is_made_again(tmp_pat
     def deleted(self, *arguments, **options):
         if self == path and lost:
             lost.clear()
-            path.parent.rmdir()
+            shutil.rmtree(path.parent)
         return opened(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", deleted)
