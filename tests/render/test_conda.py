@@ -57,7 +57,7 @@ def lines(request, lmod, environment_modules, make_release, tmp_path):
     meant = {"around": {"CFLAGS": Around(after=" -O2", alone="-O2")}}
     release = make_release(variables={"CC": "the view's cc"}, meant=meant)
     for name, file in prefix_files(release).items():
-        Path(release.prefix, name).parent.mkdir(exist_ok=True)
+        Path(release.prefix, name).parent.mkdir(parents=True, exist_ok=True)
         Path(release.prefix, name).write_text(file.text)
     folder = tmp_path / "modulefiles" / release.module
     folder.mkdir(parents=True)
