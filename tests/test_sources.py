@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.conda.channels import channel_folder, channel_url, open_sources
+from mlviews.conda.channels import open_sources
+from mlviews.conda.servers import channel_folder, channel_url
 from mlviews.errors import BadInputError, FailedError
 from mlviews.lock.lockfile import read_lock
 

@@ -6,47 +6,36 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from rattler import Channel, Gateway, SparseRepoData
-from rattler.exceptions import AuthenticationStorageError, FetchRepoDataError, GatewayError, InvalidChannelError
-from rattler.networking import Client
-from rattler.networking.middleware import (
-    AddHeadersMiddleware,
-    AuthenticationMiddleware,
-    GCSMiddleware,
-    MirrorMiddleware,
-    OciMiddleware,
-    RetryMiddleware,
-    S3Middleware,
-)
+from rattler.exceptions import FetchRepoDataError, GatewayError
 from rattler.repo_data.gateway import SourceConfig
 
-from mlviews.credentials import Server, open_server
+from mlviews.conda.servers import (
+    CERTIFICATE_HINT,
+    PORTAL_HINT,
+    UNKNOWN_CERTIFICATE,
+    channel_folder,
+    channel_url,
+    http_client,
+    mirror_servers,
+)
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from rattler import PackageName, RepoDataRecord, Subdir
 
 __all__ = [
-    "CERTIFICATE_HINT",
-    "PORTAL_HINT",
-    "UNKNOWN_CERTIFICATE",
     "Sources",
-    "channel_folder",
-    "channel_url",
-    "http_client",
     "is_cuda_build",
-    "mirror_servers",
     "open_sources",
     "record_fault",
 ]
@@ -55,11 +44,6 @@ __all__ = [
 NOARCH = "noarch"
 # What decompressing and parsing say of a page in HTML.
 _NO_REPODATA = r"Unknown frame descriptor|expected value at line 1 column 1\b|bz2 header missing"
-UNKNOWN_CERTIFICATE = "invalid peer certificate"
-"""What rattler says of a server whose certificate nobody here vouches for."""
-CERTIFICATE_HINT = "Where a site has its own certificate authority, SSL_CERT_FILE must name its certificate's file."
-PORTAL_HINT = "A proxy or the login page of a network may have answered: open the URL in a browser."
-"""What to do where something came that is none of a channel's files."""
 _FETCH_AGAIN = "Fetch it again; a mirror must hold whole repodata.json files."
 
 
@@ -336,28 +320,6 @@ def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
     )
 
 
-def channel_url(channel: str) -> str:
-    """Return the base URL of a channel that is given by name, URL or folder.
-
-    Raises:
-        BadInputError: it is none of these.
-    """
-    try:
-        return Channel(channel).base_url
-    except (InvalidChannelError, ValueError) as error:
-        raise BadInputError(
-            "channel-invalid", f"{channel!r} is no channel: {error}", "Give a name or a URL."
-        ) from error
-
-
-def channel_folder(location: str) -> Path | None:
-    """Return the folder that a channel or mirror lies in, or None if it lies on a server."""
-    if location.startswith("file://"):
-        return Path(unquote(urlsplit(location).path))
-    path = Path(location).expanduser()
-    return path.absolute() if path.is_absolute() or location.startswith((".", "~")) or path.is_dir() else None
-
-
 def open_sources(
     channels: Sequence[str], platforms: Iterable[str], *, mirrors: Mapping[str, str], cache: Path
 ) -> Sources:
@@ -398,38 +360,6 @@ def open_sources(
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
     return Sources(places, gateway, subdirs, opened)
-
-
-def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:
-    """Return those mirrors that are servers, by the URL of their channel; ``mirrors`` are channel -> folder or URL."""
-    return {
-        channel_url(channel).rstrip("/"): open_server(location)
-        for channel, location in mirrors.items()
-        if channel_folder(location) is None
-    }
-
-
-def http_client(servers: Mapping[str, Server]) -> Client:
-    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror)."""
-
-    def headers(host: str, path: str) -> dict[str, str] | None:
-        for server in servers.values():
-            parts = urlsplit(server.url)
-            if parts.hostname == host and f"{path}/".startswith(f"{parts.path}/"):
-                return server.headers
-        return None
-
-    there = {url: [server.url] for url, server in servers.items()}
-    mirrors = (MirrorMiddleware(there), AddHeadersMiddleware(headers)) if servers else ()
-    credentials = (AuthenticationMiddleware(), OciMiddleware(), GCSMiddleware(), S3Middleware())
-    try:
-        return Client([*mirrors, RetryMiddleware(), *credentials])
-    except AuthenticationStorageError as error:  # a user without a home folder, as in some containers, has stored none
-        if "RATTLER_AUTH_FILE" in os.environ:
-            raise BadInputError(
-                "user-unknown", "RATTLER_AUTH_FILE is read only for a user with a home folder", "Set HOME."
-            ) from error
-        return Client([*mirrors, RetryMiddleware()])
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:

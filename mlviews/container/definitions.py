@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews.conda.channels import mirror_servers
+from mlviews.conda.servers import mirror_servers
 from mlviews.credentials import hide
 from mlviews.errors import RefusedError
 from mlviews.gpus.nvidia import GPUS

@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from typing import TYPE_CHECKING
 
-from mlviews.conda.channels import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE
+from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE
 from mlviews.errors import FailedError
 
 if TYPE_CHECKING:

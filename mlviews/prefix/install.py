@@ -22,7 +22,6 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.conda.channels import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.conda.records import (
     conda_record_files,
     is_installed,
@@ -30,6 +29,7 @@ from mlviews.conda.records import (
     read_conda_records,
     write_conda_record,
 )
+from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
 from mlviews.files import delete_tree, file_sha256, make_folder, write_failure
