@@ -19,7 +19,9 @@ from mlviews.credentials import hide, open_server
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.progress import silent
 from mlviews.values import Problem, to_json
-from mlviews.wheels.pip import collect, fetch, resolve
+from mlviews.wheels.obtain import obtain
+from mlviews.wheels.pip import fetch, resolve
+from mlviews.wheels.target import host_target
 
 USER, PASSWORD, TOKEN = "planted-user", "planted%40pa%3Ass", "planted-token"
 PLAIN = "planted@pa:ss"
@@ -236,10 +238,16 @@ def test_a_channel_that_gives_its_archives_secret_urls_is_refused(cli, shelf, mo
 def test_pip_s_index_gets_its_password_and_nobody_else(serve, tmp_path, monkeypatch):
     wheel = tmp_path / "served/simple/shy/shy-1.0-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
+    texts = {
+        "shy-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: shy\nVersion: 1.0\n",
+        "shy-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    sums = {name: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()) for name, text in texts.items()}
+    record = [f"{name},sha256={digest.decode().rstrip('=')}," for name, digest in sums.items()]
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("shy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: shy\nVersion: 1.0\n")
-        archive.writestr("shy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("shy-1.0.dist-info/RECORD", "")
+        for name, text in texts.items():
+            archive.writestr(name, text)
+        archive.writestr("shy-1.0.dist-info/RECORD", "\n".join([*record, "shy-1.0.dist-info/RECORD,,", ""]))
     server = serve(tmp_path / "served")
     server.faults[".whl"] = asks_for(PROOF)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
@@ -253,15 +261,17 @@ def test_pip_s_index_gets_its_password_and_nobody_else(serve, tmp_path, monkeypa
     say = lambda *_, note="", **__: notes.append(note)  # noqa: E731
 
     found = resolve([Requirement("shy")], [], say)
-    fetched = collect(found, tmp_path / "wheels", silent)
+    (made,) = obtain(found, tmp_path / "cache", tmp_path / "channel", host_target(), silent)
 
-    assert [path.name for path in fetched] == [wheel.name]
+    assert (tmp_path / "channel" / made.plan.archive).is_file()
+    assert list((tmp_path / "cache/wheels").glob("*.json"))
     assert secrets_in(f"{found} {notes}".encode()) == []
-    assert leaks(tmp_path / "wheels") == {}
+    assert leaks(tmp_path / "cache", tmp_path / "channel") == {}
 
     server.faults[".whl"] = asks_for("another")
+    (tmp_path / "again").mkdir()
     with pytest.raises(MlviewsError) as refused:
-        fetch(found, tmp_path / "wheels", say)
+        fetch(found, tmp_path / "again", say, say)
     assert "401" in str(refused.value)
     assert "planted" not in f"{refused.value!s} {refused.value.args} {refused.value.detail} {notes}"
 
