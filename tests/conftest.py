@@ -24,7 +24,7 @@ import yaml
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import ModuleType
 
     Packages = Mapping[str, Mapping[str, list[str]]]
@@ -341,13 +341,19 @@ def cli(
 
 
 @pytest.fixture(scope="session")
-def storage(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]) -> Path:
-    """The tests' own store of images, which every container tool reads for as long as a test uses `images`."""
+def storage(tmp_path_factory: pytest.TempPathFactory, require: Callable[[str], str]) -> Iterator[Path]:
+    """The tests' own store of images, which every container tool reads for as long as a test uses `images`.
+
+    The overlay driver mounts the store's folder on itself and leaves it so: pytest could never delete it.
+    """
     require("buildah")
     folder = tmp_path_factory.mktemp("containers")
     lines = ["[storage]", f'driver = "{_driver(folder)}"', f'runroot = "{folder}/run"', f'graphroot = "{folder}/graph"']
     (folder / "storage.conf").write_text("\n".join([*lines, ""]))
-    return folder / "storage.conf"
+    yield folder / "storage.conf"
+    overlay = folder / "graph" / "overlay"
+    while overlay.is_mount():
+        subprocess.run(["umount", overlay], check=True)
 
 
 def _driver(folder: Path) -> str:
