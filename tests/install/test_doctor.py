@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
-from mlviews.doctor import Finding, Host, drivers, examine, fits
+from mlviews.doctor import Finding, Host, drivers, examine, fits, left_out
+from mlviews.release import Release
 from mlviews.site.profile import open_site
 
 if TYPE_CHECKING:
@@ -85,6 +86,19 @@ def test_a_host_with_too_old_a_driver_is_told_what_to_ask_for(cli, host, monkeyp
     monkeypatch.setattr("mlviews.doctor.examine", lambda site: replace(host, findings=(card,)))
 
     assert "ask the administrator of this host for driver 580.65.06 or newer" in cli("doctor").out
+
+
+def test_a_release_without_code_for_this_hosts_gpu_is_a_note(host):
+    def release(view: str, **served: str) -> Release:
+        return Release.model_construct(view=view, release="2026.1", served=served)
+
+    releases = (release("old", V100="none", T4="native"), release("new", V100="ptx"), release("cpu"))
+    volta = replace(host, compute=(70,))
+    (note,) = left_out(releases, volta)
+    assert (note.status, note.name) == ("note", "GPU code")
+    assert note.found == "old/2026.1 holds no code for this host's GPU (V100)"
+    assert left_out(releases, replace(host, compute=(75,))) == []
+    assert left_out(releases, host) == []
 
 
 def test_a_faulty_recipe_is_no_end_of_the_list(cli, host):

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -508,6 +509,68 @@ def test_ctrl_c_stops_converting_at_once(make_wheel: Any, sha256: Any, tmp_path:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.5  # of 50 seconds
     assert not [path for path in (tmp_path / "channel").rglob("*") if path.is_file()]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mlviews.progress import silent
+from mlviews.wheels import obtain
+from mlviews.wheels.pip import Found
+from mlviews.wheels.target import host_target
+
+cache, house, stage, at = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+fetched = []
+
+def watched(name, function):
+    calls = []
+    def call(*arguments):
+        calls.append(1)
+        if (name, len(calls)) == (stage, at):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "fetch":
+            fetched.extend(wheel.name for wheel in arguments[0])
+        return function(*arguments)
+    return call
+
+obtain._GROUP = obtain._AT_ONCE = 1
+for name in ("fetch", "write_wheel", "_keep"):
+    setattr(obtain, name, watched(name, getattr(obtain, name)))
+found = [
+    Found(name=path.name[:2], version="1.0", url=path.as_uri(), sha256=path.parent.name)
+    for path in sorted(house.glob("*/*.whl"), key=lambda path: path.name)
+]
+obtain.obtain(found, cache, cache / "channel", host_target(), silent)
+print(*fetched)
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "at", "rest"), [("fetch", 2, "bb cc"), ("write_wheel", 2, "cc"), ("_keep", 2, "cc"), ("fetch", 3, "cc")]
+)
+def test_a_kill_costs_no_more_than_the_wheel_on_its_way(
+    stage: str, at: int, rest: str, make_wheel: Any, sha256: Any, tmp_path: Path
+) -> None:
+    for name in ("aa", "bb", "cc"):
+        wheel = make_wheel(tmp_path, name)
+        folder = tmp_path / "house" / sha256(wheel)
+        folder.mkdir(parents=True)
+        wheel.rename(folder / wheel.name)
+
+    def made(cache: str, stage: str = "", at: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", KILLED, str(tmp_path / cache), str(tmp_path / "house"), stage, str(at)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def archives(cache: str) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / cache / "channel").rglob("*.conda")}
+
+    assert made("killed", stage, at).returncode == -signal.SIGKILL
+    again = made("killed")
+    assert (again.returncode, again.stdout.split()) == (0, rest.split()), again.stderr
+    assert made("whole").returncode == 0
+    assert archives("killed") == archives("whole")
+    assert len(archives("whole")) == 3
+    assert not list((tmp_path / "killed").rglob("*.whl"))
 
 
 FULL = """
