@@ -14,8 +14,8 @@ from mlviews.gpus.coverage import survey
 from mlviews.gpus.nvidia import GPUS
 from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
-from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import LockOptions, lock_views
+from mlviews.lock.status import lock_status
 from mlviews.permissions import share
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble, stated

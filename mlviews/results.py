@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlviews.doctor import DriverLine, Finding, Fit
     from mlviews.jupyter import Kernel
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import LockState
+    from mlviews.lock.status import LockState
     from mlviews.nightly.night import NightRun
     from mlviews.recipe.compose import Reason, ViewHardware
     from mlviews.release import GpuLine

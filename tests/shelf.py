@@ -87,6 +87,13 @@ class Shelf:
         """Put an archive that is there already into the channel."""
         self._list(Path(shutil.copy(archive, self.folder / index["subdir"])), index)
 
+    def patch(self, name: str, **keys: Any) -> None:
+        """Change what the channel says of a package, and not the package, as conda-forge's repodata patches do."""
+        for table in self._index.values():
+            for record in table.values():
+                record.update(keys if record["name"] == name else {})
+        self._write()
+
     def _list(self, archive: Path, index: Mapping[str, Any]) -> None:
         packed = archive.read_bytes()
         sums = {"md5": hashlib.md5(packed).hexdigest(), "sha256": hashlib.sha256(packed).hexdigest()}
@@ -107,16 +114,23 @@ class Shelf:
         """Return a package's archive."""
         return next(self.folder.glob(f"*/{name}-[0-9]*"))
 
-    def add_python(self) -> None:
-        """Add a ``python`` that is the tests' own, with the package's folder as its prefix (as in a venv, PEP 405)."""
+    def add_python(self, *, free_threaded: bool = False) -> None:
+        """Add a ``python`` that is the tests' own, with the package's folder as its prefix (as in a venv, PEP 405).
+
+        A free-threaded one has its modules where such a Python has them, and says so.
+        """
         host = Path(sys._base_executable).resolve()
+        files = {"pyvenv.cfg": f"home = {host.parent}\ninclude-system-site-packages = false\n"}
+        if free_threaded:
+            files[f"{SITE_PACKAGES}/free-threaded.pth"] = f"../../python{MINOR}t/site-packages\n"
         self.add(
             "python",
             f"{MINOR}.0",
-            build="0_cpython",
+            build=f"0_cp{MINOR.replace('.', '')}t" if free_threaded else "0_cpython",
             subdir="linux-64",
-            files={"pyvenv.cfg": f"home = {host.parent}\ninclude-system-site-packages = false\n"},
+            files=files,
             links={f"bin/python{MINOR}": str(host), "bin/python": f"python{MINOR}"},
+            **({"python_site_packages_path": f"lib/python{MINOR}t/site-packages"} if free_threaded else {}),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.lock.lockfile import Lock, changes, find_lock, lock_path, parse_lock, read_lock
+from mlviews.lock.lockfile import Lock, RecordRest, find_lock, lock_path, parse_lock, read_lock
+from mlviews.lock.status import changes
+from mlviews.lock.writer import lock_text
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
+
+    from mlviews.recipe.compose import ViewSpec
 
 
 @pytest.fixture
@@ -259,3 +266,72 @@ def test_what_a_recipe_changed_is_said(path: Path) -> None:
     )
     assert changes(lock, {**lock.inputs, "pins": {"a": "1"}}) == ("pins: None -> {'a': '1'}",)
     assert changes(lock, dict(lock.inputs)) == ()
+
+
+# What the channel says and the format has no place for
+
+
+def test_builds_two_ranges_and_limits_on_others_are_kept(cli: Cli) -> None:
+    cli.recipes.recipe("x", "pytorch-gpu", hardware={"glibc": "2.34", "cuda": "12.9"})
+    assert cli("lock", "x").code == 0
+    packages = {package.name: package for package in read_lock(cli.lock("x")).packages}
+
+    torch = packages["pytorch"]
+    assert torch.dependencies["libtorch"] == "2.6.0"
+    assert "libtorch 2.6.0 cuda126_200" in torch.needs
+    assert torch.rest == RecordRest(depends=torch.needs, constrains=("pytorch-cpu <0.0a0",))
+    assert packages["libzlib"].rest == RecordRest(), "the format says it all"
+    assert packages["libzlib"].needs == ("__glibc >=2.17,<3.0.a0",)
+
+
+def test_each_package_has_a_line_of_its_own(path: Path, data: dict[str, Any]) -> None:
+    kept = data["metadata"]["custom_metadata"]["mlviews-rest"]
+    lines = kept.splitlines()
+    assert [lines[0], lines[-1]] == ["{", "}"]
+    assert [json.loads(line.rstrip(",").partition(": ")[0]) for line in lines[1:-1]] == [*json.loads(kept)]
+    assert "linux-64/numpy" in json.loads(kept)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda kept: kept.pop("linux-64/numpy"),
+        lambda kept: kept["linux-64/numpy"].update(depends=["python"]),
+        lambda kept: kept["linux-64/numpy"].update(constrains=["scipy <1"]),
+        lambda kept: kept.update({"linux-64/libzlib": None}),
+        lambda kept: kept["linux-64/numpy"].update(unknown=1),
+        lambda kept: kept.update({"linux-64/scipy": {}}),
+        lambda kept: kept["linux-64/numpy"].update(depends="python"),
+        lambda kept: kept.update({"linux-64/python": {"python_site_packages_path": "lib/python3.12t/site-packages"}}),
+    ],
+)
+def test_an_edit_of_it_is_refused(data: dict[str, Any], edit: Any) -> None:
+    custom = data["metadata"]["custom_metadata"]
+    kept = json.loads(custom["mlviews-rest"])
+    edit(kept)
+    custom["mlviews-rest"] = json.dumps(kept)
+    refused(yaml.safe_dump(data))
+
+
+def for_lock(path: Path) -> ViewSpec:
+    recipe = path.parent.parent / "recipes/x.yaml"
+    return compose(parse(recipe, Recipe), recipe.parent / "layers")
+
+
+def test_a_lock_without_it_keeps_the_digest_that_it_had(path: Path) -> None:
+    lock = read_lock(path)
+    older = replace(lock, packages=tuple(replace(package, rest=None) for package in lock.packages))
+    spec = for_lock(path)
+    assert older.digest != lock.digest
+    assert parse_lock(lock_text(older, spec).encode(), "x") == older
+    assert "mlviews-rest" not in lock_text(older, spec)
+    mixed = replace(lock, packages=(*older.packages[:1], *lock.packages[1:]))
+    assert parse_lock(lock_text(mixed, spec).encode(), "x") == mixed, "as bisect makes them of two locks"
+
+
+def test_a_folder_of_modules_elsewhere_is_refused(path: Path) -> None:
+    lock = read_lock(path)
+    rest = RecordRest(python_site_packages_path="../../elsewhere")
+    packages = tuple(replace(p, rest=rest) if p.name == "python" else p for p in lock.packages)
+    evil = lock_text(replace(lock, packages=packages), for_lock(path))
+    assert "elsewhere" in refused(evil, "lock-invalid")

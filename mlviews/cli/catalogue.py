@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import FailedError, MlviewsError
-    from mlviews.lock.lockfile import Lock, LockStatus
+    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.status import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
     from mlviews.results import AskedPackage, ShownSite, ShowResult, ViewLine
     from mlviews.site.profile import Site
@@ -27,7 +28,7 @@ __all__ = ["list_views", "new", "show"]
 def list_views(app: App) -> Outcome:
     """List all views: module, platforms, hardware, and the state of each lock."""
     from mlviews.errors import MlviewsError
-    from mlviews.lock.lockfile import lock_status
+    from mlviews.lock.status import lock_status
     from mlviews.results import ListResult
     from mlviews.site.spec import for_site
 
@@ -91,7 +92,7 @@ def _table(console: Console, lines: list[ViewLine]) -> None:
 @click.argument("view", shell_complete=complete_view)
 def show(app: App, view: str) -> Outcome:
     """Show one view: what it holds, which layer asked for it, what is missing and why."""
-    from mlviews.lock.lockfile import lock_status
+    from mlviews.lock.status import lock_status
     from mlviews.results import ShownLock, ShowResult
     from mlviews.site.spec import for_site
     from mlviews.smoke.records import proved_gpus, read_records

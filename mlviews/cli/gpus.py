@@ -69,7 +69,7 @@ def _all(app: App) -> Outcome:
 
 def _view(app: App, store: Store, name: str) -> ViewGpus | None:
     """Return what is known of a view; None where it is for CPUs."""
-    from mlviews.lock.lockfile import lock_status
+    from mlviews.lock.status import lock_status
     from mlviews.site.spec import for_site
     from mlviews.upstream import ViewGpus, view_of_lock, view_of_release
 

@@ -38,6 +38,7 @@ __all__ = [
     "is_cuda_build",
     "open_sources",
     "record_fault",
+    "site_packages_fault",
 ]
 
 
@@ -216,7 +217,15 @@ def record_fault(record: RepoDataRecord) -> str:
     label = f"{record.name.normalized}-{record.version}-{record.build}"
     if record.file_name not in {f"{label}.conda", f"{label}.tar.bz2"}:
         return f"the channel says that it is {label}"
-    return ""
+    return site_packages_fault(record.python_site_packages_path)
+
+
+_SITE_PACKAGES = re.compile(r"lib/python3\.\d+t?/site-packages")
+
+
+def site_packages_fault(path: str | None) -> str:
+    """Say why Python's modules cannot lie there, by ``python_site_packages_path`` (CEP 17); empty where they can."""
+    return f"its modules would lie in {path!r}" if path and not _SITE_PACKAGES.fullmatch(path) else ""
 
 
 @dataclass(frozen=True, slots=True)

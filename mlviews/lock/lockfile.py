@@ -1,4 +1,4 @@
-"""Lock files: ``<view>.conda-lock.yml`` (CEP 37) read, checked and compared with what the recipe asks for now."""
+"""Lock files: ``<view>.conda-lock.yml`` (CEP 37), read and checked."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
-from mlviews.conda.channels import record_fault
+from mlviews.conda.channels import record_fault, site_packages_fault
 from mlviews.credentials import refuse
-from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
+from mlviews.errors import BadInputError, FailedError
 from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
 from mlviews.yamlfile import texts
@@ -25,21 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.solve import Solution
 
 __all__ = [
     "LOCK_SUFFIX",
     "Lock",
-    "LockState",
-    "LockStatus",
     "LockedPackage",
-    "changes",
+    "RecordRest",
     "find_lock",
     "lock_of",
     "lock_path",
-    "lock_status",
     "locked_package",
     "parse_lock",
     "read_lock",
@@ -47,13 +43,30 @@ __all__ = [
 ]
 
 
-LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 LOCK_SUFFIX = ".conda-lock.yml"
 
 # CEP 26
 _VERSION = r"[A-Za-z0-9_.!+~]+"
 _ARCHIVE = re.compile(rf"(?P<name>[^/\s]+)-(?P<version>{_VERSION})-(?P<build>[A-Za-z0-9_.+]+?)(\.conda|\.tar\.bz2)")
 _MAX_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRest:
+    """What a channel's record says of a package besides, for which CEP 37 has no place.
+
+    Attributes:
+        depends: what it needs, sorted; empty where `LockedPackage.dependencies` lose nothing of it: the format takes
+            neither builds nor two ranges of one package.
+        constrains: limits on packages that it does not need, sorted.
+        python_site_packages_path: of ``python`` alone: where noarch packages go (CEP 17); empty for the usual place.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    depends: tuple[str, ...] = ()
+    constrains: tuple[str, ...] = ()
+    python_site_packages_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,7 @@ class LockedPackage:
         sha256: of the archive, in hexadecimal.
         size: of the archive in bytes; 0 where the channel does not say.
         dependencies: package -> version range.
+        rest: what the channel says besides; None in locks from before it was kept.
     """
 
     name: str
@@ -78,6 +92,12 @@ class LockedPackage:
     sha256: str
     size: int
     dependencies: Mapping[str, str]
+    rest: RecordRest | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What it depends on, as conda's match specs."""
+        return (self.rest and self.rest.depends) or _specs(self.dependencies)
 
     @property
     def subdir(self) -> str:
@@ -123,7 +143,10 @@ class Lock:
     @property
     def digest(self) -> str:
         """Sha256 of inputs and packages: the lock's identity, whatever the file's layout."""
-        packages = [[p.platform, p.url, p.md5, p.sha256, sorted(p.dependencies.items())] for p in self.packages]
+        packages = [
+            [p.platform, p.url, p.md5, p.sha256, sorted(p.dependencies.items()), *([asdict(p.rest)] if p.rest else [])]
+            for p in self.packages
+        ]
         text = json.dumps([self.view, self.inputs, packages], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -160,6 +183,7 @@ class _Custom(_Strict):
     digest: str = Field(alias="mlviews-lock-digest")
     solver: str = Field(alias="mlviews-solver")
     sizes: str = Field(alias="mlviews-sizes", pattern=r"^[0-9 ]*$")
+    rest: str | None = Field(None, alias="mlviews-rest")
 
 
 class _Metadata(_Strict):
@@ -174,6 +198,9 @@ class _File(_Strict):
     version: Literal["1"]
     metadata: _Metadata
     package: list[_Package]
+
+
+_RESTS = TypeAdapter(dict[str, RecordRest | None])
 
 
 def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
@@ -202,6 +229,9 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
         )
     assert record.md5
     assert record.sha256
+    # As conda-lock does: package and version range.
+    dependencies = {parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())}
+    depends = tuple(sorted(record.depends))
     return LockedPackage(
         name=record.name.normalized,
         version=str(record.version),
@@ -211,9 +241,17 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
         md5=record.md5.hex(),
         sha256=record.sha256.hex(),
         size=record.size or 0,
-        # As conda-lock does: package and version range; the format has no place for builds.
-        dependencies={parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())},
+        dependencies=dependencies,
+        rest=RecordRest(
+            depends=depends if depends != _specs(dependencies) else (),
+            constrains=tuple(sorted(record.constrains)),
+            python_site_packages_path=record.python_site_packages_path or "",
+        ),
     )
+
+
+def _specs(dependencies: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(f"{name} {version}".strip() for name, version in dependencies.items()))
 
 
 def _open_url(record: RepoDataRecord) -> str:
@@ -299,17 +337,33 @@ def _lock(file: _File, inputs: dict[str, Any]) -> Lock:
         raise ValueError("its platforms are not those that it was solved for")
     for channel in inputs["channels"]:
         refuse(channel)
-    packages = tuple(_package(entry, size, inputs) for entry, size in zip(file.package, sizes, strict=True))
+    packages = tuple(
+        _package(entry, size, rest, inputs) for entry, size, rest in zip(file.package, sizes, _rests(file), strict=True)
+    )
     return Lock(custom.view, inputs, custom.solver, packages)
 
 
-def _package(entry: _Package, size: int, inputs: Mapping[str, Any]) -> LockedPackage:
+def _rests(file: _File) -> list[RecordRest | None]:
+    """Return what is kept of each package; of one that is not named, there was nothing to keep."""
+    text = file.metadata.custom_metadata.rest
+    if text is None:
+        return [None] * len(file.package)
+    kept = _RESTS.validate_json(text)
+    keys = [f"{entry.platform}/{entry.name}" for entry in file.package]
+    if unknown := kept.keys() - {*keys}:
+        raise ValueError(f"it says more of {min(unknown)}, which it does not hold")
+    return [kept.get(key, RecordRest()) for key in keys]
+
+
+def _package(entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any]) -> LockedPackage:
     parts = entry.url.rsplit("/", 2)
     match = _ARCHIVE.fullmatch(parts[-1])
     if not match or (match["name"], match["version"]) != (entry.name, entry.version):
         raise ValueError(f"{entry.url} is no archive of {entry.name} {entry.version}")
     if entry.platform not in inputs["platforms"] or parts[-2] not in {entry.platform, "noarch"}:
         raise ValueError(f"{entry.url} is not for {entry.platform}")
+    if rest and (fault := site_packages_fault(rest.python_site_packages_path)):
+        raise ValueError(f"{entry.url}: {fault}")
     return LockedPackage(
         name=entry.name,
         version=entry.version,
@@ -320,79 +374,8 @@ def _package(entry: _Package, size: int, inputs: Mapping[str, Any]) -> LockedPac
         sha256=entry.hash.sha256,
         size=size,
         dependencies=entry.dependencies,
+        rest=rest,
     )
-
-
-def changes(lock: Lock, inputs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say what differs between the inputs of a lock and what the recipe asks for now; empty if it is up to date."""
-    if lock.recipe_digest == inputs_digest(inputs):
-        return ()
-    found: list[str] = []
-    for key in sorted({*lock.inputs, *inputs}):
-        before, after = lock.inputs.get(key), inputs.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            found += [
-                f"{key}.{part}: {before.get(part)} -> {after.get(part)}"
-                for part in sorted({*before, *after})
-                if before.get(part) != after.get(part)
-            ]
-        elif isinstance(before, list) and isinstance(after, list):
-            found += [f"{key}: {item} taken out" for item in before if item not in after]
-            found += [f"{key}: {item} added" for item in after if item not in before]
-            if before != after and sorted(before) == sorted(after):
-                found.append(f"{key}: another order")
-        elif before != after:
-            found.append(f"{key}: {before} -> {after}")
-    return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class LockStatus:
-    """A view's lock as it stands.
-
-    Attributes:
-        state: ``unavailable`` where the site cannot have the view at all.
-        changes: what the recipe changed since, where the lock is stale.
-        error: why the lock cannot be installed from, unless it is current.
-    """
-
-    state: LockState
-    path: Path | None = None
-    lock: Lock | None = None
-    changes: tuple[str, ...] = ()
-    error: MlviewsError | None = None
-
-
-def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
-    """Look at the view's lock in the site's folder, or in the one that travels with mlviews."""
-    if site_spec.error:
-        return LockStatus("unavailable", error=site_spec.error)
-    view = site_spec.spec.name
-    path = None
-    try:
-        path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
-        lock = read_lock(path) if path else None
-    except MlviewsError as error:
-        return LockStatus("invalid", path, error=error)
-    if lock is None:
-        wanted = lock_path(site.lockfiles, view)
-        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
-        return LockStatus("none", error=missing)
-    if lock.view != view:
-        other = BadInputError(
-            "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {view}` makes its own."
-        )
-        return LockStatus("invalid", path, error=other)
-    found = changes(lock, site_spec.inputs)
-    if not found:
-        return LockStatus("current", path, lock)
-    stale = RefusedError(
-        "lock-stale",
-        f"{path} is stale: the recipe has changed since",
-        f"`mlviews lock {view}` makes it anew.",
-        faults=found,
-    )
-    return LockStatus("stale", path, lock, found, stale)
 
 
 def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
@@ -408,7 +391,9 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
         BuildString(package.build),
         0,
         package.subdir,
-        depends=[f"{name} {version}".strip() for name, version in package.dependencies.items()],
+        depends=list(package.needs),
+        constrains=list(package.rest.constrains) if package.rest else None,
+        python_site_packages_path=(package.rest and package.rest.python_site_packages_path) or None,
         sha256=bytes.fromhex(package.sha256),
         md5=bytes.fromhex(package.md5),
         size=package.size or None,

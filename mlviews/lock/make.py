@@ -14,7 +14,8 @@ from mlviews.conda.records import link_script
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_of, lock_path, lock_status
+from mlviews.lock.lockfile import lock_of, lock_path
+from mlviews.lock.status import lock_status
 from mlviews.loop import run
 from mlviews.permissions import share
 from mlviews.progress import silent
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
     from mlviews.conda.channels import Sources
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock, LockedPackage, LockStatus
+    from mlviews.lock.lockfile import Lock, LockedPackage
+    from mlviews.lock.status import LockStatus
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
     from mlviews.solve import Solution

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
 from conda_lock.virtual_package import virtual_package_repo_from_specification
 
 from mlviews.errors import FailedError
+from mlviews.lock.lockfile import RecordRest
 
 if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
@@ -72,12 +74,26 @@ def lock_text(lock: Lock, spec: ViewSpec) -> str:
                 "mlviews-lock-digest": lock.digest,
                 "mlviews-solver": lock.solver,
                 "mlviews-sizes": " ".join(str(package.size) for package in lock.packages),
+                **_rests(lock),
             },
         ),
     )
     content.alphasort_inplace()
     body = yaml.dump(content.to_v1().dict_for_output(), Dumper=_Dumper, sort_keys=False, width=4096)
     return _HEADER.format(view=lock.view) + str(body)
+
+
+def _rests(lock: Lock) -> dict[str, str]:
+    """Return what `RecordRest` keeps: JSON, with a line for each package, for those who compare two locks."""
+    if all(package.rest is None for package in lock.packages):
+        return {}
+    said = {f"{package.platform}/{package.name}": package.rest for package in lock.packages}
+    lines = [f"{json.dumps(key)}: {_json(rest)}" for key, rest in said.items() if rest != RecordRest()]
+    return {"mlviews-rest": "{" + ",".join(f"\n{line}" for line in lines) + "\n}"}
+
+
+def _json(rest: RecordRest | None) -> str:
+    return json.dumps(rest and {key: value for key, value in asdict(rest).items() if value})
 
 
 def _content_hash(lock: Lock, spec: ViewSpec) -> dict[str, str]:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
-    from mlviews.lock.lockfile import Lock, LockStatus
+    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.status import LockStatus
     from mlviews.nightly.night import CellState
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_status
 from mlviews.lock.make import prepare_view, refuse_looking_back
+from mlviews.lock.status import lock_status
 from mlviews.loop import run
 from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_all, try_cell
 from mlviews.nightly.history import look_back
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.conda.channels import Sources
-    from mlviews.lock.lockfile import Lock, LockStatus
+    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.status import LockStatus
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night
     from mlviews.progress import Progress

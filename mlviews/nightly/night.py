@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews.errors import BadInputError
 from mlviews.lock.diff import PackageChange  # noqa: TC001  (pydantic reads it)
-from mlviews.lock.lockfile import Lock, LockState
+from mlviews.lock.lockfile import Lock
+from mlviews.lock.status import LockState  # noqa: TC001  (pydantic reads it)
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 

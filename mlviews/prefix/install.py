@@ -61,9 +61,11 @@ _UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
 _JUPYTERS = re.compile(r"\{\w+\}")
 # What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
 _OF_THE_PACKAGE = (
-    *("arch", "build_number", "constrains", "depends", "features", "license", "license_family", "noarch", "platform"),
-    *("provides_features", "purls", "python_site_packages_path", "timestamp", "track_features"),
+    *("arch", "build_number", "features", "license", "license_family", "noarch", "platform", "provides_features"),
+    *("purls", "timestamp", "track_features"),
 )
+# The channel corrects these after a package was built: the lock has the last word, but in locks that hold none of it.
+_OF_THE_CHANNEL = ("constrains", "depends", "python_site_packages_path")
 _TICK_SECONDS = 0.1
 _SHOWN = 200  # characters of a path
 _CHUNK = 1 << 20
@@ -385,10 +387,20 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record.pop("link", None)  # with it, rattler wants the cache's path
     index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
     _tell_copies(path.parent.parent, record)
-    record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
+    taken = _OF_THE_PACKAGE if package.rest else (*_OF_THE_PACKAGE, *_OF_THE_CHANNEL)
+    record |= {key: index[key] for key in taken if key in index}
+    if package.rest:
+        record["depends"] = _in_order_of(index.get("depends"), package.needs)
+        record["constrains"] = _in_order_of(index.get("constrains"), package.rest.constrains)
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     write_conda_record(path, record)
+
+
+def _in_order_of(packed: Sequence[str] | None, locked: Sequence[str]) -> list[str]:
+    """Return what the lock says, as the package orders it: a lock keeps no order, and conda's own records do."""
+    places = {text: number for number, text in enumerate(packed or ())}
+    return sorted(locked, key=lambda text: places.get(text, len(places)))
 
 
 def _tell_copies(prefix: Path, record: dict[str, Any]) -> None:

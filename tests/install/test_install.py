@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rattler import PrefixRecord
 
 from mlviews.errors import FailedError
 from mlviews.lock.lockfile import read_lock
@@ -85,12 +86,38 @@ def test_the_records_are_those_of_an_install_from_the_channel(put, mirror, lock,
         assert record["channel"] == "https://conda.anaconda.org/conda-forge"
         assert (record["sha256"], record["md5"], record["size"]) == (package.sha256, package.md5, package.size)
         assert (record["fn"], record["subdir"]) == (package.archive, package.subdir)
-    # A lock knows none of these.
     assert records["native"]["depends"] == ["plain >=1.0", "__glibc >=2.17,<3.0.a0"]
     assert records["native"]["build_number"] == 4
     assert (records["greet"]["constrains"], records["greet"]["license"]) == (["rude <0"], "MIT")
     assert records["greet"]["noarch"] == "python"
     assert records["greet"]["timestamp"] == 1735689600000
+
+
+def test_what_the_channel_has_corrected_since_stands_in_the_records(builder, shelf, tmp_path):
+    shelf.add("tk", subdir="linux-64", depends=("libzlib >=1.2,<1.3", "plain * h0_*"), constrains=["rude <0", "sly <1"])
+    needs = ["libzlib >=1.2", "libzlib <2.0a0", "plain * h0_*"]
+    shelf.patch("tk", depends=needs, constrains=["sly <2", "rude <0"])
+    shelf.add("libzlib", "1.3")
+    builder.recipes.recipe("demo", "tk")
+    folder = Path(builder("build", "demo", "--json").data["folder"])
+
+    record = meta(folder)["tk"]
+
+    # What the package says too has its order; what the channel alone says follows.
+    assert record["depends"] == ["plain * h0_*", "libzlib <2.0a0", "libzlib >=1.2"]
+    assert record["constrains"] == ["rude <0", "sly <2"]
+    assert [str(spec) for spec in PrefixRecord.from_path(folder / "conda-meta/tk-1.0-h0_0.json").depends] == record[
+        "depends"
+    ]
+    assert builder("verify", "demo").code == 0
+
+
+def test_a_lock_from_before_it_held_what_the_channel_says(put, lock):
+    """Repair makes the records of an old release again: they said what the packages do."""
+    records = meta(put(packages=[replace(package, rest=None) for package in lock.on("linux-64")]))
+
+    assert records["greet"]["constrains"] == ["rude <0"]
+    assert records["native"]["depends"] == ["plain >=1.0", "__glibc >=2.17,<3.0.a0"]
 
 
 def test_no_file_names_where_the_archives_came_from(put, mirror, shelf, tmp_path):

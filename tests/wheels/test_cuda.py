@@ -229,8 +229,8 @@ cuda:
 
 
 def test_a_gpu_view_and_a_cpu_view_of_one_site(gpu_index: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    from mlviews.lock.lockfile import lock_status
     from mlviews.lock.make import LockOptions, lock_views
+    from mlviews.lock.status import lock_status
     from mlviews.recipe.catalogue import open_catalogue
     from mlviews.site.profile import open_site
     from mlviews.site.spec import for_site
