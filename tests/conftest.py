@@ -58,6 +58,24 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
+def conda_locks_text() -> Callable[[Path], str]:
+    """Return a function that reads a lock with conda-lock, and writes it as conda-lock does, but for its remarks.
+
+    One thing is ours: lines are not folded, so that a change in what was solved shows as one line.
+    """
+    from conda_lock.lockfile import parse_conda_lock_file
+
+    def text(path: Path) -> str:
+        content = parse_conda_lock_file(path)
+        content.alphasort_inplace()
+        content.filter_virtual_packages_inplace()
+        remarks = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
+        return remarks + yaml.dump(content.to_v1().dict_for_output(), sort_keys=False, width=4096)
+
+    return text
+
+
+@pytest.fixture(scope="session")
 def require() -> Callable[[str], str]:
     """Return a function that finds a program; where it is missing the test is skipped, in CI it fails."""
 

@@ -17,15 +17,11 @@ from mlviews.errors import BadInputError, FailedError
 from mlviews.lock.lockfile import Lock, RecordRest, find_lock, lock_path, parse_lock, read_lock
 from mlviews.lock.status import changes
 from mlviews.lock.writer import lock_text
-from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli
-
-    from mlviews.recipe.compose import ViewSpec
 
 
 @pytest.fixture
@@ -313,25 +309,19 @@ def test_an_edit_of_it_is_refused(data: dict[str, Any], edit: Any) -> None:
     refused(yaml.safe_dump(data))
 
 
-def for_lock(path: Path) -> ViewSpec:
-    recipe = path.parent.parent / "recipes/x.yaml"
-    return compose(parse(recipe, Recipe), recipe.parent / "layers")
-
-
 def test_a_lock_without_it_keeps_the_digest_that_it_had(path: Path) -> None:
     lock = read_lock(path)
     older = replace(lock, packages=tuple(replace(package, rest=None) for package in lock.packages))
-    spec = for_lock(path)
     assert older.digest != lock.digest
-    assert parse_lock(lock_text(older, spec).encode(), "x") == older
-    assert "mlviews-rest" not in lock_text(older, spec)
+    assert parse_lock(lock_text(older).encode(), "x") == older
+    assert "mlviews-rest" not in lock_text(older)
     mixed = replace(lock, packages=(*older.packages[:1], *lock.packages[1:]))
-    assert parse_lock(lock_text(mixed, spec).encode(), "x") == mixed, "as bisect makes them of two locks"
+    assert parse_lock(lock_text(mixed).encode(), "x") == mixed, "as bisect makes them of two locks"
 
 
 def test_a_folder_of_modules_elsewhere_is_refused(path: Path) -> None:
     lock = read_lock(path)
     rest = RecordRest(python_site_packages_path="../../elsewhere")
     packages = tuple(replace(p, rest=rest) if p.name == "python" else p for p in lock.packages)
-    evil = lock_text(replace(lock, packages=packages), for_lock(path))
+    evil = lock_text(replace(lock, packages=packages))
     assert "elsewhere" in refused(evil, "lock-invalid")

@@ -18,6 +18,8 @@ from mlviews.lock.lockfile import Lock, read_lock
 from mlviews.recipe.catalogue import open_catalogue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mlviews.recipe.compose import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -102,6 +104,10 @@ def test_conda_lock_renders_it(lock: Lock, path: Path, tmp_path: Path, monkeypat
         lines = (tmp_path / f"conda-{platform}.lock").read_text().splitlines()
         expected = {f"{package.url}#{package.md5}" for package in lock.on(platform)}
         assert {line for line in lines if line.startswith("https")} == expected
+
+
+def test_the_bytes_are_conda_locks_own(path: Path, conda_locks_text: Callable[[Path], str]) -> None:
+    assert path.read_text() == conda_locks_text(path)
 
 
 def test_rattler_reads_it(lock: Lock, path: Path) -> None:

@@ -17,6 +17,7 @@ from mlviews.files import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
+from mlviews.lock.writer import lock_text
 from mlviews.progress import silent
 from mlviews.smoke.release import BASIC
 from mlviews.trial import scratch
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
-    from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
@@ -225,7 +225,7 @@ def bisect(
         )
         found = _Hunt(mixtures, trials, broken, tries, progress)
         last_good, first_bad = found.nearest()
-        paths = _write_locks(last_good, first_bad, spec, output or folder)
+        paths = _write_locks(last_good, first_bad, output or folder)
         return BisectResult(
             view=spec.name,
             platform=platform,
@@ -360,10 +360,8 @@ class _Hunt:
             self.broken.judge(self._run(packages, self.tries, label), "a mixture of the two locks")
 
 
-def _write_locks(good: Lock, bad: Lock, spec: ViewSpec, folder: Path) -> tuple[Path, Path]:
-    from mlviews.lock.writer import lock_text  # noqa: PLC0415  (it imports conda-lock, which takes its time)
-
+def _write_locks(good: Lock, bad: Lock, folder: Path) -> tuple[Path, Path]:
     paths = lock_path(folder, "last-good"), lock_path(folder, "first-bad")
     for path, lock in zip(paths, (good, bad), strict=True):
-        write_atomically(path, lock_text(lock, spec))
+        write_atomically(path, lock_text(lock))
     return paths

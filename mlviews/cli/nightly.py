@@ -102,7 +102,7 @@ def nightly(
     with open_history(app.site.root) as history:
         runner = _runner(jobs, scheduler)
         runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
-        report = write_night(app.site.root, nights[-1], runs[-1], history, specs, progress=app.progress)
+        report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
         result,
@@ -114,11 +114,10 @@ def nightly(
 
 def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     from mlviews.nightly.history import gather, open_history
-    from mlviews.nightly.night import Night, named_from
+    from mlviews.nightly.night import Night
     from mlviews.nightly.report import write_night
     from mlviews.results import NightlyResult
 
-    specs = tuple(named_from(spec, app.recipes.parent) for spec in app.catalogue.views())
     with open_history(app.site.root) as history:
         found = [gather(history, path) for path in others]
         errors = [error for gathered in found for error in gathered.errors]
@@ -128,7 +127,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
         night = Night(day=max(days, default=datetime.now(timezone.utc).date()))
         cells = list(history.cells(night).values())
         run = replace(night, solve_only=not any(cell.tested for cell in cells)).run(cells)
-        report = write_night(app.site.root, night, run, history, specs, progress=app.progress)
+        report = write_night(app.site.root, night, run, history, progress=app.progress)
     result = NightlyResult(report=str(report), nights=[run])
     return Outcome(
         result,

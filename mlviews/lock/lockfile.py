@@ -122,7 +122,7 @@ class Lock:
     Attributes:
         inputs: what it was solved from; see `mlviews.recipe.compose.ViewSpec.inputs`.
         solver: name and version of the solver.
-        packages: sorted by platform, then name.
+        packages: sorted by name, then platform, as conda-lock has them.
     """
 
     view: str

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.channels import open_sources
@@ -16,6 +14,7 @@ from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_of, lock_path
 from mlviews.lock.status import lock_status
+from mlviews.lock.writer import lock_text
 from mlviews.loop import run
 from mlviews.permissions import share
 from mlviews.progress import silent
@@ -49,8 +48,6 @@ __all__ = [
     "refuse_looking_back",
     "unpacked_scripts",
 ]
-
-_WRITER = "mlviews.lock.writer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +157,7 @@ def _lock_prepared(
             if isinstance(site_spec, MlviewsError):
                 return site_spec
             try:
-                return await _lock_one(site_spec, status, site, options, sources, background=background)
+                return await _lock_one(site_spec, status, site, options, sources)
             except MlviewsError as error:
                 return error
             finally:
@@ -168,16 +165,11 @@ def _lock_prepared(
 
         return await asyncio.gather(*map(one, prepared, statuses))
 
-    background = ThreadPoolExecutor(1)
-    if any(status.lock is None for status in statuses):
-        # conda-lock takes half a second to import: meanwhile the solver, which is not Python, works.
-        background.submit(import_module, _WRITER)
     try:
         with progress("Solving", total=len(solvable)) as advance:
             return run(lock_all(advance))
     finally:
         left_out.update(sources.left_out)
-        background.shutdown(wait=False)  # an interrupt does not wait for an import
 
 
 def _locked(
@@ -268,13 +260,7 @@ def refuse_looking_back(site: Site) -> None:
 
 
 async def _lock_one(
-    site_spec: SiteSpec,
-    status: LockStatus,
-    site: Site,
-    options: LockOptions,
-    sources: Sources,
-    *,
-    background: ThreadPoolExecutor,
+    site_spec: SiteSpec, status: LockStatus, site: Site, options: LockOptions, sources: Sources
 ) -> LockedView:
     spec = site_spec.spec
     solutions: list[Solution] = []
@@ -285,9 +271,7 @@ async def _lock_one(
     lock = lock_of(site_spec, solutions)
     if status.lock and status.path == path and status.lock.digest == lock.digest:
         return _locked(site_spec, path, "unchanged", lock, cache=site.cache)
-    # In the thread that began it: two threads that import one module hide each other's errors.
-    writer = await asyncio.get_running_loop().run_in_executor(background, import_module, _WRITER)
-    write_atomically(path, writer.lock_text(lock, spec))
+    write_atomically(path, lock_text(lock))
     if status.lock is None:
         return _locked(site_spec, path, "new", lock, cache=site.cache)
     return _locked(site_spec, path, "updated", lock, compare(status.lock, lock), cache=site.cache)

@@ -1,29 +1,17 @@
-"""Lock -> lock file, through conda-lock's own models, so that conda-lock, micromamba and pixi read it.
-
-Importing conda-lock takes half a second: only locking does.
-"""
+"""Lock -> lock file: CEP 37, as conda-lock itself writes it, so that conda-lock, micromamba and pixi read it."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from conda_lock.content_hash import compute_content_hashes
-from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency, Lockfile, LockMeta
-from conda_lock.models.lock_spec import LockSpecification
-from conda_lock.src_parser.conda_common import conda_spec_to_versioned_dep
-from conda_lock.virtual_package import virtual_package_repo_from_specification
 
-from mlviews.errors import FailedError
 from mlviews.lock.lockfile import RecordRest
 
 if TYPE_CHECKING:
-    from mlviews.lock.lockfile import Lock
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.lock.lockfile import Lock, LockedPackage
 
 __all__ = ["lock_text"]
 
@@ -34,40 +22,20 @@ _HEADER = """\
 """
 
 
-def lock_text(lock: Lock, spec: ViewSpec) -> str:
+def lock_text(lock: Lock) -> str:
     """Return the lock file's text; the same lock always gives the same bytes.
 
-    Raises:
-        FailedError: there is no room for temporary files, by way of which conda-lock computes its hash.
+    Source: CEP 37. Its ``content_hash`` is whatever tells whoever made the lock that the same is asked for: the
+    recipe's digest. conda-lock's own would be the hash of other files than ours.
     """
-    try:
-        content_hash = _content_hash(lock, spec)
-    except OSError as error:
-        raise FailedError(
-            "write-failed",
-            f"a temporary file cannot be written: {error.strerror}",
-            "Make room, or name another folder for temporary files in TMPDIR.",
-        ) from error
-    content = Lockfile(
-        package=[
-            LockedDependency(
-                name=package.name,
-                version=package.version,
-                manager="conda",
-                platform=package.platform,
-                dependencies=dict(package.dependencies),
-                url=package.url,
-                hash=HashModel(md5=package.md5, sha256=package.sha256),
-                categories={"main"},
-            )
-            for package in lock.packages
-        ],
-        metadata=LockMeta(
-            content_hash=content_hash,
-            channels=lock.inputs["channels"],
-            platforms=list(lock.platforms),
-            sources=[f"../recipes/{lock.view}.yaml"],
-            custom_metadata={
+    content = {
+        "version": 1,
+        "metadata": {
+            "content_hash": dict.fromkeys(lock.platforms, lock.recipe_digest),
+            "channels": [{"url": channel, "used_env_vars": []} for channel in lock.inputs["channels"]],
+            "platforms": list(lock.platforms),
+            "sources": [f"../recipes/{lock.view}.yaml"],
+            "custom_metadata": {
                 "mlviews-view": lock.view,
                 "mlviews-inputs": json.dumps(lock.inputs, sort_keys=True),
                 "mlviews-recipe-digest": lock.recipe_digest,
@@ -76,11 +44,25 @@ def lock_text(lock: Lock, spec: ViewSpec) -> str:
                 "mlviews-sizes": " ".join(str(package.size) for package in lock.packages),
                 **_rests(lock),
             },
-        ),
-    )
-    content.alphasort_inplace()
-    body = yaml.dump(content.to_v1().dict_for_output(), Dumper=_Dumper, sort_keys=False, width=4096)
+        },
+        "package": [_package(package) for package in lock.packages],
+    }
+    body = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=4096)
     return _HEADER.format(view=lock.view) + str(body)
+
+
+def _package(package: LockedPackage) -> dict[str, Any]:
+    return {
+        "name": package.name,
+        "version": package.version,
+        "manager": "conda",
+        "platform": package.platform,
+        "dependencies": dict(sorted(package.dependencies.items())),
+        "url": package.url,
+        "hash": {"md5": package.md5, "sha256": package.sha256},
+        "category": "main",
+        "optional": False,
+    }
 
 
 def _rests(lock: Lock) -> dict[str, str]:
@@ -94,27 +76,3 @@ def _rests(lock: Lock) -> dict[str, str]:
 
 def _json(rest: RecordRest | None) -> str:
     return json.dumps(rest and {key: value for key, value in asdict(rest).items() if value})
-
-
-def _content_hash(lock: Lock, spec: ViewSpec) -> dict[str, str]:
-    """Return what ``conda-lock lock --check-input-hash`` computes for these specs and virtual packages."""
-    dependencies = [conda_spec_to_versioned_dep(request.text, "main") for request in spec.dependencies]
-    virtual = {
-        platform: {
-            "packages": {
-                package.name: f"{package.version} {package.build}" if package.build != "0" else package.version
-                for package in spec.hardware.virtual_packages(platform)
-            }
-        }
-        for platform in lock.platforms
-    }
-    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-        yaml.dump({"subdirs": virtual}, file, Dumper=_Dumper)
-        file.flush()
-        repodata = virtual_package_repo_from_specification(Path(file.name))
-    specification = LockSpecification(
-        dependencies={platform: list(dependencies) for platform in lock.platforms},
-        channels=list(lock.inputs["channels"]),
-        sources=[],
-    )
-    return compute_content_hashes(specification, repodata)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.files import swap_link, write_atomically
 from mlviews.lock.lockfile import LOCK_SUFFIX
+from mlviews.lock.writer import lock_text
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.pages import change_rows, drawing, past_of, render, trend_of, view_file
 from mlviews.progress import silent
@@ -15,7 +16,7 @@ from mlviews.smoke.report import CheckLine, junit_suites
 from mlviews.values import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
     from types import ModuleType
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from mlviews.nightly.night import Night, NightCell, NightRun
     from mlviews.nightly.pages import Trend
     from mlviews.progress import Progress
-    from mlviews.recipe.compose import ViewSpec
 
 __all__ = ["lines_of", "write_night"]
 
@@ -35,7 +35,6 @@ def write_night(
     night: Night,
     run: NightRun,
     history: History,
-    specs: Sequence[ViewSpec],
     *,
     progress: Progress = silent,
 ) -> Path:
@@ -48,7 +47,6 @@ def write_night(
         night: which one.
         run: what the last call was asked for and found.
         history: where the night and those before it are kept.
-        specs: the views, for the locks of those that fail.
         progress: told about pages.
 
     Raises:
@@ -56,14 +54,13 @@ def write_night(
     """
     folder = root / "nightly" / night.folder
     whole = replace(run, cells=tuple(history.cells(night).values()))
-    by_name = {spec.name: spec for spec in specs}
     views: dict[str, list[NightCell]] = {}
     for cell in whole.cells:
         views.setdefault(cell.view, []).append(cell)
     writer = _Writer(folder, night, history, drawing())
     with progress("Writing the report", total=len(views)) as advance:
         for view, cells in views.items():
-            trends = [writer.trend(cell, by_name.get(view)) for cell in cells]
+            trends = [writer.trend(cell) for cell in cells]
             write_atomically(folder / view_file(view), render("view", whole, {"view": view, "trends": trends}))
             advance(note=view)
     platforms = sorted({cell.platform for cell in whole.cells})
@@ -87,16 +84,14 @@ class _Writer:
     history: History
     draw: ModuleType | None
 
-    def trend(self, cell: NightCell, spec: ViewSpec | None) -> Trend:
+    def trend(self, cell: NightCell) -> Trend:
         nights = self.history.trend(self.night, cell.view, cell.platform, nights=_NIGHTS)
-        return trend_of(cell, nights, locks=self._locks(cell, spec) if spec else {}, draw=self.draw)
+        return trend_of(cell, nights, locks=self._locks(cell), draw=self.draw)
 
-    def _locks(self, cell: NightCell, spec: ViewSpec) -> Mapping[str, str]:
+    def _locks(self, cell: NightCell) -> Mapping[str, str]:
         """Write the locks of the last good night and of tonight, where what was installed fails."""
         if cell.state not in FAILURES or not cell.digest or not cell.earlier.good:
             return {}
-        from mlviews.lock.writer import lock_text  # noqa: PLC0415  (half a second; most nights need none)
-
         found = {
             "good": self.history.lock(self.night, cell.view, cell.platform, cell.earlier.good),
             "bad": self.history.lock(self.night, cell.view, cell.platform, self.night.day.isoformat()),
@@ -106,7 +101,7 @@ class _Writer:
             if lock is None:
                 return {}  # another host's history names it and lacks it
             written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
-            write_atomically(self.folder / written[kind], lock_text(lock, spec))
+            write_atomically(self.folder / written[kind], lock_text(lock))
         return written
 
 

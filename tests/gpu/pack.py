@@ -1,8 +1,8 @@
 """Pack a kit for a machine with a GPU and no network: ``python tests/gpu/pack.py kit.tar.xz``.
 
 It holds mlviews, what `smoke`, `build` and `gpus` import, for CPython 3.12 unless told otherwise, and the programs that
-run there: ``tar xf kit.tar.xz && python3 kit/tests/gpu/kit.py``. Of what mlviews depends on, only what those commands
-import goes along, by name: conda-lock alone asks for a hundred projects, and uses some thirty.
+run there: ``tar xf kit.tar.xz && python3 kit/tests/gpu/kit.py``. Of what mlviews depends on, what those commands
+import goes along, by name.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def write_report(root: Path, *nights: list[NightCell], **keys: Any) -> Path:
             night = Night(day=date(2026, 11, number))
             for one in cells:
                 history.keep(night, one, None)
-        return write_night(root, night, run_of(night.day, nights[-1], **keys), history, []).parent
+        return write_night(root, night, run_of(night.day, nights[-1], **keys), history).parent
 
 
 @pytest.fixture
