@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from mlviews.storefile import StoreFile, StorePart
 
@@ -21,6 +21,7 @@ __all__ = [
     "Activation",
     "Around",
     "GpuLine",
+    "Inside",
     "LinkScripts",
     "Loading",
     "Release",
@@ -44,6 +45,15 @@ Text = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Value = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$")]
 Folder = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f:]+$")]
+
+
+def _inside(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/") or "\0" in path:
+        raise ValueError("it leads out of the prefix")
+    return path
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class Around(StorePart):
@@ -134,9 +144,10 @@ class Release(StoreFile):
     ``differs`` what the site has instead of what the recipe asks for. ``gpus`` are those that the recipe names, and
     ``some_gpus_only`` says why a package may serve only some of them; ``served`` holds, of every GPU that mlviews
     knows, how the binaries serve it, and nothing where that was not looked at. ``pip_check_waivers`` says why a package
-    may lack what it says that it needs. ``files`` is the sha256 of ``files.json``, which lists what no conda record
-    does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of releases from before there
-    were any.
+    may lack what it says that it needs. ``catalogs`` are the folders that have a catalog of their own on CVMFS, by
+    their path in the prefix; a release for another place has none. ``files`` is the sha256 of ``files.json``, which
+    lists what no conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of
+    releases from before there were any.
     """
 
     mlviews: str
@@ -162,6 +173,7 @@ class Release(StoreFile):
     packages: tuple[ReleasePackage, ...] = ()
     link_scripts: LinkScripts = LinkScripts()
     activation: Activation
+    catalogs: tuple[Inside, ...] = ()
     files: str = ""
     seal: str = ""
 

@@ -24,7 +24,7 @@ from mlviews.gpus import coverage
 from mlviews.lock import diff, lockfile, make
 from mlviews.nightly import night
 from mlviews.prefix import verify
-from mlviews.publish import plan
+from mlviews.publish import plan, rules
 from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
@@ -38,7 +38,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, find, jupyter, lockfile, make, night, plan, reading),
-    *(records, release, releases, report, results, upstream, verify),
+    *(records, release, releases, report, results, rules, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

@@ -87,13 +87,20 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     # What brought the user here brings them there again.
     given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
     options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
-    say(console, ("\nNext, one of:", "bold"))
-    python = (built.folder / "bin/python").exists()
-    lines = [
-        f"source {shlex.quote(f'{built.folder}/setup.sh')}",
-        f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {built.module}{version}",
-        f"{_program()} run {built.view}{version}{options} -- {'python' if python else 'PROGRAM'}",
-    ]
+    baked = app.site.prefix / built.folder.relative_to(app.site.root)
+    if baked != built.folder and not baked.exists():
+        say(console, ("\nIt can be loaded where it will lie, once it is published. Next:", "bold"))
+        lines = [f"{_program()} publish {built.view}/{built.release}{options} --plan --tar FILE"]
+        if not built.default:
+            lines.insert(0, f"{_program()} promote {built.view}/{built.release}{options}")
+    else:
+        say(console, ("\nNext, one of:", "bold"))
+        python = (built.folder / "bin/python").exists()
+        lines = [
+            f"source {shlex.quote(f'{baked}/setup.sh')}",
+            f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {built.module}{version}",
+            f"{_program()} run {built.view}{version}{options} -- {'python' if python else 'PROGRAM'}",
+        ]
     for line in lines:
         say(console, f"  {line}")
 

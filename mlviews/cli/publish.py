@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,22 +9,28 @@ import click
 from mlviews.cli.app import App, Outcome, complete_release, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.publish.plan import PublishResult
-    from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["publish"]
 
-_SHOWN = 20
+_SHOWN = 5
+_WAYS = {
+    "release": "a release",
+    "promotion": "a promotion",
+    "rollback": "a rollback",
+    "removal": "a removal",
+    "records": "records",
+}
 
 
 @verb("publish")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.option("--plan", "planned", is_flag=True, required=True, help="Say what would be published; change nothing.")
 @click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="Pack it for `cvmfs_server ingest`.")
-def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
-    """Plan the publishing of a release on CVMFS, the newest unless one is named; pack it for the host that publishes.
+@click.option("--published", is_flag=True, help="The repository holds the release already; it is not mounted here.")
+def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: bool) -> Outcome:
+    """Plan what CVMFS lacks of a view: a release, the default, records, a removal. Pack it for the host that publishes.
 
     Exit 1 if a rule forbids it: then nothing is packed.
     """
@@ -33,51 +40,75 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None) -> Outcome:
 
     del planned  # publishing itself is cvmfs_server's, on another host
     name, _, release = view.partition("/")
-    store = Store(app.site.root, app.site.prefix)
-    entry = _entry(store, name, release)
-    place, shared = tar.absolute() if tar else None, app.site.group is not None
-    found, items = plan(store, name, entry, place, shared=shared, progress=app.progress)
+    found, items = plan(
+        Store(app.site.root, app.site.prefix), name, release or None, published=published,
+        tar=tar.absolute() if tar else None, shared=app.site.group is not None, progress=app.progress,
+    )  # fmt: skip
     if found.tar:
-        pack(found, items, found.tar, progress=app.progress)
-    code = 1 if any(remark.forbids for remark in found.remarks) else 0
-    return Outcome(found, lambda console: _write(console, found, details=app.verbosity > 0), code)
+        pack(items, found.tar, total=found.bytes, progress=app.progress)
+    show = _Shown(found, items=[item.path for item in items], details=app.verbosity > 0)
+    return Outcome(found, show.write, 1 if found.forbidden else 0)
 
 
-def _entry(store: Store, view: str, release: str) -> ReleaseEntry:
-    from mlviews.errors import RefusedError
+class _Shown:
+    """Writes a plan: what changes in a screenful, each name where details are wanted."""
 
-    if release:
-        return store.existing(view, release)
-    entries = store.releases(view)
-    if not entries:
-        raise RefusedError(
-            "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
-        )
-    return entries[-1]
+    def __init__(self, result: PublishResult, *, items: list[str], details: bool) -> None:
+        self._result, self._items, self._details = result, items, details
+
+    def write(self, console: Console, /) -> None:
+        from mlviews.cli.terminal import say
+
+        result = self._result
+        place = result.repository if result.base == "/" else f"{result.repository}/{result.base}"
+        if not result.changes:
+            say(console, f"{result.view}/{result.release}: {place} holds all of it")
+        else:
+            what = " and ".join(_WAYS[change] for change in result.changes)
+            say(console, (f"{result.view}/{result.release}", "bold"), f" for {place}: {what}")
+            self._write_contents(console)
+        self._write_remarks(console)
+        if result.commands and not result.forbidden:
+            say(console, ("\nOn the host that publishes, with no transaction open:", "bold"))
+            for command in result.commands:
+                say(console, f"  {command}")
+
+    def _write_contents(self, console: Console) -> None:
+        from mlviews.cli.terminal import say, size
+
+        result = self._result
+        say(console, f"  puts     {_count(result.files, 'file')}, {_count(result.links, 'link')}, {size(result.bytes)}")
+        for path in self._items if self._details else ():
+            say(console, f"    {path}")
+        if result.default:
+            say(console, f"  default  {result.default}")
+        for path in result.deleted:
+            say(console, f"  deletes  {path}")
+        for catalog in result.catalogs:
+            say(console, f"  catalog  of {_count(catalog.entries, 'entry', 'entries')}: {catalog.folder}")
+        if result.replaced is None:
+            say(console, "  The repository is not mounted here: what it holds already is not known.")
+            if "release" in result.changes:
+                say(console, "  If it holds the release: --published plans only what makes it the default.")
+        elif result.replaced:
+            say(console, f"  replaces {_count(len(result.replaced), 'of these', 'of these')}")
+            for path in result.replaced if self._details else ():
+                say(console, f"    {path}")
+
+    def _write_remarks(self, console: Console) -> None:
+        """Write what rules say; of one rule the first few, unless details are wanted."""
+        from mlviews.cli.terminal import say
+
+        seen: Counter[str] = Counter()
+        for remark in sorted(self._result.remarks, key=lambda remark: not remark.forbids):
+            seen[remark.rule] += 1
+            if self._details or seen[remark.rule] <= _SHOWN:
+                label = ("forbidden", "red") if remark.forbids else ("note", "yellow")
+                say(console, "  ", label, f" {remark.rule}: {remark.path}: {remark.why}")
+        for rule, count in seen.items():
+            if count > _SHOWN and not self._details:
+                say(console, f"  {rule}: {count - _SHOWN} more (-v lists them)")
 
 
-def _write(console: Console, result: PublishResult, *, details: bool) -> None:
-    from rich.markup import escape
-
-    from mlviews.cli.terminal import size
-
-    def line(text: str) -> None:
-        console.print(text, soft_wrap=True)
-
-    name, place = f"{result.view}/{result.release}", "" if result.base == "/" else f", below {result.base}"
-    line(f"[bold]{name}[/] for {result.repository}{place}: {result.files} files, {size(result.bytes)}")
-    for catalog in result.catalogs:
-        line(f"  catalog of {catalog.entries:7} entries: {escape(catalog.folder)}")
-    if result.replaced is None:
-        line("  what is replaced is not known: the repository is not mounted here")
-    for path in result.replaced or ():
-        line(f"  replaced: {escape(path)}")
-    shown = result.remarks if details else result.remarks[:_SHOWN]
-    for remark in shown:
-        label = "[red]forbidden[/]" if remark.forbids else "[yellow]note[/]"
-        line(f"  {label} {remark.rule}: {escape(remark.path)}: {escape(remark.why)}")
-    if len(shown) < len(result.remarks):
-        line(f"  ... and {len(result.remarks) - len(shown)} more: -v lists them")
-    if not any(remark.forbids for remark in result.remarks):
-        console.print("\nOn the host that publishes, with no transaction open:", style="bold")
-        console.print(f"  {result.command}", markup=False, soft_wrap=True)
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or f'{one}s'}"

@@ -167,14 +167,17 @@ def _record(
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
     from mlviews.filelock import announce
-    from mlviews.smoke.records import write_record
+    from mlviews.site.file import quick_root
+    from mlviews.smoke.records import can_record, write_record
     from mlviews.store.disk import Store
     from mlviews.store.loaders import tell_proofs
 
     record = None
+    # Who reads views from CVMFS keeps the record among what is their own.
+    own = None if can_record(app.root, release) else quick_root("local")
     try:
-        record = write_record(app.root, release, lines, level=level)
-        if record and any(line.device not in {"", "cpu"} for line in lines):
+        record = write_record(own or app.root, release, lines, level=level)
+        if record and not own and any(line.device not in {"", "cpu"} for line in lines):
             tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=announce(app.progress, release.view))
     except MlviewsError as error:
         return record, (error,)  # whoever only reads a store may test its views all the same

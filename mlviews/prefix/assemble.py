@@ -15,6 +15,7 @@ import mlviews
 from mlviews.files import write_atomically
 from mlviews.permissions import group_id, settle
 from mlviews.prefix.activation import capture
+from mlviews.prefix.catalogs import MARKER, catalogs_of
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import silent
@@ -140,6 +141,7 @@ def _release(
         ),
         link_scripts=scripts,
         activation=capture(prefix, name=spec.name, baked=baked),
+        catalogs=catalogs_of(prefix, baked),
         **stated(site_spec),
     )
 
@@ -171,5 +173,7 @@ def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) ->
     """
     if lock_text is not None:
         write_atomically(prefix / RELEASE_LOCK, lock_text)
+    for folder in release.catalogs:
+        write_atomically(prefix / folder / MARKER, "")
     for path, file in prefix_files(release).items():
         write_atomically(prefix / path, file.text, executable=file.executable)

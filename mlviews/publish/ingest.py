@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import tarfile
@@ -16,38 +15,32 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.progress import Progress
-    from mlviews.publish.plan import Item, PublishResult
+    from mlviews.publish.contents import Item
 
-__all__ = ["CATALOG", "pack"]
-
-CATALOG = ".cvmfscatalog"
-"""The empty file by which a folder gets a catalog of its own."""
+__all__ = ["pack"]
 
 
-def pack(plan: PublishResult, items: Iterable[Item], path: Path, *, progress: Progress) -> None:
-    """Write the tar: every file for itself, owned by root, with markers for nested catalogs; whole or not at all.
+def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -> None:
+    """Write the tar: every file for itself, owned by root; whole or not at all, and the same every time.
 
     Args:
-        plan: which nothing forbids.
-        items: what the tar holds.
+        items: what it holds, folders before what lies in them.
         path: where it is written.
+        total: bytes of all files.
         progress: told of each byte.
 
     Raises:
         FailedError: it cannot be written, or a file cannot be read.
     """
-    catalogs = {catalog.folder for catalog in plan.catalogs}
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with (
             tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
-            progress("Packing", total=plan.bytes, unit="bytes") as advance,
+            progress("Packing", total=total, unit="bytes") as advance,
         ):
             for item in items:
                 _add(tar, item)
-                if item.path in catalogs:
-                    tar.addfile(_owned(tarfile.TarInfo(f"{item.path}/{CATALOG}")), io.BytesIO())
                 advance(item.status.st_size if stat.S_ISREG(item.status.st_mode) else 0)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -61,9 +54,9 @@ def pack(plan: PublishResult, items: Iterable[Item], path: Path, *, progress: Pr
 def _add(tar: tarfile.TarFile, item: Item) -> None:
     member = _owned(tarfile.TarInfo(item.path))
     member.mode = private(item.status.st_mode)  # what a group may do here is no business of the repository's
-    member.mtime = int(item.status.st_mtime)
+    member.mtime = item.time
     if stat.S_ISLNK(item.status.st_mode):
-        member.type, member.linkname, member.mode = tarfile.SYMTYPE, os.readlink(item.source), 0o777  # noqa: PTH115
+        member.type, member.linkname, member.mode = tarfile.SYMTYPE, item.link, 0o777
     elif stat.S_ISDIR(item.status.st_mode):
         member.type = tarfile.DIRTYPE
     else:

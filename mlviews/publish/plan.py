@@ -1,121 +1,50 @@
-"""What publishing a release on CVMFS would do, and what forbids it: all known before a transaction is opened.
+"""What publishing a view on CVMFS would change, and what forbids it: all known before a transaction is opened.
 
-A release is built on one host and published on another: what is to be published is packed for ``cvmfs_server ingest``.
-Nested catalogs go where a listing would be too large to fetch.
-See https://cvmfs.readthedocs.io/en/stable/cpt-repo.html.
+A view is built on one host and published on another. `plan` compares the two as far as this host sees the repository,
+and says what is missing there: a release, what makes it the default, what proves it, or that it is gone. Each change is
+one tar for ``cvmfs_server ingest``. See https://cvmfs.readthedocs.io/en/stable/cpt-repo.html.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import stat
-from collections import Counter, defaultdict
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews import jupyter
-from mlviews.errors import BadInputError
-from mlviews.files import is_folder, walk
-from mlviews.prefix.install import PREFIX_LENGTH
-from mlviews.prefix.verify import verify
-from mlviews.reading import is_folder_at, status
-from mlviews.render.modulefile import default_file
-from mlviews.render.sbom import SBOM
+from mlviews.errors import RefusedError
+from mlviews.files import is_folder
+from mlviews.prefix import catalogs
+from mlviews.publish.contents import (
+    command_items,
+    default_items,
+    proof_items,
+    release_items,
+    removal_items,
+    tree_items,
+    with_folders,
+)
+from mlviews.publish.repository import Repository, refuse_odd
+from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_platform
+from mlviews.reading import content
+from mlviews.release import RELEASE_FILE
+from mlviews.store import history
+from mlviews.store.launcher import NOTE
+from mlviews.store.loaders import other_defaults
+from mlviews.store.removal import removal_note
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlviews.progress import Progress
+    from mlviews.publish.contents import Item
     from mlviews.store.disk import ReleaseEntry, Store
+    from mlviews.store.removal import RemovalNote
 
-__all__ = [
-    "LARGEST",
-    "SMALLEST",
-    "Catalog",
-    "Item",
-    "PublishRemark",
-    "PublishResult",
-    "RuleName",
-    "place_catalogs",
-    "plan",
-]
+__all__ = ["Catalog", "PublishResult", "plan"]
 
-
-LARGEST = 200_000
-SMALLEST = 1_000
-
-
-def place_catalogs(
-    entries: Mapping[str, int], top: str, *, largest: int = LARGEST, smallest: int = SMALLEST
-) -> dict[str, int]:
-    """Return the folders that get a catalog of their own, with how many entries each lists.
-
-    ``top`` always gets one. Where one would list more than ``largest``, the largest folders below it get their own, as
-    long as those would list at least ``smallest``. What is larger still cannot be split.
-
-    Args:
-        entries: folder -> how many names it holds itself; with every folder, those above it up to ``top``.
-        top: the folder that all others are below.
-        largest: how many entries a catalog should have at most.
-        smallest: how many at least.
-    """
-    below: dict[str, list[str]] = defaultdict(list)
-    for folder in entries:
-        if folder != top:
-            below[folder.rpartition("/")[0]].append(folder)
-    sizes: dict[str, int] = {}
-    found: dict[str, int] = {}
-    for folder in sorted(entries, key=lambda name: (-name.count("/"), name)):  # the deepest first
-        size = entries[folder] + sum(sizes[child] for child in below[folder])
-        for child in sorted(below[folder], key=lambda name: (-sizes[name], name)):
-            if size <= largest or sizes[child] < smallest:
-                break
-            found[child] = sizes[child]
-            size -= sizes[child]
-        sizes[folder] = size
-    found[top] = sizes[top]
-    return dict(sorted(found.items()))
-
-
-RuleName = Literal[
-    "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size",
-]  # fmt: skip
-
-_MOUNT = PurePosixPath("/cvmfs")
-_LONGEST_PATH, _LONGEST_NAME = 4095, 255
-_LARGEST_FILE = 1024 * 1024 * 1024
-"""CVMFS_FILE_MBYTE_LIMIT; above it `cvmfs_server` warns, or refuses where CVMFS_ENFORCE_LIMITS is set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One name that is published.
-
-    Attributes:
-        path: below the repository's part of the root.
-        source: where it lies on this host.
-    """
-
-    path: str
-    source: Path
-    status: os.stat_result
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRemark:
-    """Something that a rule says of what would be published.
-
-    Attributes:
-        forbids: whether it must not be published so; otherwise it is good to know.
-    """
-
-    rule: RuleName
-    path: str
-    why: str
-    forbids: bool = True
+Change = Literal["release", "promotion", "rollback", "removal", "records"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,202 +57,253 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishResult:
-    """``mlviews publish VIEW --plan``.
+    """``mlviews publish VIEW``.
 
     Attributes:
         base: the folder in the repository that everything is put into.
-        replaced: what becomes another; null where the repository is not mounted.
+        changes: what changes there; nothing where the repository holds it all. ``records`` are what proves a release
+            that lies there, and the modulefiles that tell of it.
+        files: files that are put there.
+        links: links that are put there.
+        catalogs: catalogs that come.
+        default: the default that the repository will have; null where that does not change.
+        replaced: what becomes another; null where this host does not see the repository.
+        deleted: what is taken away with all in it.
         tar: what is packed for `cvmfs_server ingest`.
-        command: what publishes it.
+        tag: the name of the state of the repository after this; empty where it gets none.
+        commands: what publishes it, in order.
     """
 
     view: str
     release: str
     repository: str
     base: str
+    changes: Sequence[Change]
     files: int
+    links: int
     bytes: int
     catalogs: Sequence[Catalog]
+    default: str | None
     replaced: Sequence[str] | None
+    deleted: Sequence[str]
     remarks: Sequence[PublishRemark]
     tar: Path | None
-    command: str
+    tag: str
+    commands: Sequence[str]
+
+    @property
+    def forbidden(self) -> bool:
+        """Whether a rule forbids it."""
+        return any(remark.forbids for remark in self.remarks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """A change of the repository that no rule has judged as a whole.
+
+    Attributes:
+        items: what its tar holds, folders before what lies in them.
+        platforms: of a release, those whose prefixes it brings.
+        remarks: what is known of it by now.
+    """
+
+    view: str
+    release: str
+    changes: tuple[Change, ...]
+    items: tuple[Item, ...]
+    platforms: tuple[str, ...] = ()
+    remarks: tuple[PublishRemark, ...] = ()
+    tag: str = ""
+    default: str | None = None
+    deleted: tuple[str, ...] = ()
 
 
 def plan(
-    store: Store, view: str, entry: ReleaseEntry, tar: Path | None, *, shared: bool = False, progress: Progress
+    store: Store,
+    view: str,
+    release: str | None = None,
+    *,
+    published: bool = False,
+    tar: Path | None = None,
+    shared: bool = False,
+    progress: Progress,
 ) -> tuple[PublishResult, tuple[Item, ...]]:
-    """Plan the publishing of a release: its files, its modulefiles and kernel, and the default's if it is that here.
+    """Plan what a repository lacks of a view.
 
     Args:
-        store: where it lies; its prefix is where it will lie.
+        store: where the view lies; its prefix is where it will lie.
         view: the view.
-        entry: its release.
-        tar: where it should be packed, if it should; the plan names it only where no rule forbids it.
+        release: one of its releases, or one that was removed. None: the default where the repository has another one,
+            else the newest.
+        published: whether the repository holds the release already, where this host cannot see that.
+        tar: where the change should be packed, if it should; the plan names it only where no rule forbids it.
         shared: whether a group shares the root; a tar never says so.
         progress: told of what is verified.
 
     Returns:
-        The plan, and every file, link and folder, folders before what they hold.
+        The plan, and every file, link and folder of its tar, folders before what they hold.
 
     Raises:
-        BadInputError: the store's prefix is in no CVMFS repository.
+        BadInputError: the store's prefix is in no CVMFS repository, or a name cannot be published.
+        RefusedError: there is no such release.
         OSError: something cannot be read.
         UnreadableError: nobody can tell whether something is there.
     """
-    repository, base = _repository(store.prefix)
-    items = tuple(sorted(_items(store, view, entry), key=lambda item: item.path))
+    repository = Repository.of(store)
+    refuse_odd(view, "the view's name")
+    if tar:
+        refuse_odd(str(tar).lstrip("/"), "the tar's path")
+    if release and (note := removal_note(store, view, release)):
+        draft = _removal(store, repository, view, note)
+    else:
+        entry = _entry(store, repository, view, release, published=published)
+        draft = _addition(store, repository, view, entry, published=published)
+        judged = [
+            remark
+            for platform in draft.platforms
+            for remark in of_platform(store, view, entry, platform, shared=shared, progress=progress)
+        ]
+        draft = replace(draft, remarks=(*draft.remarks, *judged))
+    refuse_odd(draft.release, "the release's name")
+    return _result(store, repository, draft, tar), draft.items
+
+
+def _entry(store: Store, repository: Repository, view: str, release: str | None, *, published: bool) -> ReleaseEntry:
+    if release:
+        return store.existing(view, release)
+    entries, default = store.releases(view), store.default(view)
+    if not entries:
+        raise RefusedError(
+            "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
+        )
+    another = published or (repository.seen is not None and repository.default(view) != default)
+    return store.existing(view, default) if default and another else entries[-1]
+
+
+def _addition(store: Store, repository: Repository, view: str, entry: ReleaseEntry, *, published: bool) -> _Draft:
+    """Draft what the repository lacks of a release: its prefixes, what lies around them, what makes it the default."""
     top = f"envs/{view}/{entry.name}"
-    catalogs = place_catalogs(_entries(items, top), top)
-    replaced = _replaced(store, items)
-    remarks = [
-        *_of_release(store, view, entry, shared=shared, progress=progress),
-        *(remark for item in items for remark in _of_item(store, item)),
-        *_hard_links(items),
-        *_of_catalogs(catalogs),
-    ]
-    if any(path.startswith(f"{top}/") for path in replaced or ()):
-        remarks.append(PublishRemark("published", top, "a release never changes, and this one is published already"))
-    packed = None if any(remark.forbids for remark in remarks) else tar
-    sizes = [item.status.st_size for item in items if stat.S_ISREG(item.status.st_mode)]
-    file = shlex.quote(str(packed)) if packed else "FILE"
-    found = PublishResult(
+    there = {name for name in entry.platforms if published or repository.status(f"{top}/{name}/{RELEASE_FILE}")}
+    platforms = tuple(sorted({*entry.platforms} - there))
+    trees = [item for platform in platforms for item in tree_items(store, view, entry, platform)]
+    remarks = [*_published(store, repository, top, entry, trees)]
+    around: list[Item] = []
+    if not published:
+        around = [*release_items(store, view, entry), *proof_items(store, view, entry)]
+        command, told = _command(store, around)
+        around = [item for item in (*around, *command) if repository.lacks(item)]
+        remarks += told if platforms else ()
+    default: list[Item] = []
+    deleted: tuple[str, ...] = ()
+    if store.default(view) == entry.name:
+        default = [item for item in default_items(store, view, entry) if repository.lacks(item)]
+        deleted = _other_defaults(store, repository, view, entry)
+    changes: list[Change] = ["release"] if platforms else ["records"] if around else []
+    last = history.read(store.view_folder(view))[-1:] if default or deleted else ()
+    changes += ["rollback" if change.back and change.after == entry.name else "promotion" for change in last]
+    tag = f"{view}-{entry.name}" if platforms else ""
+    return _Draft(
         view=view,
         release=entry.name,
-        repository=repository,
-        base=base,
+        changes=tuple(changes),
+        items=with_folders(store, [*trees, *around, *default]),
+        platforms=platforms,
+        remarks=tuple(remarks),
+        tag=tag or "".join(f"{view}-default-{entry.name}-{change.at:%Y%m%dT%H%M%SZ}" for change in last),
+        default=entry.name if default else None,
+        deleted=deleted,
+    )
+
+
+def _other_defaults(store: Store, repository: Repository, view: str, entry: ReleaseEntry) -> tuple[str, ...]:
+    """Return the links by which modules that the view's releases had before name its default there."""
+    links = other_defaults(store, view, entry)
+    return tuple(repository.inside(path) for path, target in links if repository.link(path) == target)
+
+
+def _command(store: Store, around: Sequence[Item]) -> tuple[tuple[Item, ...], tuple[PublishRemark, ...]]:
+    """Return the module of ``mlviews`` itself, where what it starts is published too; else what to say of that."""
+    items = command_items(store, around[0].time) if around else ()
+    if not items or Path(sys.executable).is_relative_to(store.prefix):
+        return items, ()
+    why = f"is left out: it starts {sys.executable}, which others do not have"
+    return (), (PublishRemark("command", items[-1].path, why, forbids=False),)
+
+
+def _published(
+    store: Store, repository: Repository, top: str, entry: ReleaseEntry, trees: Iterable[Item]
+) -> Iterator[PublishRemark]:
+    """Judge what lies where the release would: it, or nothing of it, since no release ever changes."""
+    for platform in sorted(entry.platforms):
+        path, file = f"{top}/{platform}", f"{top}/{platform}/{RELEASE_FILE}"
+        if repository.status(file):
+            if repository.content(file) != content(store.root / file):
+                why = "another release of this name is published there, and no release ever changes"
+                yield PublishRemark("published", path, why)
+        elif repository.status(path):
+            there = sum(1 for item in trees if not is_folder(item.status) and repository.status(item.path))
+            why = f"{there} of its files lie there, without {RELEASE_FILE}; delete that folder there first"
+            yield PublishRemark("published", path, why)
+
+
+def _removal(store: Store, repository: Repository, view: str, note: RemovalNote) -> _Draft:
+    """Draft that a removed release goes from the repository too, and that who asks for it there is told."""
+    default = store.default(view)
+    now = store.entry(view, default).platforms if default else {}
+    module = note.module or next((release.module for release in now.values()), None)
+    items = [item for item in removal_items(store, view, note, module) if repository.lacks(item)]
+    top = f"envs/{view}/{note.release}"
+    goes = not repository.seen or (repository.status(top) and not repository.status(f"{top}/{NOTE}"))
+    remarks = []
+    if repository.default(view) == note.release:
+        why = f"it is still the default there; `mlviews publish {view}` publishes another one"
+        remarks.append(PublishRemark("default", top, why))
+    return _Draft(
+        view=view,
+        release=note.release,
+        changes=("removal",) if items else (),
+        items=with_folders(store, items),
+        remarks=tuple(remarks),
+        tag=f"{view}-removed-{note.release}" if items else "",
+        deleted=(repository.inside(top),) if items and goes else (),
+    )
+
+
+def _result(store: Store, repository: Repository, draft: _Draft, tar: Path | None) -> PublishResult:
+    listed = catalogs.listed([item.path for item in draft.items])
+    remarks = [*draft.remarks, *of_items(store, draft.items), *of_catalogs(listed)]
+    packed = tar if draft.items and not any(remark.forbids for remark in remarks) else None
+    names = [item for item in draft.items if not is_folder(item.status)]
+    sizes = [item.status.st_size for item in names if stat.S_ISREG(item.status.st_mode)]
+    return PublishResult(
+        view=draft.view,
+        release=draft.release,
+        repository=repository.name,
+        base=repository.base,
+        changes=draft.changes,
         files=len(sizes),
+        links=len(names) - len(sizes),
         bytes=sum(sizes),
-        catalogs=[Catalog(folder, count) for folder, count in catalogs.items()],
-        replaced=replaced,
+        catalogs=[Catalog(folder, count) for folder, count in listed.items()],
+        default=draft.default,
+        replaced=[item.path for item in names if repository.status(item.path)] if repository.seen else None,
+        deleted=draft.deleted,
         remarks=remarks,
         tar=packed,
-        command=f"cvmfs_server ingest --tar_file {file} --base_dir {shlex.quote(base)} {repository}",
+        tag=draft.tag,
+        commands=_commands(repository, draft, str(packed or "FILE")),
     )
-    return found, items
 
 
-def _repository(prefix: Path) -> tuple[str, str]:
-    place = PurePosixPath(prefix)
-    if not place.is_relative_to(_MOUNT) or place == _MOUNT:
-        raise BadInputError(
-            "not-cvmfs",
-            f"{prefix} is in no CVMFS repository",
-            "Name a site whose `prefix` is below /cvmfs/REPOSITORY: --site cvmfs, or your own.",
-        )
-    repository, *rest = place.relative_to(_MOUNT).parts
-    return repository, "/".join(rest) or "/"
+def _commands(repository: Repository, draft: _Draft, tar: str) -> tuple[str, ...]:
+    """Return what is typed on the host that publishes.
 
-
-def _items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
-    release = entry.platforms[min(entry.platforms)]
-    own, modules = f"envs/{view}/{entry.name}", f"modulefiles/{release.module}"
-    version, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
-    names = [f"{own}/{version.removeprefix('.')}", f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
-    names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
-    trees = [f"{own}/{platform}" for platform in sorted(entry.platforms)] + [f"kernels/{jupyter.kernel_name(release)}"]
-    if store.default(view) == entry.name:
-        names += [f"envs/{view}/default", f"{modules}/{version}", f"views/{view}"]
-        trees.append(f"kernels/{jupyter.kernel_name(release, versioned=False)}")
-    above: set[str] = set()
-    for path in (path for path in [*names, *trees] if status(store.root / path)):
-        for folder in reversed(PurePosixPath(path).parents[:-1]):
-            if str(folder) not in above:
-                above.add(str(folder))
-                yield _item(store, str(folder))
-        yield _item(store, path)
-        if path in trees:
-            for inner, found in walk(store.root / path):
-                yield Item(f"{path}/{inner}", store.root / path / inner, found)
-
-
-def _item(store: Store, path: str) -> Item:
-    return Item(path, store.root / path, (store.root / path).lstat())
-
-
-def _entries(items: Sequence[Item], top: str) -> Counter[str]:
-    entries: Counter[str] = Counter({top: 0})
-    for item in items:
-        if item.path.startswith(f"{top}/"):
-            entries[item.path.rpartition("/")[0]] += 1
-            if is_folder(item.status):
-                entries[item.path] += 0
-    return entries
-
-
-def _replaced(store: Store, items: Sequence[Item]) -> tuple[str, ...] | None:
-    if not is_folder_at(store.prefix, follow=True):
-        return None
-    if store.prefix.samefile(store.root):
-        return ()
-    there = (item.path for item in items if not is_folder(item.status))
-    return tuple(path for path in there if status(store.prefix / path))
-
-
-def _of_release(
-    store: Store, view: str, entry: ReleaseEntry, *, shared: bool, progress: Progress
-) -> Iterator[PublishRemark]:
-    for platform, release in entry.platforms.items():
-        folder = store.platform_folder(view, entry.name, platform)
-        path = str(folder.relative_to(store.root))
-        baked = str(store.baked(folder))
-        if release.prefix != baked:
-            yield PublishRemark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
-        if len(baked.encode()) > PREFIX_LENGTH:
-            why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
-            yield PublishRemark("path-length", path, why)
-        found = verify(folder, shared=shared, progress=progress)
-        unreadable = sum(fault.kind == "unreadable" for fault in found.faults)
-        other = len(found.faults) - unreadable + found.bytecode
-        advice = f"`mlviews verify {view}/{entry.name}` names them"
-        if other:
-            yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
-        if unreadable:
-            yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
-
-
-def _of_item(store: Store, item: Item) -> Iterator[PublishRemark]:
-    mode, path = item.status.st_mode, item.path
-    if len(str(store.prefix / path).encode()) > _LONGEST_PATH or len(Path(path).name.encode()) > _LONGEST_NAME:
-        yield PublishRemark("path-length", path, f"a path has at most {_LONGEST_PATH} bytes, a name {_LONGEST_NAME}")
-    if stat.S_ISLNK(mode):
-        if why := _leads_out(store, item):
-            yield PublishRemark("link", path, why)
-    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        yield PublishRemark("special", path, "it is a device, a pipe or a socket")
-    else:
-        needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0)
-        if mode & needed != needed:
-            yield PublishRemark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
-        if mode & stat.S_IWOTH:
-            yield PublishRemark("writable", path, f"its permissions {stat.S_IMODE(mode):o} let everybody change it")
-        if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
-            yield PublishRemark("setuid", path, "it would run as another user")
-    if stat.S_ISREG(mode) and item.status.st_size > _LARGEST_FILE:
-        why = f"{item.status.st_size / 1e9:.1f} GB; cvmfs_server warns above 1024 MiB (CVMFS_FILE_MBYTE_LIMIT)"
-        yield PublishRemark("file-size", path, why, forbids=False)
-
-
-def _leads_out(store: Store, item: Item) -> str | None:
-    """Return why a link cannot be published: it leads out of what will lie on CVMFS."""
-    target = os.readlink(item.source)  # noqa: PTH115  (as it is written)
-    place = os.path.normpath(store.prefix / PurePosixPath(item.path).parent / target)
-    if not PurePosixPath(place).is_relative_to(store.prefix):
-        return f"it leads to {target}, which others do not have"
-    return None
-
-
-def _hard_links(items: Sequence[Item]) -> Iterator[PublishRemark]:
-    """Tell of files that are one on this disk: CVMFS knows hard links in one folder only."""
-    seen: dict[tuple[int, int], str] = {}
-    for item in items:
-        if stat.S_ISREG(item.status.st_mode) and item.status.st_nlink > 1:
-            first = seen.setdefault((item.status.st_dev, item.status.st_ino), item.path)
-            if first != item.path:
-                yield PublishRemark("hard-link", item.path, f"published as a file beside {first}", forbids=False)
-
-
-def _of_catalogs(catalogs: Mapping[str, int]) -> Iterator[PublishRemark]:
-    for folder, count in catalogs.items():
-        if count > LARGEST:
-            yield PublishRemark("catalog", folder, f"its catalog would list {count} entries; {LARGEST} are too many")
+    What is deleted goes in a transaction of its own: in one, `cvmfs_server` 2.12 does not make a folder again that it
+    has deleted.
+    """
+    name = repository.name
+    lines = [f"cvmfs_server ingest --delete {path} {name}" for path in draft.deleted]
+    if draft.items:
+        lines.append(f"cvmfs_server ingest --tar_file {tar} --base_dir {repository.base} {name}")
+    lines += [f"cvmfs_server tag -a {draft.tag} {name}"] if draft.tag else []
+    return tuple(lines)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.files import folder
+from mlviews.reading import is_folder_at
 from mlviews.recipe.model import (
     PublicText,
     Text,
@@ -155,7 +156,8 @@ class Site:
         root: where files are written.
         prefix: the same place as files name it; differs from ``root`` where one builds for ``/cvmfs/...``.
         lockfiles: where locks are written, and read first.
-        shipped_lockfiles: where a lock is read when ``lockfiles`` has none; None where that would be wrong.
+        shipped_lockfiles: where a lock is read when ``lockfiles`` has none: a published root's own, else those that
+            travel with mlviews; None where that would be wrong.
         channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
         cuda: with wheels, what views for GPUs are made of; None where there are none.
@@ -242,7 +244,7 @@ def open_site(
         mirrors={**given.mirrors, **mirrors},
         promote=given.promote,
         lockfiles=where.absolute(),
-        shipped_lockfiles=None if alone else folder("lockfiles"),
+        shipped_lockfiles=None if alone else _others_locks(own_root),
         pins=given.pins,
         absent=given.absent,
         cpu_index=given.cpu_index,
@@ -252,3 +254,9 @@ def open_site(
         group=given.group,
         container=given.container,
     )
+
+
+def _others_locks(root: Path) -> Path:
+    """Return where locks lie that somebody else made: below a root that is published, else in what is installed."""
+    published = root / "lockfiles"
+    return published if is_folder_at(published) else folder("lockfiles")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Record",
     "SpeedDrop",
+    "can_record",
     "drops",
     "last_results",
     "proved_gpus",
@@ -93,6 +94,12 @@ def write_record(
     path = _folder(root, release.view, release.lock_digest) / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
     write_atomically(path, record.text())
     return path
+
+
+def can_record(root: Path, release: Release) -> bool:
+    """Tell whether a record of a release can be written below a root: CVMFS is there to be read."""
+    folder = _folder(root, release.view, release.lock_digest)
+    return os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK)
 
 
 def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:

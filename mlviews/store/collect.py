@@ -18,7 +18,7 @@ from mlviews.prefix.unpacked import PACKAGES, note_path
 from mlviews.reading import Unreadable, UnreadableError, is_folder_at, status
 from mlviews.store import history
 from mlviews.store.debris import cache_debris, common_debris, unused, view_debris
-from mlviews.store.releases import finish, is_unfinished, remove_held
+from mlviews.store.removal import finish, is_unfinished, remove_held
 from mlviews.store.retention import ReleaseState, kept
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.files import aged
 from mlviews.prefix.bytecode import BYTECODE
+from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
 from mlviews.reading import folders_in, is_folder_at, names_in, status
 from mlviews.release import RELEASE_FILE
@@ -77,7 +78,7 @@ def cache_debris(cache: Path) -> tuple[Path, ...]:
 
 
 def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
-    for path in (folder / name for name in names_in(folder)):
+    for path in (folder / name for name in names_in(folder) if name != MARKER):
         if path.name.startswith("."):
             yield from aged([path])
         elif lost and is_folder_at(path) and status(path / RELEASE_FILE) is None:
@@ -85,7 +86,7 @@ def _in_release(folder: Path, *, lost: bool) -> Iterator[Path]:
 
 
 def _hidden(folder: Path) -> list[Path]:
-    return [folder / name for name in names_in(folder) if name.startswith(".")]
+    return [folder / name for name in names_in(folder) if name.startswith(".") and name != MARKER]
 
 
 def unused(cache: Path, entries: Iterable[ReleaseEntry], *, within: timedelta) -> tuple[str, ...]:

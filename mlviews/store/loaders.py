@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "leave_other_modules",
     "module_notes",
+    "other_defaults",
     "tell_proofs",
     "write_command_loaders",
     "write_default_loaders",
@@ -84,12 +85,18 @@ def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
     Raises:
         FailedError: they cannot be changed.
     """
+    for path, target in other_defaults(store, view, entry):
+        if link_text(store.root / path) == target:  # another view may share the module
+            remove_file(store.root / path)
+
+
+def other_defaults(store: Store, view: str, entry: ReleaseEntry) -> tuple[tuple[str, str], ...]:
+    """Return the links of those modules, by their path below the root, and the text that makes each the view's."""
     own = entry.platforms[min(entry.platforms)].module
     name, _ = default_file(_tree(store), entry.name)
-    for module in sorted({item.module for other in store.releases(view) for item in other.platforms.values()} - {own}):
-        link = store.root / "modulefiles" / module / name
-        if link_text(link) == _default_target(store, view, link):  # another view may share the module
-            remove_file(link)
+    modules = {item.module for other in store.releases(view) for item in other.platforms.values()} - {own}
+    links = [store.root / "modulefiles" / module / name for module in sorted(modules)]
+    return tuple((str(link.relative_to(store.root)), _default_target(store, view, link)) for link in links)
 
 
 def _default_target(store: Store, view: str, link: Path) -> str:

@@ -1,43 +1,33 @@
-"""What people do with releases: list them, make one the default, go back, keep one for good, take one away.
-
-A kill at any moment of a removal leaves nothing half there, and those who ask for what is gone are told.
-"""
+"""What people do with releases: list them, make one the default, go back, keep one for good, take one away."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from mlviews.errors import FailedError, RefusedError
+from mlviews.errors import RefusedError
 from mlviews.filelock import announce
-from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
 from mlviews.reading import (
-    DamagedError,
     UnreadableError,
-    content,
     folders_in,
     is_file,
     is_folder_at,
-    names_in,
-    status,
 )
 from mlviews.release import RELEASE_FILE
-from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
-from mlviews.store.launcher import NOTE, is_removed
+from mlviews.store.launcher import is_removed
 from mlviews.store.loaders import (
     leave_other_modules,
     write_default_loaders,
     write_release_loaders,
-    write_removed_loaders,
 )
+from mlviews.store.removal import removal_note, remove_held
 from mlviews.store.repair import repair
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,13 +52,10 @@ __all__ = [
     "RollbackResult",
     "VerifyResult",
     "check",
-    "finish",
-    "is_unfinished",
     "pin",
     "promote",
     "releases_of",
     "remove",
-    "remove_held",
     "rollback",
 ]
 
@@ -189,12 +176,8 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
                 unreadable.append(error.unreadable)
                 records = ()  # it is told: nothing of this is a proof
             found.append(_summary(store, view, entry, records))
-    removed = []
-    for path in (store.view_folder(view) / name / NOTE for name in store.folders(view)):
-        with suppress(DamagedError):
-            if text := content(path):
-                note = parse(_RemovalNote, text, path)
-                removed.append(RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest))
+    notes = filter(None, (removal_note(store, view, name) for name in store.folders(view)))
+    removed = [RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes]
     return ReleasesResult(view, found, removed, unreadable)
 
 
@@ -342,108 +325,3 @@ def _former(store: Store, view: str) -> str | None:
     there = {entry.name for entry in store.releases(view)} - {store.default(view)}
     changes = history.read(store.view_folder(view))
     return next((name for name in reversed(history.former(changes)) if name in there), None)
-
-
-class _RemovalNote(StoreFile):
-    """``removed.json``."""
-
-    view: str
-    release: str
-    lock_digest: str
-    removed: datetime
-    default: str | None
-
-
-def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
-    """Remove a release, under its view's lock; return the bytes that are free then.
-
-    First it is noted as removed, which is the moment when it is no release any more. All that follows is repeated by
-    `finish` if it does not come to its end.
-
-    Raises:
-        RefusedError: it is the default or pinned, or there is no such release.
-        FailedError: something cannot be written or deleted.
-    """
-    entry = store.existing(view, release)
-    default = store.default(view)
-    if release == default:
-        raise RefusedError(
-            "release-default",
-            f"release {release} is the default of {view}",
-            f"Make another one the default first: `mlviews rollback {view}` or `mlviews promote {view}/RELEASE`.",
-        )
-    if store.is_pinned(view, release):
-        raise RefusedError(
-            "release-pinned",
-            f"release {release} of {view} is pinned",
-            f"`mlviews pin {view}/{release} --undo` ends that.",
-        )
-    note = _RemovalNote(view=view, release=release, lock_digest=entry.lock_digest, removed=now, default=default)
-    text = note.text()
-    folder = store.view_folder(view) / release
-    try:
-        write_atomically(folder / NOTE, text)
-    except FailedError as error:
-        if error.code != "disk-full":
-            raise
-        for platform in entry.platforms:  # what can be made again makes room
-            usage.forget(folder / platform)
-        write_atomically(folder / NOTE, text)
-    return finish(store, view, release)
-
-
-def is_unfinished(store: Store, view: str, release: str) -> bool:
-    """Tell whether a removed release still holds something to delete."""
-    folder = store.view_folder(view) / release
-    return is_removed(store.view_folder(view), release) and any(
-        {*names_in(folder / name)} - REMOVED_FILES if is_folder_at(folder / name) else name != NOTE
-        for name in names_in(folder)
-    )
-
-
-def finish(store: Store, view: str, release: str) -> int:
-    """Delete what is left of a removed release; return the bytes that are free then.
-
-    Raises:
-        FailedError: something cannot be written or deleted.
-    """
-    folder = store.view_folder(view) / release
-    platforms = [folder / name for name in names_in(folder) if is_folder_at(folder / name)]
-    entry = store.entry(view, release)
-    for error in entry.errors.values():  # what it says is needed for the words that stay
-        raise error
-    freed = 0
-    try:
-        freed += _leave_word(store, view, entry, platforms)
-        told = True
-    except FailedError:
-        told = False  # on a full disk there is room for it only when the rest is gone
-    freed += sum(delete_tree(platform, keep={*REMOVED_FILES, RELEASE_FILE}) for platform in platforms)
-    freed += delete_tree(folder, keep={NOTE, *(platform.name for platform in platforms)})
-    if not told:
-        freed += _leave_word(store, view, entry, platforms)
-    for platform in platforms:  # last: of what it says the words are made
-        freed += _size(platform / RELEASE_FILE)
-        remove_file(platform / RELEASE_FILE)
-    return freed
-
-
-def _leave_word(store: Store, view: str, entry: ReleaseEntry, platforms: Sequence[Path]) -> int:
-    """Put a word on what happened where programs and people look for the release; return what that frees."""
-    if entry.platforms:
-        write_removed_loaders(store, view, entry)
-    default = str(store.baked(store.view_folder(view) / "default"))
-    files = {
-        platform / name: file
-        for platform in platforms
-        for name, file in removed_files(view, entry.name, default, platform.name).items()
-    }
-    before = sum(map(_size, files))
-    for path, file in files.items():
-        write_atomically(path, file.text, executable=file.executable)
-    return before - sum(map(_size, files))
-
-
-def _size(path: Path) -> int:
-    found = status(path)
-    return found.st_size if found else 0

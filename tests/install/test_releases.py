@@ -200,7 +200,7 @@ def lmod(tmp_path: Path, require: Any) -> Any:
 @pytest.mark.parametrize("at", ["write_removed_loaders", "remove_file", "_leave_word", "delete_tree"])
 def test_a_removal_that_is_killed_is_one_and_is_finished(three, monkeypatch, at):
     from mlviews.store.disk import Store
-    from mlviews.store.releases import finish, is_unfinished
+    from mlviews.store.removal import finish, is_unfinished
 
     first = three.made[0]
     store = Store(three.root, three.root)
@@ -209,7 +209,7 @@ def test_a_removal_that_is_killed_is_one_and_is_finished(three, monkeypatch, at)
         def interrupt(*arguments: object, **keys: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(f"mlviews.store.releases.{at}", interrupt)
+        patched.setattr(f"mlviews.store.removal.{at}", interrupt)
         assert three("remove", f"demo/{first}").code == 130
 
     assert [line["release"] for line in three("releases", "demo", "--json").data["releases"]] == three.made[1:]

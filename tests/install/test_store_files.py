@@ -18,7 +18,7 @@ from mlviews.reading import DamagedError, UnreadableError
 from mlviews.release import Release, is_intact
 from mlviews.smoke.records import Record
 from mlviews.store.history import _History
-from mlviews.store.releases import _RemovalNote
+from mlviews.store.removal import RemovalNote
 from mlviews.storefile import StoreFile, parse
 
 WRITTEN = Path(__file__).resolve().parents[1] / "data/store-schema-1"
@@ -27,7 +27,7 @@ KINDS: dict[str, type[StoreFile]] = {
     "history.json": _History,
     "record.json": Record,
     "release.json": Release,
-    "removed.json": _RemovalNote,
+    "removed.json": RemovalNote,
     "usage.json": Usage,
 }
 

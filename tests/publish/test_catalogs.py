@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.publish.plan import place_catalogs
+from mlviews.prefix.catalogs import place_catalogs
 
 
 @st.composite

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import grp
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -65,27 +66,35 @@ def renew(tmp_path: Path, prefix: Path) -> Callable[[], None]:
     return seal
 
 
+def remarks(result: Any) -> list[Any]:
+    """Return what is said of the release; that `mlviews` itself is left out goes without saying here."""
+    return [remark for remark in result.data["remarks"] if remark["rule"] != "command"]
+
+
 def rules(result: Any) -> set[tuple[str, str]]:
-    return {(remark["rule"], remark["path"].rpartition("linux-64/")[2]) for remark in result.data["remarks"]}
+    return {(remark["rule"], remark["path"].rpartition("linux-64/")[2]) for remark in remarks(result)}
 
 
 def test_a_plan_tells_what_would_be_published_and_how(site, prefix, renew):
     planned = site("publish", "demo", "--plan", "--json")
 
-    assert planned.data["remarks"] == []
+    assert remarks(planned) == []
     assert planned.code == 0
     data = planned.data
     assert (data["repository"], data["base"], data["replaced"], data["tar"]) == (
         "atlasml.example.org", "views", None, None,
     )  # fmt: skip
     own = f"envs/demo/{data['release']}"
-    assert [line["folder"] for line in data["catalogs"]] == [own]
+    assert [line["folder"] for line in data["catalogs"]] == [f"{own}/linux-64"]
+    assert data["changes"] == ["release"]
     there = [path for path in prefix.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert (
-        data["files"] == len(there) + 6
-    )  # two modulefiles, .version, the bill of materials, and the kernel with its logo
-    assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*")) + 3
-    assert data["command"] == "cvmfs_server ingest --tar_file FILE --base_dir views atlasml.example.org"
+    # Two modulefiles, .version, the bill of materials, the kernel with its logo, and the record of the build.
+    assert data["files"] == len(there) + 7
+    assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*"))
+    assert data["commands"] == [
+        "cvmfs_server ingest --tar_file FILE --base_dir views atlasml.example.org",
+        f"cvmfs_server tag -a demo-{data['release']} atlasml.example.org",
+    ]
 
 
 def test_a_tar_holds_it_all_with_catalogs_and_nothing_else(site, prefix, renew, tmp_path):
@@ -97,7 +106,7 @@ def test_a_tar_holds_it_all_with_catalogs_and_nothing_else(site, prefix, renew, 
         members = {member.name: member for member in tar.getmembers()}
         assert all((member.uid, member.gid) == (0, 0) for member in members.values())
         assert not any(member.islnk() for member in members.values())
-    assert f"envs/demo/{name}/.cvmfscatalog" in members
+    assert f"envs/demo/{name}/linux-64/.cvmfscatalog" in members
     assert f"modulefiles/atlasml/demo/{name}.lua" in members
     assert f"kernels/demo-{name}/kernel.json" in members
     assert not [path for path in members if "/cache/" in path or path.endswith((".usage.json", ".lock"))]
@@ -178,7 +187,7 @@ def test_links_that_stay_inside_are_not(site, prefix, renew, target):
     (prefix / "share/link").symlink_to(target)
     renew()
 
-    assert site("publish", "demo", "--plan", "--json").data["remarks"] == []
+    assert remarks(site("publish", "demo", "--plan", "--json")) == []
 
 
 def test_a_link_to_where_it_was_built_is_forbidden(site, prefix, renew, tmp_path):
@@ -206,7 +215,7 @@ def test_what_is_damaged_is_not_published(site, prefix, renew):
 
     refused = site("publish", "demo", "--plan", "--json")
 
-    assert [(remark["rule"], remark["forbids"]) for remark in refused.data["remarks"]] == [("intact", True)]
+    assert [(remark["rule"], remark["forbids"]) for remark in remarks(refused)] == [("intact", True)]
 
 
 def test_a_release_that_was_built_for_another_place_is_not_published(site, prefix, renew):
@@ -225,32 +234,6 @@ def test_what_is_no_cvmfs_is_said(site, prefix):
     assert site("publish", "demo/2020.01.01", "--plan", "--json").codes == ["release-missing"]
 
 
-def test_what_is_there_already_is_told(site, prefix, renew, tmp_path, monkeypatch):
-    """The repository as the build host may have it mounted; it stands in a folder of its own here."""
-    from mlviews.publish import plan as publishing
-
-    monkeypatch.setattr(publishing, "_MOUNT", publishing.PurePosixPath(tmp_path))
-    there = tmp_path / "atlasml.example.org/views"
-    store = Store(tmp_path / "staging", there)
-    (there / "modulefiles/atlasml/demo").mkdir(parents=True)
-    name = prefix.parent.name
-    store.promote("demo", name)
-    (there / f"modulefiles/atlasml/demo/{name}.lua").write_text("older")
-    from mlviews.progress import silent
-
-    planned, items = publishing.plan(store, "demo", store.releases("demo")[0], tmp_path / "x.tar", progress=silent)
-    assert planned.replaced == (f"modulefiles/atlasml/demo/{name}.lua",)
-    assert [remark.rule for remark in planned.remarks] == ["prefix"]
-    assert "envs/demo/default" in {item.path for item in items}
-    assert (planned.tar, planned.command.split()[3]) == (None, "FILE")  # what a rule forbids is not packed
-    (there / f"envs/demo/{name}/linux-64").mkdir(parents=True)
-    (there / f"envs/demo/{name}/linux-64/release.json").write_text("{}")
-
-    again, _ = publishing.plan(store, "demo", store.releases("demo")[0], None, progress=silent)
-
-    assert "published" in {remark.rule for remark in again.remarks}
-
-
 def test_what_cannot_be_read_is_not_published(site, prefix, renew, monkeypatch):
     def fail(path: str) -> str:
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
@@ -262,3 +245,13 @@ def test_what_cannot_be_read_is_not_published(site, prefix, renew, monkeypatch):
 
     (why,) = (remark["why"] for remark in refused.data["remarks"] if remark["rule"] == "intact")
     assert "files cannot be read" in why
+
+
+def test_what_a_build_for_elsewhere_says_next_works_here(site):
+    said = site("build", "demo", "--rebuild").out
+
+    lines = [line.strip() for line in said[said.index("Next") :].splitlines()[1:]]
+    verbs = [re.search(r" (promote|publish) .*", line) for line in lines]
+    assert [verb and verb[1] for verb in verbs] == ["promote", "publish"]
+    for verb in filter(None, verbs):
+        assert site(*verb[0].replace("FILE", "x.tar").split()).code in {0, 1}, verb[0]

@@ -1,0 +1,165 @@
+"""What is published of a view, name by name: a release, what makes it the default, its proofs, or that it is gone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import mlviews
+from mlviews import jupyter
+from mlviews.files import is_folder, walk
+from mlviews.lock.lockfile import lock_path
+from mlviews.reading import folders_in, names_in, paths_in, status
+from mlviews.release import RELEASE_LOCK
+from mlviews.render.modulefile import MODULE, default_file
+from mlviews.render.sbom import SBOM
+from mlviews.render.setup_script import REMOVED_FILES
+from mlviews.store.launcher import NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from mlviews.store.disk import ReleaseEntry, Store
+    from mlviews.store.removal import RemovalNote
+
+__all__ = [
+    "Item",
+    "command_items",
+    "default_items",
+    "proof_items",
+    "release_items",
+    "removal_items",
+    "tree_items",
+    "with_folders",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One name that is published.
+
+    Attributes:
+        path: below the repository's part of the root.
+        source: where it lies on this host.
+        status: what ``lstat`` says of it there.
+        time: of its last change, in seconds. What can be written again has its release's, and so is always the same.
+        made: the text of a link that is made for the repository alone.
+    """
+
+    path: str
+    source: Path
+    status: os.stat_result
+    time: int
+    made: str = ""
+
+    @property
+    def link(self) -> str:
+        """The text of a link."""
+        return self.made or os.readlink(self.source)  # noqa: PTH115  (as it is written)
+
+
+def tree_items(store: Store, view: str, entry: ReleaseEntry, platform: str) -> Iterator[Item]:
+    """Yield the prefix of one platform of a release, and all in it; byte code may go by the files' own times."""
+    folder = store.platform_folder(view, entry.name, platform)
+    top = str(folder.relative_to(store.root))
+    yield _item(store, top, int(folder.lstat().st_mtime))
+    for inner, found in walk(folder):
+        yield Item(f"{top}/{inner}", folder / inner, found, int(found.st_mtime))
+
+
+def release_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
+    """Yield what a release has beside its prefixes: modulefiles, kernel, bills of materials, and its ``version``."""
+    release = entry.platforms[min(entry.platforms)]
+    own, modules = f"envs/{view}/{entry.name}", f"modulefiles/{release.module}"
+    names = [f"{own}/{_version(store, entry).removeprefix('.')}"]
+    names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
+    names += [f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
+    yield from _there(store, [*names, *_in(store, f"kernels/{jupyter.kernel_name(release)}")], _time(entry))
+
+
+def default_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
+    """Yield what makes a release the default: the links, the kernel that follows it, and where its lock is."""
+    release = entry.platforms[min(entry.platforms)]
+    names = [f"envs/{view}/default", f"modulefiles/{release.module}/{_version(store, entry)}", f"views/{view}"]
+    names += _in(store, f"kernels/{jupyter.kernel_name(release, versioned=False)}")
+    yield from _there(store, names, _time(entry))
+    default = store.view_folder(view) / "default"
+    if found := status(default):
+        path = lock_path(Path("lockfiles"), view)
+        target = f"../envs/{view}/default/{release.platform}/{RELEASE_LOCK}"
+        yield Item(str(path), default, found, _time(entry), made=target)
+
+
+def proof_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
+    """Yield the records of a release's lock."""
+    folder = store.root / "records" / view / entry.lock_digest
+    for path in paths_in(folder, ".json"):
+        if found := status(path):
+            yield Item(str(path.relative_to(store.root)), path, found, int(found.st_mtime))
+
+
+def command_items(store: Store, time: int) -> tuple[Item, ...]:
+    """Return the module of the command ``mlviews`` itself: this version of it."""
+    version = mlviews.__version__
+    names = [f"modulefiles/{MODULE}/{version}", f"modulefiles/{MODULE}/{version}.lua", f"commands/{version}/mlviews"]
+    return tuple(_there(store, names, time))
+
+
+def removal_items(store: Store, view: str, note: RemovalNote, module: str | None) -> Iterator[Item]:
+    """Yield what tells that a release is gone: the note, and what stands where programs and people look for it.
+
+    Args:
+        store: where it lay.
+        view: the view.
+        note: of its removal.
+        module: whose modulefile tells it; None where nobody knows.
+    """
+    own = store.view_folder(view) / note.release
+    names = [f"envs/{view}/{note.release}/{NOTE}"]
+    for platform in folders_in(own):
+        names += [f"{platform.relative_to(store.root)}/{name}" for name in sorted(REMOVED_FILES)]
+    names += [f"modulefiles/{module}/{note.release}{ending}" for ending in ("", ".lua")] if module else []
+    yield from _there(store, [*names, *_in(store, f"kernels/{view}-{note.release}")], _seconds(note.removed))
+
+
+def with_folders(store: Store, items: Iterable[Item]) -> tuple[Item, ...]:
+    """Return items with the folders that they lie in, in order: folders before what they hold."""
+    found = {item.path: item for item in items}
+    usual = store.root.lstat()
+    for item in list(found.values()):
+        for folder in list(PurePosixPath(item.path).parents)[:-1]:
+            path = str(folder)
+            if path not in found:
+                there = status(store.root / path)
+                found[path] = Item(path, store.root / path, there or usual, item.time)
+    return tuple(found[path] for path in sorted(found))
+
+
+def _there(store: Store, names: Iterable[str], time: int) -> Iterator[Item]:
+    for path in names:
+        if (found := status(store.root / path)) and not is_folder(found):
+            yield Item(path, store.root / path, found, time)
+
+
+def _in(store: Store, folder: str) -> list[str]:
+    return [f"{folder}/{name}" for name in names_in(store.root / folder) if not name.startswith(".")]
+
+
+def _item(store: Store, path: str, time: int) -> Item:
+    return Item(path, store.root / path, (store.root / path).lstat(), time)
+
+
+def _version(store: Store, entry: ReleaseEntry) -> str:
+    name, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
+    return name
+
+
+def _time(entry: ReleaseEntry) -> int:
+    return _seconds(max(release.created for release in entry.platforms.values()))
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -1,0 +1,135 @@
+"""What forbids publishing, and what is good to know: all of it before a transaction is opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Literal
+
+from mlviews.prefix.catalogs import LARGEST
+from mlviews.prefix.install import PREFIX_LENGTH
+from mlviews.prefix.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlviews.progress import Progress
+    from mlviews.publish.contents import Item
+    from mlviews.store.disk import ReleaseEntry, Store
+
+__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform"]
+
+RuleName = Literal[
+    "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
+    "catalog", "file-size", "default", "command",
+]  # fmt: skip
+
+_LONGEST_PATH, _LONGEST_NAME = 4095, 255
+_LARGEST_FILE = 1024 * 1024 * 1024
+"""CVMFS_FILE_MBYTE_LIMIT: above it `cvmfs_server ingest` warns, whatever CVMFS_ENFORCE_LIMITS says."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRemark:
+    """Something that a rule says of what would be published.
+
+    Attributes:
+        forbids: whether it must not be published so; otherwise it is good to know.
+    """
+
+    rule: RuleName
+    path: str
+    why: str
+    forbids: bool = True
+
+
+def of_platform(
+    store: Store, view: str, entry: ReleaseEntry, platform: str, *, shared: bool, progress: Progress
+) -> Iterator[PublishRemark]:
+    """Judge one platform of a release as a whole: every byte of it is read.
+
+    Args:
+        store: where it lies.
+        view: the view.
+        entry: its release.
+        platform: one that it has.
+        shared: whether a group shares the root.
+        progress: told of what is read.
+    """
+    release = entry.platforms[platform]
+    folder = store.platform_folder(view, entry.name, platform)
+    path = str(folder.relative_to(store.root))
+    baked = str(store.baked(folder))
+    if release.prefix != baked:
+        yield PublishRemark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
+    elif not release.catalogs:
+        why = f"it has no catalog of its own; `mlviews build {view} --rebuild` makes a release that has one"
+        yield PublishRemark("catalog", path, why)
+    if len(baked.encode()) > PREFIX_LENGTH:
+        why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
+        yield PublishRemark("path-length", path, why)
+    found = verify(folder, shared=shared, progress=progress)
+    unreadable = sum(fault.kind == "unreadable" for fault in found.faults)
+    other = len(found.faults) - unreadable + found.bytecode
+    advice = f"`mlviews verify {view}/{entry.name}` names them"
+    if other:
+        yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
+    if unreadable:
+        yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
+
+
+def of_items(store: Store, items: Sequence[Item]) -> Iterator[PublishRemark]:
+    """Judge each name by itself, then what is one file on this disk."""
+    for item in items:
+        yield from _of_item(store, item)
+    yield from _hard_links(items)
+
+
+def of_catalogs(catalogs: Mapping[str, int]) -> Iterator[PublishRemark]:
+    """Judge how many entries each catalog would list."""
+    for folder, count in catalogs.items():
+        if count > LARGEST:
+            yield PublishRemark("catalog", folder, f"its catalog would list {count} entries; {LARGEST} are too many")
+
+
+def _of_item(store: Store, item: Item) -> Iterator[PublishRemark]:
+    mode, path = item.status.st_mode, item.path
+    if len(str(store.prefix / path).encode()) > _LONGEST_PATH or len(Path(path).name.encode()) > _LONGEST_NAME:
+        yield PublishRemark("path-length", path, f"a path has at most {_LONGEST_PATH} bytes, a name {_LONGEST_NAME}")
+    if stat.S_ISLNK(mode):
+        if why := _leads_out(store, item):
+            yield PublishRemark("link", path, why)
+    elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        yield PublishRemark("special", path, "it is a device, a pipe or a socket")
+    else:
+        needed = stat.S_IROTH | (stat.S_IXOTH if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0)
+        if mode & needed != needed:
+            yield PublishRemark("readable", path, f"its permissions {stat.S_IMODE(mode):o} keep others out")
+        if mode & stat.S_IWOTH:
+            yield PublishRemark("writable", path, f"its permissions {stat.S_IMODE(mode):o} let everybody change it")
+        if mode & (stat.S_ISUID | stat.S_ISGID) and stat.S_ISREG(mode):
+            yield PublishRemark("setuid", path, "it would run as another user")
+    if stat.S_ISREG(mode) and item.status.st_size > _LARGEST_FILE:
+        why = f"{item.status.st_size / 1e9:.1f} GB; cvmfs_server warns above 1024 MiB (CVMFS_FILE_MBYTE_LIMIT)"
+        yield PublishRemark("file-size", path, why, forbids=False)
+
+
+def _leads_out(store: Store, item: Item) -> str | None:
+    """Return why a link cannot be published: it leads out of what will lie on CVMFS."""
+    target = item.link
+    place = os.path.normpath(store.prefix / PurePosixPath(item.path).parent / target)
+    if not PurePosixPath(place).is_relative_to(store.prefix):
+        return f"it leads to {target}, which others do not have"
+    return None
+
+
+def _hard_links(items: Sequence[Item]) -> Iterator[PublishRemark]:
+    """Tell of files that are one on this disk: CVMFS knows hard links in one folder only."""
+    seen: dict[tuple[int, int], str] = {}
+    for item in items:
+        if stat.S_ISREG(item.status.st_mode) and item.status.st_nlink > 1:
+            first = seen.setdefault((item.status.st_dev, item.status.st_ino), item.path)
+            if first != item.path:
+                yield PublishRemark("hard-link", item.path, f"published as a file beside {first}", forbids=False)
