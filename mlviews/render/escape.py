@@ -21,7 +21,7 @@ from mlviews import files
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["render"]
+__all__ = ["quote", "render"]
 
 
 class _Literal(str):
@@ -120,6 +120,15 @@ def render(template: str, language: str, values: dict[str, Any]) -> str:
         jinja2.UndefinedError: the template names a value that ``values`` does not hold.
     """
     return _environment(language).get_template(f"{template}.j2").render(values)
+
+
+def quote(language: str, text: str) -> str:
+    """Return a literal of a language, quotes included; the languages are those of `render`.
+
+    Raises:
+        ValueError: the text cannot be written in it.
+    """
+    return _LANGUAGES[language](text)
 
 
 @cache

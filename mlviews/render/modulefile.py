@@ -184,7 +184,30 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
         ],
         "caches": change.caches,
         "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},
+        "aliases": _aliases(release.prefix),
     }
+
+
+# What brings back the aliases and functions that stepped aside; a child shell of the one that loaded has none.
+_ALIASES_BACK = {
+    "sh": "if command -v _mlviews_aliases_back >/dev/null 2>&1; then _mlviews_aliases_back; fi",
+    "csh": 'eval "`alias _mlviews_aliases_back`"',
+    "fish": "if functions -q _mlviews_aliases_back; _mlviews_aliases_back; end",
+}
+
+
+def _aliases(prefix: str) -> list[dict[str, str]]:
+    """Return, for each kind of shell, what it is told at load and at unload; see `setup_script.prefix_files`."""
+    files = {shell: f"{prefix}/aliases.{shell}" for shell in _ALIASES_BACK}
+    return [
+        {
+            "shell": shell,
+            "file": file,
+            "aside": f"{'.' if shell == 'sh' else 'source'} {escape.quote(shell, file)}",
+            "back": _ALIASES_BACK[shell],
+        }
+        for shell, file in files.items()
+    ]
 
 
 def _help(release: Release, platforms: Sequence[str], known: ModuleNotes) -> str:

@@ -44,7 +44,7 @@ def render_setup(release: Release) -> str:
     It prints nothing, may be sourced twice, and works under ``set -eu``. It defines ``mlviews_deactivate``, which puts
     every variable back as it was; what somebody else has added to ``PATH`` in between stays there.
     """
-    return escape.render("setup.sh", "sh", _setup_values(release))
+    return escape.render("setup.sh", "sh", _setup_values(release, "aliases.sh"))
 
 
 def render_csh(release: Release) -> str:
@@ -60,13 +60,17 @@ def render_csh(release: Release) -> str:
         }
         for name, put in release.activation.around.items()
     }
-    values = {**_setup_values(release), "shapes": shapes, "script": f"{release.prefix}/setup.csh"}
+    values = {
+        **_setup_values(release, "aliases.csh"),
+        "shapes": shapes,
+        "script": f"{release.prefix}/setup.csh",
+    }
     return escape.render("setup.csh", "csh", values)
 
 
 def render_fish(release: Release) -> str:
     """Return ``setup.fish``, to be sourced by fish 3.1 or later; otherwise like `render_setup`."""
-    return escape.render("setup.fish", "fish", _setup_values(release))
+    return escape.render("setup.fish", "fish", _setup_values(release, "aliases.fish"))
 
 
 def render_launch(release: Release) -> str:
@@ -85,7 +89,7 @@ def render_launch(release: Release) -> str:
     )
 
 
-def _setup_values(release: Release) -> dict[str, Any]:
+def _setup_values(release: Release, aliases: str) -> dict[str, Any]:
     change = loading(release)
     folders = {name: [*change.prepend.get(name, ()), *change.append.get(name, ())] for name in change.lists}
     own = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
@@ -101,6 +105,7 @@ def _setup_values(release: Release) -> dict[str, Any]:
         "changed": list(dict.fromkeys([*change.lists, *plain, *change.trace, *told])),
         "plain": [name for name in plain if not name.startswith("MLVIEWS_")],
         "made": [*change.default, *change.caches],
+        "aliases": f"{release.prefix}/{aliases}",
     }
 
 
@@ -134,11 +139,27 @@ def prefix_files(release: Release) -> Mapping[str, PrefixFile]:
         "setup.csh": PrefixFile(render_csh(release)),
         "setup.fish": PrefixFile(render_fish(release)),
         "launch": PrefixFile(render_launch(release), executable=True),
+        **{f"aliases.{shell}": PrefixFile(_aliases(release, shell)) for shell in ("sh", "csh", "fish")},
         "conda-meta/frozen": PrefixFile(_frozen()),
     }
     if stdlib := _stdlib(release):
         files[f"{stdlib}/EXTERNALLY-MANAGED"] = PrefixFile(_externally_managed(release))
     return files
+
+
+# The module systems' own, and what `conda activate` is: without them nothing could be undone.
+_UNTOUCHED = ("module", "ml", "conda", "mamba", "micromamba")
+
+
+def _aliases(release: Release, shell: str) -> str:
+    """Return what a shell sources once a view is loaded: its aliases and functions hide no program of the view then.
+
+    Args:
+        release: the view's.
+        shell: ``sh``, ``csh`` or ``fish``.
+    """
+    values = {"programs": release.activation.prepend.get("PATH", ()), "untouched": _UNTOUCHED}
+    return escape.render(f"aliases.{shell}", shell, values)
 
 
 def _frozen() -> str:

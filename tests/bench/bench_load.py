@@ -2,9 +2,10 @@
 
     python tests/bench/bench_load.py [--rounds 40]
 
-In bash, with real Lmod and environment-modules (see .ci/system-packages). The rounds take turns; each figure is the
-median of the time that the one command takes in a shell that is running, by the clock and of processors: on a busy
-machine the second is the steadier one. The setup script stands for an LCG view's as
+In bash, with real Lmod and environment-modules (see .ci/system-packages), in a shell that knows as many aliases and
+functions as one with bash-completion, and with a view that holds a thousand programs. The rounds take turns; each
+figure is the median of the time that the one command takes in a shell that is running, by the clock and of processors:
+on a busy machine the second is the steadier one. The setup script stands for an LCG view's as
 they are published (github.com/dmwm/CMSSpark has a copy): the same kinds of steps, tests of folders, lists, and a
 `dirname $(dirname $(readlink ...))` for each package that has a variable. It starts none of R, Java, Geant4's tools and
 the compiler's own script, which a real one does when its view holds them.
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.render.modulefile import render_lua, render_tcl
-from mlviews.render.setup_script import render_setup
+from mlviews.render.setup_script import prefix_files
 
 HAND_LUA = """\
 help("Plots and histograms")
@@ -54,6 +55,8 @@ unsetenv PYTHONHOME
 LISTS = ("LD_LIBRARY_PATH", "PYTHONPATH", "MANPATH", "CMAKE_PREFIX_PATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH")
 LISTS += ("ACLOCAL_PATH", "ROOT_INCLUDE_PATH", "JUPYTER_PATH", "PKG_CONFIG_PATH")
 PACKAGES = 24  # blocks of that script which follow a link to a package, as counted there
+PROGRAMS = 1000
+ALIASES, FUNCTIONS, HELPERS = 30, 60, 300  # of a login shell with bash-completion; helpers begin with an underscore
 SINGLES = 20  # further substitutions of one small program: readlink, ls, head, cat, grep, expr, sed, find
 
 
@@ -94,7 +97,12 @@ def make_release(folder: Path) -> Release:
             unset=("PYTHONPATH", "PYTHONHOME"),
         ),
     )
-    (prefix / "setup.sh").write_text(render_setup(release))
+    for name in ("python", *(f"program{number}" for number in range(PROGRAMS))):
+        (prefix / "bin" / name).write_text("#!/bin/sh\n")
+        (prefix / "bin" / name).chmod(0o755)
+    (prefix / "conda-meta").mkdir()
+    for name, file in prefix_files(release).items():
+        (prefix / name).write_text(file.text)
     return release
 
 
@@ -154,6 +162,10 @@ def measure(folder: Path, start: str, release: Release, rounds: int) -> dict[str
 {start}
 module use {folder}/modulefiles
 TIMEFORMAT="%R %U %S"
+alias python=/usr/bin/python3
+for number in $(seq {ALIASES}); do alias a$number="ls -l $number"; done
+for number in $(seq {FUNCTIONS}); do eval "f$number() {{ :; }}"; done
+for number in $(seq {HELPERS}); do eval "_helper_$number() {{ :; }}"; done
 time_of() {{
     local label=$1
     shift

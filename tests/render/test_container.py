@@ -304,7 +304,16 @@ def test_a_definitions_environment_holds_every_text(make_container, hostile):
 
 def test_packages_come_after_what_they_depend_on_with_their_hash(make_container):
     files = definition_files("apptainer", Contents(make_container(), LOCK, "lock"), mirrors={})
-    view = ["conda-lock.yml", "conda-meta/frozen", "launch", "lib/python3.12/EXTERNALLY-MANAGED", "release.json"]
+    view = [
+        "aliases.csh",
+        "aliases.fish",
+        "aliases.sh",
+        "conda-lock.yml",
+        "conda-meta/frozen",
+        "launch",
+        "lib/python3.12/EXTERNALLY-MANAGED",
+        "release.json",
+    ]
     view += ["sbom.cdx.json", "setup.csh", "setup.fish", "setup.sh"]
     assert sorted(files) == ["explicit.txt", "view.def", *(f"view/{path}" for path in view)]
     assert files["explicit.txt"].text.splitlines()[2:] == [

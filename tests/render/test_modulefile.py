@@ -271,7 +271,8 @@ def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
     lua = runtime(encoding="utf-8", register_eval=False)
     names = ("help", "whatis", "family", "extensions", "prepend_path", "pushenv", "setenv", "LmodError", "LmodMessage")
     environment = {name: lambda *values, name=name: calls.append((name, *values)) for name in names}
-    environment |= {"mode": lambda: "load", "isDir": lambda folder: True}
+    environment |= {"mode": lambda: "load", "isDir": lambda folder: True, "isFile": lambda path: True}
+    environment |= {"myShellType": lambda: "sh", "execute": lambda told: calls.append(("execute", told["cmd"]))}
     environment["posix"] = lua.table_from({"uname": lambda field: machine, "stat": lambda path: None})
     environment["io"] = lua.table_from({"open": lambda path: None})
     kept = {name: lua.globals()[name] for name in ("ipairs", "pairs", "string", "table", "tonumber")}
