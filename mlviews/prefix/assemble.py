@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
+    from mlviews.release import Activation
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
@@ -140,10 +141,22 @@ def _release(
             for package in lock.on(platform)
         ),
         link_scripts=scripts,
-        activation=capture(prefix, name=spec.name, baked=baked),
+        activation=_with_kernels(capture(prefix, name=spec.name, baked=baked), lock.on(platform), site),
         catalogs=catalogs_of(prefix, baked),
         **stated(site_spec),
     )
+
+
+def _with_kernels(activation: Activation, packages: Sequence[LockedPackage], site: Site) -> Activation:
+    """Let the Jupyter server of a view that holds one find the kernels of all views of its root.
+
+    Jupyter looks below each folder of JUPYTER_PATH for ``kernels``:
+    https://docs.jupyter.org/en/stable/use/jupyter-directories.html#data-files
+    """
+    if not any(package.name == "jupyter_server" for package in packages):
+        return activation
+    found = (str(site.prefix), *activation.prepend.get("JUPYTER_PATH", ()))
+    return activation.model_copy(update={"prepend": {**activation.prepend, "JUPYTER_PATH": found}})
 
 
 def stated(site_spec: SiteSpec) -> dict[str, Any]:

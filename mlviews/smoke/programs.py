@@ -44,6 +44,7 @@ PROGRAMS: dict[str, Program] = {
     for program in (
         Program("cupy-kernel", gpu=True),
         Program("environment-leaks"),
+        Program("event-formats", alone=True),
         Program("gnn-message-passing", gpu=True),
         Program("hdf5-roundtrip"),
         Program("import-order", long=True),

@@ -84,6 +84,18 @@ def test_what_activation_scripts_write_reaches_nothing_and_what_they_print_is_sh
     assert release.activation.default == {"WARNS": "1"}
 
 
+def test_a_view_with_a_jupyter_server_finds_the_kernels_of_all_views(builder, shelf):
+    shelf.add("jupyter_server")
+    shelf.add("jupyter_client")
+    builder.recipes.recipe("lab", "python", "greet", "jupyter_server")
+    builder.recipes.recipe("other", "python", "greet", "jupyter_client")
+    assert builder("lock", "lab", "other").code == 0
+    seen = "import os; print([f for f in os.environ.get('JUPYTER_PATH', '').split(':') if os.path.isdir(f'{f}/kernels')])"
+    for view, folders in (("lab", [str(builder.root)]), ("other", [])):
+        assert builder("build", view).code == 0
+        assert builder.process("run", view, "--", "python", "-c", seen).out == f"{folders}\n"
+
+
 def test_the_lines_that_a_build_prints_work_in_a_new_shell(demo):
     built = demo.process("build", "demo")
 

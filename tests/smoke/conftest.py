@@ -26,8 +26,20 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine
 
 CLASSICAL = (
-    *("awkward", "h5py", "iminuit", "ipykernel", "jupyter-client", "lightgbm", "matplotlib", "mplhep", "numpy"),
-    *("onnx", "onnxruntime", "pyhf", "scikit-learn", "uproot", "xgboost-cpu"),
+    *(
+        "aiohttp",
+        "awkward",
+        "fsspec",
+        "h5py",
+        "iminuit",
+        "ipykernel",
+        "jupyter-client",
+        "lightgbm",
+        "matplotlib",
+        "mplhep",
+        "numpy",
+    ),
+    *("onnx", "onnxruntime", "pyarrow", "pyhf", "scikit-learn", "uproot", "xgboost-cpu", "zarr"),
 )
 CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
 JAX = ("jax[cpu]",)

@@ -87,6 +87,25 @@ CLASSICAL = {
         """,
         "not exactly",
     ),
+    ("event-formats", "a rounded column"): (
+        "zarr.core.array",
+        """
+        get = module.Array.__getitem__
+        module.Array.__getitem__ = lambda *a, **k: get(*a, **k).round(3)
+        """,
+        "zarr: met: not exactly",
+    ),
+    ("event-formats", "a narrower number"): (
+        "awkward",
+        """
+        read = module.from_parquet
+        def narrow(*a, **k):
+            table = read(*a, **k)
+            return module.with_field(table, module.values_astype(table["met"], "float32"), "met")
+        module.from_parquet = narrow
+        """,
+        "parquet: met came back as float32",
+    ),
     ("root-roundtrip", "other numbers"): (
         "uproot.behaviors.TBranch",
         "array = module.TBranch.array; module.TBranch.array = lambda *a, **k: array(*a, **k) + 1",
