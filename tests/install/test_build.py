@@ -90,7 +90,10 @@ def test_a_view_with_a_jupyter_server_finds_the_kernels_of_all_views(builder, sh
     builder.recipes.recipe("lab", "python", "greet", "jupyter_server")
     builder.recipes.recipe("other", "python", "greet", "jupyter_client")
     assert builder("lock", "lab", "other").code == 0
-    seen = "import os; print([f for f in os.environ.get('JUPYTER_PATH', '').split(':') if os.path.isdir(f'{f}/kernels')])"
+    seen = (
+        "import os; folders = os.environ.get('JUPYTER_PATH', '').split(':'); "
+        "print([folder for folder in folders if os.path.isdir(f'{folder}/kernels')])"
+    )
     for view, folders in (("lab", [str(builder.root)]), ("other", [])):
         assert builder("build", view).code == 0
         assert builder.process("run", view, "--", "python", "-c", seen).out == f"{folders}\n"
