@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.prefix.catalogs import LARGEST
 from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
+from mlviews.smoke.records import last_results, read_records
+from mlviews.smoke.release import BASIC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
+    from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform"]
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size", "default", "command",
+    "catalog", "file-size", "default", "command", "proved",
 ]  # fmt: skip
 
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
@@ -70,6 +73,8 @@ def of_platform(
     if len(baked.encode()) > PREFIX_LENGTH:
         why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
         yield PublishRemark("path-length", path, why)
+    if unproved := _unproved(store, release):
+        yield PublishRemark("proved", path, unproved)
     found = verify(folder, shared=shared, progress=progress)
     unreadable = sum(fault.kind == "unreadable" for fault in found.faults)
     other = len(found.faults) - unreadable + found.bytecode
@@ -78,6 +83,20 @@ def of_platform(
         yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
     if unreadable:
         yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
+
+
+def _unproved(store: Store, release: Release) -> str | None:
+    """Return what no record says of a platform of a release: that its first checks pass where it will lie."""
+    if not release.has_python:
+        return None  # no check can run in it
+    records = read_records(store.root, release.view, release.lock_digest)
+    results = last_results(record for record in records if record.platform == release.platform)
+    advice = f"`mlviews smoke {release.view}/{release.release}` runs it where it will lie: as root, or with bwrap"
+    if failed := sorted(name for name, passed in results.items() if not passed):
+        return f"failed {', '.join(failed)} when that was checked last; {advice}"
+    if missing := [name for name in BASIC if name not in results]:
+        return f"no record says that it passes {', '.join(missing)}; {advice}"
+    return None
 
 
 def of_items(store: Store, items: Sequence[Item]) -> Iterator[PublishRemark]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.conda.records import read_conda_records
+from mlviews.errors import FailedError
+from mlviews.mounting import entering
 from mlviews.progress import silent
-from mlviews.smoke.report import CheckLine
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.progress import Progress
     from mlviews.release import Release
+    from mlviews.smoke.report import CheckLine
 
 __all__ = ["BASIC", "first_checks", "modules_of", "release_target"]
 
@@ -55,11 +57,27 @@ _NO_PYTHON = "this view holds no Python, which every check is written in"
 
 
 def release_target(prefix: Path, release: Release) -> Interpreter:
-    """Return a release's Python, started by its ``launch``, with what its checks are told: modules, waivers."""
+    """Return a release's Python, started by its ``launch``, with what its checks are told: modules, waivers.
+
+    Its programs run where its files say that it lies. Where that is not here, it is put there for them alone.
+    """
     modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
     told = {"imports": modules, "pip-check": tuple(release.pip_check_waivers)}
-    target = view_python(prefix / "launch", claims_gpu=release.cuda is not None, arguments=told)
-    return target if release.has_python else replace(target, lacking=_NO_PYTHON)
+    baked = Path(release.prefix)
+    target = view_python(baked / "launch", claims_gpu=release.cuda is not None, arguments=told)
+    if not release.has_python:
+        return replace(target, lacking=_NO_PYTHON)
+    if _is_there(prefix, baked):
+        return target
+    try:
+        way = entering(prefix, baked)
+    except FailedError as error:
+        return replace(target, lacking="; ".join([f"its programs run only where it lies as {baked}", *error.faults]))
+    return replace(target, enter=lambda command, environment, _: ([*way, *command], dict(environment)))
+
+
+def _is_there(prefix: Path, baked: Path) -> bool:
+    return baked.exists() and baked.samefile(prefix)
 
 
 def first_checks(
@@ -69,23 +87,8 @@ def first_checks(
 
     Args:
         prefix: where it lies.
-        release: the same as its files name it; where that place is not on this host, no program of it can run.
+        release: the same as its files name it.
         names: of the checks.
         progress: told which check runs.
     """
-    plan = choose(names, "quick")
-    baked = Path(release.prefix)
-    target = release_target(prefix, release)
-    if target.lacking or (baked.exists() and baked.samefile(prefix)):
-        return run_checks(target, plan, progress=progress)
-    # What is installed can be read all the same: Python finds its packages beside itself.
-    beside = Interpreter((str(prefix / "bin/python"),), {}, arguments=target.arguments)
-    readable = [program.name for program in plan.programs if program.name == "pip-check"]
-    read = run_checks(beside, choose(readable, "quick"), progress=progress)
-    reason = f"its programs run only where it lies as {baked}"
-    skipped = (
-        CheckLine(name=program.name, status="skip", reason=reason, seconds=0)
-        for program in plan.programs
-        if program.name != "pip-check"
-    )
-    return (*skipped, *read)
+    return run_checks(release_target(prefix, release), choose(names, "quick"), progress=progress)

@@ -306,3 +306,42 @@ def test_a_marker_is_part_of_the_release_and_repaired_with_it(publisher, tmp_pat
     assert marker.read_bytes() == b""
     assert publisher("build", "demo", "--rebuild", "--prefix", tmp_path / "staging", "--json").code == 0
     assert len(list((tmp_path / "staging/envs").rglob(".cvmfscatalog"))) == 1
+
+
+def test_a_build_for_a_place_that_is_not_here_is_proved_there(publisher, repository):
+    built = publisher("build", "demo", "--json").data
+
+    assert {(line["name"], line["status"]) for line in built["checks"]} == {("imports", "pass"), ("pip-check", "pass")}
+    assert not repository.views.exists()
+    proved = publisher("smoke", "demo/" + built["release"], "--json")
+    assert (proved.code, [line["status"] for line in proved.data["checks"]]) == (0, ["pass", "pass"])
+
+
+def test_what_nothing_proves_is_not_published_until_it_is(build, publisher, tmp_path):
+    name = build()
+    shutil.rmtree(tmp_path / "staging/records")
+
+    refused = publisher("publish", "demo", "--plan", "--json")
+
+    assert refused.code == 1
+    assert [remark["rule"] for remark in refused.data["remarks"] if remark["forbids"]] == ["proved"]
+    publisher("smoke", f"demo/{name}", "--check", "pip-check")
+    remarks = publisher("publish", "demo", "--plan", "--json").data["remarks"]
+    assert ["passes imports; " in remark["why"] for remark in remarks if remark["forbids"]] == [True]
+    publisher("smoke", f"demo/{name}")
+    assert publisher("publish", "demo", "--plan", "--json").code == 0
+
+
+def test_where_no_program_can_be_run_in_its_place_a_build_says_so_and_nothing_is_published(
+    build, publisher, monkeypatch
+):
+    from mlviews import mounting
+
+    monkeypatch.setattr(mounting, "_ways", lambda *_: [("bwrap", ("no-such-bwrap",))])
+    build()
+
+    refused = publisher("publish", "demo", "--plan", "--json")
+
+    assert [remark["rule"] for remark in refused.data["remarks"] if remark["forbids"]] == ["proved"]
+    skipped = publisher("smoke", "demo/" + refused.data["release"], "--json").data["checks"]
+    assert all("there is no no-such-bwrap" in line["reason"] for line in skipped)

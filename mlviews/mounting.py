@@ -1,0 +1,153 @@
+"""Running a program where a release will lie: a folder or an image is put there for that program alone.
+
+Its mount namespace ends with it, and so does the mount; on the host nothing changes. Where the place does not exist,
+the nearest folder above it is covered by one that holds the same and the place.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["entering"]
+
+_PROBE_SECONDS = 20
+
+# Arguments: how, what, where, the user and the group to be again (empty for root), and the command.
+_SCRIPT = r"""
+set -eu
+how=$1 source=$2 place=$3 user=$4 group=$5
+shift 5
+back=$PWD
+put() {
+    case $how in
+    folder) mount --bind "$source" "$1"; [ -n "$user" ] || mount -o remount,bind,ro "$1" ;;
+    kernel) mount -t squashfs -o loop,ro,nosuid,nodev "$source" "$1" ;;
+    fuse) squashfuse "$source" "$1" ;;
+    esac
+}
+if [ -d "$place" ]; then
+    put "$place"
+else
+    above=$place
+    while ! [ -d "$above" ]; do above=${above%/*}; above=${above:-/}; done
+    new=$(mktemp -d -p /dev/shm)
+    mount -t tmpfs -o mode=755 mlviews "$new"
+    for each in "${above%/}"/* "${above%/}"/.[!.]*; do
+        copy=$new/${each##*/}
+        if [ -L "$each" ]; then
+            cp -P "$each" "$copy"
+        elif [ -d "$each" ]; then
+            mkdir "$copy"
+            mount --rbind "$each" "$copy"
+        elif [ -e "$each" ]; then
+            : > "$copy"
+            mount --bind "$each" "$copy"
+        fi
+    done
+    inner=$new/${place#"${above%/}/"}
+    mkdir -p "$inner"
+    put "$inner"
+    if [ "$above" = / ]; then
+        umount -l "$new$new" # what holds the same holds it too
+        cd "$new"
+        mkdir .mlviews-old
+        pivot_root . .mlviews-old
+        rmdir ".mlviews-old$new"
+        umount -l .mlviews-old
+        rmdir .mlviews-old
+    else
+        mount --rbind "$new" "$above"
+        umount -l "$new"
+        rmdir "$new"
+    fi
+fi
+cd "$back" 2>/dev/null || cd /
+[ -z "$user" ] || set -- unshare --user --map-user="$user" --map-group="$group" -- "$@"
+exec "$@"
+"""
+
+
+def entering(source: Path, place: Path) -> tuple[str, ...]:
+    """Return what goes before a command, so that the command finds ``source`` at ``place``, and cannot write there.
+
+    Root mounts it in a namespace of its own (``unshare``); others need ``bwrap`` for a folder and ``squashfuse`` for an
+    image, or user namespaces. Each way is tried once with ``true``.
+
+    Args:
+        source: a folder, or a squashfs image.
+        place: the path that is written into its files.
+
+    Raises:
+        FailedError: ``mount-missing``: no way works here; its faults say why.
+    """
+    return _entering(source.absolute(), place)
+
+
+@functools.cache
+def _entering(source: Path, place: Path) -> tuple[str, ...]:
+    faults = []
+    for name, way in _ways(source, place):
+        fault = _fault(way)
+        if fault is None:
+            return way
+        faults.append(f"{name}: {fault}")
+    raise FailedError(
+        "mount-missing",
+        f"{source} cannot be put at {place} here",
+        "As root it can, or with bubblewrap (bwrap); an image needs squashfuse and /dev/fuse.",
+        faults=tuple(faults),
+    )
+
+
+def _ways(source: Path, place: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    is_folder = source.is_dir()
+    script = ("sh", "-c", _SCRIPT, "mlviews")
+    if os.geteuid() == 0:
+        how = "folder" if is_folder else "kernel"
+        yield "unshare", ("unshare", "--mount", *script, how, str(source), str(place), "", "")
+    elif is_folder:
+        yield "bwrap", ("bwrap", "--die-with-parent", *_around(place), "--ro-bind", str(source), str(place), "--")
+    own = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    user, group = str(os.geteuid()), str(os.getegid())
+    how = "folder" if is_folder else "fuse"
+    yield "user namespace", (*own, *script, how, str(source), str(place), user, group)
+
+
+def _around(place: Path) -> Iterator[str]:
+    """Yield bwrap's arguments for the host as it is, with a place to mount to."""
+    above = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    if above == place:
+        yield from ("--dev-bind", "/", "/")
+        return
+    if above.parent != above:
+        yield from ("--dev-bind", "/", "/")
+    yield from ("--tmpfs", str(above))
+    for path in sorted(above.iterdir()):
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), str(path))
+        else:
+            yield from ("--dev-bind", str(path), str(path))
+
+
+def _fault(way: tuple[str, ...]) -> str | None:
+    """Return why a way does not work; None where it does."""
+    if shutil.which(way[0]) is None:
+        return f"there is no {way[0]}"
+    try:
+        tried = subprocess.run(
+            [*way, "true"], check=False, capture_output=True, text=True, errors="replace", timeout=_PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return f"it gave no answer within {_PROBE_SECONDS} s"
+    said = tried.stderr.strip().splitlines()
+    return None if tried.returncode == 0 else (said[-1] if said else f"it ended with status {tried.returncode}")

@@ -1,0 +1,75 @@
+"""A program finds a folder at the path that it was built for; on the host nothing changes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mlviews.errors import FailedError
+from mlviews.mounting import entering
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LOOK = 'cat "$1/file"; pwd; touch "$1/new" 2>/dev/null && echo written; exit 7'
+
+
+@pytest.fixture(params=["root", "user", "user without bwrap"])
+def user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, require: Callable[[str], str]) -> str:
+    """Who asks. That it is no root is what mlviews is told: the tests may be root's, who has each of these ways."""
+    if request.param == "root" and os.geteuid():
+        pytest.skip("only root mounts as root")
+    if request.param != "root" and os.geteuid() == 0:
+        monkeypatch.setattr("os.geteuid", lambda: 1234)
+        monkeypatch.setattr("os.getegid", lambda: 1234)
+    require("bwrap")
+    if request.param == "user without bwrap":
+        find = __import__("shutil").which
+        monkeypatch.setattr("shutil.which", lambda name: None if name == "bwrap" else find(name))
+    return request.param
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "a $(touch pwned) 'folder'"
+    folder.mkdir()
+    (folder / "file").write_text("found\n")
+    return folder
+
+
+@pytest.mark.parametrize("where", ["there", "missing", "deep/and missing/b", "/mlviews-test-top/of/all"])
+def test_a_program_finds_it_and_the_host_does_not(user, source, tmp_path, where):
+    place = tmp_path / "place" / where
+    (tmp_path / "place/there").mkdir(parents=True)
+    (tmp_path / "place/beside").write_text("stays\n")
+    (tmp_path / "place/link").symlink_to("beside")
+    before = sorted(path.name for path in (tmp_path / "place").rglob("*"))
+
+    way = entering(source, place)
+    command = [*way, "sh", "-c", LOOK, "sh", str(place)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    beside = subprocess.run(
+        [*way, "cat", tmp_path / "place/link"], capture_output=True, text=True, check=False, timeout=60
+    )
+
+    assert (done.returncode, done.stdout.splitlines()[:2]) == (7, ["found", str(tmp_path)]), done.stderr
+    assert beside.stdout == "stays\n"
+    if user != "user without bwrap":
+        assert "written" not in done.stdout
+    assert sorted(path.name for path in (tmp_path / "place").rglob("*")) == before
+    assert not Path("/mlviews-test-top").exists()
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_where_no_way_works_each_is_told(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    with pytest.raises(FailedError) as raised:
+        entering(source, tmp_path / "place")
+
+    assert raised.value.code == "mount-missing"
+    assert all("there is no " in fault for fault in raised.value.faults)
