@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "NEVER_INHERITED",
     "RELEASE_FILE",
     "RELEASE_LOCK",
     "Activation",
@@ -38,6 +39,8 @@ RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
 RELEASE_LOCK = "conda-lock.yml"
 """Beside it, the lock that it was installed from."""
+NEVER_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES")
+"""A view must not see the user's own packages, nor let its pip write into a release."""
 
 # Lmod 8.6 and environment-modules 5.2 run what follows a newline in a variable's value as a command: no release holds
 # control characters.

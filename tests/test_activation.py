@@ -56,7 +56,7 @@ def test_every_view_gets_its_own_python_and_nothing_of_the_users(prefix):
     assert capture(prefix) == Activation(
         prepend={"PATH": (f"{prefix}/bin",)},
         set={"CONDA_PREFIX": str(prefix), "PYTHONNOUSERSITE": "1"},
-        unset=("PYTHONPATH", "PYTHONHOME"),
+        unset=("PYTHONPATH", "PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES"),
     )
 
 
@@ -90,7 +90,7 @@ def test_lists_are_told_from_values(prefix):
     assert activation.set["PKG_CONFIG_PATH"] == "/instead"
     # The user's modules must not reach the view, so the view's own stand alone.
     assert activation.set["PYTHONPATH"] == f"{prefix}/modules"
-    assert activation.unset == ("PYTHONHOME",)
+    assert activation.unset == ("PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES")
 
 
 def test_declared_variables_are_read_as_conda_reads_them(prefix):
@@ -126,7 +126,7 @@ def test_text_that_means_something_to_a_shell_stays_text(prefix):
 def test_what_a_script_leaves_empty_is_unset(prefix):
     activate(prefix, a="export A= B=b")
     activation = capture(prefix)
-    assert activation.unset == ("PYTHONPATH", "PYTHONHOME", "A")
+    assert activation.unset == ("PYTHONPATH", "PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES", "A")
     assert "A" not in activation.set
 
 

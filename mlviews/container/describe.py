@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.release import Activation, Release, ReleasePackage, loading
+from mlviews.release import NEVER_INHERITED, Activation, Release, ReleasePackage, loading
 from mlviews.site.profile import base_for, is_pinned
 
 if TYPE_CHECKING:
@@ -214,5 +214,5 @@ def _uncaptured(prefix: str) -> Activation:
     return Activation(
         prepend={"PATH": (f"{prefix}/bin",)},
         set={"CONDA_PREFIX": prefix, "PYTHONNOUSERSITE": "1"},
-        unset=("PYTHONPATH", "PYTHONHOME"),
+        unset=NEVER_INHERITED,
     )

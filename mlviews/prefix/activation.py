@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from mlviews.errors import FailedError
 from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, sourcing
 from mlviews.reading import is_file, paths_in
-from mlviews.release import Activation, Around
+from mlviews.release import NEVER_INHERITED, Activation, Around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from mlviews.prefix.scripts import Sourced
 
 __all__ = ["capture"]
-
-# A view must not see the user's own packages: these never reach it.
-_UNSET = ("PYTHONPATH", "PYTHONHOME")
 
 # Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
 _LISTS = frozenset(
@@ -173,7 +170,7 @@ def _meanings(name: str, bare: str | None, marked: str | None, mark: str | None)
     """
     if name == "PATH":
         return _folders(name, *_parted(name, bare or "", USERS_PATH))
-    if name in _UNSET:  # the view's own modules, in front of nothing: the user's are gone
+    if name in NEVER_INHERITED:  # the view's own modules, in front of nothing: the user's are gone
         own = ":".join(filter(None, (bare or "").split(":")))
         return [_Meaning("set", name, own)] if own else []
     if mark and marked and marked.count(mark) == 1:
@@ -231,7 +228,7 @@ def _activation(meanings: Sequence[_Meaning], final: str, notes: Iterable[str]) 
     for meaning in meanings:
         _check(meaning.name, meaning.value)
         found.setdefault(meaning.kind, {})[meaning.name] = meaning.value
-    unset = [name for name in dict.fromkeys([*_UNSET, *found.get("unset", {})]) if name not in found["set"]]
+    unset = [name for name in dict.fromkeys([*NEVER_INHERITED, *found.get("unset", {})]) if name not in found["set"]]
     return Activation(
         prepend=found.get("prepend", {}),
         append=found.get("append", {}),

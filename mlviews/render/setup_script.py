@@ -15,7 +15,7 @@ from mlviews.render import escape
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.release import Loading, Release
+    from mlviews.release import Loading, Release, ReleasePackage
 
 __all__ = [
     "REMOVED_FILES",
@@ -142,8 +142,8 @@ def prefix_files(release: Release) -> Mapping[str, PrefixFile]:
         **{f"aliases.{shell}": PrefixFile(_aliases(release, shell)) for shell in ("sh", "csh", "fish")},
         "conda-meta/frozen": PrefixFile(_frozen()),
     }
-    if stdlib := _stdlib(release):
-        files[f"{stdlib}/EXTERNALLY-MANAGED"] = PrefixFile(_externally_managed(release))
+    if python := next((package for package in release.packages if package.name == "python"), None):
+        files |= _about_pip(release, python)
     return files
 
 
@@ -168,19 +168,54 @@ def _frozen() -> str:
     return json.dumps({"message": message}) + "\n"
 
 
-def _externally_managed(release: Release) -> str:
-    """Return PEP 668's file: pip and uv then refuse to install here, and say this."""
-    own = "python -m venv --system-site-packages MYENV && MYENV/bin/pip install PACKAGE"
-    return f"[externally-managed]\nError=View {release.view} never changes; put your own on top of it: {own}\n"
+def _about_pip(release: Release, python: ReleasePackage) -> dict[str, PrefixFile]:
+    """Return what makes every way to call pip install nothing into the view, and say where packages can go instead.
+
+    Where the view holds pip, its reading verbs work. Where it holds none, the shell would find another environment's
+    ``pip``, and Python perhaps another's module: both would install there, and report success. An environment made by
+    ``venv`` on top of the view has a pip of its own, which is found before these.
+    """
+    version = ".".join(python.version.split(".")[:2])
+    free_threaded = "t" if python.build.endswith("t") else ""
+    stdlib = f"lib/python{version}{free_threaded}"
+    lines = [
+        f"View {release.view} never changes. Put packages on top of it, in one of two ways:",
+        f'mlviews extend {release.view} "PACKAGE"',
+        'python -m venv --system-site-packages MYENV && MYENV/bin/pip install "PACKAGE"',
+    ]
+    # PEP 668: pip and uv refuse to install here, and say this.
+    files = {f"{stdlib}/EXTERNALLY-MANAGED": PrefixFile("[externally-managed]\nError=" + "\n  ".join(lines) + "\n")}
+    if any(package.name == "pip" for package in release.packages):
+        return files | {"pip.conf": PrefixFile(_PIP_CONF)}
+    lines[0] = f"View {release.view} holds no pip, and never changes. Put packages on top of it, in one of two ways:"
+    script = PrefixFile(escape.render("pip", "sh", {"lines": lines}), executable=True)
+    module = _PIP_MODULE.format(text=ascii("\n".join(lines)))
+    return (
+        files
+        | dict.fromkeys(("bin/pip", "bin/pip3", f"bin/pip{version}"), script)
+        | {f"{stdlib}/site-packages/pip.py": PrefixFile(module)}
+    )
 
 
-def _stdlib(release: Release) -> str | None:
-    """Return where the view's Python has its standard library; free-threaded builds bear a ``t``."""
-    for package in release.packages:
-        if package.name == "python":
-            suffix = "t" if package.build.endswith("t") else ""
-            return f"lib/python{'.'.join(package.version.split('.')[:2])}{suffix}"
-    return None
+# Who lets pip write into the system's Python, in a configuration of their own, does not mean a view. pip reads this
+# file last; in an environment on top it reads that environment's.
+_PIP_CONF = """\
+[install]
+break-system-packages = false
+[uninstall]
+break-system-packages = false
+"""
+
+# A program that can do without pip finds none.
+_PIP_MODULE = """\
+# Written by mlviews: the view holds no pip, and another environment's would install elsewhere.
+import sys
+
+TEXT = {text}
+if __name__ == "__main__":
+    sys.exit(TEXT)
+raise ModuleNotFoundError(TEXT, name="pip")
+"""
 
 
 REMOVED_FILES = frozenset({"launch", "setup.sh", "setup.csh", "setup.fish"})

@@ -315,7 +315,8 @@ def test_packages_come_after_what_they_depend_on_with_their_hash(make_container)
         "release.json",
     ]
     view += ["sbom.cdx.json", "setup.csh", "setup.fish", "setup.sh"]
-    assert sorted(files) == ["explicit.txt", "view.def", *(f"view/{path}" for path in view)]
+    view += ["bin/pip", "bin/pip3", "bin/pip3.12", "lib/python3.12/site-packages/pip.py"]
+    assert sorted(files) == ["explicit.txt", "view.def", *(f"view/{path}" for path in sorted(view))]
     assert files["explicit.txt"].text.splitlines()[2:] == [
         "@EXPLICIT",
         *(f"{item.url}#sha256:{'2' * 64}" for item in (LOCK.packages[2], LOCK.packages[0], LOCK.packages[1])),
