@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zstandard
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -190,8 +194,8 @@ def _pack(
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-        archive.writestr(f"pkg-{stem}.tar.zst", zstandard.compress(_tar(members, links, modes)))
-        archive.writestr(f"info-{stem}.tar.zst", zstandard.compress(_tar(about, {}, {})))
+        archive.writestr(f"pkg-{stem}.tar.zst", zstd.compress(_tar(members, links, modes)))
+        archive.writestr(f"info-{stem}.tar.zst", zstd.compress(_tar(about, {}, {})))
     return packed.getvalue()
 
 

@@ -8,12 +8,17 @@ hostile: every size is checked against the room that there is, and each step goe
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import dataclass
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal
 
 import lz4.block
-import zstandard
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -237,7 +242,7 @@ def is_hollow(entry: FatbinEntry, read: Read) -> bool:
         if entry.code.kind == "ptx":
             return b".entry" not in content and b".func" not in content
         return not any(kind == _PROGRAM_BITS and flags & _EXECUTABLE for kind, flags, _ in _sections(content))
-    except (ValueError, zstandard.ZstdError, lz4.block.LZ4BlockError):
+    except (ValueError, zstd.ZstdError, lz4.block.LZ4BlockError):
         return False
 
 
@@ -265,12 +270,13 @@ def cubin_code(image: bytes) -> Code:
 
 
 def _inflate(packed: bytes, entry: FatbinEntry) -> bytes:
+    content: bytes
     if entry.packing == "lz4":
-        content: bytes = lz4.block.decompress(packed, uncompressed_size=entry.unpacked)
+        content = lz4.block.decompress(packed, uncompressed_size=entry.unpacked)
         return content
     if entry.packing == "zstd":
-        with zstandard.ZstdDecompressor().stream_reader(packed) as stream:  # no more of it than it may be
-            return stream.read(_HOLLOW_AT_MOST)
+        content = zstd.ZstdDecompressor().decompress(packed, max_length=_HOLLOW_AT_MOST)  # no more of it than it may be
+        return content
     return packed
 
 

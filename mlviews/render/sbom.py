@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 from uuid import NAMESPACE_URL, uuid5
 
-from cyclonedx.contrib.license.factories import LicenseFactory
-from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
-from cyclonedx.model.bom import Bom
-from cyclonedx.model.component import Component, ComponentType
-from cyclonedx.output.json import JsonV1Dot6
-from packageurl import PackageURL
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 import mlviews
 
@@ -38,48 +34,74 @@ def render_sbom(lock: Lock, platforms: Iterable[str], *, licenses: Mapping[str, 
     """
     wanted = tuple(sorted(platforms))
     packages = [package for package in lock.packages if package.platform in wanted]
-    view = Component(
-        type=ComponentType.APPLICATION, name=lock.view, version=f"lock-{lock.digest[:12]}", bom_ref=f"view:{lock.view}"
-    )
-    # Serial numbers must be unique: one for each content.
-    bom = Bom(serial_number=uuid5(NAMESPACE_URL, f"mlviews:{lock.digest}:{','.join(wanted)}"))
-    bom.metadata.component = view
-    bom.metadata.tools.components.add(
-        Component(type=ComponentType.APPLICATION, name="mlviews", version=mlviews.__version__, bom_ref="tool:mlviews")
-    )
-    bom.metadata.properties = [
-        Property(name="mlviews:lock", value=lock.digest),
-        Property(name="mlviews:recipe", value=lock.recipe_digest),
-        *(Property(name="mlviews:platform", value=platform) for platform in wanted),
-    ]
     # A noarch package stands in the lock once for each platform, and is one archive.
-    components = {package.url: _component(package, (licenses or {}).get(package.archive)) for package in packages}
-    bom.components = components.values()
-    bom.register_dependency(view, components.values())
-    by_name = {(package.platform, package.name): components[package.url] for package in packages}
-    for package in packages:
-        needed = [by_name.get((package.platform, name)) for name in package.dependencies]
-        bom.register_dependency(components[package.url], [component for component in needed if component])
-    return _timeless(JsonV1Dot6(bom).output_as_string())
-
-
-def _component(package: LockedPackage, license_text: str | None) -> Component:
-    return Component(
-        type=ComponentType.LIBRARY,
-        name=package.name,
-        version=package.version,
-        bom_ref=package.url,
-        purl=_purl(package),
-        hashes=[
-            HashType(alg=HashAlgorithm.SHA_256, content=package.sha256),
-            HashType(alg=HashAlgorithm.MD5, content=package.md5),
+    archives = {package.url: package for package in packages}
+    properties = {"mlviews:lock": [lock.digest], "mlviews:platform": wanted, "mlviews:recipe": [lock.recipe_digest]}
+    view, version = f"view:{lock.view}", f"lock-{lock.digest[:12]}"
+    content = {
+        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        # It must be unique: one for each content.
+        "serialNumber": uuid5(NAMESPACE_URL, f"mlviews:{lock.digest}:{','.join(wanted)}").urn,
+        "version": 1,
+        "metadata": {
+            "component": _application(lock.view, version, view),
+            "tools": {"components": [_application("mlviews", mlviews.__version__, "tool:mlviews")]},
+            "properties": [{"name": name, "value": value} for name, values in properties.items() for value in values],
+        },
+        "components": [
+            _component(package, (licenses or {}).get(package.archive))
+            for package in sorted(archives.values(), key=lambda package: (package.name, package.version, package.url))
         ],
-        licenses=[LicenseFactory().make_from_string(license_text)] if license_text else None,
-        external_references=[ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(package.url))],
-    )
+        "dependencies": [
+            {"ref": ref, **({"dependsOn": sorted(needed)} if needed else {})}
+            for ref, needed in sorted({**_dependencies(packages), view: archives.keys()}.items())
+        ],
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
-def _purl(package: LockedPackage) -> PackageURL:
+def _dependencies(packages: Iterable[LockedPackage]) -> dict[str, set[str]]:
+    """Return which archives each archive needs, on any of the platforms."""
+    urls = {(package.platform, package.name): package.url for package in packages}
+    found: dict[str, set[str]] = {url: set() for url in urls.values()}
+    for package in packages:
+        found[package.url].update(
+            urls[package.platform, name] for name in package.dependencies if (package.platform, name) in urls
+        )
+    return found
+
+
+def _application(name: str, version: str, ref: str) -> dict[str, str]:
+    return {"type": "application", "bom-ref": ref, "name": name, "version": version}
+
+
+def _component(package: LockedPackage, stated: str | None) -> dict[str, Any]:
+    return {
+        "type": "library",
+        "bom-ref": package.url,
+        "name": package.name,
+        "version": package.version,
+        "hashes": [{"alg": "MD5", "content": package.md5}, {"alg": "SHA-256", "content": package.sha256}],
+        **({"licenses": [_license(stated)]} if stated else {}),
+        "purl": _purl(package),
+        "externalReferences": [{"type": "distribution", "url": package.url}],
+    }
+
+
+def _license(stated: str) -> dict[str, Any]:
+    """Return a licence by its SPDX identifier, as an SPDX expression, or by the name that the package gives it."""
+    try:
+        known = canonicalize_license_expression(stated)
+    except InvalidLicenseExpression:
+        return {"license": {"name": stated}}
+    if set(known) & set(" ()"):
+        return {"expression": known}
+    return {"license": {"name" if known.startswith("LicenseRef-") else "id": known}}
+
+
+def _purl(package: LockedPackage) -> str:
     """Return a package URL: https://github.com/package-url/purl-spec/blob/main/types-doc/conda-definition.md."""
     channel = package.url.rsplit("/", 2)[0]
     qualifiers = {
@@ -88,11 +110,5 @@ def _purl(package: LockedPackage) -> PackageURL:
         "subdir": package.subdir,
         "type": "conda" if package.archive.endswith(".conda") else "tar.bz2",
     }
-    return PackageURL(type="conda", name=package.name, version=package.version, qualifiers=qualifiers)
-
-
-def _timeless(text: str) -> str:
-    """Take out when it was written, which the library puts in always and the format asks for never."""
-    content = json.loads(text)
-    del content["metadata"]["timestamp"]
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    said = "&".join(f"{key}={quote(value, safe=':/')}" for key, value in qualifiers.items())
+    return f"pkg:conda/{quote(package.name)}@{quote(package.version)}?{said}"

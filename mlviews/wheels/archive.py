@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
-import zstandard
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -125,11 +129,11 @@ def read_index(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             packed = archive.read(f"info-{path.stem}.tar.zst")
-        content = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+        content = zstd.decompress(packed)
         with tarfile.open(fileobj=io.BytesIO(content)) as tar:
             index: dict[str, Any] = json.loads(tar.extractfile("info/index.json").read())  # type: ignore[union-attr]
             return index
-    except (zipfile.BadZipFile, KeyError, zstandard.ZstdError, tarfile.TarError, EOFError) as error:
+    except (zipfile.BadZipFile, KeyError, zstd.ZstdError, tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path} is damaged") from error
 
 
@@ -179,10 +183,9 @@ def _write_stored(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 @contextmanager
 def _tar_in(archive: zipfile.ZipFile, name: str, size: int) -> Iterator[tarfile.TarFile]:
-    compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
     with (
         archive.open(_zip_entry(name), "w", force_zip64=size > _ZIP64_FROM) as entry,
-        compressor.stream_writer(entry, closefd=False) as stream,
+        zstd.ZstdFile(entry, "w", level=_ZSTD_LEVEL) as stream,
         tarfile.TarFile(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT, copybufsize=_CHUNK) as tar,
     ):
         yield tar

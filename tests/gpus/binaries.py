@@ -6,7 +6,8 @@ import struct
 from dataclasses import dataclass
 
 import lz4.block
-import zstandard
+
+from mlviews.gpus.fatbin import zstd
 
 PTX, MACHINE, LTO = 1, 2, 8
 SUFFIXES = {"": 0, "a": 0x10_0000, "f": 0x20_0000}
@@ -77,7 +78,7 @@ def _entry(piece: Piece) -> bytes:
     if piece.packing == "lz4":
         packed = lz4.block.compress(plain, store_size=False)
     elif piece.packing == "zstd":
-        packed = zstandard.compress(plain)
+        packed = zstd.compress(plain)
     payload = packed + bytes(-len(packed) % 8)
     kind = piece.kind or (PTX if piece.is_ptx else MACHINE)
     major, minor = piece.isa if piece.is_ptx else (1, piece.abi)

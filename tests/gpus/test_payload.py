@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.gpus.fatbin import BrokenCodeError, cubin_code, is_hollow, modules
+from mlviews.gpus.fatbin import BrokenCodeError, cubin_code, is_hollow, modules, zstd
 
 
 def entry_of(content: bytes):
@@ -39,10 +39,8 @@ def test_what_cannot_be_unpacked_is_not_called_hollow(binaries: Any, packing: st
 
 
 def test_a_bomb_is_not_unpacked(binaries: Any) -> None:
-    import zstandard
-
     content = bytearray(binaries.container(binaries.Piece("sm_70", packing="zstd")))
-    bomb = zstandard.compress(bytes(1 << 26), 19)[: len(content) - 80]
+    bomb = zstd.compress(bytes(1 << 26), 19)[: len(content) - 80]
     content[80 : 80 + len(bomb)] = bomb
     tracemalloc.start()
     assert not is_hollow(*entry_of(bytes(content)))

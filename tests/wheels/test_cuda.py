@@ -197,12 +197,12 @@ def unpacked() -> Any:
         import tarfile
         import zipfile
 
-        import zstandard
+        from mlviews.wheels.archive import zstd
 
         for path in (path for path in channel.glob("*/*.conda") if not path.name.startswith("python-")):
             with zipfile.ZipFile(path) as archive:
                 packed = archive.read(f"pkg-{path.stem}.tar.zst")
-            content = zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+            content = zstd.decompress(packed)
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
                 tar.extractall(folder, filter="data")
         return folder
