@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.errors import RefusedError
+from mlviews.base import second_libraries
+from mlviews.errors import MlviewsError, RefusedError
 from mlviews.filelock import announce
 from mlviews.files import walk, write_atomically
 from mlviews.gpus.coverage import survey
 from mlviews.gpus.nvidia import GPUS
 from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
+from mlviews.lock.diff import compare
+from mlviews.lock.lockfile import read_lock
 from mlviews.lock.make import LockOptions, lock_views
 from mlviews.lock.status import lock_status
 from mlviews.permissions import share
@@ -22,6 +26,7 @@ from mlviews.prefix.assemble import assemble, stated
 from mlviews.prefix.install import check_prefix, installed_licenses
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
+from mlviews.release import RELEASE_LOCK
 from mlviews.smoke.records import last_results, proves, read_records, write_record
 from mlviews.smoke.release import BASIC, first_checks
 from mlviews.smoke.runner import NO_SUCH_CHECK
@@ -36,9 +41,10 @@ from mlviews.store.loaders import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock
+    from mlviews.lock.status import LockStatus
     from mlviews.progress import Progress
     from mlviews.reading import Unreadable
     from mlviews.release import LinkScripts, Release
@@ -72,6 +78,10 @@ class BuildResult:
         link_scripts: what became of packages' post-link scripts.
         checks: what the first checks found; of an unchanged release, those that the recipe has asked for since.
         unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
+        base: the release that it extends; null where it extends none.
+        base_changes: what differs between that and the one that the last release extends.
+        added: of one that extends another, the packages that it adds and their versions.
+        overrides: which requirements of wheels the recipe loosened, and why.
     """
 
     view: str
@@ -93,6 +103,10 @@ class BuildResult:
     link_scripts: LinkScripts
     checks: Sequence[CheckLine]
     unreadable: Sequence[Unreadable] = ()
+    base: str | None = None
+    added: Mapping[str, str] = field(default_factory=dict)
+    base_changes: Sequence[PackageChange] = ()
+    overrides: Sequence[str] = ()
 
 
 def _result(
@@ -124,6 +138,9 @@ def _result(
         link_scripts=release.link_scripts,
         checks=checks,
         unreadable=unreadable,
+        base=f"{release.base.view}/{release.base.release}" if release.base else None,
+        added={one.name: one.version for one in release.packages if release.base and one.name != "python"},
+        overrides=release.overrides,
     )
 
 
@@ -173,8 +190,9 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
     share(site.root, site.group)
     with job.store.view_lock(view, waiting=announce(progress, view)):
         _finish_publishing(job)
-        lock_file, lock = _lock(job)
         entries = job.store.entries(view)
+        changes = _base_changes(job, entries)
+        lock_file, lock = _lock(job)
         of_lock = [entry for entry in entries if entry.platforms and entry.lock_digest == lock.digest]
         entry = next((entry for entry in reversed(of_lock) if not rebuild and _states(entry, site_spec)), None)
         unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable)
@@ -183,7 +201,7 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
         if entry and job.platform in entry.platforms:
             return _unchanged(job, entry, unread)
         built = _build(job, lock, lock_file, entry.name if entry else _new_name(job))
-        return replace(built, unreadable=unread)
+        return replace(built, unreadable=unread, base_changes=changes)
 
 
 def _states(entry: ReleaseEntry, site_spec: SiteSpec) -> bool:
@@ -242,6 +260,7 @@ def _build(job: _Job, lock: Lock, lock_file: Path, name: str) -> BuildResult:
         lock_text=lock_file.read_text(encoding="utf-8"),
         progress=job.progress,
     )
+    _refuse_second_libraries(job, prefix)
     release = _with_served(job, assembled.release, prefix)
     checks = first_checks(prefix, release, (*BASIC, *job.site_spec.spec.smoke), progress=job.progress)
     _refuse_failed(view, checks)
@@ -270,7 +289,7 @@ def _host_platform(site_spec: SiteSpec) -> str:
 
 def _lock(job: _Job) -> tuple[Path, Lock]:
     status = lock_status(job.site_spec, job.site)
-    if status.state == "none":
+    if status.state == "none" or (status.state == "stale" and _on_another_base(job, status)):
         _, errors = lock_views([job.site_spec], job.site, LockOptions(), progress=job.progress)
         if errors:
             raise errors[0]
@@ -280,6 +299,36 @@ def _lock(job: _Job) -> tuple[Path, Lock]:
     assert status.path
     assert status.lock
     return status.path, status.lock
+
+
+def _on_another_base(job: _Job, status: LockStatus) -> bool:
+    """Tell whether a lock is stale for its base alone: the recipe is what it was, and who builds again moves on."""
+    if job.site_spec.base is None or status.lock is None:
+        return False
+    return {**status.lock.inputs, "on": None} == {**job.site_spec.inputs, "on": None}
+
+
+def _base_changes(job: _Job, entries: Sequence[ReleaseEntry]) -> tuple[PackageChange, ...]:
+    """Return what differs between the base that the newest release extends and the one that the next will."""
+    base = job.site_spec.base
+    before = next((e.platforms[job.platform].base for e in reversed(entries) if job.platform in e.platforms), None)
+    if base is None or before is None or before.lock_digest == base.release.lock_digest:
+        return ()
+    with suppress(MlviewsError):  # the old one may be gone
+        old, new = (read_lock(Path(prefix) / RELEASE_LOCK) for prefix in (before.prefix, base.release.prefix))
+        return compare(old, new)
+    return ()
+
+
+def _refuse_second_libraries(job: _Job, prefix: Path) -> None:
+    base = job.site_spec.base
+    if base and (found := second_libraries(prefix, base)):
+        raise RefusedError(
+            "second-library",
+            f"the new release of {job.view} would load a library twice, and was not kept",
+            f"Take a version of it that uses {base.release.view}'s own, or ask for it in a view by itself.",
+            faults=found,
+        )
 
 
 def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:

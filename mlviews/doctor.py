@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.errors import MlviewsError
 from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
+from mlviews.reading import is_folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,7 +25,18 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.profile import Site
 
-__all__ = ["DriverLine", "Finding", "Fit", "Host", "drivers", "examine", "fits", "left_out", "only_here"]
+__all__ = [
+    "DriverLine",
+    "Finding",
+    "Fit",
+    "Host",
+    "drivers",
+    "examine",
+    "fits",
+    "left_out",
+    "only_here",
+    "without_base",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,18 @@ def left_out(releases: Iterable[Release], host: Host) -> list[Finding]:
     return found
 
 
+def without_base(releases: Iterable[Release]) -> list[Finding]:
+    """Tell which releases extend one that is no longer there, or not on this host."""
+    found = []
+    for release in releases:
+        if release.base and not is_folder_at(Path(release.needed), follow=True):
+            base = f"{release.base.view}/{release.base.release}"
+            named = f"{release.view}/{release.release} extends {base}, which is not in {release.base.prefix}"
+            advice = f"`mlviews build {release.view}` puts it on top of another release of {release.base.view}."
+            found.append(Finding(name="base", status="problem", found=named, advice=advice))
+    return found
+
+
 def drivers(catalogue: Catalogue, host: Host) -> list[DriverLine]:
     """Tell which driver each CUDA version that views ask for needs, and whether this host's is one."""
     asked: dict[str, list[str]] = {}
@@ -169,6 +193,8 @@ def _misfit(spec: ViewSpec, host: Host) -> str:
     hardware = spec.hardware
     if host.platform not in spec.platforms:
         return f"it is for {', '.join(spec.platforms)}"
+    if spec.on:
+        return ""  # its hardware is its base's
     if _figures(host.glibc) < _figures(hardware.glibc):
         return f"it needs glibc {hardware.glibc}, here is {host.glibc or 'none'}"
     levels = ARCHSPECS[host.platform]

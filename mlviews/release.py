@@ -26,6 +26,7 @@ __all__ = [
     "LinkScripts",
     "Loading",
     "Release",
+    "ReleaseBase",
     "ReleasePackage",
     "gpus_in_words",
     "is_intact",
@@ -139,18 +140,28 @@ class ReleasePackage(StorePart):
     build: str
 
 
+class ReleaseBase(StorePart):
+    """The release that another one extends; ``prefix`` is where it must lie."""
+
+    view: Text
+    release: Text
+    prefix: Folder
+    lock_digest: Text
+
+
 class Release(StoreFile):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
-    ``differs`` what the site has instead of what the recipe asks for. ``gpus`` are those that the recipe names, and
-    ``some_gpus_only`` says why a package may serve only some of them; ``served`` holds, of every GPU that mlviews
-    knows, how the binaries serve it, and nothing where that was not looked at. ``pip_check_waivers`` says why a package
-    may lack what it says that it needs. ``catalogs`` are the folders that have a catalog of their own on CVMFS, by
-    their path in the prefix; a release for another place has none. ``files`` is the sha256 of ``files.json``, which
-    lists what no conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of
-    releases from before there were any.
+    ``differs`` what the site has instead of what the recipe asks for. ``overrides`` say which requirements of wheels
+    the recipe loosened, and why. ``base`` is the release that this one extends: its ``packages`` are what it adds.
+    ``gpus`` are those that the recipe names, and ``some_gpus_only`` says why a package may serve only some of them;
+    ``served`` holds, of every GPU that mlviews knows, how the binaries serve it, and nothing where that was not looked
+    at. ``pip_check_waivers`` says why a package may lack what it says that it needs. ``catalogs`` are the folders that
+    have a catalog of their own on CVMFS, by their path in the prefix; a release for another place has none. ``files``
+    is the sha256 of ``files.json``, which lists what no conda record does; ``seal`` that of ``release.json`` itself,
+    with an empty seal. Neither is known of releases from before there were any.
     """
 
     mlviews: str
@@ -173,6 +184,8 @@ class Release(StoreFile):
     gaps: dict[Text, Text] = Field(default_factory=dict)
     absent: dict[Text, Text] = Field(default_factory=dict)
     differs: dict[Text, Text] = Field(default_factory=dict)
+    overrides: tuple[Text, ...] = ()
+    base: ReleaseBase | None = None
     packages: tuple[ReleasePackage, ...] = ()
     link_scripts: LinkScripts = LinkScripts()
     activation: Activation
@@ -184,6 +197,11 @@ class Release(StoreFile):
     def has_python(self) -> bool:
         """Whether it holds Python: without it there is no kernel, and nothing that a check could run with."""
         return not self.packages or any(package.name == "python" for package in self.packages)
+
+    @property
+    def needed(self) -> str:
+        """The folder without which nothing of it runs: that of its programs, or of its base's."""
+        return f"{self.base.prefix if self.base else self.prefix}/bin"
 
 
 def sealed(release: Release) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.status import LockState
     from mlviews.nightly.night import NightRun
-    from mlviews.recipe.compose import Reason, ViewHardware
+    from mlviews.recipe.compose import Override, Reason, ViewHardware
     from mlviews.release import GpuLine
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
@@ -174,6 +174,7 @@ class ShowResult:
 
     Attributes:
         link_scripts: packages whose post-link scripts a build runs.
+        on: the view that it extends.
         link_scripts_skipped: packages whose scripts it does not run, as far as the cache or a release tells.
         site: what it is here; null where the site cannot have it.
         gpus: what proves this lock on the GPUs that the recipe names, and others.
@@ -195,6 +196,8 @@ class ShowResult:
     link_scripts: Sequence[str]
     link_scripts_skipped: Sequence[str]
     pip_check_waivers: Sequence[Reason]
+    overrides: Sequence[Override]
+    on: str | None
     lock: ShownLock
     site: ShownSite | None
     gpus: Sequence[GpuLine]

@@ -1,9 +1,4 @@
-"""Spec -> packages: one solve for a view on a platform, the rule that keeps CUDA where it belongs, and whom to blame.
-
-Any set of requests that a solver refuses holds a smallest one that it already refuses. It is found without looking
-into the solver: ask it about sets. Source: A. Ignatiev et al., "Smallest MUS Extraction with Minimal Hitting Set
-Dualization", CP 2015.
-"""
+"""Spec -> packages: one solve for a view on a platform, and the rule that keeps CUDA where it belongs."""
 
 from __future__ import annotations
 
@@ -11,104 +6,57 @@ import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from itertools import combinations
 from typing import TYPE_CHECKING
 
-from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, RepoDataRecord, Version
+from rattler import (
+    BuildString,
+    GenericVirtualPackage,
+    MatchSpec,
+    PackageName,
+    PackageRecord,
+    RepoDataRecord,
+    Version,
+)
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
 from mlviews.conda.channels import is_cuda_build, record_fault
+from mlviews.conda.servers import channel_url
+from mlviews.conflict import Base, Task, askers, cut, readable, refusal, smallest_conflict
 from mlviews.errors import FailedError, RefusedError
 from mlviews.recipe.compose import Origin, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
+
+    from packaging.utils import NormalizedName
 
     from mlviews.conda.channels import Sources
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.compose import ViewSpec
+    from mlviews.wheels.offers import Index, Taken
+    from mlviews.wheels.pip import Found
 
-__all__ = ["Solution", "smallest_conflict", "solve"]
-
-
-_Set = frozenset[int]
-
-
-async def smallest_conflict(count: int, solvable: Callable[[_Set], Awaitable[bool]]) -> tuple[int, ...]:
-    """Return the numbers of the fewest requests that are refused together.
-
-    Args:
-        count: how many requests there are, numbered from 0; all together they are refused.
-        solvable: asks the solver about a set of requests. It must be monotone: part of a solvable set is solvable.
-    """
-    everything = frozenset(range(count))
-    known: dict[_Set, bool] = {everything: False}
-
-    async def ask(chosen: _Set) -> bool:
-        if chosen not in known:
-            known[chosen] = await solvable(chosen)
-        return known[chosen]
-
-    async def absorb(base: _Set, more: Sequence[int]) -> _Set:
-        """Grow a solvable set to one that bears no further request."""
-        if not more or await ask(base | frozenset(more)):
-            return base | frozenset(more)
-        if len(more) == 1:
-            return base
-        half = len(more) // 2
-        return await absorb(await absorb(base, more[:half]), more[half:])
-
-    # Every refused set holds at least one request of each correction. So the smallest set that hits them all is either
-    # the answer or solvable, and then shows a further correction.
-    corrections: list[_Set] = []
-    while True:
-        candidate = _smallest_hitting_set(corrections)
-        if not await ask(candidate):
-            return tuple(sorted(candidate))
-        corrections.append(everything - await absorb(candidate, sorted(everything - candidate)))
+__all__ = ["Solution", "solve"]
 
 
-def _smallest_hitting_set(sets: Sequence[_Set]) -> _Set:
-    elements = sorted(frozenset[int]().union(*sets))
-    for size in range(len(elements) + 1):
-        for chosen in combinations(elements, size):
-            if all(not group.isdisjoint(chosen) for group in sets):
-                return frozenset(chosen)
-    raise ValueError("an empty set cannot be hit")
-
-
-_CUDA_PATTERN = re.compile(r' ?\[build="\^\([^"]*\)\$"\]')
-_TREE_LINES = 40
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """Everything that one solve reads, as rattler's own solver task holds it.
-
-    Attributes:
-        specs: packages that must be there.
-        constraints: limits on packages that others pull in.
-        locked: packages to keep wherever that is possible.
-        as_of: leave out what was built later than this (UTC).
-    """
-
-    view: str
-    platform: str
-    hardware: tuple[VirtualPackage, ...]
-    specs: tuple[Request, ...]
-    constraints: tuple[Request, ...]
-    locked: tuple[RepoDataRecord, ...] = ()
-    as_of: datetime | None = None
+_STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
+_NOWHERE = "https://pypi.org"  # the channel of wheels where no channel is: nothing is fetched from there
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """The packages of one view on one platform, sorted by name."""
+    """What one view holds on one platform besides its base, sorted by name.
+
+    Attributes:
+        packages: those of channels.
+        wheels: those of an index.
+    """
 
     platform: str
     packages: tuple[RepoDataRecord, ...]
+    wheels: tuple[Taken, ...] = ()
 
 
 async def solve(
@@ -119,6 +67,9 @@ async def solve(
     locked: Iterable[RepoDataRecord] = (),
     as_of: datetime | None = None,
     blame: bool = True,
+    base: Base | None = None,
+    index: Index | None = None,
+    kept: Sequence[Found] = (),
 ) -> Solution:
     """Find the packages of a view for one platform.
 
@@ -132,13 +83,17 @@ async def solve(
         locked: packages to keep wherever that is possible.
         as_of: leave out what was built later than this (UTC).
         blame: where there is no solution, look for the smallest set of requests in conflict, by many more solves.
+        base: what the view extends; its packages stay as they are, and are no part of the solution.
+        index: where wheels are looked up; a view with ``pypi`` needs one.
+        kept: wheels to keep wherever that is possible.
 
     Raises:
-        RefusedError: no set of packages fits; the message names the requests in conflict and who made them.
+        RefusedError: no set of packages fits, or there is no wheel of what the view asks for; the message names the
+            requests in conflict and who made them.
         FailedError: a channel cannot be read.
     """
     cuda = spec.hardware.cuda is not None
-    task = _Task(
+    task = Task(
         view=spec.name,
         platform=platform,
         hardware=spec.hardware.virtual_packages(platform),
@@ -146,20 +101,141 @@ async def solve(
         constraints=spec.constraints if cuda else (*spec.constraints, *_no_cuda(spec)),
         locked=tuple(locked),
         as_of=as_of,
+        base=base,
     )
+    if spec.pypi:
+        assert index
+        if as_of:
+            raise RefusedError(
+                "as-of-wheels",
+                f"view {spec.name} cannot look back: wheels carry no date",
+                "Leave --as-of out.",
+            )
+        task = await _with_wheels(task, spec, sources, index, kept, blame=blame)
     records = await _solve_or_refuse(task, sources, blame=blame)
-    if cuda:
+    if cuda and base is None:  # which builds a base has is settled
         # Choosing a CUDA build can bring in further packages that have CUDA builds too.
         while more := await _cuda_constraints(spec, records, task, sources):
             task = replace(task, constraints=(*task.constraints, *more))
             records = await _solve_or_refuse(task, sources, blame=blame)
-    elif found := [record.name.normalized for record in records if is_cuda_build(record)]:
+    elif not cuda and (found := [record.name.normalized for record in records if is_cuda_build(record)]):
         raise RefusedError(
             "cuda-in-cpu-view",
             f"view {spec.name} states no hardware.cuda, but would lock CUDA builds of {', '.join(sorted(found))}",
             "Constrain them to CPU builds, or state hardware.cuda.",
         )
-    return Solution(platform, tuple(sorted(records, key=lambda record: record.name.normalized)))
+    return _solution(task, records)
+
+
+def _solution(task: Task, records: Iterable[RepoDataRecord]) -> Solution:
+    there = {record.name.normalized for record in task.base.records} if task.base else set[str]()
+    new = sorted((r for r in records if r.name.normalized not in there), key=lambda record: record.name.normalized)
+    if task.offers is None:
+        return Solution(task.platform, tuple(new))
+    from mlviews.wheels.offers import is_stand_in  # noqa: PLC0415  (only views with wheels need it)
+
+    wheels = task.offers.taken(new)
+    of_index = {wheel.offer.url for wheel in wheels}
+    packages = tuple(record for record in new if record.url not in of_index and not is_stand_in(record))
+    return Solution(task.platform, packages, wheels)
+
+
+async def _with_wheels(
+    task: Task, spec: ViewSpec, sources: Sources, index: Index, kept: Sequence[Found], *, blame: bool
+) -> Task:
+    """Return the task with what `pypi` asks for, and the wheels that may serve: those for the Python of the solve.
+
+    Which that is, the base says, or the earlier lock, or a solve without wheels.
+    """
+    from packaging.requirements import Requirement  # noqa: PLC0415  (only views with wheels need these)
+    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
+    from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+    from mlviews.wheels.offers import Offers  # noqa: PLC0415
+    from mlviews.wheels.requirements import conda_depends  # noqa: PLC0415
+    from mlviews.wheels.target import target_of  # noqa: PLC0415
+
+    python = await _python(task, sources, blame=blame)
+    target = target_of(task.platform, str(python.version), str(python.build), glibc=spec.hardware.glibc)
+    offers = Offers(
+        target=target,
+        index=index,
+        lacks=_lacking(task, python, sources),
+        channel=next(map(channel_url, sources.places), _NOWHERE),
+        overrides={
+            (canonicalize_name(one.package), canonicalize_name(one.of)): SpecifierSet(one.spec)
+            for one in spec.overrides
+        },
+        kept=[offer for wheel in kept if (offer := index.kept(wheel.url, wheel.sha256))],
+    )
+    asked = [(Requirement(request.text), request) for request in spec.pypi]
+    held = [(line, request) for line, request in asked if line.marker is None or line.marker.evaluate(target.markers)]
+    await offers.look_up(line for line, _ in held)
+    specs = tuple(Request(text, request.origins) for line, request in held for text in conda_depends(line))
+    rule = Origin("rule", "wheels were looked up for this Python")
+    fixed = Request(f"python {target.minor}.*", (rule,))
+    task = replace(task, specs=(*task.specs, *specs), constraints=(*task.constraints, fixed), offers=offers)
+    _refuse_unknown_wheels(task, [(canonicalize_name(line.name), request) for line, request in held])
+    return task
+
+
+async def _python(task: Task, sources: Sources, *, blame: bool) -> RepoDataRecord:
+    asked = [MatchSpec(request.text) for request in (*task.specs, *task.constraints) if request.name == "python"]
+    given = task.base.records if task.base else task.locked
+    for record in given:
+        if record.name.normalized == "python" and (task.base or all(spec.matches(record) for spec in asked)):
+            return record
+    records = await _solve_or_refuse(task, sources, blame=blame)
+    found = next((record for record in records if record.name.normalized == "python"), None)
+    if found is None:
+        raise RefusedError(
+            "python-missing",
+            f"view {task.view} asks for wheels, and holds no Python to run them",
+            "Add python to its dependencies.",
+        )
+    return found
+
+
+def _lacking(task: Task, python: RepoDataRecord, sources: Sources) -> Callable[[str, str], Awaitable[bool]]:
+    """Return what tells whether a wheel may stand for a package: no channel has one that fits Python and versions.
+
+    A base has what it has: of such a package there is no second one.
+    """
+    there = {record.name.normalized for record in task.base.records} if task.base else set[str]()
+    minor = ".".join(str(python.version).split(".")[:2])
+    abi = f"0_cp{minor.replace('.', '')}{'t' if str(python.build).endswith('t') else ''}"
+    tied = {
+        "python": python,
+        "python_abi": PackageRecord("python_abi", minor, BuildString(abi), 0, "noarch"),
+    }
+
+    def fits(record: RepoDataRecord) -> bool:
+        needed = [text for text in record.depends if text.split()[0] in tied]
+        return all(MatchSpec(text).matches(tied[text.split()[0]]) for text in needed)
+
+    async def lacking(name: str, version: str) -> bool:
+        if name in there:
+            return False
+        wanted = MatchSpec(f"{name} {version}".rstrip())
+        return not any(wanted.matches(one) and fits(one) for one in await sources.repodata(task.platform, [name]))
+
+    return lacking
+
+
+def _refuse_unknown_wheels(task: Task, asked: Iterable[tuple[NormalizedName, Request]]) -> None:
+    assert task.offers
+    faults = [
+        f"{request.text!r}, asked for by {askers(request)}: {task.offers.missing[project]}"
+        for project, request in asked
+        if project in task.offers.missing
+    ]
+    if faults:
+        raise RefusedError(
+            "wheel-unknown",
+            f"view {task.view} on {task.platform}: no channel and no index has what it asks for under pypi",
+            "Correct the name or the range of versions. What has no wheel cannot be taken.",
+            faults=tuple(faults),
+        )
 
 
 def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
@@ -169,7 +245,7 @@ def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
 
 
 async def _cuda_constraints(
-    spec: ViewSpec, records: Sequence[RepoDataRecord], task: _Task, sources: Sources
+    spec: ViewSpec, records: Sequence[RepoDataRecord], task: Task, sources: Sources
 ) -> tuple[Request, ...]:
     """Return a constraint for each package that locked a CPU build although there are CUDA builds of it."""
     exempt = [reason.package for reason in spec.cpu_only]
@@ -185,30 +261,43 @@ async def _cuda_constraints(
     )
 
 
-async def _solve(task: _Task, sources: Sources) -> list[RepoDataRecord]:
+async def _solve(task: Task, sources: Sources) -> list[RepoDataRecord]:
     """Solve; where a record is in the way that is malformed or that no lock can hold, once more without such."""
     sifted = sources.sifted
+    given = _given(task)
+    ours = {record.url for record in given}
     try:
-        found = await _solve_once(task, sources)
-        if sifted or not any(map(record_fault, found)):
+        found = await _solve_once(task, sources, given)
+        if sifted or not any(record_fault(record) for record in found if record.url not in ours):
             return found
     except FailedError as error:
         if error.code != "repodata-invalid" or sifted:
             raise
     await sources.sift()
-    return await _solve_once(task, sources)
+    return await _solve_once(task, sources, given)
 
 
-async def _solve_once(task: _Task, sources: Sources) -> list[RepoDataRecord]:
+def _given(task: Task) -> tuple[RepoDataRecord, ...]:
+    """Return what may be taken besides the packages of channels: those of the base, and wheels."""
+    return (*(task.base.records if task.base else ()), *(task.offers.records() if task.offers else ()))
+
+
+async def _solve_once(task: Task, sources: Sources, given: Sequence[RepoDataRecord]) -> list[RepoDataRecord]:
+    base = task.base.records if task.base else ()
+    everything = sources.beside(given) if given else sources
     with sources.reading():
         return await rattler_solve(
-            sources.on(task.platform),
-            [MatchSpec(request.text) for request in task.specs],
+            everything.on(task.platform),
+            [
+                MatchSpec(text)
+                for text in (*(request.text for request in task.specs), *(r.name.normalized for r in base))
+            ],
             gateway=sources.gateway,
             platforms=[task.platform, "noarch"],  # type: ignore[list-item]
             virtual_packages=[_virtual(package) for package in task.hardware],
             constraints=[MatchSpec(request.text) for request in task.constraints],
             locked_packages=task.locked,
+            pinned_packages=base,
             exclude_newer=task.as_of,
         )
 
@@ -217,20 +306,26 @@ def _virtual(package: VirtualPackage) -> GenericVirtualPackage:
     return GenericVirtualPackage(PackageName(package.name), Version(package.version), BuildString(package.build))
 
 
-async def _solve_or_refuse(task: _Task, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
-    try:
-        return await _solve(task, sources)
-    except SolverError as error:
-        tree = str(error).strip()
+async def _solve_or_refuse(task: Task, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
+    for _ in range(_STEPS_BACK):
+        try:
+            return await _solve(task, sources)
+        except SolverError as error:
+            tree = str(error).strip()
+        offers, named = task.offers, set(re.findall(r"[\w.-]+", tree))
+        # Where a project has no wheel at all, an older wheel may only be one that forgot to require it.
+        if offers is None or named & {*offers.missing} or not await offers.older(named):
+            break
     if not blame:
-        raise RefusedError("unsolvable", "\n".join(_cut(_readable(tree))))
+        raise RefusedError("unsolvable", "\n".join(cut(readable(tree))))
     await _refuse_unknown_names(task, sources)
     raise await _blame(task, sources, tree)
 
 
-async def _refuse_unknown_names(task: _Task, sources: Sources) -> None:
+async def _refuse_unknown_names(task: Task, sources: Sources) -> None:
     """Name all of them: rattler names the first package without any candidate."""
-    known = await sources.names(task.platform)
+    given = _given(task)
+    known = await (sources.beside(given) if given else sources).names(task.platform)
     unknown = [request for request in task.specs if request.name not in known]
     if not unknown:
         return
@@ -238,7 +333,7 @@ async def _refuse_unknown_names(task: _Task, sources: Sources) -> None:
     for request in unknown:
         near = get_close_matches(request.name, known, n=3)
         hint = f"; near are {', '.join(near)}" if near else ""
-        faults.append(f"{request.text!r}, asked for by {_askers(request)}{hint}")
+        faults.append(f"{request.text!r}, asked for by {askers(request)}{hint}")
     raise RefusedError(
         "package-unknown",
         f"view {task.view} on {task.platform}: {', '.join(sources.places)} has no such package",
@@ -247,7 +342,7 @@ async def _refuse_unknown_names(task: _Task, sources: Sources) -> None:
     )
 
 
-async def _blame(task: _Task, sources: Sources, tree: str) -> RefusedError:
+async def _blame(task: Task, sources: Sources, tree: str) -> RefusedError:
     requests = (*task.specs, *task.constraints)
     trees: dict[frozenset[int], str] = {}
 
@@ -269,71 +364,4 @@ async def _blame(task: _Task, sources: Sources, tree: str) -> RefusedError:
 
     smallest = await smallest_conflict(len(requests), solvable)
     found = [requests[number] for number in smallest]
-    return _refusal(task, found, trees.get(frozenset(smallest), tree), sources.left_out)
-
-
-def _refusal(task: _Task, smallest: Sequence[Request], tree: str, left_out: Mapping[str, str]) -> RefusedError:
-    readable = _readable(tree)
-    involved = [
-        request
-        for request in (*task.specs, *task.constraints)
-        if request not in smallest and re.search(rf"(?<![\w.-]){re.escape(request.name)}(?![\w.-])", tree)
-    ]
-    hardware = ", ".join(f"{package.name[2:]} {_figure(package)}" for package in task.hardware[2:])
-    day = f", as of {task.as_of:%Y-%m-%d}" if task.as_of else ""
-    lines = [
-        f"view {task.view} cannot be solved for {task.platform} with {hardware}{day}",
-        "",
-        *_explain(smallest),
-        "",
-        *_cut(readable),
-    ]
-    if involved:
-        lines += ["", "Of the packages above, also asked for:", *(f"  {_asked(request)}" for request in involved)]
-    if left_out:
-        lines += ["", "Left out of the channel:", *(f"  {archive}: {why}" for archive, why in sorted(left_out.items()))]
-    return RefusedError("unsolvable", "\n".join(lines), _way_out(smallest), detail="\n".join(readable))
-
-
-def _figure(package: VirtualPackage) -> str:
-    return package.build if package.name == "__archspec" else package.version
-
-
-def _readable(tree: str) -> list[str]:
-    """Write the tree's lines for people: no line twice in a row, no pattern of fifty builds."""
-    lines: list[str] = []
-    for line in tree.splitlines():
-        short = _CUDA_PATTERN.sub(" with CUDA", line)
-        if not lines or short.replace("└", "├") != lines[-1].replace("└", "├"):
-            lines.append(short)
-    return lines
-
-
-def _cut(lines: Sequence[str]) -> Sequence[str]:
-    if len(lines) <= _TREE_LINES:
-        return lines
-    return [*lines[:_TREE_LINES], f"... {len(lines) - _TREE_LINES} more lines; -v shows them"]
-
-
-def _way_out(smallest: Sequence[Request]) -> str:
-    ruled = [request.name for request in smallest if _CUDA_PATTERN.search(request.text)]
-    if not ruled:
-        return "Loosen or take out one of these requests."
-    return f"Name {' or '.join(ruled)} under cpu-only, with the reason, or loosen one of the other requests."
-
-
-def _explain(smallest: Sequence[Request]) -> list[str]:
-    if len(smallest) == 1:
-        return ["This request cannot be met, whatever else the view holds:", f"  {_asked(smallest[0])}"]
-    return [
-        f"These {len(smallest)} requests cannot stand together; no smaller set of the view's requests is in conflict:",
-        *(f"  {_asked(request)}" for request in smallest),
-    ]
-
-
-def _asked(request: Request) -> str:
-    return f"{_CUDA_PATTERN.sub(' with CUDA', request.text)}  <-  {_askers(request)}"
-
-
-def _askers(request: Request) -> str:
-    return " and ".join(str(origin) for origin in request.origins)
+    return refusal(task, found, trees.get(frozenset(smallest), tree), sources.left_out)

@@ -263,6 +263,12 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
                 f"{named.label} holds no packages for {platform}, which is this host",
                 "Bisect on a host of a platform that both locks are for.",
             )
+        if any(package.manager == "pip" for package in packages) or site_spec.base:
+            raise RefusedError(
+                "bisect-wheels",
+                f"{named.label} names wheels of an index, which cannot be taken apart yet",
+                "Compare the locks with `mlviews diff`, and lock once with `pypi` as it was.",
+            )
         sides.append({package.name: package for package in packages})
     names = [change.name for change in compare(good.lock, bad.lock) if change.platform == platform]
     if not names:

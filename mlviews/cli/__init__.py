@@ -11,6 +11,7 @@ from mlviews.cli.build import build, run
 from mlviews.cli.catalogue import list_views, new, show
 from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor
+from mlviews.cli.extend import extend
 from mlviews.cli.gpus import gpus
 from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
@@ -38,7 +39,7 @@ def cli() -> None:
 
 
 for command in (
-    *(list_views, show, new, doctor, gpus, lock, diff, build, run, smoke),
+    *(list_views, show, new, doctor, gpus, lock, diff, build, extend, run, smoke),
     *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, container, nightly, bisect, ci),
 ):
     cli.add_command(command)

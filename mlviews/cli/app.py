@@ -31,6 +31,7 @@ __all__ = [
     "complete_view",
     "end_of_day",
     "ends_of_months",
+    "own_recipes",
     "shared_options",
     "split_release",
     "verb",
@@ -159,6 +160,15 @@ def recipes_folder() -> Path:
 
     own = Path("recipes").absolute()
     return own if own.is_dir() else folder("recipes")
+
+
+def own_recipes(app: App) -> Path:
+    """Return the folder that new recipes go to: those that travel with mlviews are not the user's to add to."""
+    from mlviews.files import folder
+
+    if app.recipes != folder("recipes") or app.options.get("recipes"):
+        return app.recipes
+    return Path("recipes").absolute()
 
 
 def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:

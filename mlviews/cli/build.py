@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.release import LinkScripts
 
-__all__ = ["build", "run"]
+__all__ = ["build", "run", "write_built"]
 
 
 @verb("build")
@@ -29,11 +29,12 @@ def build(app: App, view: str, *, rebuild: bool) -> Outcome:
     from mlviews.build import build as build_view
 
     built = build_view(app.site_spec(view), app.site, rebuild=rebuild, progress=app.progress)
-    return Outcome(built, lambda console: _write(console, built, app))
+    return Outcome(built, lambda console: write_built(console, built, app))
 
 
-def _write(console: Console, built: BuildResult, app: App) -> None:
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_table
+def write_built(console: Console, built: BuildResult, app: App) -> None:
+    """Write what a build gave, for people, and how to use it."""
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_changes, write_table
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
@@ -42,6 +43,9 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         say(console, f"{name} is there already, from the same lock: {what}")
     else:
         say(console, ("built", "bold green"), f" {name}: {built.packages} packages for {built.platform}")
+    if built.base_changes:
+        say(console, f"{built.base} is not what it was on top of before:")
+        write_changes(console, built.base_changes)
     checks = (
         ((check.status, STATUS_STYLES[check.status]), check.name, f"{check.seconds:.1f} s", check.reason)
         for check in built.checks
@@ -51,12 +55,7 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
         say(console, f"serves {served_in_words(built.served)}")
     for gpu in built.left_out:
         say(console, ("leaves out", "yellow"), f" {gpu}, which the recipe names: `mlviews gpus {built.view}` says why")
-    for what, instead in built.differs.items():
-        say(console, ("differs", "yellow"), f" {what}: here {instead}")
-    for package, why in {**built.absent, **built.gaps}.items():
-        say(console, ("lacks", "yellow"), f" {package}: {why}")
-    for note in built.notes:
-        say(console, ("note", "yellow"), f" {note}")
+    _tell_limits(console, built)
     _tell_link_scripts(console, built.link_scripts)
     for package, why in built.pip_check_waivers.items():
         say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
@@ -64,6 +63,20 @@ def _write(console: Console, built: BuildResult, app: App) -> None:
     if not built.default:
         say(console, ("It is not the default; a plain load gives another release.", "yellow"))
     _next(console, built, app)
+
+
+def _tell_limits(console: Console, built: BuildResult) -> None:
+    """Write in what the release is not what its recipe, its packages or their scripts may lead one to expect."""
+    from mlviews.cli.terminal import say
+
+    for what, instead in built.differs.items():
+        say(console, ("differs", "yellow"), f" {what}: here {instead}")
+    for package, why in {**built.absent, **built.gaps}.items():
+        say(console, ("lacks", "yellow"), f" {package}: {why}")
+    for loosened in built.overrides:
+        say(console, ("loosened", "yellow"), f" {loosened}")
+    for note in built.notes:
+        say(console, ("note", "yellow"), f" {note}")
 
 
 def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_view, own_recipes, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -99,6 +98,8 @@ def show(app: App, view: str) -> Outcome:
 
     spec = app.catalogue.view(view)
     site_spec = for_site(spec, app.site)
+    if site_spec.base:
+        spec = site_spec.spec  # its hardware is the base's
     found = lock_status(site_spec, app.site)
     records = read_records(app.site.root, spec.name, found.lock.digest) if found.lock else ()
     packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
@@ -119,6 +120,8 @@ def show(app: App, view: str) -> Outcome:
         link_scripts=spec.link_scripts,
         link_scripts_skipped=_skipped_scripts(spec, found.lock, app.site),
         pip_check_waivers=spec.pip_check_waivers,
+        overrides=spec.overrides,
+        on=spec.on,
         lock=ShownLock(
             state=found.state,
             path=str(found.path) if found.path else None,
@@ -180,6 +183,7 @@ def _write(console: Console, view: ShowResult) -> None:
     )
     facts = (
         ("module", view.module),
+        *([("extends", view.on)] if view.on else []),
         ("layers", ", ".join(view.layers) or "none"),
         ("platforms", ", ".join(view.platforms)),
         ("hardware", _hardware(view)),
@@ -200,6 +204,9 @@ def _write(console: Console, view: ShowResult) -> None:
         "dependencies": _by(view.dependencies),
         "constraints": _by(view.constraints),
         "pypi": _by(view.pypi),
+        "overrides: requirements of wheels that are loosened": [
+            (f"{one.of} takes {one.package} {one.spec or '*'}", one.why) for one in view.overrides
+        ],
         **(_here(view.site) if view.site else {}),
         "gaps: what it should hold and cannot yet": _why(view.gaps),
         "cpu-only: may lock a CPU build": _why(view.cpu_only),
@@ -240,13 +247,10 @@ def _hardware(view: ShowResult) -> str:
 def new(app: App, view: str, *, gpu: bool) -> Outcome:
     """Start a recipe: a file with comments, that can be locked as it is."""
     from mlviews.cli.terminal import say
-    from mlviews.files import folder
     from mlviews.recipe.catalogue import write_new_recipe
     from mlviews.results import NewResult
 
-    # The recipes that travel with mlviews are not the user's to add to.
-    own = app.recipes if app.recipes != folder("recipes") or app.options.get("recipes") else Path("recipes").absolute()
-    path = write_new_recipe(view, own, gpu=gpu)
+    path = write_new_recipe(view, own_recipes(app), gpu=gpu)
 
     def write(console: Console) -> None:
         then = f"Next: edit it, then `mlviews lock {view}` and `mlviews build {view}`."

@@ -14,7 +14,7 @@ __all__ = ["doctor"]
 @verb("doctor")
 def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, and which views fit."""
-    from mlviews.doctor import drivers, examine, fits, left_out
+    from mlviews.doctor import drivers, examine, fits, left_out, without_base
     from mlviews.results import DoctorResult
     from mlviews.store.disk import Store
 
@@ -23,7 +23,7 @@ def doctor(app: App) -> Outcome:
     found = [store.entry(view, name) for view in store.views() if (name := store.default(view))]
     here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
     result = DoctorResult(
-        findings=[*host.findings, *left_out(here, host)],
+        findings=[*host.findings, *left_out(here, host), *without_base(here)],
         views=fits(app.catalogue, host),
         drivers=drivers(app.catalogue, host),
     )

@@ -62,7 +62,7 @@ class Sources:
     places: Mapping[str, str]
     gateway: Gateway
     subdirs: tuple[str, ...]
-    _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _InMemory | _Sifted]
+    _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source]
     left_out: dict[str, str] = field(default_factory=dict)
     _repodata: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
     _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
@@ -71,10 +71,20 @@ class Sources:
         """Return sources that hold these packages alone."""
         return replace(self, _opened={"memory": _InMemory(tuple(records))}, _repodata={}, _cuda={})
 
+    def beside(self, records: Iterable[RepoDataRecord]) -> Sources:
+        """Return sources that hold these packages too."""
+        opened = {"beside": _InMemory(tuple(records)), **self._opened}
+        return replace(self, _opened=opened, _repodata={}, _cuda={})
+
+    def noarch(self) -> Sources:
+        """Return sources without the packages that are made for one platform."""
+        opened = {name: _Noarch(source, self.gateway) for name, source in self._opened.items()}
+        return replace(self, _opened={**opened}, _repodata={}, _cuda={})
+
     @property
     def sifted(self) -> bool:
         """Whether records are left out that are malformed, or that no lock can hold."""
-        return all(isinstance(source, (_InMemory, _Sifted)) for source in self._opened.values())
+        return all(isinstance(source, (_InMemory, _Noarch, _Sifted)) for source in self._opened.values())
 
     async def sift(self) -> None:
         """From now on leave out each record that is malformed, or that no lock can hold.
@@ -87,7 +97,7 @@ class Sources:
         """
         sifted = {}
         for name, source in self._opened.items():
-            if isinstance(source, (_InMemory, _Sifted)):
+            if isinstance(source, (_InMemory, _Noarch, _Sifted)):
                 continue
             names: dict[str, list[str]] = {}
             if isinstance(source, Channel):
@@ -102,11 +112,11 @@ class Sources:
         self._repodata.clear()
         self._cuda.clear()
 
-    def on(self, platform: str) -> list[Channel | SparseRepoData | _InMemory | _Sifted]:
+    def on(self, platform: str) -> list[Channel | SparseRepoData | _Source]:
         """Return what rattler solves from for one platform, first channel first."""
-        found: list[Channel | SparseRepoData | _InMemory | _Sifted] = []
+        found: list[Channel | SparseRepoData | _Source] = []
         for source in self._opened.values():
-            if isinstance(source, (Channel, _InMemory, _Sifted)):
+            if isinstance(source, (Channel, _InMemory, _Noarch, _Sifted)):
                 found.append(source)
             else:
                 found.extend(source[subdir] for subdir in (platform, NOARCH))
@@ -185,7 +195,7 @@ class Sources:
         found: set[str] = set()
         with self.reading():
             for source in self._opened.values():
-                if isinstance(source, (Channel, _InMemory, _Sifted)):
+                if isinstance(source, (Channel, _InMemory, _Noarch, _Sifted)):
                     fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
                 else:
@@ -208,6 +218,29 @@ class _InMemory:
 
     def package_names(self, platform: Subdir) -> list[str]:
         return sorted({record.name.normalized for record in self.records if record.subdir == str(platform)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Noarch:
+    """What a channel has for every platform, as rattler asks for it (`rattler.RepoDataSource`)."""
+
+    source: Mapping[str, SparseRepoData] | Channel | _Source
+    gateway: Gateway
+
+    async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
+        if str(platform) != NOARCH:
+            return []
+        if isinstance(self.source, (Channel, _InMemory, _Noarch, _Sifted)):
+            fetched = await self.gateway.query([self.source], [NOARCH], [name.normalized], recursive=False)  # type: ignore[list-item]
+            found = [record for group in fetched for record in group]
+        else:
+            found = self.source[NOARCH].load_records(name)
+        return [record for record in found if not record_fault(record)]
+
+    def package_names(self, platform: Subdir) -> list[str]:
+        if str(platform) != NOARCH or isinstance(self.source, (Channel, _InMemory, _Noarch, _Sifted)):
+            return []
+        return self.source[NOARCH].package_names()
 
 
 def record_fault(record: RepoDataRecord) -> str:
@@ -284,6 +317,9 @@ class _Sifted:
             return SparseRepoData(Channel(self.channel), subdir, file.name).load_records(name)
 
 
+_Source = _InMemory | _Noarch | _Sifted
+
+
 def _named(archive: str) -> str:
     """Return the name of a package, by that of its archive (CEP 26)."""
     return archive.rsplit("-", 2)[0]
@@ -351,7 +387,7 @@ def open_sources(
             f"The site's channels are: {', '.join(channels) or 'none'}.",
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
-    opened: dict[str, Mapping[str, SparseRepoData] | Channel | _InMemory | _Sifted] = {}
+    opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source] = {}
     servers = mirror_servers(mirrors)
     for name in channels:
         location = mirrors.get(name, name)

@@ -113,11 +113,17 @@ def build_image(
         progress: told about each piece of work.
 
     Raises:
-        RefusedError: the site has no base image for the view.
+        RefusedError: the site has no base image for the view, or it extends another one.
         BadInputError: the base is no image for the view's platform.
         FailedError: network, disk, or a missing tool.
         KeyboardInterrupt: Ctrl-C; ``output`` is what it was.
     """
+    if release.base:
+        raise RefusedError(
+            "image-extension",
+            f"{release.view} extends {release.base.view}, which no image of it would hold",
+            f"Make a view of both: a recipe with what {release.base.view} has, and `pypi`.",
+        )
     lock = read_lock(prefix / RELEASE_LOCK)
     if lock.digest != release.lock_digest:
         raise RefusedError(
@@ -140,7 +146,7 @@ def build_image(
             baked=Path(container.prefix),
             site=site,
             # As they ran in the release: there is no container here yet that they could run in.
-            then=lambda: carry_over(release.link_scripts, prefix, release.prefix, tree, str(container.prefix)),
+            then=lambda _: carry_over(release.link_scripts, prefix, release.prefix, tree, str(container.prefix)),
             progress=progress,
         )
         text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")

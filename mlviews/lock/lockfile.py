@@ -9,13 +9,16 @@ import re
 from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import yaml
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.conda.channels import record_fault, site_packages_fault
-from mlviews.credentials import refuse
+from mlviews.credentials import hide, refuse
 from mlviews.errors import BadInputError, FailedError
 from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from mlviews.site.spec import SiteSpec
     from mlviews.solve import Solution
+    from mlviews.wheels.offers import Taken
 
 __all__ = [
     "LOCK_SUFFIX",
@@ -71,16 +75,19 @@ class RecordRest:
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
-    """One package archive.
+    """One package: the archive of a channel, or a wheel of an index, of which an install makes one.
 
     Attributes:
+        name: as the channel calls it; of a wheel, its project's normalised name.
+        build: empty for a wheel.
         platform: the platform that it is locked for; a noarch package stands once for each.
-        url: where the channel has the archive.
-        md5: of the archive, in hexadecimal.
-        sha256: of the archive, in hexadecimal.
-        size: of the archive in bytes; 0 where the channel does not say.
+        url: where the channel has the archive, or the index the wheel.
+        md5: of the archive, in hexadecimal; empty for a wheel.
+        sha256: of the archive or the wheel, in hexadecimal.
+        size: of the archive in bytes; 0 where the channel does not say, and for a wheel.
         dependencies: package -> version range.
         rest: what the channel says besides; None in locks from before it was kept.
+        manager: whose name, version and dependencies these are.
     """
 
     name: str
@@ -93,6 +100,7 @@ class LockedPackage:
     size: int
     dependencies: Mapping[str, str]
     rest: RecordRest | None = None
+    manager: Literal["conda", "pip"] = "conda"
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -122,7 +130,7 @@ class Lock:
     Attributes:
         inputs: what it was solved from; see `mlviews.recipe.compose.ViewSpec.inputs`.
         solver: name and version of the solver.
-        packages: sorted by name, then platform, as conda-lock has them.
+        packages: sorted by manager, name and platform, as conda-lock has them.
     """
 
     view: str
@@ -152,7 +160,8 @@ class Lock:
 
     def on(self, platform: str) -> tuple[LockedPackage, ...]:
         """Return the packages for one platform, sorted by name."""
-        return tuple(package for package in self.packages if package.platform == platform)
+        found = (package for package in self.packages if package.platform == platform)
+        return tuple(sorted(found, key=lambda package: package.name))
 
 
 class _Strict(BaseModel):
@@ -160,14 +169,14 @@ class _Strict(BaseModel):
 
 
 class _Hash(_Strict):
-    md5: str = Field(pattern=r"^[0-9a-f]{32}$")
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class _Package(_Strict):
     name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.-]*$")
     version: str = Field(pattern=f"^{_VERSION}$")
-    manager: Literal["conda"]
+    manager: Literal["conda", "pip"]
     platform: str
     dependencies: dict[str, str]
     url: Annotated[str, Field(pattern=r"^(https?|file)://\S+$"), AfterValidator(refuse)]
@@ -209,8 +218,9 @@ def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     Raises:
         FailedError: a package lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
-    packages = (locked_package(package, found.platform) for found in solutions for package in found.packages)
-    ordered = tuple(sorted(packages, key=lambda package: (package.name, package.platform)))
+    packages = [locked_package(package, found.platform) for found in solutions for package in found.packages]
+    packages += [_locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
+    ordered = tuple(sorted(packages, key=lambda package: (package.manager, package.name, package.platform)))
     solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
     return Lock(site_spec.spec.name, site_spec.inputs, solver, ordered)
 
@@ -250,18 +260,43 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
     )
 
 
+def _locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
+    needed: dict[str, str] = {}
+    for line in wheel.requires:
+        name = str(canonicalize_name(line.name))
+        needed[name] = ",".join(filter(None, dict.fromkeys([needed.get(name, ""), str(line.specifier)])))
+    offer = wheel.offer
+    return LockedPackage(
+        name=offer.name,
+        version=str(offer.version),
+        build="",
+        platform=platform,
+        url=_open(offer.url, f"{offer.name} {offer.version}", "the index"),
+        md5="",
+        sha256=offer.sha256,
+        size=0,
+        dependencies=dict(sorted(needed.items())),
+        rest=RecordRest(),
+        manager="pip",
+    )
+
+
 def _specs(dependencies: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(f"{name} {version}".strip() for name, version in dependencies.items()))
 
 
 def _open_url(record: RepoDataRecord) -> str:
+    return _open(record.url, record.file_name, f"channel {record.channel}")
+
+
+def _open(url: str, what: str, place: str) -> str:
     try:
-        return refuse(record.url)
+        return refuse(url)
     except ValueError as error:
         raise FailedError(
             "channel-secret",
-            f"channel {record.channel} says that {record.file_name} is at {record.url}, which {error}",
-            "A lock is read by everybody. Tell who runs the channel.",
+            f"{place} says that {what} is at {hide(url)}, which {error}",
+            f"A lock is read by everybody. Tell who runs {place}.",
         ) from error
 
 
@@ -356,26 +391,51 @@ def _rests(file: _File) -> list[RecordRest | None]:
 
 
 def _package(entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any]) -> LockedPackage:
-    parts = entry.url.rsplit("/", 2)
-    match = _ARCHIVE.fullmatch(parts[-1])
-    if not match or (match["name"], match["version"]) != (entry.name, entry.version):
-        raise ValueError(f"{entry.url} is no archive of {entry.name} {entry.version}")
-    if entry.platform not in inputs["platforms"] or parts[-2] not in {entry.platform, "noarch"}:
+    if entry.platform not in inputs["platforms"]:
         raise ValueError(f"{entry.url} is not for {entry.platform}")
     if rest and (fault := site_packages_fault(rest.python_site_packages_path)):
         raise ValueError(f"{entry.url}: {fault}")
     return LockedPackage(
         name=entry.name,
         version=entry.version,
-        build=match["build"],
+        build=_wheels_build(entry) if entry.manager == "pip" else _build(entry),
         platform=entry.platform,
         url=entry.url,
-        md5=entry.hash.md5,
+        md5=entry.hash.md5 or "",
         sha256=entry.hash.sha256,
         size=size,
         dependencies=entry.dependencies,
         rest=rest,
+        manager=entry.manager,
     )
+
+
+def _build(entry: _Package) -> str:
+    parts = entry.url.rsplit("/", 2)
+    match = _ARCHIVE.fullmatch(parts[-1])
+    if not match or (match["name"], match["version"]) != (entry.name, entry.version):
+        raise ValueError(f"{entry.url} is no archive of {entry.name} {entry.version}")
+    if parts[-2] not in {entry.platform, "noarch"}:
+        raise ValueError(f"{entry.url} is not for {entry.platform}")
+    if not entry.hash.md5:
+        raise ValueError(f"{entry.url} has no md5")
+    return match["build"]
+
+
+def _wheels_build(entry: _Package) -> str:
+    """Return a wheel's build, which it has none of, if it is one of what the entry names."""
+    try:
+        name, version, *_ = parse_wheel_filename(_wheel_file(entry.url))
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise ValueError(f"{entry.url} is no wheel") from error
+    if (str(name), str(version)) != (entry.name, entry.version):
+        raise ValueError(f"{entry.url} is no wheel of {entry.name} {entry.version}")
+    return ""
+
+
+def _wheel_file(url: str) -> str:
+    """Return the name of the file that a wheel's URL leads to."""
+    return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
 def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
@@ -395,7 +455,7 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
         constrains=list(package.rest.constrains) if package.rest else None,
         python_site_packages_path=(package.rest and package.rest.python_site_packages_path) or None,
         sha256=bytes.fromhex(package.sha256),
-        md5=bytes.fromhex(package.md5),
+        md5=bytes.fromhex(package.md5) or None,
         size=package.size or None,
     )
     return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])

@@ -7,8 +7,11 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from packaging.utils import canonicalize_name
+
 from mlviews.conda.channels import open_sources
 from mlviews.conda.records import link_script
+from mlviews.conflict import Base
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
@@ -37,12 +40,15 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
     from mlviews.solve import Solution
+    from mlviews.wheels.offers import Index
+    from mlviews.wheels.pip import Found
 
 __all__ = [
     "LockOptions",
     "LockResult",
     "LockedView",
     "check_locks",
+    "index_of",
     "lock_views",
     "prepare_view",
     "refuse_looking_back",
@@ -150,14 +156,15 @@ def _lock_prepared(
     if not solvable:
         return [item for item in prepared if isinstance(item, MlviewsError)]
     platforms = dict.fromkeys(platform for site_spec in solvable for platform in site_spec.spec.platforms)
-    sources = open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache)
+    opened = site.channels if site.packages == "conda" or any(item.base is None for item in solvable) else ()
+    sources = open_sources(opened, platforms, mirrors=site.mirrors, cache=site.cache)
 
     async def lock_all(advance: Advance) -> list[LockedView | MlviewsError]:
         async def one(site_spec: SiteSpec | MlviewsError, status: LockStatus) -> LockedView | MlviewsError:
             if isinstance(site_spec, MlviewsError):
                 return site_spec
             try:
-                return await _lock_one(site_spec, status, site, options, sources)
+                return await _lock_one(site_spec, status, site, options, sources, progress=progress)
             except MlviewsError as error:
                 return error
             finally:
@@ -225,7 +232,7 @@ def prepare_view(
     """
     if site_spec.error:
         raise site_spec.error
-    if site.packages == "conda":
+    if site.packages == "conda" or site_spec.base:
         return site_spec
     if as_of:
         refuse_looking_back(site)
@@ -260,13 +267,33 @@ def refuse_looking_back(site: Site) -> None:
 
 
 async def _lock_one(
-    site_spec: SiteSpec, status: LockStatus, site: Site, options: LockOptions, sources: Sources
+    site_spec: SiteSpec,
+    status: LockStatus,
+    site: Site,
+    options: LockOptions,
+    sources: Sources,
+    *,
+    progress: Progress,
 ) -> LockedView:
     spec = site_spec.spec
+    base = Base(site_spec.base.name, site_spec.base.records()) if site_spec.base else None
     solutions: list[Solution] = []
     for platform in spec.platforms:
-        kept = [] if options.upgrade else await _kept(status.lock, platform, options.packages, sources)
-        solutions.append(await solve(spec, platform, sources, locked=kept, as_of=options.as_of))
+        old = None if options.upgrade else status.lock
+        beside = sources if base is None else sources.only(()) if site.packages == "wheels" else sources.noarch()
+        kept = await _kept(old, platform, options.packages, beside)
+        wheels = [item for item in _wheels(old, platform) if item.name not in options.packages] if spec.pypi else []
+        found = await solve(
+            spec,
+            platform,
+            beside,
+            locked=kept,
+            as_of=options.as_of,
+            base=base,
+            index=index_of(site, progress) if spec.pypi else None,
+            kept=wheels,
+        )
+        solutions.append(found)
     path = lock_path(site.lockfiles, spec.name)
     lock = lock_of(site_spec, solutions)
     if status.lock and status.path == path and status.lock.digest == lock.digest:
@@ -275,6 +302,22 @@ async def _lock_one(
     if status.lock is None:
         return _locked(site_spec, path, "new", lock, cache=site.cache)
     return _locked(site_spec, path, "updated", lock, compare(status.lock, lock), cache=site.cache)
+
+
+def index_of(site: Site, progress: Progress = silent) -> Index:
+    """Return where a site looks wheels up: with pip's own configuration."""
+    from mlviews.wheels.offers import Index  # noqa: PLC0415  (only views with wheels need it)
+
+    return Index(site.cache / "index", progress)
+
+
+def _wheels(lock: Lock | None, platform: str) -> list[Found]:
+    from mlviews.wheels.pip import Found  # noqa: PLC0415  (only views with wheels need it)
+
+    locked = [package for package in lock.on(platform) if package.manager == "pip"] if lock else []
+    return [
+        Found(name=canonicalize_name(one.name), version=one.version, url=one.url, sha256=one.sha256) for one in locked
+    ]
 
 
 def _refuse_unknown_upgrades(locks: Iterable[Lock], packages: Collection[str]) -> None:
@@ -292,6 +335,7 @@ async def _kept(lock: Lock | None, platform: str, upgraded: Collection[str], sou
     """Return the channel's repodata of what was locked: only it holds all that the solver needs."""
     if lock is None:
         return []
-    urls = {package.name: package.url for package in lock.on(platform) if package.name not in upgraded}
+    channels = [package for package in lock.on(platform) if package.manager == "conda"]
+    urls = {package.name: package.url for package in channels if package.name not in upgraded}
     found = await sources.repodata(platform, urls)
     return [record for record in found if record.url == urls[record.name.normalized]]

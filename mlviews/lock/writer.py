@@ -55,11 +55,11 @@ def _package(package: LockedPackage) -> dict[str, Any]:
     return {
         "name": package.name,
         "version": package.version,
-        "manager": "conda",
+        "manager": package.manager,
         "platform": package.platform,
         "dependencies": dict(sorted(package.dependencies.items())),
         "url": package.url,
-        "hash": {"md5": package.md5, "sha256": package.sha256},
+        "hash": {**({"md5": package.md5} if package.md5 else {}), "sha256": package.sha256},
         "category": "main",
         "optional": False,
     }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
     from mlviews.values import Problem
+    from mlviews.wheels.offers import Index
 
 __all__ = ["FAILURES", "Cell", "CellJob", "Solved", "Tested", "cell_of", "solve_all", "try_cell"]
 
@@ -58,6 +59,7 @@ async def solve_all(
     *,
     now: datetime,
     as_of: datetime | None,
+    index: Index,
     done: Callable[[str], None],
 ) -> tuple[Solved, ...]:
     """Solve views, each for its first platform, as many at a time as there are processors.
@@ -70,6 +72,7 @@ async def solve_all(
         sources: the opened channels.
         now: the moment from which ages count.
         as_of: leave out what was built later than this.
+        index: where wheels are looked up.
         done: told the name of each view that is solved.
     """
     turn = asyncio.Semaphore(os.cpu_count() or 1)
@@ -79,7 +82,7 @@ async def solve_all(
         async with turn:
             start = time.monotonic()
             try:
-                solution = await solve(spec, spec.platforms[0], sources, as_of=as_of)
+                solution = await solve(spec, spec.platforms[0], sources, as_of=as_of, index=index)
                 seconds = round(time.monotonic() - start, 3)
                 lock = lock_of(site_spec, [solution])
                 figures = CellFigures(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.make import prepare_view, refuse_looking_back
+from mlviews.lock.make import index_of, prepare_view, refuse_looking_back
 from mlviews.lock.status import lock_status
 from mlviews.loop import run
 from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_all, try_cell
@@ -132,6 +132,9 @@ class _View:
 
 
 def _prepared(site_spec: SiteSpec, status: LockStatus, work: _Work) -> _View:
+    if site_spec.base:
+        why = f"{site_spec.spec.name} extends {site_spec.base.name}: a night tests views of the site alone"
+        site_spec = replace(site_spec, error=RefusedError("night-extension", why, "Its user tests it."))
     if site_spec.error:
         return _View(site_spec, status)
     try:
@@ -179,7 +182,8 @@ def _cells(work: _Work, night: Night, cells: Sequence[Cell], sources: Sources) -
         for batch in _batches(cells):
             done = lambda name: advance(note=name)  # noqa: E731
             site_specs = [cell.site_spec for cell in batch]
-            solved = run(solve_all(site_specs, sources, now=now, as_of=night.as_of, done=done))
+            index = index_of(work.site)
+            solved = run(solve_all(site_specs, sources, now=now, as_of=night.as_of, index=index, done=done))
             for cell, found, tested in _tested(work, night, list(zip(batch, solved, strict=True))):
                 yield _keep(work, night, cell_of(cell, found, tested), found.lock)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlviews
+from mlviews.base import on_top
 from mlviews.files import write_atomically
 from mlviews.permissions import group_id, settle
 from mlviews.prefix.activation import capture
@@ -75,16 +76,23 @@ def assemble(
         FailedError: network, disk, or a package that cannot be installed or activated.
         KeyboardInterrupt: Ctrl-C.
     """
-    scripts, compared = install_lock(
+
+    def then(packages: Sequence[LockedPackage]) -> tuple[Sequence[LockedPackage], LinkScripts]:
+        return packages, _link_scripts(packages, site_spec, site, prefix, platform=platform, baked=baked)
+
+    (packages, scripts), compared = install_lock(
         lock,
         prefix,
         platform=platform,
         baked=baked,
         site=site,
-        then=lambda: _link_scripts(lock.on(platform), site_spec, site, prefix, platform=platform, baked=baked),
+        then=then,
+        base=_base_prefix(site_spec),
         progress=progress,
     )
-    release = _release(lock, site_spec, site, prefix, scripts, platform=platform, name=name, baked=baked)
+    release = _release(
+        lock, site_spec, site, prefix, packages=packages, scripts=scripts, platform=platform, name=name, baked=baked
+    )
     write_prefix_files(prefix, release, lock_text)
     return Assembled(release, compared)
 
@@ -116,8 +124,9 @@ def _release(
     site_spec: SiteSpec,
     site: Site,
     prefix: Path,
-    scripts: LinkScripts,
     *,
+    packages: Sequence[LockedPackage],
+    scripts: LinkScripts,
     platform: str,
     name: str,
     baked: Path,
@@ -137,14 +146,25 @@ def _release(
         gpus=spec.hardware.gpus,
         requested=site_spec.requested,
         packages=tuple(
-            ReleasePackage(name=package.name, version=package.version, build=package.build)
-            for package in lock.on(platform)
+            ReleasePackage(name=package.name, version=package.version, build=package.build) for package in packages
         ),
         link_scripts=scripts,
-        activation=_with_kernels(capture(prefix, name=spec.name, baked=baked), lock.on(platform), site),
+        activation=_activation(site_spec, prefix, baked, packages, site),
         catalogs=catalogs_of(prefix, baked),
         **stated(site_spec),
     )
+
+
+def _base_prefix(site_spec: SiteSpec) -> str | None:
+    return site_spec.base.release.prefix if site_spec.base else None
+
+
+def _activation(
+    site_spec: SiteSpec, prefix: Path, baked: Path, packages: Sequence[LockedPackage], site: Site
+) -> Activation:
+    own = _with_kernels(capture(prefix, name=site_spec.spec.name, baked=baked), packages, site)
+    base = site_spec.base
+    return own if base is None else on_top(base.release.activation, own, base.release.prefix)
 
 
 def _with_kernels(activation: Activation, packages: Sequence[LockedPackage], site: Site) -> Activation:
@@ -170,6 +190,8 @@ def stated(site_spec: SiteSpec) -> dict[str, Any]:
         "gaps": {reason.package: reason.why for reason in spec.gaps},
         "absent": dict(site_spec.absent),
         "differs": dict(site_spec.differs),
+        "overrides": tuple(f"{o.of} takes {o.package} {o.spec or '*'}: {o.why}" for o in spec.overrides),
+        "base": site_spec.base.stated if site_spec.base else None,
     }
 
 

@@ -38,6 +38,7 @@ from mlviews.loop import run
 from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.realize import realized
 from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
 from mlviews.progress import silent
 
@@ -193,7 +194,15 @@ def _make_closed(prefix: Path) -> None:
 
 
 def install_lock(
-    lock: Lock, prefix: Path, *, platform: str, baked: Path, site: Site, then: Callable[[], _T], progress: Progress
+    lock: Lock,
+    prefix: Path,
+    *,
+    platform: str,
+    baked: Path,
+    site: Site,
+    then: Callable[[Sequence[LockedPackage]], _T],
+    base: str | None = None,
+    progress: Progress,
 ) -> tuple[_T, int]:
     """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
 
@@ -203,7 +212,8 @@ def install_lock(
         platform: the conda subdir.
         baked: the prefix that is written into the files.
         site: its cache and mirrors.
-        then: called once all is linked, before modules are compiled.
+        then: called with what is installed once all is linked, before modules are compiled.
+        base: the prefix that the lock's view extends.
         progress: told about checking, downloading, linking and compiling.
 
     Returns:
@@ -213,8 +223,8 @@ def install_lock(
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
     """
-    packages = lock.on(platform)
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
+        packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
         restore(packages, site, progress=progress)
         install(
             packages,
@@ -227,7 +237,7 @@ def install_lock(
             progress=progress,
         )
         compared = _moment(prefix)
-        given = then()
+        given = then(packages)
         compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
     return given, compared
 
@@ -242,7 +252,7 @@ def _moment(prefix: Path) -> int:
 
 
 def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> None:
-    """See to it that a site of wheels, whose channel is its own, holds the archives of locked packages.
+    """See to it that a site of wheels, whose channel is its own, holds the archives that its locks name.
 
     Raises:
         FailedError: one cannot be made again as the lock has it.
@@ -250,7 +260,8 @@ def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress
     if site.packages == "wheels":
         from mlviews.wheels.restore import restore_archives  # noqa: PLC0415  (only such sites need it)
 
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages}
+        # Those without md5 were made for this install.
+        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages if package.md5}
         restore_archives(archives, cache=site.cache, progress=progress)
 
 

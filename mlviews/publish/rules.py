@@ -26,7 +26,7 @@ __all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform"
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size", "default", "command", "proved",
+    "catalog", "file-size", "default", "command", "proved", "extension",
 ]  # fmt: skip
 
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
@@ -65,6 +65,9 @@ def of_platform(
     folder = store.platform_folder(view, entry.name, platform)
     path = str(folder.relative_to(store.root))
     baked = str(store.baked(folder))
+    if release.base:
+        why = f"it extends {release.base.view}, and is its user's own: put what it adds into a recipe of a view"
+        yield PublishRemark("extension", path, why)
     if release.prefix != baked:
         yield PublishRemark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
     elif not release.catalogs:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,15 +12,16 @@ from pydantic import TypeAdapter, ValidationError
 from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files import make_folder, write_atomically
 from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, ViewName, nearest, parse
+from mlviews.recipe.model import Recipe, ViewName, check_requirement, nearest, parse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlviews.recipe.compose import ViewSpec
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Catalogue", "modules_clash", "open_catalogue", "write_new_recipe"]
+__all__ = ["Catalogue", "modules_clash", "open_catalogue", "write_extension", "write_new_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,43 @@ _GPU = """\
 """
 
 
+_EXTENSION = """\
+# A view on top of another one: see docs/extend.md. After a change, `mlviews build {name}`.
+schema: 1
+name: {name}
+summary: {summary}
+module: {name}
+on: {on}
+platforms: [{platform}]
+pypi:                             # requirements as pip takes them
+{pypi}"""
+
+
+def write_extension(name: str, folder: Path, *, on: str, platform: str, requirements: Sequence[str]) -> Path:
+    """Write ``<folder>/<name>.yaml``, a recipe that extends a view, and return its path.
+
+    Raises:
+        BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
+            none.
+        FailedError: it cannot be written.
+    """
+    path = _free(name, name, folder)
+    for text in requirements:
+        try:
+            check_requirement(text)
+        except ValueError as error:
+            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
+    text = _EXTENSION.format(
+        name=name,
+        summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
+        on=json.dumps(on),
+        platform=platform,
+        pypi="".join(f"  - {json.dumps(text)}\n" for text in requirements),  # a JSON string is one of YAML's
+    )
+    write_atomically(path, text)
+    return path
+
+
 def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
     """Write ``<folder>/<name>.yaml`` and return its path.
 
@@ -169,23 +209,8 @@ def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
         BadInputError: the name is no view's name, the file exists, or another view has the module.
         FailedError: it cannot be written.
     """
-    try:
-        TypeAdapter(ViewName).validate_python(name)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise BadInputError("name-invalid", f"{name!r} {problem}", "Such as: tagging-gpu") from None
-    path = folder / f"{name}.yaml"
-    if path.exists():
-        raise BadInputError("recipe-exists", f"{path} is there already", "Take another name, or edit that file.")
-    make_folder(folder)
     module = f"atlasml/{name}"
-    for other in open_catalogue(folder).recipes.values():
-        if modules_clash(module, other.model.module):
-            raise BadInputError(
-                "recipe-clash",
-                f"the module {module!r} would clash with {other.model.module!r} in {other.document.where(('module',))}",
-                "Take another name.",
-            )
+    path = _free(name, module, folder)
     layers = [layer for layer in _LAYERS if (folder / "layers" / f"{layer}.yaml").is_file()]
     packages = ["python >=3.11", "pytorch-gpu" if gpu else "numpy", *([] if layers else ["ipykernel"])]
     write_atomically(
@@ -198,4 +223,25 @@ def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
             dependencies="".join(f"  - {package}\n" for package in packages),
         ),
     )
+    return path
+
+
+def _free(name: str, module: str, folder: Path) -> Path:
+    """Return where the recipe of a new view goes: nothing is there, and no other view has its module."""
+    try:
+        TypeAdapter(ViewName).validate_python(name)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise BadInputError("name-invalid", f"{name!r} {problem}", "Such as: tagging-gpu") from None
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise BadInputError("recipe-exists", f"{path} is there already", "Take another name, or edit that file.")
+    make_folder(folder)
+    for other in open_catalogue(folder).recipes.values():
+        if modules_clash(module, other.model.module):
+            raise BadInputError(
+                "recipe-clash",
+                f"the module {module!r} would clash with {other.model.module!r} in {other.document.where(('module',))}",
+                "Take another name.",
+            )
     return path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlviews.errors import BadInputError
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import virtual_packages
-from mlviews.recipe.model import Layer, Recipe, nearest, parse, spec_name
+from mlviews.recipe.model import Hardware, Layer, Recipe, nearest, parse, spec_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Origin", "Reason", "Request", "ViewHardware", "ViewSpec", "compose"]
+__all__ = ["Origin", "Override", "Reason", "Request", "ViewHardware", "ViewSpec", "compose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A match spec or wheel pin, with everyone who asked for it."""
+    """A match spec, or a requirement of wheels, with everyone who asked for it."""
 
     text: str
     origins: tuple[Origin, ...] = field(compare=False, default=())
@@ -51,6 +51,16 @@ class Reason:
     """A package and why it is treated as it is (``gaps``, ``cpu-only``, ``some-gpus-only``, ``pip-check-waivers``)."""
 
     package: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A requirement of a wheel that is loosened; see `mlviews.recipe.model.Override`."""
+
+    package: str
+    of: str
+    spec: str
     why: str
 
 
@@ -71,7 +81,11 @@ class ViewHardware:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewSpec:
-    """A recipe with its layers joined in."""
+    """A recipe with its layers joined in.
+
+    Attributes:
+        on: the view, VIEW/RELEASE, or path of one, that this view extends; its hardware is the base's.
+    """
 
     name: str
     summary: str
@@ -88,10 +102,13 @@ class ViewSpec:
     smoke: tuple[str, ...]
     link_scripts: tuple[str, ...]
     pip_check_waivers: tuple[Reason, ...]
+    overrides: tuple[Override, ...] = ()
+    on: str | None = None
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
         """Return what a lock depends on: all that the solve reads, and nothing that it does not."""
         hardware = self.hardware
+        loosened = sorted([one.package, one.of, one.spec] for one in self.overrides)
         return {
             "channels": list(channels),
             "platforms": sorted(self.platforms),
@@ -105,6 +122,7 @@ class ViewSpec:
             "constraints": sorted(request.text for request in self.constraints),
             "pypi": sorted(request.text for request in self.pypi),
             "cpu-only": sorted(reason.package for reason in self.cpu_only),
+            **({"overrides": loosened} if loosened else {}),  # a lock without any is what it was
         }
 
 
@@ -123,7 +141,7 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
     parts = _Collector(layers_folder)
     parts.visit(recipe, ())
     own = recipe.model
-    hardware = parts.hardware(own.name)
+    hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
     if parts.faults:
         raise BadInputError(
             "recipe-invalid",
@@ -147,6 +165,8 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
         smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
         link_scripts=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.link_scripts)),
         pip_check_waivers=parts.reasons("pip_check_waivers"),
+        overrides=parts.overrides(),
+        on=own.on,
     )
 
 
@@ -213,6 +233,14 @@ class _Collector:
             self.faults.append(f"{where}: names GPUs, but nothing says hardware.cuda")
         return ViewHardware(glibc=glibc or "", cuda=cuda, archspec=self._scalar("archspec"), gpus=gpus)
 
+    def none_of_its_own(self) -> ViewHardware:
+        """Return the hardware of a view that extends another one, which brings its own."""
+        for part in self.parts:
+            if part.model.hardware != Hardware():
+                where = part.origin("hardware").where
+                self.faults.append(f"{where}: a view `on` another one has that one's hardware; take the key out")
+        return ViewHardware(glibc="", cuda=None, archspec=None, gpus=())
+
     def _scalar(self, key: str) -> str | None:
         given = [
             (value, part.origin("hardware", key))
@@ -231,6 +259,10 @@ class _Collector:
             for index, text in enumerate(getattr(part.model, key)):
                 origins.setdefault(text, []).append(part.origin(key, index))
         return tuple(Request(text, tuple(asked)) for text, asked in origins.items())
+
+    def overrides(self) -> tuple[Override, ...]:
+        found = [Override(o.package, o.of, o.spec, o.why) for part in self.parts for o in part.model.overrides]
+        return tuple(dict.fromkeys(found))
 
     def reasons(self, key: str) -> tuple[Reason, ...]:
         reasons: Iterator[tuple[str, str]] = (

@@ -37,7 +37,7 @@ __all__ = [
     "Text",
     "ViewName",
     "check_match_spec",
-    "check_wheel_pin",
+    "check_requirement",
     "nearest",
     "parse",
     "parse_model",
@@ -96,27 +96,38 @@ def spec_name(text: str) -> str:
     return re.split(r"[\s=<>!~\[]", text, maxsplit=1)[0]
 
 
-def check_wheel_pin(text: str) -> str:
-    """Return ``text`` if it pins one wheel exactly, as in ``name==1.2``.
+def check_requirement(text: str) -> str:
+    """Return ``text`` if it is a requirement (PEP 508) that a recipe may hold.
 
     Raises:
-        ValueError: it is no PEP 508 requirement, or leaves the version open, or names a URL or a marker.
+        ValueError: it does not parse, or names a URL: a recipe names projects, pip's configuration their index.
     """
-    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  (few recipes pin wheels)
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  (few recipes have wheels)
 
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:
-        raise ValueError(f"is no requirement: {error}") from None
-    pins = [s for s in wanted.specifier if s.operator == "==" and not s.version.endswith("*")]
-    if wanted.url or wanted.marker or len(wanted.specifier) != 1 or len(pins) != 1:
-        raise ValueError(f"must pin one version exactly, as in '{wanted.name}==1.2.3'")
+        raise ValueError(f"is no requirement: {str(error).splitlines()[0]}") from None
+    if wanted.url:
+        raise ValueError("names a URL; a recipe names projects, pip's configuration says where they are looked up")
+    if wanted.marker and "extra" in re.findall(r"\w+", str(wanted.marker)):
+        raise ValueError(f"has a marker about extras; write '{wanted.name}[EXTRA]'")
     return text
+
+
+def _specifiers(value: str) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet  # noqa: PLC0415  (few recipes have wheels)
+
+    try:
+        return str(SpecifierSet(value) and value)
+    except InvalidSpecifier as error:
+        raise ValueError(f"is no range of versions, such as '>=1.25,<2': {error}") from None
 
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _MODULE_PART = re.compile(r"[a-z0-9]+([._+-][a-z0-9]+)*")
 _VERSION = re.compile(r"\d+\.\d+")
+_PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _RESERVED = "default"
 _NAME_LENGTH, _MODULE_LENGTH = 64, 128
 
@@ -155,6 +166,19 @@ def _module(value: str) -> str:
 def _package_name(value: str) -> str:
     if not _PACKAGE.match(value):
         raise ValueError("is no name of a conda package: lower-case letters, digits, and inner . _ -")
+    return value
+
+
+def _project(value: str) -> str:
+    if not _PROJECT.fullmatch(value):
+        raise ValueError("is no name of a project: letters, digits, and inner . _ -")
+    return value
+
+
+def _base(value: str) -> str:
+    view, _, release = value.partition("/")
+    if not value.startswith("/") and (not _NAME.fullmatch(view) or "/" in release or release in {".", ".."}):
+        raise ValueError("must be VIEW, VIEW/RELEASE, or the path of one of these below a root, from / on")
     return value
 
 
@@ -202,7 +226,9 @@ _Module = Annotated[
 ]
 _Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
 _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
-_WheelPin = Annotated[Text, AfterValidator(check_wheel_pin), _schema(pattern=r"^[^=<>!~;@]+==[^=<>!~;@*]+$")]
+_Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
+_Project = Annotated[Text, AfterValidator(_project), _schema(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+_Base = Annotated[Text, AfterValidator(_base), _schema(pattern=f"^(/.+|{_NAME.pattern}(/[^/]+)?)$")]
 _PackageName = Annotated[Text, AfterValidator(_package_name), _schema(pattern=_PACKAGE.pattern)]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
@@ -229,6 +255,17 @@ class Remark(_Strict):
     why: PublicText = Field(description="The reason, for people.")
 
 
+class Override(_Strict):
+    """A requirement of a wheel that is too narrow, and what stands for it."""
+
+    package: _Project = Field(description="The project that is required.")
+    of: _Project = Field(description="The wheel that requires it.")
+    spec: Annotated[str, AfterValidator(_specifiers)] = Field(
+        description="The versions that serve, such as `>=1.25`; empty for any."
+    )
+    why: PublicText = Field(description="The reason, for people.")
+
+
 class Layer(_Strict):
     """A recipe fragment in ``recipes/layers/`` that recipes list under ``layers:``."""
 
@@ -238,7 +275,10 @@ class Layer(_Strict):
     hardware: Hardware = Hardware()
     dependencies: list[_Spec] = Field([], description="conda match specs.")
     constraints: list[_Spec] = Field([], description="Limits on packages that others pull in.")
-    pypi: list[_WheelPin] = Field([], description="Wheels that no conda channel has: exact pins, leaves only.")
+    pypi: list[_Requirement] = Field(
+        [], description="Requirements (PEP 508); wheels serve where no channel has what fits."
+    )
+    overrides: list[Override] = Field([], description="Requirements of wheels that are loosened.")
     gaps: list[Remark] = Field([], description="What the view should hold and cannot yet.")
     cpu_only: list[Remark] = Field(
         [], alias="cpu-only", description="In a CUDA view: packages that may lock a CPU build all the same."
@@ -262,6 +302,9 @@ class Recipe(Layer):
     summary: PublicText = Field(description="One sentence for people.")
     module: _Module = Field(description="What `module load` takes.")
     platforms: list[_Platform] = Field(min_length=1, description="conda subdirs.")
+    on: _Base | None = Field(
+        None, description="The view, or VIEW/RELEASE, that this one extends: its packages stay as they are."
+    )
 
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)

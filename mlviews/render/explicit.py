@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlviews.errors import RefusedError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -28,7 +30,16 @@ def render_explicit(
         platform: the conda subdir.
         strong: give the sha256 instead, as ``#sha256:...``, which micromamba reads from 1.0 on, and conda from 24.9.
         mirrors: URL of a channel -> URL that it is fetched from.
+
+    Raises:
+        RefusedError: it holds wheels, which no such list can name.
     """
+    if wheels := [package.name for package in lock.on(platform) if package.manager == "pip"]:
+        raise RefusedError(
+            "explicit-wheels",
+            f"the lock of {lock.view} names wheels ({', '.join(wheels)}); such a list names conda packages alone",
+            "Give the lock file to `conda-lock install`, or make an image: `mlviews container build`.",
+        )
     lines = [f"# view {lock.view}, lock {lock.digest}", f"# platform: {platform}", "@EXPLICIT"]
     for package in _in_order(lock.on(platform)):
         digest = f"sha256:{package.sha256}" if strong else package.md5

@@ -168,8 +168,8 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
     change = loading(release)
     return {
         "machine": machine,
-        "prefix": release.prefix,
-        "missing": f"mlviews: this host has no folder {release.prefix}",
+        "prefix": release.needed if release.base else release.prefix,
+        "missing": f"mlviews: this host has no folder {release.needed if release.base else release.prefix}",
         "prepend": change.prepend,
         "append": change.append,
         "set": {**change.set, **change.trace},

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 import mlviews
+from mlviews.wheels.requirements import conda_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -51,7 +52,7 @@ def render_sbom(lock: Lock, platforms: Iterable[str], *, licenses: Mapping[str, 
             "properties": [{"name": name, "value": value} for name, values in properties.items() for value in values],
         },
         "components": [
-            _component(package, (licenses or {}).get(package.archive))
+            _component(package, _stated(package, licenses or {}))
             for package in sorted(archives.values(), key=lambda package: (package.name, package.version, package.url))
         ],
         "dependencies": [
@@ -67,9 +68,10 @@ def _dependencies(packages: Iterable[LockedPackage]) -> dict[str, set[str]]:
     urls = {(package.platform, package.name): package.url for package in packages}
     found: dict[str, set[str]] = {url: set() for url in urls.values()}
     for package in packages:
-        found[package.url].update(
-            urls[package.platform, name] for name in package.dependencies if (package.platform, name) in urls
-        )
+        # A wheel names projects; what stands for one may have the channel's name.
+        wheel = package.manager == "pip"
+        names = [*package.dependencies, *(map(conda_name, package.dependencies) if wheel else ())]
+        found[package.url].update(urls[package.platform, name] for name in names if (package.platform, name) in urls)
     return found
 
 
@@ -83,11 +85,22 @@ def _component(package: LockedPackage, stated: str | None) -> dict[str, Any]:
         "bom-ref": package.url,
         "name": package.name,
         "version": package.version,
-        "hashes": [{"alg": "MD5", "content": package.md5}, {"alg": "SHA-256", "content": package.sha256}],
+        "hashes": [
+            *([{"alg": "MD5", "content": package.md5}] if package.md5 else []),
+            {"alg": "SHA-256", "content": package.sha256},
+        ],
         **({"licenses": [_license(stated)]} if stated else {}),
         "purl": _purl(package),
         "externalReferences": [{"type": "distribution", "url": package.url}],
     }
+
+
+def _stated(package: LockedPackage, licenses: Mapping[str, str]) -> str | None:
+    """Return a package's licence; a wheel's stands by the archive that was made of it."""
+    if package.manager == "conda":
+        return licenses.get(package.archive)
+    made = f"{conda_name(package.name)}-{package.version.partition('+')[0]}-"
+    return next((text for archive, text in licenses.items() if archive.startswith(made)), None)
 
 
 def _license(stated: str) -> dict[str, Any]:
@@ -102,7 +115,9 @@ def _license(stated: str) -> dict[str, Any]:
 
 
 def _purl(package: LockedPackage) -> str:
-    """Return a package URL: https://github.com/package-url/purl-spec/blob/main/types-doc/conda-definition.md."""
+    """Return a package URL, of type conda or pypi: https://github.com/package-url/purl-spec/tree/main/types-doc."""
+    if package.manager == "pip":
+        return f"pkg:pypi/{quote(package.name)}@{quote(package.version, safe='')}"
     channel = package.url.rsplit("/", 2)[0]
     qualifiers = {
         "build": package.build,

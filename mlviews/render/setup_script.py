@@ -111,8 +111,8 @@ def _setup_values(release: Release, aliases: str) -> dict[str, Any]:
 
 def _values(release: Release, change: Loading) -> dict[str, Any]:
     return {
-        "bin": f"{release.prefix}/bin",
-        "missing": f"mlviews: this host has no folder {release.prefix}/bin",
+        "bin": release.needed,
+        "missing": f"mlviews: this host has no folder {release.needed}",
         "lists": change.lists,
         "first": {name: ":".join(folders) for name, folders in change.prepend.items()},
         "last": {name: ":".join(folders) for name, folders in change.append.items()},
@@ -173,21 +173,19 @@ def _about_pip(release: Release, python: ReleasePackage) -> dict[str, PrefixFile
 
     Where the view holds pip, its reading verbs work. Where it holds none, the shell would find another environment's
     ``pip``, and Python perhaps another's module: both would install there, and report success. An environment made by
-    ``venv`` on top of the view has a pip of its own, which is found before these.
+    ``venv`` on top of the view has a pip of its own, which is found before these. A view that extends another one is
+    such an environment itself, into which the base's pip would install: it is hidden.
     """
     version = ".".join(python.version.split(".")[:2])
     free_threaded = "t" if python.build.endswith("t") else ""
     stdlib = f"lib/python{version}{free_threaded}"
-    lines = [
-        f"View {release.view} never changes. Put packages on top of it, in one of two ways:",
-        f'mlviews extend {release.view} "PACKAGE"',
-        'python -m venv --system-site-packages MYENV && MYENV/bin/pip install "PACKAGE"',
-    ]
+    lines = _instead_of_pip(release)
     # PEP 668: pip and uv refuse to install here, and say this.
     files = {f"{stdlib}/EXTERNALLY-MANAGED": PrefixFile("[externally-managed]\nError=" + "\n  ".join(lines) + "\n")}
     if any(package.name == "pip" for package in release.packages):
         return files | {"pip.conf": PrefixFile(_PIP_CONF)}
-    lines[0] = f"View {release.view} holds no pip, and never changes. Put packages on top of it, in one of two ways:"
+    if release.base is None:
+        lines[0] = lines[0].replace(" never changes", " holds no pip, and never changes")
     script = PrefixFile(escape.render("pip", "sh", {"lines": lines}), executable=True)
     module = _PIP_MODULE.format(text=ascii("\n".join(lines)))
     return (
@@ -195,6 +193,20 @@ def _about_pip(release: Release, python: ReleasePackage) -> dict[str, PrefixFile
         | dict.fromkeys(("bin/pip", "bin/pip3", f"bin/pip{version}"), script)
         | {f"{stdlib}/site-packages/pip.py": PrefixFile(module)}
     )
+
+
+def _instead_of_pip(release: Release) -> list[str]:
+    view = release.view
+    if release.base:
+        return [
+            f"View {view} never changes. Write packages under `pypi` in its recipe, then type:",
+            f"mlviews lock {view} && mlviews build {view}",
+        ]
+    return [
+        f"View {view} never changes. Put packages on top of it, in one of two ways:",
+        f'mlviews extend {view} "PACKAGE"',
+        'python -m venv --system-site-packages MYENV && MYENV/bin/pip install "PACKAGE"',
+    ]
 
 
 # Who lets pip write into the system's Python, in a configuration of their own, does not mean a view. pip reads this

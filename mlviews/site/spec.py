@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from mlviews.base import Base, find_base
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.gpus.nvidia import version_key
-from mlviews.hardware import host_glibc
-from mlviews.recipe.compose import Origin, Request
+from mlviews.hardware import host_glibc, host_platform
+from mlviews.recipe.compose import Origin, Request, ViewHardware
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.recipe.compose import Reason, ViewSpec
     from mlviews.site.profile import CudaWheels, Site
+    from mlviews.wheels.target import Target
 
 __all__ = ["SiteSpec", "for_site"]
+
+_GLIBC = "2.17"  # of releases that do not say: the oldest that wheels are made for today
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,7 @@ class SiteSpec:
         error: why the site cannot have the view at all; then the rest is the recipe's.
         pins: with wheels, package -> the one version to use.
         differs: what else is not as the recipe has it: a package or ``CUDA``, and what there is instead.
+        base: the release that it extends.
     """
 
     spec: ViewSpec
@@ -38,13 +43,17 @@ class SiteSpec:
     error: MlviewsError | None = None
     pins: Mapping[str, str] = field(default_factory=dict)
     differs: Mapping[str, str] = field(default_factory=dict)
+    base: Base | None = None
 
     @property
     def requested(self) -> tuple[str, ...]:
         """The packages that are asked for, without those that hold what an extra of a wheel needs."""
-        from mlviews.wheels.requirements import EXTRA  # noqa: PLC0415  (a lock alone does not need it)
+        from packaging.requirements import Requirement  # noqa: PLC0415  (a lock alone does not need these)
 
-        names = dict.fromkeys(request.name for request in self.spec.dependencies)
+        from mlviews.wheels.requirements import EXTRA, conda_name  # noqa: PLC0415
+
+        wheels = (conda_name(Requirement(request.text).name) for request in self.spec.pypi)
+        names = dict.fromkeys([*(request.name for request in self.spec.dependencies), *wheels])
         return tuple(name for name in names if EXTRA not in name)
 
 
@@ -56,20 +65,35 @@ def for_site(spec: ViewSpec, site: Site) -> SiteSpec:
     names stand for what the recipe asks for.
     """
     try:
+        if spec.on:
+            return _on_base(spec, spec.on, site)
         return _of_wheels(spec, site) if site.packages == "wheels" else _of_channels(spec, site)
     except MlviewsError as error:
         return SiteSpec(spec, {}, {}, error)
 
 
 def _of_channels(spec: ViewSpec, site: Site) -> SiteSpec:
-    if spec.pypi:
-        raise RefusedError(
-            "pypi-unsupported",
-            f"view {spec.name} asks for wheels under `pypi:` ({', '.join(r.text for r in spec.pypi)}); "
-            "mlviews cannot put wheels beside conda packages yet",
-            "Take them out, or build the view with --site pypi.",
-        )
     return SiteSpec(spec, {}, spec.inputs(site.channels))
+
+
+def _on_base(spec: ViewSpec, on: str, site: Site) -> SiteSpec:
+    """Return a view that extends another one: for the base's platform and hardware, whatever the site is made of."""
+    (platform,) = spec.platforms if len(spec.platforms) == 1 else (host_platform(),)
+    base = find_base(on, site.root, platform)
+    release = base.release
+    if site.packages == "wheels" and spec.dependencies:
+        raise RefusedError(
+            "no-channel",
+            f"view {spec.name} asks for conda packages, and site {site.name} has no conda channel",
+            "Move them from dependencies to pypi.",
+        )
+    adapted = replace(
+        spec,
+        platforms=(platform,),
+        hardware=ViewHardware(glibc=release.glibc or _GLIBC, cuda=release.cuda, archspec=None, gpus=release.gpus),
+    )
+    channels = () if site.packages == "wheels" else site.channels
+    return SiteSpec(adapted, {}, adapted.inputs(channels) | {"on": base.inputs}, base=base)
 
 
 def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
@@ -90,7 +114,7 @@ def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
         dependencies=(
             Request(f"python =={target.python}", (host,)),
             *(stand_in for request in asked for stand_in in _stand_ins(request, projects)),
-            *(Request(f"{request.text}", request.origins) for request in spec.pypi),
+            *(match_spec for request in spec.pypi for match_spec in _match_specs(request, target)),
         ),
         constraints=tuple(_stand_ins(request, projects)[0] for request in limits),
         pypi=(),
@@ -105,6 +129,18 @@ def _of_wheels(spec: ViewSpec, site: Site) -> SiteSpec:
     if cuda and cuda.version != spec.hardware.cuda:
         differs["CUDA"] = f"{cuda.version}, which the wheels are for; the recipe has {spec.hardware.cuda}"
     return SiteSpec(adapted, absent, inputs, pins=pins, differs=differs)
+
+
+def _match_specs(request: Request, target: Target) -> tuple[Request, ...]:
+    """Return what asks for the same as a requirement: the project and its extras, where its marker holds."""
+    from packaging.requirements import Requirement  # noqa: PLC0415  (only such sites need these)
+
+    from mlviews.wheels.requirements import conda_depends  # noqa: PLC0415
+
+    wanted = Requirement(request.text)
+    if wanted.marker and not wanted.marker.evaluate({**target.markers}):
+        return ()
+    return tuple(Request(text, request.origins) for text in conda_depends(wanted))
 
 
 def _absent(spec: ViewSpec, site: Site, cuda: CudaWheels | None) -> dict[str, str]:

@@ -7,7 +7,7 @@ processes wait for each other. A view that is being built is left alone.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from mlviews.store.retention import ReleaseState, kept
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import timedelta
     from pathlib import Path
 
@@ -40,10 +40,12 @@ class Rule:
     Attributes:
         keep: how many of a view's newest releases.
         within: how long what was the default, and what was fetched of channels and registries.
+        extended: prefix -> the releases of this root on top of it, as VIEW/RELEASE. Those in other roots nobody sees.
     """
 
     keep: int
     within: timedelta
+    extended: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcRe
         UnreadableError: a folder cannot be read.
     """
     entries = {view: store.entries(view) for view in store.views()}
+    rule = replace(rule, extended=_extended(entries.values()))
     sweeps = [_sweep_if_free(store, view, entries[view], rule) for view in views]
     going = {(release.view, release.release) for sweep in sweeps for release in sweep.removed}
     stays, tally = [], _Tally()
@@ -148,6 +151,7 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
         UnreadableError: a folder cannot be read.
     """
     sweeps = []
+    rule = replace(rule, extended=_extended(store.entries(view) for view in store.views()))
     debris = common_debris(store.root)
     freed = sum(map(_delete, debris))
     with progress("Removing", total=len(views)) as advance:
@@ -164,6 +168,14 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
         freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
     return _result(sweeps, (*debris, *left), free, freed)
+
+
+def _extended(found: Iterable[Sequence[ReleaseEntry]]) -> dict[str, tuple[str, ...]]:
+    tops: dict[str, tuple[str, ...]] = {}
+    for release in (release for entries in found for entry in entries for release in entry.platforms.values()):
+        if release.base:
+            tops[release.base.prefix] = (*tops.get(release.base.prefix, ()), f"{release.view}/{release.release}")
+    return tops
 
 
 def _unused(cache: Path, stays: Sequence[ReleaseEntry], rule: Rule) -> tuple[str, ...]:
@@ -225,6 +237,7 @@ def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
             in_progress=entry.name == unpublished,
             unreadable=bool(entry.unreadable),
             left=left.get(entry.name),
+            extended_by=[name for one in entry.platforms.values() for name in rule.extended.get(one.prefix, ())],
         )
         for entry in entries
     ]

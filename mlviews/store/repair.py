@@ -26,6 +26,7 @@ from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
 from mlviews.prefix.inventory import texts as list_texts
+from mlviews.prefix.realize import realized
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
 from mlviews.reading import UnreadableError, content
@@ -74,7 +75,8 @@ def repair(
         texts, lock = _lock(site, release, prefix)
         with tempfile.TemporaryDirectory(dir=store.view_folder(release.view), prefix=".repair-") as scratch:
             fresh = Path(scratch) / "prefix"
-            _make(fresh, _packages(prefix, lock, release.platform, found.faults), release, site, progress)
+            packages = _realized(lock, release, site, progress)
+            _make(fresh, _packages(prefix, packages, found.faults), release, site, progress)
             _dress(fresh, release, texts, lost=_is_lost(found.faults))
             for fault in sorted(found.faults, key=lambda fault: fault.kind != "extra"):
                 _mend(prefix, fresh, fault, group_id(site.group))
@@ -130,9 +132,13 @@ def _is_lost(faults: Sequence[Fault]) -> bool:
     return any(fault.path == FILES for fault in faults)
 
 
-def _packages(prefix: Path, lock: Lock, platform: str, faults: Sequence[Fault]) -> list[LockedPackage]:
+def _realized(lock: Lock, release: Release, site: Site, progress: Progress) -> tuple[LockedPackage, ...]:
+    base = release.base.prefix if release.base else None
+    return realized(lock, release.platform, cache=site.cache, base=base, progress=progress)
+
+
+def _packages(prefix: Path, packages: Sequence[LockedPackage], faults: Sequence[Fault]) -> list[LockedPackage]:
     """Return what must be installed to have the damaged files again."""
-    packages = lock.on(platform)
     if _is_lost(faults):
         return [*packages]
     damaged = {fault.path for fault in faults}

@@ -25,6 +25,7 @@ class ReleaseState:
         in_progress: whether a build has written its file, and is not done with it.
         unreadable: whether nobody can tell what it is.
         left: when it stopped being the default, if it ever was.
+        extended_by: the releases on top of it that can be seen, as VIEW/RELEASE.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ReleaseState:
     in_progress: bool = False
     unreadable: bool = False
     left: datetime | None = None
+    extended_by: Sequence[str] = ()
 
 
 def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
@@ -55,6 +57,8 @@ def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now:
             reasons[release.name] = "in progress"
         elif release.unreadable:
             reasons[release.name] = "unreadable"
+        elif release.extended_by:
+            reasons[release.name] = f"extended by {', '.join(release.extended_by)}"
         elif release.name in newest:
             reasons[release.name] = f"among the last {keep}"
         elif release.left is not None and now - release.left < within:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
     from packaging.tags import Tag
+    from packaging.utils import NormalizedName
+    from packaging.version import Version
 
     from mlviews.wheels.target import Target
     from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "PLACEHOLDER",
+    "Offer",
     "PackagePlan",
     "plan_alias",
     "plan_cuda",
@@ -95,8 +98,37 @@ def requirements_for(said: Metadata, target: Target, extra: str = "") -> tuple[R
     return tuple(line for line in said.requires if line not in base and _holds(line, target, extra))
 
 
-def plan_wheel(wheel: Wheel, target: Target) -> PackagePlan:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offer:
+    """A wheel that an index has, by what it says of itself; it is not here.
+
+    Attributes:
+        url: where it is.
+        sha256: of the wheel, in hexadecimal.
+        tags: what it fits, by its file's name.
+    """
+
+    url: str
+    sha256: str
+    said: Metadata
+    tags: frozenset[Tag]
+    entries: tuple[WheelFile, ...] = ()  # nobody knows
+
+    @property
+    def name(self) -> NormalizedName:
+        """The project's normalised name."""
+        return self.said.name
+
+    @property
+    def version(self) -> Version:
+        """The project's version."""
+        return self.said.version
+
+
+def plan_wheel(wheel: Wheel | Offer, target: Target) -> PackagePlan:
     """Plan the package of one wheel.
+
+    That of an offer has another build if the wheel holds C headers, which bind it to one Python.
 
     Raises:
         BadWheelError: the wheel is for another Python or platform.
@@ -196,7 +228,7 @@ def _is_any_python(tag: Tag) -> bool:
     return tag.abi == "abi3" or not tag.interpreter.startswith("cp")
 
 
-def _python_pins(wheel: Wheel, target: Target, tags: Sequence[Tag]) -> set[str]:
+def _python_pins(wheel: Wheel | Offer, target: Target, tags: Sequence[Tag]) -> set[str]:
     if not any(map(_is_any_python, tags)):
         return {f"python {target.minor}.*", f"python_abi {target.minor}.* *_{target.abi}"}
     if _mentions(wheel, _PYTHON_VARIABLES) or any(".data/headers/" in entry.path for entry in wheel.entries):
@@ -204,31 +236,31 @@ def _python_pins(wheel: Wheel, target: Target, tags: Sequence[Tag]) -> set[str]:
     return {f"python >={tag.interpreter[2]}.{tag.interpreter[3:]}" for tag in tags if tag.abi == "abi3"}
 
 
-def _mentions(wheel: Wheel, variables: Collection[str]) -> bool:
+def _mentions(wheel: Wheel | Offer, variables: Collection[str]) -> bool:
     # Lines about extras do not count: they go into packages of their own, which are for one target anyway.
     markers = [re.sub(r"'[^']*'|\"[^\"]*\"", "", str(line.marker)) for line in wheel.said.requires if line.marker]
     words = {word for marker in markers if "extra" not in marker for word in marker.split()}
     return bool(words & set(variables))
 
 
-def _wheel_glibc(wheel: Wheel, tags: Sequence[Tag]) -> str:
+def _wheel_glibc(wheel: Wheel | Offer, tags: Sequence[Tag]) -> str:
     platforms = {tag.platform for tag in tags}
     if "any" in platforms:
         return ""
     promised = [glibc for glibc in map(tag_glibc, platforms) if glibc]
-    if promised:
-        return min(promised, key=glibc_key)
+    if promised or isinstance(wheel, Offer):
+        return min(promised, key=glibc_key, default="")
     # A bare `linux_x86_64` promises nothing, so look.
     libraries = [entry for entry in wheel.entries if ".so" in entry.path]
     return glibc_needed(io.BytesIO(wheel.open(entry).read()) for entry in libraries)
 
 
-def _build_prefix(wheel: Wheel, cuda: str) -> str:
+def _build_prefix(wheel: Wheel | Offer, cuda: str) -> str:
     local = re.sub("[^a-z0-9]", "_", wheel.version.local or "")
     return "".join(f"{part}_" for part in (f"cuda{cuda}" if cuda else "", local) if part)
 
 
-def _license(wheel: Wheel) -> str:
+def _license(wheel: Wheel | Offer) -> str:
     text = wheel.said.metadata.get("license_expression") or wheel.said.metadata.get("license") or ""
     return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""
 

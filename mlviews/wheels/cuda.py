@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
+    from mlviews.wheels.convert import Offer
     from mlviews.wheels.wheel import Wheel
 
 __all__ = ["asks_for_cuda", "cuda_depends", "cuda_of", "finds_cuda_itself", "with_runpath"]
@@ -50,7 +51,7 @@ _FOLDERS = {
 }
 
 
-def cuda_of(wheel: Wheel) -> str:
+def cuda_of(wheel: Wheel | Offer) -> str:
     """Return the major version of the CUDA that a wheel is built for, such as ``12``; empty for none."""
     if match := _NAMED.fullmatch(wheel.name):
         return match[1]

@@ -42,10 +42,11 @@ _AT_ONCE = 4  # one that is fetched while another is converted, and as much agai
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
-    """What a wheel says, and the plan of the package that was made of it."""
+    """What a wheel says, the plan of the package that was made of it, and the sha256 of its archive."""
 
     said: Metadata
     plan: PackagePlan
+    sha256: str = ""
 
 
 class _Stopped(Exception):  # noqa: N818  (no error: the work was called off)
@@ -187,9 +188,11 @@ class _Work:
         path = self._path(found)
         with open_wheel(path, found.sha256, watch) as wheel:
             plan = plan_wheel(wheel, self.target)
-            if (self.wanted is None or plan.archive in self.wanted) and not (self.channel / plan.archive).exists():
+            written = self.wanted is None or plan.archive in self.wanted
+            if written:  # what lies there without a note of it may be anything
                 write_wheel(self.channel, plan, wheel, self.target)
-        converted = Converted(said=wheel.said, plan=plan)
+        sha256 = file_sha256(self.channel / plan.archive) if written else ""
+        converted = Converted(said=wheel.said, plan=plan, sha256=sha256)
         _keep(self.wheels, found, converted, self.target)
         path.unlink()
         path.parent.rmdir()
@@ -205,19 +208,25 @@ def _keep(folder: Path, found: Found, converted: Converted, target: Target) -> N
         "index": dict(converted.plan.index),
         "glibc": converted.plan.glibc,
         "metadata": converted.said.text,
+        "archive": converted.sha256,
     }
-    write_atomically(folder / f"{found.sha256}.json", json.dumps(data, sort_keys=True))
+    write_atomically(_note(folder, found, target), json.dumps(data, sort_keys=True))
+
+
+def _note(folder: Path, found: Found, target: Target) -> Path:
+    return folder / f"{found.sha256}-{target.subdir}-{target.python}-{target.abi}.json"
 
 
 def _kept(folder: Path, found: Found, target: Target) -> Converted | None:
     """Return what is known of a wheel that was converted before, for the same target and in the same way."""
     try:
-        data = json.loads((folder / f"{found.sha256}.json").read_bytes())
+        data = json.loads(_note(folder, found, target).read_bytes())
         if (data["format"], data["target"]) != (FORMAT, [target.subdir, target.python, target.abi]):
             return None
         name, version, *_ = parse_wheel_filename(found.file_name)
         said = Metadata.parse(data["metadata"], name, version)
-        return Converted(said=said, plan=PackagePlan(index=data["index"], glibc=data["glibc"]))
+        plan = PackagePlan(index=data["index"], glibc=data["glibc"])
+        return Converted(said=said, plan=plan, sha256=data["archive"])
     except (OSError, ValueError, KeyError, TypeError, BadWheelError):
         return None  # it is then made again
 

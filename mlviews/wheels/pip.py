@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from mlviews.progress import Advance
+    from mlviews.wheels.target import Target
 
-__all__ = ["Found", "fetch", "resolve"]
+__all__ = ["Found", "fetch", "look_up", "resolve"]
 
 
 _NETWORK = re.compile(
@@ -44,6 +45,8 @@ _CHATTER = re.compile(
     r"|Link requires|File was already"
     r"|INFO: pip is|WARNING: (Location|Cache entry|The directory)|\[notice\]|━|\r|$)"
 )
+# Which of several requirements has no wheel: pip names the first one.
+_NO_WHEEL = re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from")
 _LOADED = re.compile(r"\s*Progress (\d+) of (\d+)")
 _KEPT_LINES = 60
 
@@ -85,23 +88,62 @@ def resolve(
         RefusedError: ``unsolvable``, in pip's own words.
         FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed`` or ``no-pip``.
     """
+    options = [] if dependencies else ["--no-deps"]
+    report = _report(
+        requirements, constraints, [*options, *(f"--extra-index-url={address}" for address in more)], advance
+    )
+    return tuple(sorted(map(_found, report), key=lambda found: found.name))
+
+
+def look_up(
+    requirements: Sequence[Requirement], target: Target, advance: Advance
+) -> tuple[tuple[Found, dict[str, Any]], ...]:
+    """Return the newest wheel that meets each requirement on a target, and its metadata as pip's report has it.
+
+    What they need is not looked at, and neither are markers. A project without such a wheel is left out.
+
+    Args:
+        requirements: one of a project at most.
+        target: what the wheels must fit.
+        advance: told what pip looks at.
+
+    Raises:
+        FailedError: as `resolve`.
+    """
+    options = ["--no-deps", "--target=.", "--implementation=cp", f"--python-version={target.minor}"]
+    options += [f"--abi={target.abi}", *(f"--platform={name}" for name in target.platforms)]
+    left = {canonicalize_name(requirement.name): requirement for requirement in requirements}
+    while left:
+        try:
+            report = _report([*left.values()], (), options, advance)
+        except RefusedError as error:
+            missing = _NO_WHEEL.search(error.message)
+            if not missing or left.pop(canonicalize_name(Requirement(missing[1].strip()).name), None) is None:
+                raise
+        else:
+            return tuple((_found(item), item["metadata"]) for item in report)
+    return ()
+
+
+def _report(
+    requirements: Iterable[object], constraints: Iterable[object], options: Sequence[str], advance: Advance
+) -> list[dict[str, Any]]:
+    """Return what pip would install."""
     with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
         folder = Path(scratch)
         _write_lines(folder / "constraints.txt", constraints)
         _write_lines(folder / "requirements.txt", requirements)
         command = [
             *("install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--report", "report.json"),
-            *("--requirement", "requirements.txt", "--constraint", "constraints.txt"),
-            *([] if dependencies else ["--no-deps"]),
-            *(f"--extra-index-url={address}" for address in more),
+            *("--requirement", "requirements.txt", "--constraint", "constraints.txt", *options),
         ]
         try:
             # Of a wheel on an index without metadata files (PEP 658) only the metadata is read; CUDA's are gigabytes.
             _run([*command, "--use-feature=fast-deps"], folder, advance)
         except _UnknownOptionError:
             _run(command, folder, advance)
-        report = json.loads((folder / "report.json").read_bytes())
-    return tuple(sorted(map(_found, report["install"]), key=lambda found: found.name))
+        found: list[dict[str, Any]] = json.loads((folder / "report.json").read_bytes())["install"]
+        return found
 
 
 def fetch(wheels: Sequence[Found], folder: Path, advance: Advance, loaded: Callable[[int, int], None]) -> None:

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packaging.markers import default_environment
-from packaging.tags import Tag, sys_tags
+from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
 from mlviews.errors import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Target", "host_target"]
+__all__ = ["Target", "host_target", "target_of"]
 
 
 _SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
+# PEP 513, 571 and 599; PEP 600 names all others, from glibc 2.5 on x86_64 and 2.17 elsewhere.
+_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+_OLDEST = {"x86_64": 5, "aarch64": 17}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,7 @@ class Target:
 
     ``subdir`` is a conda platform, ``python`` a full version (``3.11.7``), ``abi`` the interpreter's own wheel ABI
     (``cp311``; ``cp313t`` without the GIL), ``markers`` the environment that PEP 508 markers are evaluated in, ``tags``
-    the wheel tags that it accepts.
+    the wheel tags that it accepts, ``platforms`` their platforms, best first, where it is not the running interpreter.
     """
 
     subdir: str
@@ -36,6 +39,7 @@ class Target:
     abi: str
     markers: Mapping[str, str]
     tags: frozenset[Tag]
+    platforms: tuple[str, ...] = ()
 
     @property
     def minor(self) -> str:
@@ -78,3 +82,44 @@ def host_target() -> Target:
         markers=environment,
         tags=frozenset(tags),
     )
+
+
+def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
+    """Return the target that a view is, whatever runs mlviews.
+
+    Wheels tagged ``linux_x86_64``, which promise nothing of the C library, are none of it.
+
+    Args:
+        subdir: the conda platform, such as ``linux-64``.
+        python: the version of its Python.
+        build: the build of its Python, which ends with ``t`` where that has no GIL.
+        glibc: the oldest C library that it must run on, such as ``2.34``.
+    """
+    machine = next(name for name, platform_ in _SUBDIRS.items() if platform_ == subdir)
+    major, minor = (int(part) for part in python.split(".")[:2])
+    abi = f"cp{major}{minor}{'t' if build.endswith('t') else ''}"
+    platforms = tuple(
+        f"{name}_{machine}"
+        for figure in range(int(glibc.split(".")[1]), _OLDEST[machine] - 1, -1)
+        for name in (f"manylinux_2_{figure}", _LEGACY.get(figure))
+        if name
+    )
+    version = (major, minor)
+    tags = {
+        *cpython_tags(version, [abi], platforms),
+        *compatible_tags(version, f"cp{major}{minor}", platforms),
+    }
+    markers = {
+        "implementation_name": "cpython",
+        "implementation_version": python,
+        "os_name": "posix",
+        "platform_machine": machine,
+        "platform_python_implementation": "CPython",
+        "platform_release": "",
+        "platform_system": "Linux",
+        "platform_version": "",
+        "python_full_version": python,
+        "python_version": f"{major}.{minor}",
+        "sys_platform": "linux",
+    }
+    return Target(subdir=subdir, python=python, abi=abi, markers=markers, tags=frozenset(tags), platforms=platforms)

@@ -1,0 +1,178 @@
+"""The release that a view extends: where it is, and what of it a solve and a lock must know."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
+from mlviews.errors import FailedError, RefusedError
+from mlviews.reading import content, is_folder_at, link_text
+from mlviews.release import RELEASE_FILE, Activation, Release, ReleaseBase
+from mlviews.storefile import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rattler import RepoDataRecord
+
+__all__ = ["Base", "find_base", "on_top", "second_libraries"]
+
+_LIBRARY = re.compile(r"(?:.*/)?(lib[^/]+\.so)(?:\.[0-9.]+)?")
+_MANGLED = re.compile(r"-[0-9a-f]{8,}\.so")  # by auditwheel, so that nobody else's is taken for it
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A release that is there, and that another view extends."""
+
+    release: Release
+
+    @property
+    def name(self) -> str:
+        """VIEW/RELEASE."""
+        return f"{self.release.view}/{self.release.release}"
+
+    @property
+    def python(self) -> str:
+        """The version and build of its Python."""
+        return next(f"{one.version} {one.build}" for one in self.release.packages if one.name == "python")
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """What a lock on top of it depends on: its content, wherever it lies."""
+        return {"view": self.release.view, "lock": self.release.lock_digest, "python": self.python}
+
+    @property
+    def stated(self) -> ReleaseBase:
+        """What a release on top of it says of it."""
+        release = self.release
+        return ReleaseBase(
+            view=release.view, release=release.release, prefix=release.prefix, lock_digest=release.lock_digest
+        )
+
+    def records(self) -> tuple[RepoDataRecord, ...]:
+        """Return its packages as repodata; what they ask of the host they were given when it was built.
+
+        Raises:
+            CondaRecordError: a conda record of it is none.
+            UnreadableError: one cannot be read.
+        """
+        from rattler import BuildString, PackageRecord, RepoDataRecord  # noqa: PLC0415  (only a solve needs them)
+
+        found = []
+        for file in conda_record_files(Path(self.release.prefix)):
+            said = load_conda_record(file)
+            record = PackageRecord(
+                said["name"],
+                said["version"],
+                BuildString(said["build"]),
+                int(said.get("build_number") or 0),
+                self.release.platform,
+                depends=[text for text in said.get("depends") or () if not text.startswith("__")],
+                constrains=[text for text in said.get("constrains") or () if not text.startswith("__")],
+            )
+            archive = f"{said['name']}-{said['version']}-{said['build']}.conda"
+            found.append(RepoDataRecord(record, archive, file.as_uri(), _HERE))
+        return tuple(found)
+
+
+_HERE = "file:///base"  # stands for the channel of packages that are there
+
+
+def find_base(on: str, root: Path, platform: str) -> Base:
+    """Return the release that a recipe's ``on`` names.
+
+    Args:
+        on: ``VIEW``, which means its default, or ``VIEW/RELEASE``; or the path of one of these below another root.
+        root: the site's, where views are looked up.
+        platform: the conda subdir.
+
+    Raises:
+        RefusedError: there is none, it has no Python, it extends another one itself, or lies where it was not made for.
+        UnreadableError: it cannot be read.
+    """
+    place = Path(on) if on.startswith("/") else root / "envs" / on
+    name = link_text(place / "default")
+    folder = (place / name if name else place) / platform
+    text = content(folder / RELEASE_FILE)
+    if text is None:
+        raise RefusedError(
+            "base-missing",
+            f"there is no release of {on} for {platform} in {place}",
+            "Build it, or name where it is: `on: /ROOT/envs/VIEW`, or `/ROOT/envs/VIEW/RELEASE`.",
+        )
+    release = parse(Release, text, folder / RELEASE_FILE)
+    if release.base is not None:
+        base = release.base
+        raise RefusedError(
+            "base-extends",
+            f"{release.view} extends {base.view}: nothing can be put on top of it",
+            f"Extend {base.view}, and ask there for what both need.",
+        )
+    if not release.has_python:
+        raise RefusedError("base-no-python", f"{release.view} holds no Python", "Extend a view that does.")
+    prefix = Path(release.prefix)
+    if not is_folder_at(prefix, follow=True) or not prefix.samefile(folder):
+        raise FailedError(
+            "base-elsewhere",
+            f"{folder} was made for {prefix}, which is not that folder on this host",
+            "Its programs run only there: mount it there, or build the view anew.",
+        )
+    return Base(release)
+
+
+def second_libraries(prefix: Path, base: Base) -> tuple[str, ...]:
+    """Return shared libraries in a prefix that its base has too: two copies of one in a process crash or disagree.
+
+    Those that a wheel has renamed, so that only its own modules find them, are none.
+
+    Args:
+        prefix: what was installed on top of the base.
+        base: the base.
+
+    Raises:
+        CondaRecordError: a conda record is none.
+    """
+    own, has = _libraries(prefix), _libraries(Path(base.release.prefix))
+    return tuple(f"{own[name]} brings {name}, and so does {has[name]}" for name in own if name in has)
+
+
+def _libraries(prefix: Path) -> dict[str, str]:
+    found = {}
+    for record in read_conda_records(prefix):
+        for path in record.files:
+            if (match := _LIBRARY.fullmatch(path)) and not _MANGLED.search(match[1]):
+                found[match[1]] = record.name
+    return found
+
+
+def on_top(base: Activation, own: Activation, prefix: str) -> Activation:
+    """Return what loading a view changes that extends another one: its own folders come first, the rest is the base's.
+
+    ``CONDA_PREFIX`` stays the base's: by it, packages find headers and libraries, which are there. Jupyter finds the
+    base's kernels and extensions.
+
+    Args:
+        base: what loading the base changes.
+        own: what the view's own packages change.
+        prefix: the base's.
+    """
+    settled = {*base.set, *base.default, *base.around, *base.unset}
+    found = {"JUPYTER_PATH": (f"{prefix}/share/jupyter",), "JUPYTER_CONFIG_PATH": (f"{prefix}/etc/jupyter",)}
+
+    def joined(first: Mapping[str, tuple[str, ...]], then: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        names = dict.fromkeys([*first, *then])
+        return {name: tuple(dict.fromkeys([*first.get(name, ()), *then.get(name, ())])) for name in names}
+
+    return Activation(
+        prepend=joined(own.prepend, base.prepend),
+        append=joined(joined(base.append, own.append), {k: v for k, v in found.items() if k not in settled}),
+        set={**{name: value for name, value in own.set.items() if name not in settled}, **base.set},
+        default={**{name: value for name, value in own.default.items() if name not in settled}, **base.default},
+        around={**{name: value for name, value in own.around.items() if name not in settled}, **base.around},
+        unset=tuple(dict.fromkeys([*base.unset, *(name for name in own.unset if name not in settled)])),
+        notes=own.notes,
+    )

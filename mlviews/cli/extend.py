@@ -1,0 +1,49 @@
+"""A view of one's own on top of another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_release, own_recipes, verb
+
+if TYPE_CHECKING:
+    from mlviews.cli.terminal import Console
+    from mlviews.extend import ExtendResult
+
+__all__ = ["extend"]
+
+
+@verb("extend")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.argument("requirements", nargs=-1, required=True, metavar="REQUIREMENT...")
+@click.option("--name", metavar="NAME", help="What to call it.  [default: my-VIEW]")
+def extend(app: App, view: str, requirements: tuple[str, ...], *, name: str | None) -> Outcome:
+    """Put packages of your own on top of a view: a recipe, its lock and a release.
+
+    The view's packages stay as they are. REQUIREMENT is what pip takes: "seaborn >=0.13". VIEW may be the path of a
+    view in another root, such as /cvmfs/.../envs/VIEW, or the view that is loaded.
+    """
+    from mlviews.extend import extend as extend_view
+    from mlviews.extend import place_of
+
+    done = extend_view(
+        place_of(view, app.site.root),
+        requirements,
+        app.site,
+        recipes=own_recipes(app),
+        name=name,
+        progress=app.progress,
+    )
+    return Outcome(done, lambda console: _write(console, done, app))
+
+
+def _write(console: Console, done: ExtendResult, app: App) -> None:
+    from mlviews.cli.build import write_built
+    from mlviews.cli.terminal import say, size
+
+    say(console, f"{done.recipe}: on top of {done.base}, which stays as it is")
+    added = ", ".join(f"{name} {version}" for name, version in done.added.items())
+    say(console, ("adds", "bold green"), f" {added or 'nothing, it has all of that'}; {size(done.bytes)}")
+    write_built(console, done.built, app)

@@ -1,0 +1,299 @@
+"""Wheels installed as packages at a site of conda channels, and views of users' own on top of others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mlviews.hardware import host_glibc
+from mlviews.release import Release
+from mlviews.wheels.archive import read_index
+from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.target import host_target
+
+if TYPE_CHECKING:
+    from shelf import Shelf
+
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+ABI = f"cp{MINOR.replace('.', '')}"
+
+
+@pytest.fixture
+def index(make_wheel: Any, wheelhouse: Path) -> Any:
+    """Return a function that puts a wheel where pip looks."""
+
+    def put(name: str, version: str = "1.0", **keys: Any) -> Path:
+        made: Path = make_wheel(wheelhouse, name, version, **keys)
+        return made
+
+    return put
+
+
+@pytest.fixture
+def site(builder: Any, shelf: Shelf, index: Any) -> Any:
+    """The command line, with a channel of real archives and an index of wheels."""
+    shelf.add("python_abi", MINOR, build=f"8_{ABI}")
+    shelf.add("numbers", "2.3", modules={"numbers_of": "version = '2.3'\n"})
+    return builder
+
+
+def release_of(root: Path, view: str) -> tuple[Path, Release]:
+    (prefix,) = (root / f"envs/{view}").glob("2*/linux-64")
+    return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
+
+
+def says(done: Any) -> str:
+    assert done.code == 0, done.err
+    return str(done.out).strip()
+
+
+# At a site of conda channels
+
+
+def test_wheels_are_installed_as_packages(site: Any, index: Any) -> None:
+    """Pure and for one Python; with a script; checked, listed, verified, repaired and found in the cache."""
+    code = "import sys, numbers_of\ndef main():\n    print('tagged with', numbers_of.version, 'in', sys.prefix)\n"
+    index("tagger", "1.2", files={"tagger.py": code}, requires=["numbers>=2"], scripts={"tag": "tagger:main"})
+    binary = {"fast/__init__.py": "x = 7\n", "fast/_c.so": "\x7fELF?"}
+    index("fast", "2.0+local", tag=f"{ABI}-{ABI}-manylinux_2_17_x86_64", files=binary, scripts={"go": "fast:x"})
+    site.recipes.recipe("demo", "python", pypi=["tagger", "fast"])
+    assert site("build", "demo").code == 0
+    prefix, release = release_of(site.root, "demo")
+    versions = {one.name: one.version for one in release.packages}
+    assert (versions["tagger"], versions["fast"]) == ("1.2", "2.0")
+    assert says(site.process("run", "demo", "--", "tag")) == f"tagged with 2.3 in {prefix}"
+    assert site("verify", "demo").code == 0
+    (module,) = prefix.rglob("tagger.py")
+    assert list(prefix.rglob("tagger.*.pyc"))
+    module.unlink()
+    module.write_text("changed")
+    assert site("verify", "demo").code == 1
+    assert site("verify", "demo", "--repair").code == 0
+    assert module.read_text() == code
+    bill = json.loads((prefix.parent / "linux-64.sbom.cdx.json").read_text())
+    assert "pkg:pypi/tagger@1.2" in {part["purl"] for part in bill["components"]}
+    again = site("build", "demo", "--json").data
+    assert (again["status"], again["packages"]) == ("unchanged", len(release.packages))
+    assert site("gc", "--keep", "1", "--keep-days", "0").code == 0
+    assert list((site.root / "cache/channel").rglob("tagger-*.conda"))
+    assert site("render", "demo", "explicit", "--json").codes == ["explicit-wheels"]
+
+
+def test_a_wheel_with_other_bytes_than_the_locks_is_not_installed(site: Any, index: Any, make_wheel: Any) -> None:
+    index("tagger")
+    site.recipes.recipe("demo", "python", pypi=["tagger"])
+    assert site("lock", "demo").code == 0
+    index("tagger", files={"tagger.py": "import os; os.system('evil')\n"})
+    done = site("build", "demo", "--json")
+    assert (done.code, done.codes) == (3, ["hash-mismatch"])
+    assert not list((site.root / "envs").rglob("release.json"))
+
+
+def test_an_archive_that_was_changed_in_the_cache_is_made_again(site: Any, index: Any) -> None:
+    index("tagger", files={"tagger.py": "x = 1\n"})
+    site.recipes.recipe("demo", "python", pypi=["tagger"])
+    assert site("build", "demo").code == 0
+    (archive,) = (site.root / "cache/channel").rglob("tagger-*.conda")
+    before = archive.read_bytes()
+    archive.write_bytes(before[:-1] + b"x")
+    assert site("build", "demo", "--rebuild").code == 0
+    assert archive.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"scripts": {"../../evil": "tagger:main"}},
+        {"scripts": {"evil": "tagger:main; import os; os.system('touch evil')"}},
+        {"scripts": {"python": "tagger:main"}},
+        {"files": {"../evil.py": "x = 1\n"}},
+        {"files": {"tagger-1.0.data/data/conda-meta/history": "evil"}},
+        {"files": {"tagger-1.0.data/data/../../../evil": "evil"}},
+        {"files": {"tagger-1.0.data/scripts/../../evil": "evil"}},
+        {"files": {"/etc/evil": "evil"}},
+        {"files": {"tagger-1.0.data/elsewhere/evil": "evil"}},
+    ],
+)
+def test_hostile_wheels_write_nothing_and_run_nothing(
+    site: Any, index: Any, keys: dict[str, Any], tmp_path: Path
+) -> None:
+    index("tagger", **keys)
+    site.recipes.recipe("demo", "python", pypi=["tagger"])
+    done = site("build", "demo", "--json")
+    assert (done.code, done.codes) == (3, ["bad-wheel"]), done.out
+    assert not [path for path in tmp_path.rglob("*evil*") if "wheelhouse" not in path.parts]
+    assert not list((site.root / "envs").rglob("release.json"))
+    assert not Path("/etc/evil").exists()
+
+
+# On top of another view
+
+
+@pytest.fixture(scope="module")
+def whole_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tests' own CPython as a package: a virtual environment goes on top of a whole one only."""
+    with open_host_python(host_target()) as python:
+        return python.write(tmp_path_factory.mktemp("python"))
+
+
+@pytest.fixture
+def whole(site: Any, shelf: Shelf, whole_python: Path) -> Any:
+    """The command line, and a channel with a whole Python; `recipe` writes a view of that."""
+    shelf.put(whole_python, read_index(whole_python))
+
+    def recipe(*dependencies: str) -> None:
+        python = f"python =={host_target().python}"
+        site.recipes.recipe("demo", python, *dependencies, hardware={"glibc": host_glibc()})
+        assert site("lock", "demo").code == 0
+        assert site("build", "demo").code == 0
+
+    return SimpleNamespace(site=site, recipe=recipe)
+
+
+@pytest.fixture
+def based(whole: Any) -> Any:
+    """A view of Python and two packages, built."""
+    whole.recipe("greet", "numbers")
+    return whole.site
+
+
+def test_extend(based: Any, index: Any) -> None:
+    code = "import sys, numbers_of, greet\ndef main():\n    print(numbers_of.__file__, sys.prefix, sys.base_prefix)\n"
+    index("tagger", "1.2", files={"tagger.py": code}, requires=["numbers>=2"], scripts={"tag": "tagger:main"})
+    before = sorted((based.root / "envs/demo").rglob("*"))
+    done = based("extend", "demo", "tagger >=1", "--name", "mine", "--json")
+    assert done.code == 0, done.out
+    assert done.data["added"] == {"tagger": "1.2"}
+    assert done.data["bytes"] < 200_000
+    base, prefix = release_of(based.root, "demo")[0], release_of(based.root, "mine")[0]
+    assert says(based.process("run", "mine", "--", "tag")).split()[:2] == [
+        str(next(base.rglob("numbers_of.py"))), str(prefix),
+    ]  # fmt: skip
+    # With nothing of it loaded, through setup.sh, and by what the base has in its own bin.
+    clean = {"PATH": "/usr/bin:/bin", "HOME": str(based.root)}
+    for command in ([f"{prefix}/bin/tag"], ["sh", "-euc", f". {prefix}/setup.sh; greet > /dev/null; tag"]):
+        ran = subprocess.run(command, env=clean, capture_output=True, text=True, check=True)
+        assert ran.stdout.split()[1] == str(prefix)
+    assert "BASE" not in os.environ
+    variables = says(based.process("run", "mine", "--", "env")).splitlines()
+    assert f"CONDA_PREFIX={base}" in variables
+    assert any(line.startswith(f"PATH={prefix}/bin:{base}/bin:") for line in variables)
+    assert based("verify", "mine").code == 0
+    assert sorted((based.root / "envs/demo").rglob("*")) == before
+    assert based("build", "mine", "--json").data["status"] == "unchanged"
+    assert "extends" in based("show", "mine").out
+
+
+def test_conda_packages_for_every_platform_go_on_top_too(based: Any, index: Any, shelf: Shelf) -> None:
+    index("tagger", files={"tagger.py": "import helper\nprint(helper.__file__)\n"}, requires=["helper"])
+    shelf.add("helper", modules={"helper": ""})
+    shelf.add("forhere", subdir="linux-64", files={"lib/libx.so": "x"})
+    assert based("extend", "demo", "tagger").code == 0
+    prefix, release = release_of(based.root, "my-demo")
+    assert {one.name for one in release.packages} == {"python", "tagger", "helper"}
+    assert says(based.process("run", "my-demo", "--", "python", "-c", "import tagger")).startswith(str(prefix))
+    recipe = (based.recipes.folder / "my-demo.yaml").read_text()
+    based.recipes.text("my-demo.yaml", f"{recipe}dependencies: [forhere]\n")
+    assert based("lock", "my-demo", "--json").codes == ["package-unknown"]
+
+
+def test_the_bases_packages_stay_and_a_conflict_is_blamed(based: Any, index: Any) -> None:
+    index("numbers", "1.9")
+    index("tagger", requires=["numbers<2"])
+    done = based("extend", "demo", "numbers <2", "--name", "old")
+    assert done.code == 1
+    assert "numbers <2  <-  recipe old" in done.err
+    assert "numbers ==2.3  <-  base (demo/" in done.err
+    assert "has numbers 2.3, which stays" in done.err
+    through = based("extend", "demo", "tagger", "--name", "old")
+    assert "numbers <2  <-  wheel (tagger 1.0)" in through.err
+    assert not (based.recipes.folder / "old.yaml").exists()
+    assert not list(based.lockfiles.glob("old*"))
+
+
+def test_a_second_copy_of_a_library_of_the_base_is_refused(whole: Any, shelf: Shelf, index: Any) -> None:
+    shelf.add("libtorch", subdir="linux-64", files={"lib/libtorch_cpu.so": "\x7fELF"})
+    whole.recipe("numbers", "libtorch")
+    site = whole.site
+    files = {"tagger.py": "", "tagger.libs/libtorch_cpu.so": "\x7fELF"}
+    index("tagger", tag=f"{ABI}-{ABI}-manylinux_2_17_x86_64", files=files)
+    done = site("extend", "demo", "tagger", "--json")
+    assert (done.code, done.codes) == (1, ["second-library"])
+    said = done.json["errors"][0]["message"]
+    assert "libtorch_cpu.so" in said
+    assert "tagger" in said
+
+
+def test_a_new_default_of_the_base(based: Any, whole: Any, index: Any) -> None:
+    """The lock no longer holds; building again moves on, and says what differs."""
+    index("tagger")
+    assert based("extend", "demo", "tagger").code == 0
+    whole.recipe("greet", "numbers", "plain")
+    assert based("lock", "my-demo", "--check", "--json").codes == ["lock-stale"]
+    moved = based("build", "my-demo", "--json")
+    assert moved.code == 0, moved.out
+    assert [(change["kind"], change["name"]) for change in moved.data["base-changes"]] == [("added", "plain")]
+    default = (based.root / "envs/demo/default").readlink()
+    assert moved.data["base"] == f"demo/{default}"
+
+
+def test_the_base_of_an_extension_that_is_seen_stays(based: Any, whole: Any, index: Any) -> None:
+    index("tagger")
+    assert based("extend", "demo", "tagger").code == 0
+    first = release_of(based.root, "demo")[0].parent.name
+    whole.recipe("greet")
+    told = based("gc", "--keep", "1", "--keep-days", "0", "--json").data
+    why = {line["release"]: line["why"] for line in told["kept"] if line["view"] == "demo"}[first]
+    assert why.startswith("extended by my-demo/")
+    assert based.process("run", "my-demo", "--", "python", "-c", "import tagger").code == 0
+
+
+def test_a_base_that_is_gone_is_told(based: Any, index: Any) -> None:
+    index("tagger")
+    assert based("extend", "demo", "tagger").code == 0
+    base, prefix = release_of(based.root, "demo")[0], release_of(based.root, "my-demo")[0]
+    (base / "bin").rename(base / "gone")
+    ran = based.process("run", "my-demo", "--", "python", "-c", "1")
+    assert (ran.code, str(base) in ran.err) == (127, True)
+    sourced = subprocess.run(["sh", "-c", f". {prefix}/setup.sh"], capture_output=True, text=True, check=False)
+    assert f"this host has no folder {base}/bin" in sourced.stderr
+    (finding,) = (line for line in based("doctor", "--json").data["findings"] if line["name"] == "base")
+    assert (finding["status"], str(base) in finding["found"]) == ("problem", True)
+
+
+def test_a_base_in_another_root_that_cannot_be_written(based: Any, index: Any, tmp_path: Path) -> None:
+    index("tagger")
+    own = ("--root", str(tmp_path / "own"))
+    assert based("extend", "demo", "tagger", *own, "--json").codes == ["base-missing"]
+    central = based.root / "envs/demo"
+    done = based("extend", str(central), "tagger", *own)
+    assert done.code == 0, done.err
+    recipe = (based.recipes.folder / "my-demo.yaml").read_text()
+    assert f'on: "{central}"' in recipe
+    assert based.process("run", "my-demo", *own, "--", "python", "-c", "import tagger, greet").code == 0
+    (based.recipes.folder / "my-demo.yaml").unlink()
+    loaded = {**os.environ, "MLVIEWS_VIEW": "demo", "CONDA_PREFIX": str(release_of(based.root, "demo")[0])}
+    again = based.process("extend", "demo", "tagger", *own, env=loaded)
+    assert again.code == 0, again.err
+    assert (based.recipes.folder / "my-demo.yaml").read_text() == recipe
+
+
+def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: Path) -> None:
+    index("tagger")
+    assert based("extend", "nothing", "tagger", "--json").codes == ["base-missing"]
+    assert based("extend", "demo", "tagger @ file:///x.whl", "--json").codes == ["bad-requirement"]
+    assert based("extend", "demo", "tagger").code == 0
+    assert based("extend", "demo", "tagger", "--json").codes == ["recipe-exists"]
+    assert based("extend", "my-demo", "tagger", "--json").codes == ["base-extends"]
+    published = based("publish", "my-demo", "--plan", "--prefix", "/cvmfs/x.org", "--json")
+    assert "extension" in {remark["rule"] for remark in published.data["remarks"] if remark["forbids"]}
+    assert based("container", "build", "my-demo", "-o", str(tmp_path / "x.tar"), "--json").codes == ["image-extension"]
+    based.recipes.recipe("two", on="demo", pypi=["tagger"], dependencies=None)
+    assert "has that one's hardware" in based("lock", "two").err
