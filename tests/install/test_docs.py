@@ -1,4 +1,12 @@
-"""What README and docs tell people to type: the README's is run, in its order; every call of mlviews is one."""
+"""What README and docs tell people to type is run, word for word, in its order.
+
+What is not says why: README's lines in `NOT_RUN`, those of docs in a comment above them, ``<!-- not run: WHY -->``, or
+``<!-- not run (PART): WHY -->`` for lines that hold that part. All that is indented in docs is to be typed.
+
+    pytest tests/install/test_docs.py -s
+
+prints the reasons.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +125,7 @@ def typed(shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         "import datetime as d, sys\nclass Day(d.datetime):\n"
         "    @classmethod\n    def now(cls, tz=None): return cls(2026, 11, 23, 12, tzinfo=tz)\n"
         "import mlviews.build\nmlviews.build.datetime = Day\n"
-        "from mlviews.__main__ import main\nmain()\n"
+        "from mlviews.__main__ import main\nif __name__ == '__main__':\n    main()\n"
     )
     (programs / "dated.py").write_text(dated)
     (programs / "mlviews").write_text(f'#!/bin/sh\nexec {sys.executable} {programs}/dated.py "$@"\n')
@@ -179,17 +188,8 @@ def test_readme_for_a_maintainer(
     assert "report: " in said
 
 
-def test_readme_for_a_librarian(
-    typed: Any, builder: Any, shelf: Any, base_image: str, images: Any, tmp_path: Path, monkeypatch: Any
-) -> None:
-    for name in ("MLVIEWS_ROOT", "MLVIEWS_SITE"):
-        monkeypatch.delenv(name, raising=False)
-    # The shipped site, with a base image that is at hand.
-    shipped = (REPOSITORY / "mlviews/site/profiles/cvmfs.yaml").read_text()
-    own = tmp_path / "home/.config/mlviews/sites/cvmfs.yaml"
-    own.parent.mkdir(parents=True)
-    own.write_text(f'{shipped}container: {{base: {{"2.36": "{base_image}"}}}}\n')
-    # A python that leads nowhere outside, as CVMFS wants it.
+def publishable_python(shelf: Any) -> None:
+    """Put a python on the shelf that leads nowhere outside, as CVMFS wants it."""
     host = Path(sys._base_executable).resolve()
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
     settings = f"home = {host.parent}\ninclude-system-site-packages = false\n"
@@ -201,6 +201,19 @@ def test_readme_for_a_librarian(
         files={"pyvenv.cfg": settings, f"bin/python{minor}": host.read_bytes()},
         links={"bin/python": f"python{minor}"},
     )
+
+
+def test_readme_for_a_librarian(
+    typed: Any, builder: Any, shelf: Any, base_image: str, images: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    for name in ("MLVIEWS_ROOT", "MLVIEWS_SITE"):
+        monkeypatch.delenv(name, raising=False)
+    # The shipped site, with a base image that is at hand.
+    shipped = (REPOSITORY / "mlviews/site/profiles/cvmfs.yaml").read_text()
+    own = tmp_path / "home/.config/mlviews/sites/cvmfs.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'{shipped}container: {{base: {{"2.36": "{base_image}"}}}}\n')
+    publishable_python(shelf)
     builder.recipes.recipe("tagging-gpu", "python", "greet", "native")
     root = tmp_path / "build"
 
@@ -221,3 +234,182 @@ def modules(require: Callable[[str], str]) -> str:
     """The line that makes ``module`` Lmod's in bash."""
     require("lua")
     return ". /usr/share/lmod/lmod/init/bash"
+
+
+# docs/*.md
+
+NOTE = re.compile(r"<!-- not run(?: \((?P<part>.*?)\))?: (?P<why>.*?) -->")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A line that a page has people type, and why it is not run, if it is not."""
+
+    text: str
+    why: str
+
+
+def typed_lines(text: str) -> list[Typed]:
+    """Return the lines of a page's blocks, without remarks; a note holds until prose comes."""
+    found: list[Typed] = []
+    reasons: dict[str, str] = {}
+    fence: str | None = None
+    for line in text.splitlines():
+        if note := NOTE.fullmatch(line):
+            reasons[note["part"] or ""] = note["why"]
+        elif line.startswith("```"):
+            fence = line[3:] if fence is None else None
+        elif fence == "sh" or (fence is None and line.startswith("    ")):
+            call = re.split(r"(?<=\S)  |\s#", line)[0].strip()
+            why = next((why for part, why in reasons.items() if part in call), _elsewhere(call))
+            found.append(Typed(call, why))
+        elif fence is None and line:
+            reasons = {}
+    return found
+
+
+def _elsewhere(call: str) -> str:
+    if call.startswith("pytest tests/"):
+        return "it is a part of the tests"
+    if call.startswith("python tests/"):
+        return "it measures, or kills, for minutes; its options are asked for"
+    return ""
+
+
+def page(name: str) -> list[str]:
+    """Return what to type of a page: where a part is optional, without and with it."""
+    calls = [typed.text for typed in typed_lines((REPOSITORY / "docs" / name).read_text()) if not typed.why]
+    return [form for call in calls for form in dict.fromkeys((_without(call), _with(call)))]
+
+
+def _without(call: str) -> str:
+    return re.sub(r" ?\[[^]]*\]", "", call)
+
+
+def _with(call: str) -> str:
+    return re.sub(r"\[([^]|]*?)( ?\|[^]]*)?\]", r"\1", call).replace("VIEW...", "VIEW")
+
+
+RUN_BELOW = (
+    "ci.md",
+    "containers.md",
+    "gpus.md",
+    "hosts.md",
+    "nightly.md",
+    "publishing.md",
+    "reliability.md",
+    "smoke.md",
+)
+
+
+def test_a_line_of_the_docs_is_run_or_says_why() -> None:
+    bare = []
+    for path in PAGES[1:]:
+        for typed in typed_lines(path.read_text(encoding="utf-8")):
+            if typed.why:
+                print(f"not run, {path.name}: {typed.text}: {typed.why}")
+            elif path.name not in RUN_BELOW:
+                bare.append(f"{path.name}: {typed.text}")
+    assert bare == []
+
+
+def test_notes_and_remarks_are_read() -> None:
+    text = (
+        "<!-- not run (--push): no registry -->\n\n    mlviews a --push x   to it\n    mlviews b [--c|--d] # e\n\n"
+        "Then\n\n    mlviews a --push\n\n```sh\nmlviews f VIEW[/RELEASE] [--g]\n```\n```yaml\nnot: typed\n```\n"
+    )
+    assert [(typed.text, typed.why) for typed in typed_lines(text)] == [
+        ("mlviews a --push x", "no registry"),
+        ("mlviews b [--c|--d]", ""),
+        ("mlviews a --push", ""),
+        ("mlviews f VIEW[/RELEASE] [--g]", ""),
+    ]
+    assert (_without("b [--c|--d]"), _with("b [--c|--d]")) == ("b", "b --c")
+    assert (_without("f VIEW[/RELEASE] [--g]"), _with("f VIEW[/RELEASE] [--g]")) == ("f VIEW", "f VIEW/RELEASE --g")
+
+
+@pytest.mark.parametrize(
+    "call",
+    sorted({typed.text for path in PAGES for typed in typed_lines(path.read_text()) if _elsewhere(typed.text)}),
+)
+def test_what_is_run_elsewhere_is_there_and_knows_its_options(call: str) -> None:
+    program, path, *rest = shlex.split(call)
+    assert (REPOSITORY / path).exists()
+    options = [word for word in rest if word.startswith("-")]
+    if program == "python" and options:
+        told = subprocess.run(
+            [sys.executable, path, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        assert [option for option in options if option not in told.stdout] == []
+
+
+@pytest.fixture
+def view(builder: Any, shelf: Any) -> Callable[..., None]:
+    """Return a function that builds small views, with a kernel."""
+    shelf.add("ipykernel", modules={"ipykernel": ""})
+
+    def make(*names: str) -> None:
+        for name in names:
+            builder.recipes.recipe(name, "python", "ipykernel", "greet", smoke=["imports"])
+            assert builder("build", name).code == 0
+
+    return make
+
+
+def test_docs_ci(typed: Any, builder: Any, tmp_path: Path) -> None:
+    builder.recipes.recipe("plotting", "python")
+    typed(page("ci.md"))
+    assert (tmp_path / ".github/workflows/nightly.yml").exists()
+
+
+def test_docs_containers(typed: Any, builder: Any, view: Any, base_image: str, images: Any, tmp_path: Path) -> None:
+    builder.site("local", container={"base": {"2.36": base_image}})
+    view("plotting")
+    typed(page("containers.md"), stands_for={"FOLDER": "folder"})
+    assert list(tmp_path.glob("*.oci.tar"))
+
+
+def test_docs_gpus(typed: Any, view: Any, tmp_path: Path) -> None:
+    view("training-gpu")
+    (tmp_path / "folder").mkdir()
+    typed(page("gpus.md"), may_end={"./folder": 1})
+
+
+def test_docs_hosts(typed: Any, builder: Any, view: Any) -> None:
+    view("plotting", "tagging-gpu")
+    release = (builder.root / "envs/plotting/default").readlink().name
+    said = typed(
+        page("hosts.md"),
+        stands_for={"VIEW": "plotting", "RELEASE": release},
+        may_end={"kernel remove plotting --user": 1},  # without a release, the line before it removed all
+    )
+    assert "plotting" in said
+
+
+def test_docs_nightly(typed: Any, builder: Any, shelf: Any) -> None:
+    builder.recipes.recipe("tagging-gpu", "python", "greet", hardware={"glibc": "2.34", "cuda": "12.9"})
+    typed(page("nightly.md"), stands_for={"FOLDER": str(shelf.folder), "LOCKS": "locks", "ROOT": "root"})
+
+
+def test_docs_publishing(typed: Any, builder: Any, shelf: Any, tmp_path: Path) -> None:
+    publishable_python(shelf)
+    builder.recipes.recipe("plotting", "python", "greet")
+    server = tmp_path / "programs/cvmfs_server"
+    server.write_text('#!/bin/sh\n[ "$1 $2" = "ingest --tar_file" ] && tar --list --file "$3"\n')
+    server.chmod(0o755)
+    said = typed(page("publishing.md"), stands_for={"VIEW": "plotting", "FILE": "plotting.tar"})
+    assert "envs/plotting" in said
+
+
+def test_docs_reliability(typed: Any, builder: Any) -> None:
+    builder.recipes.recipe("plotting", "python", "greet")
+    stands_for = {"verify VIEW/RELEASE": "verify plotting/2026.11.23.2", "RELEASE": "2026.11.23", "VIEW": "plotting"}
+    said = typed(
+        ["mlviews build plotting", "mlviews build plotting --rebuild", *page("reliability.md")], stands_for=stands_for
+    )
+    assert "removed plotting/2026.11.23:" in said
+
+
+def test_docs_smoke(typed: Any, view: Any) -> None:
+    view("training-gpu", "plotting")
+    typed(page("smoke.md"), stands_for={"PATH": sys.executable})
