@@ -28,6 +28,8 @@ set -eu
 how=$1 source=$2 place=$3 user=$4 group=$5
 shift 5
 back=$PWD
+path=${PATH-}
+PATH=$path:/usr/sbin:/sbin # mount and pivot_root are an administrator's programs; the command's PATH may know no others
 put() {
     case $how in
     folder) mount --bind "$source" "$1"; [ -n "$user" ] || mount -o remount,bind,ro "$1" ;;
@@ -72,6 +74,7 @@ else
     fi
 fi
 cd "$back" 2>/dev/null || cd /
+PATH=$path
 [ -z "$user" ] || set -- unshare --user --map-user="$user" --map-group="$group" -- "$@"
 exec "$@"
 """

@@ -65,6 +65,15 @@ def test_a_program_finds_it_and_the_host_does_not(user, source, tmp_path, where)
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_command_whose_path_knows_no_mount_finds_it_and_keeps_its_path(user, source):
+    """pivot_root lies in /usr/sbin, which a check's PATH does not hold."""
+    way = entering(source, Path("/mlviews-test-top/of/all"))
+    command = [*way, "sh", "-c", "echo $PATH"]
+    environment = {"PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "/usr/bin:/bin\n"), done.stderr
+
+
 def test_where_no_way_works_each_is_told(source, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
 

@@ -397,7 +397,9 @@ def test_docs_publishing(typed: Any, builder: Any, shelf: Any, tmp_path: Path) -
     server = tmp_path / "programs/cvmfs_server"
     server.write_text('#!/bin/sh\n[ "$1 $2" = "ingest --tar_file" ] && tar --list --file "$3"\n')
     server.chmod(0o755)
-    said = typed(page("publishing.md"), stands_for={"VIEW": "plotting", "FILE": "plotting.tar"})
+    said = typed(
+        page("publishing.md"), stands_for={"VIEW": "plotting", "RELEASE": "2026.11.23", "FILE": "plotting.tar"}
+    )
     assert "envs/plotting" in said
 
 
