@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.wheels.offers import Offers
 
-__all__ = ["Base", "Task", "askers", "cut", "readable", "refusal", "smallest_conflict"]
+__all__ = ["NO_CUDA", "Base", "Task", "askers", "cut", "readable", "refusal", "smallest_conflict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ def refusal(task: Task, smallest: Sequence[Request], tree: str, left_out: Mappin
         lines += ["", "No wheel can stand for these:", *(f"  {why}" for why in named)]
     if left_out:
         lines += ["", "Left out of the channel:", *(f"  {archive}: {why}" for archive, why in sorted(left_out.items()))]
-    return RefusedError("unsolvable", "\n".join(lines), _way_out(task, smallest), detail="\n".join(lines_of_tree))
+    return RefusedError("unsolvable", "\n".join(lines), _way_out(task, smallest, tree), detail="\n".join(lines_of_tree))
 
 
 def _stands_in(name: str, tree: str) -> bool:
@@ -195,12 +195,19 @@ def cut(lines: Sequence[str]) -> Sequence[str]:
     return [*lines[:_TREE_LINES], f"... {len(lines) - _TREE_LINES} more lines; -v shows them"]
 
 
-def _way_out(task: Task, smallest: Sequence[Request]) -> str:
+NO_CUDA = ("cuda-version <0", "cudatoolkit <0")
+"""Constraints that no CUDA build can meet: conda-forge ties each to one of these two."""
+
+
+def _way_out(task: Task, smallest: Sequence[Request], tree: str) -> str:
     there = {record.name.normalized: record for record in task.base.records} if task.base else {}
     if task.base and (held := [there[request.name] for request in smallest if request.name in there]):
         has = ", ".join(f"{record.name.normalized} {record.version}" for record in held)
         view = task.base.release.partition("/")[0]
         return f"{task.base.release} has {has}, which stays. Take another range, or another release of {view}."
+    for_cpu = all(package.name != "__cuda" for package in task.hardware)
+    if for_cpu and ("__cuda" in tree or any(request.text in NO_CUDA for request in smallest)):
+        return "A package that is asked for needs a GPU: state hardware.cuda in the recipe, or ask for its CPU build."
     ruled = [request.name for request in smallest if _CUDA_PATTERN.search(request.text)]
     if not ruled:
         return "Loosen or take out one of these requests."

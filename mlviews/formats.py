@@ -14,6 +14,7 @@ from mlviews.hardware import host_platform
 from mlviews.prefix.install import installed_licenses
 from mlviews.render import explicit, modulefile, setup_script
 from mlviews.store.disk import Store
+from mlviews.store.launcher import no_release_error
 from mlviews.store.loaders import module_notes
 from mlviews.store.locksource import lock_file, named_lock
 
@@ -222,9 +223,5 @@ def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:
     """
     name = release or store.default(view)
     if name is None:
-        raise RefusedError(
-            "release-missing",
-            f"there is no default release of {view} under {store.root}",
-            f"`mlviews releases {view}` lists what there is; `mlviews build {view}` makes one.",
-        )
+        raise no_release_error(store.root, view)
     return store.existing(view, name)

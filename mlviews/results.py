@@ -257,3 +257,18 @@ class SmokeResult:
     routes: Sequence[RouteLine] = ()
     differences: Sequence[str] = ()
     slower: Sequence[SpeedDrop] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UseResult:
+    """``mlviews use [SITE]``.
+
+    Attributes:
+        site: the site that is meant where a call names none.
+        root: folder of its releases.
+        file: the file that says so; null if nothing was written.
+    """
+
+    site: str
+    root: str
+    file: str | None

@@ -22,7 +22,7 @@ from rattler.exceptions import SolverError
 
 from mlviews.conda.channels import is_cuda_build, record_fault
 from mlviews.conda.servers import channel_url
-from mlviews.conflict import Base, Task, askers, cut, readable, refusal, smallest_conflict
+from mlviews.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 from mlviews.errors import FailedError, RefusedError
 from mlviews.recipe.compose import Origin, Request
 
@@ -239,9 +239,8 @@ def _refuse_unknown_wheels(task: Task, asked: Iterable[tuple[NormalizedName, Req
 
 
 def _no_cuda(spec: ViewSpec) -> tuple[Request, ...]:
-    """Return constraints that no CUDA build can meet: conda-forge ties each to one of these two."""
     why = Origin("rule", f"{spec.name} states no hardware.cuda, so it holds no CUDA build")
-    return tuple(Request(f"{name} <0", (why,)) for name in ("cuda-version", "cudatoolkit"))
+    return tuple(Request(text, (why,)) for text in NO_CUDA)
 
 
 async def _cuda_constraints(

@@ -64,6 +64,24 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert not loaded & HEAVY
 
 
+def test_help_shows_each_verb_once_with_an_example_and_shared_options_last(cli: Cli) -> None:
+    from mlviews.cli import GROUPS
+
+    calls = [(command, call) for commands in GROUPS.values() for command, call in commands.items()]
+    assert sorted(str(command.name) for command, _ in calls) == VERBS
+    shown = cli("--help").out
+    for command, call in calls:
+        assert call.split()[:2] == ["mlviews", command.name]
+        assert f"\n  {call}" in shown
+        assert f"Example: {call}" in " ".join(cli(str(command.name), "--help").out.split())
+    assert shown.index("Keep a site:") < shown.index("\nOptions:") < shown.index("\nOptions of every verb:")
+    assert "_MLVIEWS_COMPLETE=bash_source" in shown
+    assert "MLVIEWS_SITE" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    new = cli("new", "--help").out
+    assert new.index("--gpu") < new.index("Options of every verb") < new.index("--root")
+
+
 def test_version(cli: Cli) -> None:
     from mlviews import __version__
 
@@ -503,6 +521,52 @@ def test_an_interrupt_at_any_moment(cli: Cli) -> None:
             assert not [path for path in cli.lockfiles.iterdir() if path.name.startswith(".")]
 
 
+# The site that is meant
+
+
+def test_the_site_is_the_options_then_the_environments_then_the_users(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLVIEWS_ROOT")
+    home = Path(os.environ["HOME"])
+    assert cli("use", "--json").data == {"site": "local", "root": f"{home}/.local/share/mlviews", "file": None}
+    chosen = cli("use", "pypi", "--json").data
+    assert chosen == {
+        "site": "pypi",
+        "root": f"{home}/.local/share/mlviews-pypi",
+        "file": str(home / ".config/mlviews/config.yaml"),
+    }
+    assert cli("use", "--json").data["site"] == "pypi"
+    assert str(home / ".local/share/mlviews-pypi") in cli("verify", "x").err
+    monkeypatch.setenv("MLVIEWS_SITE", "cvmfs")
+    assert cli("use", "--json").data["site"] == "cvmfs"
+    assert cli("use", "--site", "swan", "--json").data["site"] == "swan"
+    monkeypatch.delenv("MLVIEWS_SITE")
+    assert cli("use", "local").code == 0
+    assert cli("use", "--json").data["site"] == "local"
+
+
+def test_a_site_that_does_not_exist_is_not_chosen(cli: Cli) -> None:
+    assert cli("use", "pyp", "--json").codes == ["site-unknown"]
+    assert "did you mean 'pypi'" in cli("use", "pyp").err
+    assert not (Path(os.environ["XDG_CONFIG_HOME"]) / "mlviews/config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["site: [a]", "- x", "sites: pypi", "site: 1", "{", "site: !!python/none x", "a: &a [*a]"]
+)
+def test_a_faulty_choice_is_said_by_all_that_need_it_and_mended_by_use(cli: Cli, text: str) -> None:
+    config = Path(os.environ["XDG_CONFIG_HOME"]) / "mlviews/config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+    for verb in (["verify", "x"], ["use"]):
+        said = cli(*verb, "--json")
+        assert (said.code, said.codes) == (2, ["config-invalid"])
+    assert cli("use", "--site", "local").code == 0
+    assert cli("use", "local").code == 0
+    assert cli("list").code == 0
+
+
 # Completion
 
 
@@ -538,6 +602,14 @@ def test_completion(cli: Cli, tmp_path: Path) -> None:
     assert complete(cli, "--recipes", str(other), "show", "") == ["elsewhere"]
     assert complete(cli, "show", "--recipes", str(other), "e") == ["elsewhere"]
     assert complete(cli, "--recipes", "/gone", "show", "") == []
+    assert complete(cli, "--site", "") == ["cvmfs", "local", "lxplus", "pypi", "swan"]
+    assert complete(cli, "use", "py") == complete(cli, "show", "--site", "p") == ["pypi"]
+    assert complete(cli, "smoke", "--check", "torch-at") == ["torch-attention"]
+    made = cli.root / "envs/shallow/2026.11.23/linux-64"
+    made.mkdir(parents=True)
+    (made / "release.json").touch()
+    assert complete(cli, "kernel", "add", "shallow", "--release", "2") == ["2026.11.23"]
+    assert complete(cli, "promote", "shallow/") == ["shallow/2026.11.23"]
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,12 @@ def test_a_cpu_view_never_holds_cuda(builds: Callable[..., dict[str, str]]) -> N
     for spec in ("pytorch-gpu", "gpublas * cuda*", "oldcuda"):
         text = refused(builds, spec)
         assert "x states no hardware.cuda, so it holds no CUDA build" in text or "__cuda" in text
+        with pytest.raises(RefusedError) as caught:
+            builds(spec)
+        assert "state hardware.cuda in the recipe" in caught.value.hint
+    with pytest.raises(RefusedError) as caught:
+        builds("numpy >=9")
+    assert "cuda" not in caught.value.hint
 
 
 def test_a_cpu_view_refuses_what_only_its_build_string_calls_cuda(builds: Callable[..., dict[str, str]]) -> None:

@@ -1,16 +1,18 @@
-"""The command line: one verb a file."""
+"""The command line: one verb a file, in groups by who needs it."""
 
 from __future__ import annotations
+
+import re
 
 import click
 
 from mlviews import __version__
-from mlviews.cli.app import shared_options
+from mlviews.cli.app import Verb, shared_options
 from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build, run
 from mlviews.cli.catalogue import list_views, new, show
 from mlviews.cli.ci import ci
-from mlviews.cli.doctor import doctor
+from mlviews.cli.doctor import doctor, use
 from mlviews.cli.extend import extend
 from mlviews.cli.gpus import gpus
 from mlviews.cli.kernel import kernel
@@ -22,24 +24,77 @@ from mlviews.cli.render import container, render
 from mlviews.cli.smoke import smoke
 from mlviews.cli.store import gc, verify
 
-__all__ = ["cli"]
+__all__ = ["GROUPS", "cli"]
+
+GROUPS: dict[str, dict[click.Command, str]] = {
+    "Use views": {
+        list_views: "mlviews list",
+        show: "mlviews show plotting",
+        doctor: "mlviews doctor",
+        use: "mlviews use pypi",
+        build: "mlviews build plotting",
+        extend: 'mlviews extend plotting "seaborn >=0.13"',
+        run: "mlviews run plotting python plot.py",
+        kernel: "mlviews kernel add plotting",
+        smoke: "mlviews smoke plotting",
+        gpus: "mlviews gpus training-gpu",
+    },
+    "Make views": {
+        new: "mlviews new my-view",
+        lock: "mlviews lock my-view",
+        diff: "mlviews diff my-view --from HEAD",
+        render: "mlviews render my-view dockerfile -o DIR",
+        container: "mlviews container build my-view",
+        nightly: "mlviews nightly",
+        bisect: "mlviews bisect my-view --good A --bad B",
+        ci: "mlviews ci github -o FILE",
+    },
+    "Keep a site": {
+        releases: "mlviews releases plotting",
+        promote: "mlviews promote plotting/2026.11.23",
+        rollback: "mlviews rollback plotting",
+        pin: "mlviews pin plotting/2026.11.23",
+        remove: "mlviews remove plotting/2026.11.23",
+        verify: "mlviews verify plotting",
+        gc: "mlviews gc --dry-run",
+        publish: "mlviews publish plotting --plan",
+    },
+}
+"""By who needs them: each command, and a call of it."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def _brief(command: click.Command) -> str:
+    """Return what a command does, without what follows a colon or semicolon."""
+    return re.split(r"[:;]|\.$", command.get_short_help_str(200))[0]
+
+
+class _Verbs(Verb, click.Group):
+    """The command itself: its help names the verbs first, then the options."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by group, each as one calls it; then the options."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(call, _brief(command)) for command, call in commands.items()], col_max=42)
+        Verb.format_options(self, ctx, formatter)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @shared_options(environment=True)
 @click.version_option(__version__, prog_name="mlviews")
 def cli() -> None:
     """Small, locked, GPU-ready machine-learning environments from short recipes.
 
+    `mlviews VERB --help` tells more of each. Options stand before or after the verb.
+
     \b
-    mlviews list                          what there is
-    mlviews build plotting                solve, install, check, make it the default
-    mlviews run plotting -- python        use it
+    For completion with the TAB key put this line into ~/.bashrc,
+    with zsh_source into ~/.zshrc, with fish_source and `| source` into fish's:
+    eval "$(_MLVIEWS_COMPLETE=bash_source mlviews)"
     """  # noqa: D301  (click wants the character, not its escape)
 
 
-for command in (
-    *(list_views, show, new, doctor, gpus, lock, diff, build, extend, run, smoke),
-    *(releases, promote, rollback, pin, remove, verify, gc, publish, render, kernel, container, nightly, bisect, ci),
-):
-    cli.add_command(command)
+for _commands in GROUPS.values():
+    for _command, _call in _commands.items():
+        _command.epilog = f"Example: {_call}"
+        cli.add_command(_command)

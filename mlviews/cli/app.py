@@ -27,7 +27,11 @@ __all__ = [
     "App",
     "Outcome",
     "Show",
+    "Verb",
+    "complete_check",
     "complete_release",
+    "complete_release_alone",
+    "complete_site",
     "complete_view",
     "end_of_day",
     "ends_of_months",
@@ -83,12 +87,19 @@ class App:
         return -1 if self.options.get("quiet") else int(self.options.get("verbose", 0))
 
     @functools.cached_property
+    def site_name(self) -> str:
+        """The site that ``--site`` names, else ``MLVIEWS_SITE``, else `mlviews use`."""
+        from mlviews.site.file import FALLBACK, chosen_site
+
+        return self.options.get("site") or chosen_site() or FALLBACK
+
+    @functools.cached_property
     def site(self) -> Site:
-        """The site that ``--site`` names, with the other options put in."""
+        """The site that is meant, with the other options put in."""
         from mlviews.site.profile import open_site
 
         return open_site(
-            self.options.get("site") or "local",
+            self.site_name,
             root=self._path("root"),
             prefix=self._path("prefix"),
             lockfiles=self._path("lockfiles"),
@@ -100,7 +111,7 @@ class App:
         """The site's root, without checking the whole site: the rest of it is not needed to run something."""
         from mlviews.site.file import quick_root
 
-        return self._path("root") or quick_root(self.options.get("site") or "local") or self.site.root
+        return self._path("root") or quick_root(self.site_name) or self.site.root
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
@@ -193,6 +204,27 @@ def _store(context: click.Context, parameter: click.Parameter, value: Any) -> An
     return value
 
 
+class _SharedOption(click.Option):
+    """One that stands everywhere: every help shows these last."""
+
+
+class Verb(click.Command):
+    """A command whose help shows what it shares with all others last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write its own options, then the shared ones."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": [], "Options of every verb": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record and isinstance(parameter, click.Option):
+                title = "Options of every verb" if isinstance(parameter, _SharedOption) else "Options"
+                groups[title].append(record)
+        for title, records in groups.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
 def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     """Give a command the options that stand everywhere; ``MLVIEWS_*`` is read in one place only, before the verb."""
 
@@ -200,20 +232,27 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
         # Options that add up add to the environment's, wherever they stand: `App.site` joins them.
         alone = environment and not settings.get("multiple")
         variable = f"MLVIEWS_{names[0].lstrip('-').replace('-', '_').upper()}" if alone else None
-        return names, click.option(*names, envvar=variable, expose_value=False, callback=_store, **settings)
+        kept = {"envvar": variable, "show_envvar": True, "expose_value": False, "callback": _store}
+        return names, click.option(*names, cls=_SharedOption, **kept, **settings)
 
     options = [
-        option("--site", metavar="NAME", help="Site profile.  [default: local]"),
+        option(
+            "--site", metavar="NAME", shell_complete=complete_site,
+            help="Site profile.  [default: that of `mlviews use`, else local]",
+        ),
         option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
         option("--prefix", metavar="DIR", help="Folder that files are made for, if it is not the root: /cvmfs/..."),
         option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
         option("--lockfiles", metavar="DIR", help="Folder of lock files."),
-        option("--mirror", metavar="CHANNEL=LOCATION", multiple=True, help="Read a channel from a folder or URL."),
+        option(
+            "--mirror", metavar="CHANNEL=LOCATION", multiple=True,
+            help="Read a channel from a folder or URL; MLVIEWS_MIRROR holds any number of them.",
+        ),
         option("--json", is_flag=True, help="Print the result as one JSON envelope."),
         option("--verbose", "-v", count=True, help="More detail; twice: tracebacks."),
         option("--quiet", "-q", is_flag=True, help="No progress."),
         option("--no-color", is_flag=True, help="No colours."),
-    ]
+    ]  # fmt: skip
 
     def decorate(function: _F) -> _F:
         # `kernel add --prefix` is Jupyter's word: there, mlviews' own stands before the verb.
@@ -229,7 +268,7 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]]
     """Make a function that takes the `App` and its own arguments into a command."""
 
     def decorate(function: Callable[..., Outcome | None]) -> click.Command:
-        @click.command(name, **settings)
+        @click.command(name, **{"cls": Verb, **settings})
         @shared_options(environment=False)
         @click.pass_context
         @functools.wraps(function)
@@ -255,6 +294,22 @@ def complete_view(context: click.Context, parameter: click.Parameter, incomplete
     return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
 
 
+def complete_site(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a site's name in the shell, from the file names alone."""
+    del context, parameter
+    from mlviews.site.file import site_files
+
+    return sorted({path.stem for path in site_files() if path.stem.startswith(incomplete)})
+
+
+def complete_check(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a smoke check in the shell."""
+    del context, parameter
+    from mlviews.smoke.programs import PROGRAMS
+
+    return sorted(name for name in PROGRAMS if name.startswith(incomplete))
+
+
 def complete_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete VIEW/RELEASE in the shell, from the folders alone."""
     view, slash, _ = incomplete.partition("/")
@@ -263,6 +318,14 @@ def complete_release(context: click.Context, parameter: click.Parameter, incompl
     found = (path.parent for path in (context.ensure_object(App).root / "envs" / view).glob("*/*/release.json"))
     names = {f"{view}/{path.parent.name}" for path in found if path.parent.name != "default"}
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_release_alone(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a release of the view that the call names already."""
+    # A line that ends with an option is none that click can read: it leaves the words as they are.
+    view = str(context.params.get("view") or next(iter(context.args), ""))
+    found = complete_release(context, parameter, f"{view}/{incomplete}") if view else []
+    return [name.partition("/")[2] for name in found]
 
 
 def split_release(text: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_check, complete_view, verb
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,8 +23,9 @@ _LOCK = "LOCK|RELEASE|GITREF"
 @click.option("--good", metavar=_LOCK, required=True, help="A lock that works.")
 @click.option("--bad", metavar=_LOCK, required=True, help="A lock that does not.")
 @click.option(
-    "--check", "names", metavar="NAME", multiple=True, help="Look at this check alone.  [default: the recipe's]"
-)
+    "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
+    help="Look at this check alone.  [default: the recipe's]",
+)  # fmt: skip
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option(
     "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Repeat what decides so many times."

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
-from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
+from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
     from mlviews.build import BuildResult
@@ -131,13 +132,38 @@ def _program() -> str:
     return shlex.quote(str(program))
 
 
-@verb("run")
+class _RunVerb(Verb):
+    """The program's own options are its own, with ``--`` before it and without."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``--`` before the program, which is the second word that is no option of mlviews."""
+        takes_value = {
+            name: not getattr(option, "is_flag", False) and not getattr(option, "count", False)
+            for option in self.params
+            for name in option.opts
+        }
+        words = 0
+        number = 0
+        while number < len(args) and args[number] != "--":
+            if not args[number].startswith("-") or args[number] == "-":
+                words += 1
+                if words == 2:  # noqa: PLR2004  (VIEW, then the program)
+                    args = [*args[:number], "--", *args[number:]]
+                    break
+            number += 2 if takes_value.get(args[number], False) else 1
+        if ctx.parent and isinstance(ctx.obj, App):  # what the program is told is no wish for JSON
+            before = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
+            ctx.obj.options["json"] = before or "--json" in args[:number]
+        return super().parse_args(ctx, args)
+
+
+@verb("run", cls=_RunVerb)
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 def run(app: App, view: str, command: tuple[str, ...]) -> Outcome | None:
     """Run a program in a view; it takes this process's place."""
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
-    launch = launcher(app.root, name, release or None)
+    launch = launcher(app.root, name, release or None, (path.stem for path in app.recipes.glob("*.yaml")))
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)

@@ -1,14 +1,18 @@
+"""This host, and the site that is meant."""
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlviews.cli.app import App, Outcome, verb
+import click
+
+from mlviews.cli.app import App, Outcome, complete_site, verb
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.results import DoctorResult
 
-__all__ = ["doctor"]
+__all__ = ["doctor", "use"]
 
 
 @verb("doctor")
@@ -63,3 +67,22 @@ def _write_drivers(console: Console, result: DoctorResult) -> None:
     has_gpu = any(finding.name == "GPU" and finding.found != "none" for finding in result.findings)
     if missing and has_gpu:
         say(console, f"For all of them, ask the administrator of this host for driver {missing[-1].driver} or newer.")
+
+
+@verb("use")
+@click.argument("chosen", metavar="[SITE]", required=False, shell_complete=complete_site)
+def use(app: App, chosen: str | None) -> Outcome:
+    """Choose the site for calls that name none, or say which it is.
+
+    `--site` and the variable MLVIEWS_SITE go before it. `mlviews use local` goes back.
+    """
+    from mlviews.cli.terminal import say
+    from mlviews.results import UseResult
+    from mlviews.site.file import use_site
+    from mlviews.site.profile import open_site
+
+    root = open_site(chosen).root if chosen else app.site.root
+    file = use_site(chosen) if chosen else None
+    result = UseResult(site=chosen or app.site.name, root=str(root), file=str(file) if file else None)
+    told = f"{file} says so from now on" if file else "`mlviews use SITE` chooses another one"
+    return Outcome(result, lambda console: say(console, f"site {result.site}: views lie in {result.root}; {told}"))

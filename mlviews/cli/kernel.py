@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, shared_options, verb
+from mlviews.cli.app import App, Outcome, complete_release_alone, complete_view, shared_options, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,10 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
 @verb("add")
 @click.argument("view", shell_complete=complete_view)
 @_places
-@click.option("--release", metavar="RELEASE", help="Keep to this release.  [default: follow the view's default]")
+@click.option(
+    "--release", metavar="RELEASE", shell_complete=complete_release_alone,
+    help="Keep to this release.  [default: follow the view's default]",
+)  # fmt: skip
 def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
     """Make a view a kernel of Jupyter."""
     from mlviews import jupyter
@@ -69,7 +72,10 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
 @verb("remove")
 @click.argument("view", shell_complete=complete_view)
 @_places
-@click.option("--release", metavar="RELEASE|default", help="Only that kernel.  [default: all of the view's]")
+@click.option(
+    "--release", metavar="RELEASE|default", shell_complete=complete_release_alone,
+    help="Only that kernel.  [default: all of the view's]",
+)  # fmt: skip
 def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
     """Take a view's kernels away; nothing else is touched."""
     del app

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_check, complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,10 @@ Level = Literal["quick", "full"]
 @click.option(
     "--python", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Test this interpreter, not a view."
 )
-@click.option("--check", "names", metavar="NAME", multiple=True, help="Run just this check; may be given again.")
+@click.option(
+    "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
+    help="Run just this check; may be given again.",
+)  # fmt: skip
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option("--require-gpu", is_flag=True, help="Work for a GPU that no GPU did is an error, not skipped.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each check.")

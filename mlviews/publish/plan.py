@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.errors import RefusedError
 from mlviews.files import is_folder
 from mlviews.prefix import catalogs
 from mlviews.publish.contents import (
@@ -30,7 +29,7 @@ from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_platf
 from mlviews.reading import content
 from mlviews.release import RELEASE_FILE
 from mlviews.store import history
-from mlviews.store.launcher import NOTE
+from mlviews.store.launcher import NOTE, no_release_error
 from mlviews.store.loaders import other_defaults
 from mlviews.store.removal import removal_note
 
@@ -173,9 +172,7 @@ def _entry(store: Store, repository: Repository, view: str, release: str | None,
         return store.existing(view, release)
     entries, default = store.releases(view), store.default(view)
     if not entries:
-        raise RefusedError(
-            "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
-        )
+        raise no_release_error(store.root, view)
     another = published or (repository.seen is not None and repository.default(view) != default)
     return store.existing(view, default) if default and another else entries[-1]
 

@@ -12,8 +12,23 @@ from pathlib import Path
 import yaml
 
 from mlviews.errors import BadInputError
+from mlviews.files import write_atomically
+from mlviews.reading import content
 
-__all__ = ["SHIPPED_SITES", "expand", "quick_root", "site_files", "site_path", "user_sites"]
+__all__ = [
+    "FALLBACK",
+    "SHIPPED_SITES",
+    "chosen_site",
+    "expand",
+    "quick_root",
+    "site_files",
+    "site_path",
+    "use_site",
+    "user_sites",
+]
+
+FALLBACK = "local"
+"""The site where nobody names one."""
 
 SHIPPED_SITES = Path(__file__).resolve().parent / "profiles"
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -26,6 +41,46 @@ def user_sites() -> Path | None:
         return Path(config).expanduser() / "mlviews" / "sites"
     except RuntimeError:
         return None
+
+
+def chosen_site() -> str | None:
+    """Return the site that the user's ``config.yaml`` names; None where it names none.
+
+    Raises:
+        BadInputError: the file is faulty.
+        UnreadableError: it cannot be read.
+    """
+    path = _config()
+    text = content(path) if path else None
+    if text is None:
+        return None
+    try:
+        config = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        config = None
+    if not (isinstance(config, dict) and config.keys() <= {"site"} and isinstance(config.get("site", ""), str)):
+        hint = f"It may hold one line, `site: NAME`: `mlviews use {FALLBACK}` writes it anew."
+        raise BadInputError("config-invalid", f"{path} is not what mlviews writes there", hint)
+    return config.get("site")
+
+
+def use_site(name: str) -> Path:
+    """Make a site the one that is meant where neither ``--site`` nor ``MLVIEWS_SITE`` names one; return the file.
+
+    Raises:
+        BadInputError: the user has no home folder for it.
+        FailedError: it cannot be written.
+    """
+    path = _config()
+    if path is None:
+        raise BadInputError("user-unknown", "the user has no home folder here", "Set MLVIEWS_SITE instead.")
+    write_atomically(path, yaml.safe_dump({"site": name}))
+    return path
+
+
+def _config() -> Path | None:
+    sites = user_sites()
+    return sites.parent / "config.yaml" if sites else None
 
 
 def site_files() -> tuple[Path, ...]:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import RefusedError
+from mlviews.errors import MlviewsError, RefusedError
 from mlviews.hardware import host_platform
 from mlviews.reading import content, folders_in, is_file, link_text, status
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mlviews.release import Release
 
-__all__ = ["NOTE", "is_removed", "launcher", "release_here", "removed_error"]
+__all__ = ["NOTE", "is_removed", "launcher", "no_release_error", "release_here", "removed_error"]
 
 
 NOTE = "removed.json"
@@ -55,13 +58,55 @@ def removed_error(view_folder: Path, release: str) -> RefusedError | None:
     )
 
 
-def launcher(root: Path, view: str, release: str | None) -> Path:
+def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> RefusedError:
+    """Return the error for a view that has no default release: what name may be meant, or where there is a release.
+
+    Args:
+        root: the site's root.
+        view: the view.
+        known: names of views, besides those under the root.
+
+    Raises:
+        UnreadableError: nobody can tell what there is.
+    """
+    from mlviews.recipe.model import nearest  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
+    from mlviews.store.disk import Store  # noqa: PLC0415
+
+    store = Store(root, root)
+    names, built = {*known, *store.views()}, store.releases(view)
+    if view not in names and (meant := nearest(view, names)):
+        return RefusedError("view-unknown", f"there is no view {view!r}{meant}", "`mlviews list` shows all views.")
+    if built:
+        hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
+    elif sites := _sites_with(view, root):
+        hint = f"Site {sites[0]} has one: add `--site {sites[0]}`, or type `mlviews use {sites[0]}` once."
+    else:
+        hint = f"`mlviews build {view}` makes one."
+    what = "default release" if built else "release"
+    return RefusedError("release-missing", f"there is no {what} of {view} under {root}", hint)
+
+
+def _sites_with(view: str, root: Path) -> list[str]:
+    """Return the sites that have a default release of a view, besides the one of that root."""
+    from mlviews.site.file import quick_root, site_files  # noqa: PLC0415
+
+    found = []
+    for name in dict.fromkeys(path.stem for path in site_files()):
+        with suppress(MlviewsError):  # a root that cannot be read helps nobody
+            there = quick_root(name)
+            if there and there != root and link_text(there / "envs" / view / "default"):
+                found.append(name)
+    return found
+
+
+def launcher(root: Path, view: str, release: str | None, known: Iterable[str] = ()) -> Path:
     """Return the ``launch`` of a view's release for this host.
 
     Args:
         root: the site's root.
         view: the view.
         release: its release; the default one where None or ``default``.
+        known: names of views that may be meant, besides those under the root.
 
     Raises:
         RefusedError: there is no such release, it was removed, or it is not for this host's platform.
@@ -73,11 +118,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     # The link is followed once: a promotion in the middle of the start must not mix two releases.
     chosen = Path(link_text(folder / "default") or "").name if release in {None, "default"} else release
     if not chosen:
-        raise RefusedError(
-            "release-missing",
-            f"there is no default release of {view} under {root}",
-            f"`mlviews build {view}` makes one.",
-        )
+        raise no_release_error(root, view, known)
     if removed := removed_error(folder, chosen):
         raise removed
     launch = folder / chosen / host_platform() / "launch"

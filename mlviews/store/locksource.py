@@ -13,7 +13,7 @@ from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.lockfile import Lock, find_lock, lock_path, parse_lock, read_lock
 from mlviews.reading import folders_in, is_file, link_text
 from mlviews.release import RELEASE_LOCK
-from mlviews.store.launcher import removed_error
+from mlviews.store.launcher import no_release_error, removed_error
 
 if TYPE_CHECKING:
     from mlviews.site.profile import Site
@@ -62,10 +62,11 @@ def default_release_lock(view: str, site: Site) -> NamedLock:
     """
     target = link_text(site.root / "envs" / view / "default")
     if target is None:
+        error = no_release_error(site.root, view)
         raise RefusedError(
-            "release-missing",
-            f"view {view} has no default release under {site.root}",
-            "Name what to compare with: --from LOCK, RELEASE or a Git revision such as HEAD.",
+            error.code,
+            error.message,
+            f"{error.hint} Or name what to compare with: --from LOCK, RELEASE or a Git revision such as HEAD.",
         )
     return _release_lock(view, site, Path(target).name)
 

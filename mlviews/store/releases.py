@@ -20,7 +20,7 @@ from mlviews.reading import (
 from mlviews.release import RELEASE_FILE
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
-from mlviews.store.launcher import is_removed
+from mlviews.store.launcher import is_removed, no_release_error
 from mlviews.store.loaders import (
     leave_other_modules,
     write_default_loaders,
@@ -294,19 +294,13 @@ def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
     if not found and release is not None:
         store.existing(view, release)
     if not found:
-        raise _nothing(store, view)
+        raise no_release_error(store.root, view)
     return found
-
-
-def _nothing(store: Store, view: str) -> RefusedError:
-    return RefusedError(
-        "release-missing", f"there is no release of {view} under {store.root}", f"`mlviews build {view}` makes one."
-    )
 
 
 def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[None]:
     if not is_folder_at(store.view_folder(view), follow=True):  # a mistyped name must not leave a folder
-        raise _nothing(store, view)
+        raise no_release_error(store.root, view)
     return store.view_lock(view, waiting=announce(progress, view))
 
 

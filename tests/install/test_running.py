@@ -80,6 +80,46 @@ def test_options_after_the_dashes_are_the_programs(demo):
     assert (failed.code, failed.out) == (1, "")
 
 
+@pytest.mark.parametrize("before", [[], ["-v"], ["--lockfiles", "--", "-q"], ["--mirror", "a=b"]])
+def test_without_dashes_what_follows_the_program_is_its_own(demo, before):
+    code = "import sys; print(sys.argv[1:])"
+    done = demo.process("run", *before, "demo", *before, "python", "-c", code, "--json", "--", "--root", "/x", "-V")
+    assert done.out == "['--json', '--', '--root', '/x', '-V']\n"
+    failed = demo("run", "other", "x", "--json")
+    assert (failed.code, failed.out) == (1, "")
+    assert demo("run", "--json", "other", "x").codes == demo("--json", "run", "other", "x", "-c").codes
+    assert demo("run", "demo").code == 2
+
+
+def test_a_mistyped_name_is_recognised(demo):
+    for verb in (["run", "dmo", "x"], ["smoke", "dmo"], ["verify", "dmo"], ["render", "dmo", "sh"]):
+        assert "did you mean 'demo'?" in demo(*verb).err
+    demo.recipes.recipe("unbuilt", "greet")
+    assert "did you mean 'unbuilt'?" in demo("run", "unbilt", "x").err
+    assert "`mlviews build unbuilt` makes one" in demo("run", "unbuilt", "x").err
+
+
+def test_releases_without_a_default_want_a_promotion_and_no_build(builder):
+    builder.site("manual", promote="manual")
+    builder.recipes.recipe("demo", "greet")
+    assert builder("build", "demo", "--site", "manual").code == 0
+    (release,) = builder("releases", "demo", "--json").data["releases"]
+    assert f"`mlviews promote demo/{release['release']}` makes" in builder("run", "demo", "greet").err
+
+
+def test_an_error_knows_the_site_that_has_the_view(demo, monkeypatch, tmp_path):
+    demo.site("there")
+    monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "elsewhere"))
+    for verb in (
+        ["run", "demo", "x"],
+        ["smoke", "demo"],
+        ["verify", "demo"],
+        ["render", "demo", "sh"],
+        ["diff", "demo"],
+    ):
+        assert "Site there has one: add `--site there`, or type `mlviews use there` once." in demo(*verb).err
+
+
 @pytest.mark.parametrize("view", ["../evil", "demo/../../evil", "demo/../demo", "..", "../evil/2026.01.01", "/", ""])
 def test_names_that_are_no_views_lead_nowhere(demo, tmp_path, view):
     (release,) = (demo.root / "envs/demo").glob("2*")
