@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlviews.yamlfile import Document
 
 __all__ = [
+    "GpuName",
     "Hardware",
     "Layer",
     "Parsed",
@@ -232,7 +233,7 @@ _Base = Annotated[Text, AfterValidator(_base), _schema(pattern=f"^(/.+|{_NAME.pa
 _PackageName = Annotated[Text, AfterValidator(_package_name), _schema(pattern=_PACKAGE.pattern)]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
-_GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
+GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
 
 
 class _Strict(BaseModel):
@@ -245,7 +246,7 @@ class Hardware(_Strict):
     glibc: _Version | None = Field(None, description="The oldest glibc the view must run on; el9 has 2.34.")
     cuda: _Version | None = Field(None, description="The CUDA version that the driver must offer at least.")
     archspec: _Archspec | None = Field(None, description="Micro-architecture level; the baseline where unset.")
-    gpus: list[_GpuName] = Field([], description="GPUs whose machine code or PTX must be in the binaries.")
+    gpus: list[GpuName] = Field([], description="GPUs whose machine code or PTX must be in the binaries.")
 
 
 class Remark(_Strict):

@@ -18,6 +18,7 @@ from mlviews.recipe.model import (
     nearest,
     parse_model,
 )
+from mlviews.site.batch import BatchSystem, System  # noqa: TC001  (pydantic reads it)
 from mlviews.site.file import expand, site_files, site_path, user_sites
 from mlviews.yamlfile import read
 
@@ -146,6 +147,7 @@ class SiteFile(BaseModel):
         description="Group that shares the root: its members may write there too, else only who builds.",
     )
     container: Images = Field(Images(), description="What images of views are made from.")
+    batch: dict[System, BatchSystem] = Field({}, description="Batch systems here; the first one is the usual one.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +166,7 @@ class Site:
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
         group: whose members may write below the root too.
         container: what images of views are made from.
+        batch: the batch systems that jobs are submitted to; the first one is the usual one.
     """
 
     name: str
@@ -183,6 +186,7 @@ class Site:
     gpu_coverage: Literal["tell", "refuse"] = "tell"
     group: str | None = None
     container: Images = field(default_factory=Images)
+    batch: Mapping[System, BatchSystem] = field(default_factory=dict)
 
     @property
     def cache(self) -> Path:
@@ -253,6 +257,7 @@ def open_site(
         gpu_coverage=given.gpu_coverage,
         group=given.group,
         container=given.container,
+        batch=given.batch,
     )
 
 
