@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.errors import MlviewsError
 from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
+from mlviews.jobs.submit import SUBMITTERS, TITLES
 from mlviews.reading import is_folder_at
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
+    from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
 
 __all__ = [
@@ -128,6 +130,7 @@ def examine(site: Site) -> Host:
         _containers(),
         _space(site.root),
         _locks(site.root),
+        *(_batch(system, batch) for system, batch in site.batch.items()),
     )
     return Host(platform, glibc, cuda, level, findings, _compute())
 
@@ -330,6 +333,37 @@ def _locks(root: Path) -> Finding:
         advice = "Build on one host only, or mount it so that locks reach its server."
         return Finding(name="locks", status="problem", found=f"{root} is mounted with {option}", advice=advice)
     return Finding(name="locks", status="ok", found="as the file system has them; a build tries them first")
+
+
+def _batch(system: System, batch: BatchSystem) -> Finding:
+    """Tell whether jobs can be submitted here, and whether Slurm has the partitions that the site's file names."""
+    name, program = TITLES[system], SUBMITTERS[system]
+    queues = ", ".join(
+        " ".join(filter(None, [queue, f"(up to {given.limit})" if given.limit else "", "/".join(given.gpus)]))
+        for queue, given in batch.queues.items()
+    )
+    if not shutil.which(program):
+        return Finding(name=name, status="note", found=f"{program} is missing", advice="Submit jobs where it is.")
+    lacking = set(batch.queues) - _partitions() if system == "slurm" and batch.queues else set()
+    if lacking:
+        what = f"there is no partition {', '.join(sorted(lacking))}; the site's file names {queues}"
+        return Finding(name=name, status="problem", found=what, advice="`sinfo` lists them: mend the site's file.")
+    return Finding(name=name, status="ok", found=queues or f"{program}; the site's file names no queue")
+
+
+def _partitions() -> set[str]:
+    """Return the names of Slurm's partitions; empty where its controller does not answer."""
+    try:
+        listed = subprocess.run(
+            ["sinfo", "--noheader", "--format=%R"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return set(listed.stdout.split())
 
 
 def _quota(folder: Path) -> int:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.compose import ViewSpec
     from mlviews.release import Release
     from mlviews.render.modulefile import ModuleNotes
+    from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry
     from mlviews.store.locksource import NamedLock
@@ -45,6 +46,7 @@ class RenderInput:
         lock: gives the release's own lock, where one was named, else the view's.
         image: gives what an image of that lock holds.
         mirrors: the site's, channel -> folder or URL.
+        batch: the site's batch systems.
     """
 
     view: str
@@ -55,6 +57,7 @@ class RenderInput:
     lock: Callable[[], Lock]
     image: Callable[[], Contents]
     mirrors: Mapping[str, str]
+    batch: Mapping[System, BatchSystem]
 
     @property
     def release(self) -> Release:
@@ -101,7 +104,9 @@ def _definition(kind: Kind, summary: str) -> Format:
 
 
 def _batch(render_input: RenderInput) -> Mapping[str, str]:
-    return {f"{render_input.view}.md": definitions.render_batch(render_input.image().container)}
+    from mlviews.jobs.page import render_page  # noqa: PLC0415  (only this format needs it)
+
+    return {f"{render_input.view}.md": render_page(render_input.image().container, render_input.batch)}
 
 
 def _placed(render_input: RenderInput) -> tuple[str, ...]:
@@ -198,6 +203,7 @@ def render_input(
         lock=lambda: lock().lock,
         image=image,
         mirrors=site.mirrors,
+        batch=site.batch,
     )
 
 

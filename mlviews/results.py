@@ -96,6 +96,40 @@ class KernelRemoveResult:
 
 
 @dataclass(frozen=True, slots=True)
+class JobResult:
+    """``mlviews job VIEW``.
+
+    Attributes:
+        release: the release that the job enters, or what stands for it in the image.
+        lock: its lock's digest.
+        image: the image's name; empty where the job enters the release on the shared root.
+        gpus: of each node.
+        queue: partition, flavour or queue; empty where the system chooses.
+        serves: the GPUs that the view's binaries serve, as far as that is known.
+        path: the submit file that was written; null if none was.
+        files: text by file name, the submit file first.
+        submitted: what the system said when it took the job; null if it was not submitted.
+        line: the line that gives a shell on a node; null if a job was asked for.
+        to_fill_in: what nobody has said yet.
+    """
+
+    view: str
+    system: Literal["slurm", "htcondor", "panda"]
+    release: str
+    lock: str
+    image: str
+    nodes: int
+    gpus: int
+    queue: str
+    serves: Sequence[str]
+    path: Path | None
+    files: Mapping[str, str]
+    submitted: str | None
+    line: str | None
+    to_fill_in: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class ViewLine:
     """One view in ``mlviews list``.
 

@@ -15,6 +15,7 @@ from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor, use
 from mlviews.cli.extend import extend
 from mlviews.cli.gpus import gpus
+from mlviews.cli.job import job
 from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
 from mlviews.cli.nightly import nightly
@@ -35,6 +36,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         build: "mlviews build plotting",
         extend: 'mlviews extend plotting "seaborn >=0.13"',
         run: "mlviews run plotting python plot.py",
+        job: "mlviews job training-gpu --time 12h -- python train.py",
         kernel: "mlviews kernel add plotting",
         smoke: "mlviews smoke plotting",
         gpus: "mlviews gpus training-gpu",

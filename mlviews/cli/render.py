@@ -43,7 +43,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     explicit        list of archives for conda and mamba, from the lock
     dockerfile      with -o a folder to build an image in; without, the Dockerfile alone
     apptainer       the same for Apptainer, in view.def
-    batch           how jobs use the image: Apptainer, CVMFS, PanDA, HTCondor
+    batch           how jobs use the image: Apptainer, CVMFS, Slurm, HTCondor, PanDA
     sbom            bill of materials, CycloneDX, from the lock
     """  # noqa: D301  (click wants the character, not its escape)
     from mlviews.errors import BadInputError

@@ -1,4 +1,4 @@
-"""A Dockerfile and an Apptainer definition of a view, what they copy, and the page on using its image in jobs.
+"""A Dockerfile and an Apptainer definition of a view, and what they copy.
 
 The packages are the lock's, solved by nobody. Dockerfiles keep to what docker, podman, buildah and their rootless forms
 all read: no here-documents, no `COPY --link`, no SHELL, which images in OCI's format do not have.
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlviews.conda.servers import mirror_servers
 from mlviews.credentials import hide
 from mlviews.errors import RefusedError
-from mlviews.gpus.nvidia import GPUS
 from mlviews.release import RELEASE_FILE, RELEASE_LOCK, sealed
 from mlviews.render import escape, explicit
 from mlviews.render.setup_script import PrefixFile, prefix_files
@@ -32,7 +31,6 @@ __all__ = [
     "environment",
     "image_files",
     "render_apptainer",
-    "render_batch",
     "render_dockerfile",
     "render_scripts",
     "unpacked",
@@ -210,33 +208,6 @@ def _servers(mirrors: Mapping[str, str]) -> dict[str, str]:
 _UNPACKED = "/cvmfs/unpacked.cern.ch"
 # Under which name CERN's repository of unpacked images keeps those of Docker's registry.
 _REGISTRIES = {"docker.io": "registry.hub.docker.com"}
-
-
-def render_batch(container: Container) -> str:
-    """Return a page in Markdown; every line of it in a code block works once the image is pushed."""
-    release = container.release
-    oldest = min((GPUS[name] for name in release.gpus), key=lambda gpu: gpu.compute, default=None)
-    return escape.render(
-        "batch.md",
-        "markdown",
-        {
-            "view": release.view,
-            "summary": release.summary,
-            "release": release.release,
-            "lock": release.lock_digest,
-            "image": container.reference,
-            "unpacked": unpacked(container.reference),
-            "sif": f"{release.view}-{release.release}.sif",
-            "archive": f"{release.view}-{release.release}.oci.tar",
-            "gpu": release.cuda is not None,
-            "cuda": release.cuda or "",
-            "gpus": ", ".join(release.gpus),
-            "nv": "--nv " if release.cuda else "",
-            "job": container.job,
-            "script": container.job.split()[1],
-            "capability": f"{oldest.compute // 10}.{oldest.compute % 10}" if oldest else "",
-        },
-    )
 
 
 def unpacked(reference: str) -> str:

@@ -3,7 +3,8 @@
 A template holds layout. Each value passes a filter: the one named after the template's language gives a literal of that
 language, quotes included, ``words`` several of them with spaces between, ``variable`` and ``variables`` bare names of
 environment variables, ``bare`` a word that needs no quotes, such as an image's name, ``line`` prose in a comment or a
-help text, ``exec`` a JSON array. Anything else that reaches the output raises.
+help text, ``exec`` a JSON array, ``block`` a file within a fence of Markdown. Anything else that reaches the output
+raises.
 """
 
 from __future__ import annotations
@@ -149,6 +150,7 @@ def _environment(language: str) -> jinja2.Environment:
     environment.filters["variables"] = _variables
     environment.filters["bare"] = _bare
     environment.filters["line"] = _line
+    environment.filters["block"] = _block
     environment.filters["exec"] = lambda values: _Literal(json.dumps([_text(value) for value in values]))
     return environment
 
@@ -172,6 +174,14 @@ def _line(prose: object) -> _Literal:
     text = _text(prose)
     _refuse_controls(text)
     return _Literal(text.replace("{{", "{ {"))
+
+
+def _block(lines: object) -> _Literal:
+    """Give a file's text that stands between two fences, which must not end before it."""
+    text = _text(lines)
+    if "```" in text or re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text):
+        raise ValueError("the text holds a fence or control characters, which no block of Markdown can carry")
+    return _Literal(text)
 
 
 def _variables(names: Iterable[object]) -> _Literal:

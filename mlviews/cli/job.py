@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_release, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mlviews.cli.terminal import Console
+    from mlviews.jobs.job import Entry, Job
+    from mlviews.results import JobResult
+    from mlviews.site.batch import System
+
+__all__ = ["job"]
+
+
+def _read(reader: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return what reads an option by a function of `mlviews.site.batch`."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        del context, parameter
+        if value is None:
+            return None
+        from mlviews.site import batch
+
+        try:
+            return getattr(batch, reader)(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} {error}") from None
+
+    return read
+
+
+_COUNT = click.IntRange(min=1)
+
+
+@verb("job")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.option(
+    "--system",
+    type=click.Choice(["slurm", "htcondor", "panda"]),
+    help="Batch system.  [default: the site's first one]",
+)
+@click.option("--nodes", type=_COUNT, default=1, show_default=True, help="Hosts.")
+@click.option(
+    "--gpus-per-node", "gpus", type=click.IntRange(min=0), help="GPUs of each.  [default: 1 for a view with CUDA]"
+)
+@click.option("--cores-per-node", "cores", type=_COUNT, help="Processor cores of each.  [default: 4 a GPU]")
+@click.option("--memory", callback=_read("megabytes"), metavar="SIZE", help="Memory of each, such as 32GB.")
+@click.option(
+    "--time", "seconds", callback=_read("seconds"), default="1h", show_default=True, metavar="TIME",
+    help="The longest that one start runs: 90m, 12h, 3d.",
+)  # fmt: skip
+@click.option(
+    "--queue", callback=_read("word"), metavar="NAME", help="Partition, flavour or queue.  [default: the site's]"
+)
+@click.option("--array", type=_COUNT, metavar="K", help="K jobs; each has its number, from 0, in MLVIEWS_TASK.")
+@click.option("--resume", is_flag=True, help="Start again from a checkpoint until the program is done; docs/jobs.md.")
+@click.option("--tries", type=click.IntRange(1, 50), default=50, show_default=True, help="With --resume: most starts.")
+@click.option("--lightning", is_flag=True, help="The program is a Lightning Trainer's: its own plugin resumes.")
+@click.option("--check-first", is_flag=True, help="Start the program only where torch-nccl passes.")
+@click.option(
+    "--via", type=click.Choice(["launch", "image"]), help="Enter the view from the shared root, or its image."
+)
+@click.option("--interactive", is_flag=True, help="Write the one line that gives a shell on a node instead.")
+@click.option("--submit", "submits", is_flag=True, help="Write the files, and submit them.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write."
+)
+def job(
+    app: App, view: str, command: tuple[str, ...], *, system: System | None, nodes: int, gpus: int | None,
+    cores: int | None, memory: int | None, seconds: int, queue: str | None, array: int | None, resume: bool,
+    tries: int, lightning: bool, check_first: bool, via: Literal["launch", "image"] | None, interactive: bool,
+    submits: bool, output: Path | None,
+) -> Outcome:  # fmt: skip
+    """Write the job of a program in a view, for Slurm, HTCondor or PanDA."""
+    if interactive == bool(command):
+        raise click.UsageError("name a program after --, or --interactive")
+    if lightning and not resume:
+        raise click.UsageError("--lightning is a way to resume: it goes with --resume")
+    from mlviews.jobs.job import JobRequest, plan_job
+    from mlviews.jobs.render import job_files, main_name
+    from mlviews.jobs.submit import interactive_line, submit
+
+    usual: System = next(iter(app.site.batch), "slurm")
+    chosen = usual if system is None else system
+    request = JobRequest(
+        command=command, nodes=nodes, gpus=gpus, cores=cores, megabytes=memory, seconds=seconds, queue=queue,
+        array=array or 0, resume=resume, tries=tries, check_first=check_first, lightning=lightning,
+    )  # fmt: skip
+    entry = _entry(app, view, chosen, via)
+    planned = plan_job(request, entry, chosen, app.site.batch.get(chosen))
+    if interactive:
+        line = interactive_line(planned)
+        return _outcome(_result(planned, line=line))
+    path = (output or Path(main_name(planned))).absolute()
+    files = job_files(planned, path)
+    written = path if output or submits else None
+    if written:
+        _write_files(files, path.parent)
+    elif len(files) > 1:
+        app.remark(f"-o FILE also writes {', '.join(list(files)[1:])}, without which this job cannot run")
+    submitted = submit(chosen, path) if submits else None
+    return _outcome(_result(planned, path=written, files=files, submitted=submitted))
+
+
+def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] | None) -> Entry:
+    from mlviews.errors import BadInputError
+    from mlviews.formats import render_input
+    from mlviews.jobs.job import by_image, by_launch
+    from mlviews.store.launcher import release_here
+
+    if via == "launch" and system == "panda":
+        raise BadInputError("job-request", "PanDA's nodes do not see this root", "Leave out --via: it takes the image.")
+    if via == "image" or system == "panda":
+        name, _, release = view.partition("/")
+        it = render_input(name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None)
+        return by_image(it.image().container, system)
+    _, found = release_here(app.root, view)
+    return by_launch(found)
+
+
+def _result(
+    planned: Job,
+    *,
+    path: Path | None = None,
+    files: Mapping[str, str] | None = None,
+    submitted: str | None = None,
+    line: str | None = None,
+) -> JobResult:
+    from mlviews.results import JobResult
+
+    release = planned.entry.view
+    return JobResult(
+        view=planned.name, system=planned.system, release=release.release, lock=release.lock_digest,
+        image=planned.entry.image, nodes=planned.request.nodes, gpus=planned.gpus, queue=planned.queue,
+        serves=planned.kinds, path=path, files=files or {}, submitted=submitted, line=line,
+        to_fill_in=planned.to_fill_in,
+    )  # fmt: skip
+
+
+def _write_files(files: Mapping[str, str], folder: Path) -> None:
+    from mlviews.files import write_atomically
+
+    for name, text in files.items():
+        write_atomically(folder / name, text, executable=text.startswith("#!"))
+
+
+def _outcome(result: JobResult) -> Outcome:
+    return Outcome(result, lambda console: _write(console, result))
+
+
+def _write(console: Console, result: JobResult) -> None:
+    from mlviews.cli.output import write_stdout
+    from mlviews.cli.terminal import say
+
+    if result.line:
+        write_stdout(f"{result.line}\n")
+    elif not result.path:
+        write_stdout(next(iter(result.files.values())))
+    else:
+        for name in result.files:
+            say(console, str(result.path.parent / name))
+    if result.submitted:
+        say(console, result.submitted)

@@ -1,0 +1,173 @@
+"""A job -> its files: what is submitted, what runs on the node, and what lies beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlviews.errors import BadInputError
+from mlviews.release import RELEASE_FILE
+from mlviews.render import escape
+from mlviews.smoke.programs import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlviews.jobs.job import Job
+    from mlviews.site.batch import System
+
+__all__ = ["RESUME_MODULE", "job_files", "main_name"]
+
+RESUME_MODULE = "mlviews_resume.py"
+"""What programs import to save checkpoints; it lies in the folder `<name>.files` beside the job."""
+
+_BESIDE = Path(__file__).resolve().parent / "beside"
+_CHECK = "torch-nccl"
+_CHECK_NEEDS = ("_protocol.py", "_rounding.py", "_torch_work.py")
+_ENDINGS: Mapping[System, str] = {"slurm": ".slurm.sh", "htcondor": ".sub", "panda": ".panda.sh"}
+_PATIENCE = 2 / 3  # of the margin: a program that has not saved by then does not
+# Of the job's variables those that a program in an image needs: `apptainer exec -e` passes none.
+_PASSED = (
+    *("MLVIEWS_CHECKPOINTS", "MLVIEWS_START", "MLVIEWS_TASK", "CUDA_VISIBLE_DEVICES"),
+    *("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the files of a job call each other.
+
+    Attributes:
+        files: the folder beside them; empty where the job needs none.
+    """
+
+    main: str
+    worker: str
+    files: str
+
+
+def main_name(job: Job) -> str:
+    """Return what a job's submit file is called where nobody names it."""
+    return f"{job.name}{_ENDINGS[job.system]}"
+
+
+def job_files(job: Job, output: Path) -> dict[str, str]:
+    """Return the files of a job by their path beside each other, the submit file first.
+
+    Args:
+        job: what they say.
+        output: where the submit file is to lie; Slurm's nodes find what lies beside it by its absolute path.
+
+    Raises:
+        BadInputError: the name of ``output`` cannot stand in a submit file.
+    """
+    beside = _beside(job)
+    stem = output.name.removesuffix(_ENDINGS[job.system]).removesuffix(".sh")
+    folder = f"{stem}.files" if beside else ""
+    names = _Names(main=output.name, worker=f"{stem}.job.sh", files=folder)
+    try:
+        if job.system == "slurm":
+            main = escape.render("job.slurm", "sh", _values(job, names, str(output.parent / folder) if folder else ""))
+            return {output.name: main, **_below(folder, beside)}
+        values = _values(job, names, folder)
+        main = escape.render(f"job.{job.system}", _LANGUAGES[job.system], values)
+        worker = escape.render("job.worker", "sh", values)
+    except ValueError as error:
+        raise BadInputError("job-name", f"{error}", "Choose another name for the file: -o.") from error
+    return {names.main: main, names.worker: worker, **_below(folder, beside)}
+
+
+_LANGUAGES = {"htcondor": "sh", "panda": "sh"}
+
+
+def _below(folder: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {f"{folder}/{name}": text for name, text in files.items()}
+
+
+def _beside(job: Job) -> dict[str, str]:
+    """Return the programs that a job brings along, by their path in its folder."""
+    found = {}
+    if job.request.resume and job.launcher != "lightning":
+        found[RESUME_MODULE] = (_BESIDE / RESUME_MODULE).read_text(encoding="utf-8")
+    if job.request.check_first:
+        check = PROGRAMS[_CHECK].path
+        for path in (check, *(check.parent / name for name in _CHECK_NEEDS)):
+            found[f"checks/{path.name}"] = path.read_text(encoding="utf-8")
+    return found
+
+
+def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
+    """Return what the templates name; numbers as text, which `bare` passes, and empty for none."""
+    request, release = job.request, job.entry.view
+    served, lacking = job.capabilities
+    several = job.gpus > 1 or request.nodes > 1
+    tasks = max(job.gpus, 1) if job.launcher == "lightning" else 1
+    return {
+        "slurm": job.system == "slurm",
+        "panda": job.system == "panda",
+        "view": job.name,
+        "release": release.release,
+        "lock": release.lock_digest,
+        "release_file": f"{release.prefix}/{RELEASE_FILE}",
+        "kinds": ", ".join(job.kinds),
+        "driver": job.driver,
+        "to_fill_in": job.to_fill_in,
+        "queue": job.queue,
+        "account": job.account,
+        "nodes": str(request.nodes),
+        "tasks": str(tasks),
+        "gpus": _number(job.gpus),
+        "cores": str(max(1, job.cores // tasks)),
+        "memory": _number(request.megabytes),
+        "seconds": str(request.seconds),
+        "work": str(request.seconds - job.margin),
+        "time": _slurm_time(request.seconds),
+        "margin": str(job.margin),
+        "patience": str(int(job.margin * _PATIENCE)),
+        "signal": "USR1" if job.launcher == "lightning" else "B:USR1",
+        "array": _number(request.array),
+        "last": str(request.array - 1),
+        "count": str(request.array or 1),
+        "features": job.features,
+        "capability": served[0] if served else "",
+        "lacking": lacking,
+        "architecture": f"&nvidia:driver>={'.'.join(job.driver.split('.')[:2])}" if job.driver else "&nvidia",
+        "resume": request.resume,
+        "tries": str(request.tries if request.resume else 1),
+        "lightning": job.launcher == "lightning",
+        "torchrun": job.launcher == "torchrun",
+        "several": several,
+        "processes": str(max(job.gpus, 1)),
+        "check_first": request.check_first,
+        "caches": job.caches,
+        "passed": (*_PASSED, *job.caches),
+        "talks": request.resume or several or request.check_first,
+        "words": job.entry.words,
+        "command": request.command,
+        "arguments": request.command[1:],
+        "image": f"docker://{job.entry.image}" if job.entry.image else "",
+        "files": files,
+        "worker": names.worker,
+        "inputs": ",".join(filter(None, [_program_file(request.command), names.files])),
+        "apptainer": bool(job.entry.image) and job.system != "panda",
+        "restarts": "3" if request.resume else "0",
+    }
+
+
+def _program_file(command: tuple[str, ...]) -> str:
+    """Return the file that Python is to run, which the node does not have; empty where it is found by another way."""
+    found = command[1] if command[:1] == ("python",) and len(command) > 1 else ""
+    return found if found.endswith(".py") and not found.startswith(("/", "-")) else ""
+
+
+def _number(value: int | None) -> str:
+    return str(value) if value else ""
+
+
+def _slurm_time(seconds: int) -> str:
+    """Return a time as Slurm reads it: days-hours:minutes:seconds."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{days}-{hour:02}:{minute:02}:{second:02}"

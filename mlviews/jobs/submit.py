@@ -1,0 +1,79 @@
+"""Hand a job's file to its batch system, and the line that gives a shell on a node."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import TYPE_CHECKING
+
+from mlviews.errors import FailedError, RefusedError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlviews.jobs.job import Job
+    from mlviews.site.batch import System
+
+__all__ = ["SUBMITTERS", "TITLES", "interactive_line", "submit"]
+
+TITLES: dict[System, str] = {"slurm": "Slurm", "htcondor": "HTCondor", "panda": "PanDA"}
+"""What people call each system."""
+SUBMITTERS: dict[System, str] = {"slurm": "sbatch", "htcondor": "condor_submit", "panda": "prun"}
+"""The program of each system that takes jobs."""
+
+
+def submit(system: System, path: Path) -> str:
+    """Submit a file from its folder; what the system says comes back, with the job's number in it.
+
+    Args:
+        system: whose job it is.
+        path: the submit file.
+
+    Raises:
+        FailedError: the system's program is not here, or it refuses the job.
+    """
+    program = "bash" if system == "panda" else SUBMITTERS[system]
+    try:
+        done = subprocess.run([program, path.name], cwd=path.parent, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise FailedError(
+            "submitter-missing", f"there is no {program} here", "Submit the file where there is."
+        ) from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise FailedError("submit-failed", f"{program} refuses {path}: {said}", "Change the file or the request.")
+    return done.stdout.strip()
+
+
+def interactive_line(job: Job) -> str:
+    """Return the line that gives a shell in the view on a node of the batch system.
+
+    Args:
+        job: its resources are asked for; its command is the shell.
+
+    Raises:
+        RefusedError: the system has none.
+    """
+    shell = [*job.entry.words, "bash"]
+    if job.system == "slurm":
+        options = {
+            "partition": job.queue,
+            "account": job.account,
+            "gpus-per-node": str(job.gpus or ""),
+            "cpus-per-task": str(job.cores),
+            "mem": f"{job.request.megabytes}M" if job.request.megabytes else "",
+            "constraint": "|".join(job.features),
+            "time": str(-(-job.request.seconds // 60)),
+        }
+        return shlex.join(["srun", *(f"--{name}={value}" for name, value in options.items() if value), "--pty", *shell])
+    if job.system == "htcondor":
+        lines = [
+            f"request_gpus = {job.gpus}" if job.gpus else "",
+            f"request_cpus = {job.cores}",
+            f"request_memory = {job.request.megabytes}MB" if job.request.megabytes else "",
+            f"gpus_minimum_capability = {job.capabilities[0][0]}" if job.capabilities[0] else "",
+            f'+JobFlavour = "{job.queue}"' if job.queue else f"+MaxRuntime = {job.request.seconds}",
+        ]
+        asked = [word for line in lines if line for word in ("-append", line)]
+        return f"{shlex.join(['condor_submit', '-interactive', *asked])}   # then: {shlex.join(shell)}"
+    raise RefusedError("job-interactive", "PanDA has no interactive jobs", "Take Slurm or HTCondor: --system.")
