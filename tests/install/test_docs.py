@@ -10,6 +10,7 @@ prints the reasons.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import pytest
+import yaml
 
 from mlviews.cli import cli as mlviews_command
 
@@ -295,6 +297,7 @@ RUN_BELOW = (
     "containers.md",
     "gpus.md",
     "hosts.md",
+    "jobs.md",
     "nightly.md",
     "publishing.md",
     "reliability.md",
@@ -384,6 +387,32 @@ def test_docs_hosts(typed: Any, builder: Any, view: Any) -> None:
         may_end={"kernel remove plotting --user": 1},  # without a release, the line before it removed all
     )
     assert "plotting" in said
+
+
+def test_docs_jobs(typed: Any, builder: Any, view: Any, slurm: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    view("plotting")
+    builder.recipes.recipe("tagging-gpu", "python", "greet", hardware={"glibc": "2.34", "cuda": "12.9"})
+    assert builder("build", "tagging-gpu").code == 0
+    tmp_path.chmod(0o755)
+    said = typed(page("jobs.md"))
+    slurm.cancel_all()
+    assert "Submitted batch job" in said
+    assert (tmp_path / "train.files/mlviews_resume.py").exists()
+
+
+def test_the_blocks_of_docs_jobs_are_what_they_say(tmp_path: Path, cli: Any) -> None:
+    text = (REPOSITORY / "docs/jobs.md").read_text()
+    (keys,) = blocks(text, "yaml")
+    cli.site("there", **yaml.safe_load(keys))
+    assert "batch" not in " ".join(cli("doctor", "--site", "there", "--json").codes)
+    (program,) = blocks(text, "python")
+    beside = {**os.environ, "PYTHONPATH": str(REPOSITORY / "mlviews/jobs/beside")}
+    subprocess.run(
+        [sys.executable, "-c", program.replace("every=600", "every=0")], cwd=tmp_path, env=beside, check=True
+    )
+    assert len(list(tmp_path.glob("checkpoints/checkpoint-*"))) == 2
 
 
 def test_docs_nightly(typed: Any, builder: Any, shelf: Any) -> None:

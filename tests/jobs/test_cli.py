@@ -1,0 +1,126 @@
+"""`mlviews job`: from a built view to a file that Slurm takes and runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def demo(builder: Any) -> Any:
+    builder.recipes.recipe("demo", "python", "greet")
+    assert builder("build", "demo").code == 0
+    builder.site(
+        "here",
+        batch={
+            "slurm": {"queues": {"main": {"limit": "1d"}}},
+            "htcondor": {"queues": {"workday": {"limit": "8h"}}},
+        },
+    )
+    return builder
+
+
+def test_a_job_goes_from_the_line_to_slurm_and_back(demo, slurm, tmp_path, monkeypatch):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    tmp_path.chmod(0o755)
+    program = "import sys, greet; print(greet.__file__, sys.argv[1:])"
+
+    done = demo(
+        "job",
+        "demo",
+        "--site",
+        "here",
+        "--submit",
+        "-o",
+        tmp_path / "j.sh",
+        "--json",
+        "--",
+        "python",
+        "-c",
+        program,
+        "a b",
+    )
+
+    assert done.code == 0, done.out
+    number = done.data["submitted"].split()[-1]
+    slurm.wait(number, "COMPLETED")
+    said = slurm.output(number)
+    assert f"{demo.root}/envs/demo/" in said
+    assert "['a b']" in said
+    assert (done.data["system"], done.data["queue"]) == ("slurm", "main")
+
+
+def test_a_job_is_written_beside_what_it_needs(demo, tmp_path):
+    done = demo(
+        "job", "demo", "--system", "slurm", "--resume", "-o", tmp_path / "new/train.sh", "--", "python", "train.py"
+    )
+    assert done.out.split() == [f"{tmp_path}/new/train.sh", f"{tmp_path}/new/train.files/mlviews_resume.py"]
+    assert (tmp_path / "new/train.sh").stat().st_mode & 0o111
+    assert str(tmp_path / "new/train.files") in (tmp_path / "new/train.sh").read_text()
+    printed = demo("job", "demo", "--resume", "--", "python", "train.py")
+    assert printed.out.startswith("#!/bin/bash\n")
+    assert "-o FILE also writes demo.slurm.files/mlviews_resume.py" not in printed.out
+    assert "-o FILE also writes" in printed.err
+
+
+def test_the_first_system_of_a_site_is_the_usual_one(demo):
+    assert demo("job", "demo", "--site", "here", "--json", "--", "x").data["system"] == "slurm"
+    condor = demo("job", "demo", "--site", "lxplus", "--root", demo.root, "--time", "2h", "--json", "--", "x").data
+    assert (condor["system"], condor["queue"]) == ("htcondor", "longlunch")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "what"),
+    [
+        ([], 2, "name a program after --"),
+        (["--time", "3", "--", "x"], 2, "is no time such as 3d"),
+        (["--memory", "lots", "--", "x"], 2, "is no size such as"),
+        (["--queue", "a b; rm", "--", "x"], 2, "must be letters"),
+        (["--lightning", "--", "x"], 2, "it goes with --resume"),
+        (["--system", "panda", "--via", "launch", "--", "x"], 2, "do not see this root"),
+        (["--site", "here", "--time", "2d", "--", "x"], 1, "fits into no queue"),
+        (["--site", "here", "--system", "panda", "--interactive"], 1, "no interactive jobs"),
+        (["--submit", "--system", "htcondor", "--", "x"], 3, "there is no condor_submit here"),
+    ],
+)
+def test_what_cannot_be_is_said(demo, monkeypatch, arguments, code, what):
+    done = demo("job", "demo", *arguments)
+    assert (done.code, done.out) == (code, "")
+    assert what in " ".join(done.err.split())
+
+
+def test_the_interactive_line_starts_a_shell_in_the_view(demo, slurm):
+    line = demo("job", "demo", "--site", "here", "--interactive").out
+    assert line.endswith("/launch bash\n")
+    done = subprocess.run(
+        line.replace("--pty ", "").replace("--cpus-per-task=4", "--cpus-per-task=1"), shell=True, text=True, check=True,
+        input='echo "$MLVIEWS_VIEW"\n', capture_output=True, env=slurm.environment, timeout=60,
+    )  # fmt: skip
+    assert done.stdout == "demo\n"
+
+
+def test_the_page_holds_the_files_that_the_verb_writes(demo):
+    page = demo("render", "demo", "batch", "--site", "here").out
+    file = demo("job", "demo", "--site", "here", "--via", "image", "--", "python", "train.py").out
+    assert f"```sh\n{file}```" in page
+
+
+def test_the_image_is_entered_with_nothing_of_the_job_but_what_it_needs(demo):
+    submit = demo("job", "demo", "--via", "image", "--resume", "--", "python", "train.py").out
+    assert "apptainer exec -e /cvmfs/unpacked.cern.ch/registry.example/views/demo:lock-" in submit
+    assert "APPTAINER_BIND=$folder,$files" in submit
+
+
+def test_doctor_tells_of_the_site_s_batch_systems(demo, slurm, monkeypatch):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    demo.site("lost", batch={"slurm": {"queues": {"main": {"limit": "1d"}, "nowhere": {}}}, "htcondor": {}})
+    found = {line["name"]: line for line in demo("doctor", "--site", "lost", "--json").data["findings"]}
+    assert found["Slurm"]["status"] == "problem"
+    assert "nowhere" in found["Slurm"]["found"]
+    assert found["HTCondor"]["status"] == "note"
+    assert json.dumps(demo("doctor", "--site", "here", "--json").data).count("main (up to 1d)") == 1
