@@ -1,8 +1,12 @@
-"""Names and requirements, from match specs to pip's and from wheels' to conda's; the names are in ``names.yaml``."""
+"""Names and requirements, from match specs to pip's and from wheels' to conda's.
+
+The names are in ``names.yaml``; of those that it does not have, in ``conda_names.json``, which others keep.
+"""
 
 from __future__ import annotations
 
 import functools
+import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,7 +59,8 @@ class _Table:
 @functools.cache
 def _table() -> _Table:
     data = yaml.safe_load(Path(__file__).with_name("names.yaml").read_bytes())
-    conda = {str(canonicalize_name(name)): name for name in data["spelled"]} | data["renamed"]
+    known = json.loads(Path(__file__).with_name("conda_names.json").read_bytes())["names"]
+    conda = known | {str(canonicalize_name(name)): name for name in data["spelled"]} | data["renamed"]
     index = {name: project for project, name in conda.items()} | data["aliases"]
     return _Table(conda, index, tuple(data["not-python"]))
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from importlib.resources import files
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 from rattler import MatchSpec
 from rattler import Version as CondaVersion
@@ -143,3 +147,21 @@ def test_conda_takes_every_version_that_a_wheel_takes(version: str, clauses: lis
         assert VersionSpec(spec.removeprefix("a").strip() or "*").matches(
             CondaVersion(conda_version(Version(version)))
         ), spec
+
+
+@pytest.mark.parametrize(
+    ("project", "name"),
+    [("cf-xarray", "cf_xarray"), ("wget", "python-wget"), ("h3", "h3-py"), ("torch", "pytorch"), ("six", "six")],
+)
+def test_names_that_differ(project: str, name: str) -> None:
+    """Taken for the package of the same name, `wget` would be GNU's program."""
+    assert conda_name(project) == name
+    assert project_of(name) == (project, "")
+
+
+def test_each_name_leads_to_a_project_of_that_name() -> None:
+    table = json.loads(files("mlviews.wheels").joinpath("conda_names.json").read_text())["names"]
+    assert len(table) > 900
+    for project, name in table.items():
+        assert project == canonicalize_name(project)
+        assert conda_name(project_of(conda_name(project))[0]) == conda_name(project), (project, name)
