@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews import jupyter
@@ -45,6 +46,7 @@ class RenderInput:
         notes: gives what else is known of that release.
         lock: gives the release's own lock, where one was named, else the view's.
         image: gives what an image of that lock holds.
+        prefix: gives where the release lies.
         mirrors: the site's, channel -> folder or URL.
         batch: the site's batch systems.
     """
@@ -56,6 +58,7 @@ class RenderInput:
     notes: Callable[[], ModuleNotes]
     lock: Callable[[], Lock]
     image: Callable[[], Contents]
+    prefix: Callable[[], Path]
     mirrors: Mapping[str, str]
     batch: Mapping[System, BatchSystem]
 
@@ -122,6 +125,42 @@ def _sbom(render_input: RenderInput) -> Mapping[str, str]:
     return {SBOM: render_sbom(contents.lock, [render_input.platform], licenses=contents.licenses)}
 
 
+def _constraints(render_input: RenderInput) -> Mapping[str, str]:
+    from mlviews.render.exchange import render_constraints  # noqa: PLC0415  (takes time to import)
+
+    base = render_input.release.base
+    prefixes = [render_input.prefix(), *([Path(base.prefix)] if base else [])]
+    return {"constraints.txt": render_constraints(render_input.view, prefixes)}
+
+
+def _environment(render_input: RenderInput) -> Mapping[str, str]:
+    from mlviews.render.exchange import render_environment  # noqa: PLC0415  (takes time to import)
+
+    return {"environment.yml": render_environment(_whole(render_input), render_input.platform)}
+
+
+def _pixi(render_input: RenderInput) -> Mapping[str, str]:
+    from mlviews.render.exchange import render_pixi  # noqa: PLC0415  (takes time to import)
+
+    return {"pixi.lock": render_pixi(_whole(render_input))}
+
+
+def _whole(render_input: RenderInput) -> Lock:
+    """Return the lock, if it holds all that the view does.
+
+    Raises:
+        RefusedError: the view extends another one.
+    """
+    lock = render_input.lock()
+    if base := lock.inputs.get("on"):
+        raise RefusedError(
+            "lock-extends",
+            f"the lock of {lock.view} holds what it adds to {base['view']}, which no other tool knows",
+            f"Render {base['view']}, and take the wheels from the recipe.",
+        )
+    return lock
+
+
 _PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
 
 FORMATS: Mapping[str, Format] = {
@@ -138,6 +177,9 @@ FORMATS: Mapping[str, Format] = {
         "list of archives for conda, mamba",
         lambda it: {"explicit.txt": explicit.render_explicit(it.lock(), it.platform)},
     ),
+    "constraints": Format("what pip must leave as it is, for pip install -c", _constraints),
+    "environment": Format("environment.yml for conda, mamba", _environment),
+    "pixi": Format("pixi.lock", _pixi),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
     "batch": Format("how jobs use the image, in Markdown", _batch, remarks=_placed),
@@ -202,6 +244,7 @@ def render_input(
         notes=lambda: module_notes(store, entry()),
         lock=lambda: lock().lock,
         image=image,
+        prefix=lambda: store.platform_folder(view, entry().name, wanted),
         mirrors=site.mirrors,
         batch=site.batch,
     )

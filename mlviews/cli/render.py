@@ -41,6 +41,9 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     sh csh fish     setup script for bash, zsh and sh; for tcsh; for fish
     kernel          kernel.json for Jupyter
     explicit        list of archives for conda and mamba, from the lock
+    environment     environment.yml, from the lock: versions and builds, no hashes
+    pixi            pixi.lock, from the lock
+    constraints     for pip install -c: what a release holds and pip must leave
     dockerfile      with -o a folder to build an image in; without, the Dockerfile alone
     apptainer       the same for Apptainer, in view.def
     batch           how jobs use the image: Apptainer, CVMFS, Slurm, HTCondor, PanDA

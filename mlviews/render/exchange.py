@@ -1,0 +1,73 @@
+"""A lock, and what a release holds, in the formats by which other tools take packages over: pixi, conda, pip."""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from mlviews.lock.writer import lock_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlviews.lock.lockfile import Lock
+
+__all__ = ["render_constraints", "render_environment", "render_pixi"]
+
+
+def render_pixi(lock: Lock) -> str:
+    """Return a lock as ``pixi.lock``, version 7, for all its platforms; rattler writes it, as pixi does."""
+    from rattler import LockFile  # noqa: PLC0415  (takes time to import)
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Both names tell rattler the format.
+        given, made = Path(folder) / "conda-lock.yml", Path(folder) / "pixi.lock"
+        given.write_text(lock_text(lock), encoding="utf-8")
+        LockFile.from_path(given).to_path(made)
+        return made.read_text(encoding="utf-8")
+
+
+def render_environment(lock: Lock, platform: str) -> str:
+    """Return a lock as ``environment.yml``: every package by version and build, wheels by version, no hashes.
+
+    See https://docs.conda.io/projects/conda/en/stable/user-guide/tasks/manage-environments.html.
+    """
+    import yaml  # noqa: PLC0415  (takes time to import)
+
+    packages = lock.on(platform)
+    dependencies: list[object] = [f"{p.name}={p.version}={p.build}" for p in packages if p.manager == "conda"]
+    if wheels := [f"{p.name}=={p.version}" for p in packages if p.manager == "pip"]:
+        # conda wants pip where it is to install wheels.
+        dependencies += [*([] if any(p.name == "pip" for p in packages) else ["pip"]), {"pip": wheels}]
+    content = {
+        "name": lock.view,
+        "channels": [*lock.inputs["channels"], "nodefaults"],
+        "dependencies": dependencies,
+    }
+    return f"# view {lock.view}, lock {lock.digest}, {platform}\n" + str(yaml.safe_dump(content, sort_keys=False))
+
+
+def render_constraints(view: str, prefixes: Iterable[Path]) -> str:
+    """Return the Python packages of a release as constraints for ``pip install -c``.
+
+    So what pip puts on top leaves the view's versions as they are, or is refused. Builds (``+cpu``) are left out: pip
+    takes any of the version.
+
+    Args:
+        view: the view's name.
+        prefixes: where packages lie; what stands in an earlier one goes before a later one's.
+    """
+    found: dict[str, str] = {}
+    for prefix in prefixes:
+        for each in distributions(path=[str(path) for path in sorted(prefix.glob("lib/python3*/site-packages"))]):
+            try:
+                found.setdefault(canonicalize_name(each.metadata["Name"]), Version(each.version).public)
+            except (InvalidVersion, TypeError, KeyError):
+                continue  # pip could not read it either
+    lines = [f"# what view {view} holds: pip install -c FILE PACKAGE"]
+    return "\n".join([*lines, *(f"{name}=={version}" for name, version in sorted(found.items())), ""])
