@@ -37,6 +37,7 @@ from mlviews.store.loaders import (
     write_default_loaders,
     write_release_loaders,
 )
+from mlviews.store.releases import unproved
 
 if TYPE_CHECKING:
     import os
@@ -409,7 +410,7 @@ def _publish(job: _Job, name: str) -> bool:
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_loaders(store, view, entry)
     write_command_loaders(store)
-    if job.site.promote == "on-build":
+    if job.site.promote == "on-build" and not unproved(store, entry, job.site.promotion):
         leave_other_modules(store, view, store.promotable(view, name))
         store.promote(view, name)
         write_default_loaders(store, view, entry)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlviews.release import GpuLine
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
+    from mlviews.store.proofs import GatheredRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,17 @@ class RenderResult:
     path: Path | None
     files: Mapping[str, str]
     remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsGatherResult:
+    """``mlviews records gather``.
+
+    Attributes:
+        records: those that are kept here now.
+    """
+
+    records: Sequence[GatheredRecord]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
 from mlviews.smoke import records, report
-from mlviews.store import collect, releases
+from mlviews.store import collect, proofs, releases
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
@@ -38,7 +38,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, extend, find, jupyter, lockfile, make),
-    *(night, plan, reading, records, release, releases, report, results, rules, upstream, verify),
+    *(night, plan, proofs, reading, records, release, releases, report, results, rules, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

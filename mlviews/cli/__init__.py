@@ -20,6 +20,7 @@ from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
 from mlviews.cli.nightly import nightly
 from mlviews.cli.publish import publish
+from mlviews.cli.records import records
 from mlviews.cli.releases import pin, promote, releases, remove, rollback
 from mlviews.cli.render import container, render
 from mlviews.cli.smoke import smoke
@@ -60,6 +61,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         verify: "mlviews verify plotting",
         gc: "mlviews gc --dry-run",
         publish: "mlviews publish plotting --plan",
+        records: "mlviews records gather FILE",
     },
 }
 """By who needs them: each command, and a call of it."""

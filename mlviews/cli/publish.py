@@ -42,7 +42,8 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
     name, _, release = view.partition("/")
     found, items = plan(
         Store(app.site.root, app.site.prefix), name, release or None, published=published,
-        tar=tar.absolute() if tar else None, shared=app.site.group is not None, progress=app.progress,
+        tar=tar.absolute() if tar else None, demands=app.site.promotion,
+        shared=app.site.group is not None, progress=app.progress,
     )  # fmt: skip
     if found.tar:
         pack(items, found.tar, total=found.bytes, progress=app.progress)

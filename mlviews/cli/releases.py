@@ -10,7 +10,7 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, split
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
-    from mlviews.store.releases import ReleasesResult, ReleaseSummary
+    from mlviews.store.releases import PromoteResult, ReleasesResult, ReleaseSummary
 
 __all__ = ["pin", "promote", "releases", "remove", "rollback"]
 
@@ -48,6 +48,8 @@ def _write(console: Console, result: ReleasesResult) -> None:
         figures = (line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line))
         rows.append((line.release, marks, " ".join(line.platforms), *figures))
     write_table(console, columns, rows)
+    for line in (line for line in result.releases if line.override):
+        console.print(f"{line.release} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
     for line in (line for line in result.releases if line.gpus):
         console.print(f"{line.release} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
     if result.removed:
@@ -64,15 +66,29 @@ def _checks(line: ReleaseSummary) -> tuple[str, str]:
 
 @verb("promote")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
-def promote(app: App, release: str) -> Outcome:
+@click.option("--override", metavar="WHY", default="", help="Promote without proofs that the site demands; say why.")
+def promote(app: App, release: str, *, override: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
+    from mlviews.smoke.report import printable
     from mlviews.store.disk import Store
     from mlviews.store.releases import promote as promote_release
 
     view, name = split_release(release)
-    result = promote_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
-    was = "it was that already" if result.before == name else f"before it was {result.before or 'none'}"
-    return Outcome(result, lambda console: console.print(f"{view}: the default is {name}; {was}", markup=False))
+    result = promote_release(
+        Store(app.site.root, app.site.prefix), view, name,
+        demands=app.site.promotion, override=printable(override).strip(), progress=app.progress,
+    )  # fmt: skip
+    return Outcome(result, lambda console: _write_promotion(console, result))
+
+
+def _write_promotion(console: Console, result: PromoteResult) -> None:
+    from mlviews.cli.terminal import say
+
+    same = result.before == result.release
+    was = "it was that already" if same else f"before it was {result.before or 'none'}"
+    say(console, f"{result.view}: the default is {result.release}; {was}")
+    for line in result.missing if result.override else ():
+        say(console, ("without proof", "yellow"), f" {line}")
 
 
 @verb("rollback")

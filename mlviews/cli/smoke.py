@@ -106,7 +106,9 @@ def smoke(
     )
     failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for route in entered for c in route.checks)))
     errors = (*unread, *errors, *_different(result))
-    return Outcome(result, lambda console: _write(console, result), 1 if failed or result.differences else 0, errors)
+    return Outcome(
+        result, lambda console: _write(console, result, app.root), 1 if failed or result.differences else 0, errors
+    )
 
 
 def _slower(
@@ -195,7 +197,7 @@ def _write_junit(path: Path | None, suite: str, lines: Sequence[CheckLine]) -> N
         write_atomically(path.absolute(), junit(suite, lines))
 
 
-def _write(console: Console, result: SmokeResult) -> None:
+def _write(console: Console, result: SmokeResult, root: Path) -> None:
     from mlviews.cli.terminal import say
 
     if result.routes:
@@ -207,6 +209,8 @@ def _write(console: Console, result: SmokeResult) -> None:
         say(console, (f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
     if result.record:
         say(console, f"recorded in {result.record}")
+        if not result.record.is_relative_to(root):
+            say(console, "This root is not yours to write: `mlviews records gather FILE` where it is takes the record.")
 
 
 def _write_checks(console: Console, result: SmokeResult) -> None:

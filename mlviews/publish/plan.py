@@ -25,7 +25,7 @@ from mlviews.publish.contents import (
     with_folders,
 )
 from mlviews.publish.repository import Repository, refuse_odd
-from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_platform
+from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_platform, of_promotion
 from mlviews.reading import content
 from mlviews.release import RELEASE_FILE
 from mlviews.store import history
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
+    from mlviews.site.profile import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.removal import RemovalNote
 
@@ -124,6 +125,7 @@ def plan(
     *,
     published: bool = False,
     tar: Path | None = None,
+    demands: Promotion | None = None,
     shared: bool = False,
     progress: Progress,
 ) -> tuple[PublishResult, tuple[Item, ...]]:
@@ -136,6 +138,7 @@ def plan(
             else the newest.
         published: whether the repository holds the release already, where this host cannot see that.
         tar: where the change should be packed, if it should; the plan names it only where no rule forbids it.
+        demands: what must be proved of a release before it becomes the default.
         shared: whether a group shares the root; a tar never says so.
         progress: told of what is verified.
 
@@ -162,6 +165,8 @@ def plan(
             for platform in draft.platforms
             for remark in of_platform(store, view, entry, platform, shared=shared, progress=progress)
         ]
+        if "promotion" in draft.changes:
+            judged += of_promotion(store, view, entry, demands)
         draft = replace(draft, remarks=(*draft.remarks, *judged))
     refuse_odd(draft.release, "the release's name")
     return _result(store, repository, draft, tar), draft.items

@@ -13,6 +13,8 @@ from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
 from mlviews.smoke.records import last_results, read_records
 from mlviews.smoke.release import BASIC
+from mlviews.store import history
+from mlviews.store.releases import unproved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +22,14 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
     from mlviews.release import Release
+    from mlviews.site.profile import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform"]
+__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform", "of_promotion"]
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size", "default", "command", "proved", "extension",
+    "catalog", "file-size", "default", "command", "proved", "extension", "promotion",
 ]  # fmt: skip
 
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
@@ -86,6 +89,15 @@ def of_platform(
         yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
     if unreadable:
         yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
+
+
+def of_promotion(store: Store, view: str, entry: ReleaseEntry, demands: Promotion | None) -> Iterator[PublishRemark]:
+    """Judge whether a release may become the default there; whoever promoted it here may have said why it may."""
+    if history.overrides(history.read(store.view_folder(view))).get(entry.name):
+        return
+    for line in unproved(store, entry, demands):
+        advice = f"`mlviews promote {view}/{entry.name}` says how to prove it"
+        yield PublishRemark("promotion", f"envs/{view}/default", f"{line}; {advice}")
 
 
 def _unproved(store: Store, release: Release) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from mlviews.errors import BadInputError, RefusedError
 from mlviews.files import folder
 from mlviews.reading import is_folder_at
 from mlviews.recipe.model import (
+    GpuName,
     PublicText,
     Text,
     ViewName,
@@ -103,6 +105,26 @@ class CudaWheels(BaseModel):
     absent: dict[Text, Text] = Field({}, description="Package -> why such a view cannot have it.")
 
 
+class Promotion(BaseModel):
+    """What must be proved of a release before it becomes the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    gpus: list[GpuName] = Field(
+        [], description="GPUs on which the checks must have passed; those that a recipe does not name do not count."
+    )
+    level: Literal["quick", "full"] = Field("quick", description="Of the runs that count.")
+    within: Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,3}[dh]$")] | None = Field(
+        None, description="How old they may be: `7d` for days, `12h` for hours."
+    )
+
+    @property
+    def age(self) -> timedelta:
+        """How old a record may be."""
+        unit = {"d": timedelta(days=1), "h": timedelta(hours=1)}
+        return int(self.within[:-1]) * unit[self.within[-1]] if self.within else timedelta.max
+
+
 class SiteFile(BaseModel):
     """A site as people write it: ``~/.config/mlviews/sites/NAME.yaml``.
 
@@ -137,6 +159,7 @@ class SiteFile(BaseModel):
         {}, description="With wheels: package -> what a view that holds it cannot have, and why."
     )
     cuda: CudaWheels | None = Field(None, description="With wheels: what views for GPUs are made of.")
+    promotion: Promotion | None = Field(None, description="What must be proved before a release becomes the default.")
     gpu_coverage: Literal["tell", "refuse"] = Field(
         "tell",
         alias="gpu-coverage",
@@ -164,6 +187,7 @@ class Site:
         mirrors: channel -> folder or URL.
         cuda: with wheels, what views for GPUs are made of; None where there are none.
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
+        promotion: what must be proved of a release before it becomes the default; None for nothing.
         group: whose members may write below the root too.
         container: what images of views are made from.
         batch: the batch systems that jobs are submitted to; the first one is the usual one.
@@ -184,6 +208,7 @@ class Site:
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cuda: CudaWheels | None = None
     gpu_coverage: Literal["tell", "refuse"] = "tell"
+    promotion: Promotion | None = None
     group: str | None = None
     container: Images = field(default_factory=Images)
     batch: Mapping[System, BatchSystem] = field(default_factory=dict)
@@ -255,6 +280,7 @@ def open_site(
         beside=given.beside,
         cuda=given.cuda,
         gpu_coverage=given.gpu_coverage,
+        promotion=given.promotion,
         group=given.group,
         container=given.container,
         batch=given.batch,

@@ -26,20 +26,24 @@ if TYPE_CHECKING:
     from mlviews.release import Release
 
 __all__ = [
+    "LONGEST",
     "Record",
     "SpeedDrop",
     "can_record",
     "drops",
     "last_results",
+    "product",
     "proved_gpus",
     "proves",
     "read_records",
+    "record_folder",
     "view_records",
     "write_record",
 ]
 
 
-_LONGEST = 10_000_000
+LONGEST = 10_000_000
+"""Bytes of a record at most."""
 
 
 class Record(StoreFile):
@@ -91,14 +95,14 @@ def write_record(
         checks=tuple(lines),
     )
     safe = "".join(character if character.isalnum() or character in ".-" else "-" for character in host)
-    path = _folder(root, release.view, release.lock_digest) / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
+    path = record_folder(root, release.view, release.lock_digest) / f"{now:%Y%m%dT%H%M%S.%fZ}-{safe}-{os.getpid()}.json"
     write_atomically(path, record.text())
     return path
 
 
 def can_record(root: Path, release: Release) -> bool:
     """Tell whether a record of a release can be written below a root: CVMFS is there to be read."""
-    folder = _folder(root, release.view, release.lock_digest)
+    folder = record_folder(root, release.view, release.lock_digest)
     return os.access(next(path for path in (folder, *folder.parents) if path.exists()), os.W_OK)
 
 
@@ -115,7 +119,7 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
     Raises:
         UnreadableError: one cannot be read, or a newer mlviews wrote it: what the others prove is not all.
     """
-    found = _read(view, [_folder(root, view, lock_digest)])
+    found = _read(view, [record_folder(root, view, lock_digest)])
     return tuple(sorted((record for record in found if record.lock == lock_digest), key=lambda record: record.created))
 
 
@@ -133,7 +137,7 @@ def _read(view: str, folders: Iterable[Path]) -> Iterator[Record]:
     for path in (path for folder in folders for path in paths_in(folder, ".json")):
         if is_file(path):
             with suppress(DamagedError):
-                record = parse(Record, content(path, most=_LONGEST) or b"", path)
+                record = parse(Record, content(path, most=LONGEST) or b"", path)
                 if record.view == view:
                     yield record
 
@@ -161,7 +165,8 @@ def _latest(records: Iterable[Record]) -> dict[tuple[str, str], tuple[Record, Ch
     return found
 
 
-def _folder(root: Path, view: str, lock_digest: str) -> Path:
+def record_folder(root: Path, view: str, lock_digest: str) -> Path:
+    """Return where the records of a lock lie below a site's root."""
     return root / "records" / view / lock_digest
 
 
@@ -178,7 +183,7 @@ def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuL
     found: dict[str, list[tuple[Record, CheckLine]]] = {}
     for (device, _), result in _latest(records).items():
         if device not in {"", "cpu"}:
-            found.setdefault(_product(device, claimed), []).append(result)
+            found.setdefault(product(device, claimed), []).append(result)
     tested = {gpu: _gpu_line(gpu, results) for gpu, results in found.items()}
     untested = {gpu: GpuLine(gpu=gpu, status="unproved") for gpu in claimed}
     return tuple((untested | tested).values())
@@ -199,7 +204,7 @@ def _gpu_line(gpu: str, results: Sequence[tuple[Record, CheckLine]]) -> GpuLine:
     )
 
 
-def _product(device: str, claimed: Sequence[str]) -> str:
+def product(device: str, claimed: Sequence[str]) -> str:
     """Return the claimed name that a driver's name for a GPU holds as a word, such as A100 in A100-SXM4-40GB."""
     words = re.split(r"[^A-Za-z0-9]+", device)
     return next((gpu for gpu in claimed if gpu in words), device)

@@ -252,13 +252,14 @@ class Store:
             )
         return entry
 
-    def promote(self, view: str, release: str, *, back: bool = False) -> None:
+    def promote(self, view: str, release: str, *, back: bool = False, override: str = "") -> None:
         """Make a release the default, in one step that no reader sees half done.
 
         Args:
             view: the view.
             release: its release.
             back: whether this is the way back to a former default.
+            override: why proofs that the site demands may be missing.
 
         Raises:
             RefusedError: as for `promotable`.
@@ -267,7 +268,7 @@ class Store:
         """
         self.promotable(view, release)
         folder = self.view_folder(view)
-        history.note(folder, release, back=back, now=datetime.now(timezone.utc))
+        history.note(folder, release, back=back, override=override, now=datetime.now(timezone.utc))
         swap_link(folder / "default", release)
 
     def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from mlviews.storefile import StoreFile, StorePart, parse
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FILE", "DefaultChange", "former", "left", "note", "read", "settle"]
+__all__ = ["FILE", "DefaultChange", "former", "left", "note", "overrides", "read", "settle"]
 
 FILE = ".history.json"
 _LONGEST = 500
@@ -29,12 +29,14 @@ class DefaultChange(StorePart):
         before: the default until then, if there was one.
         after: the default from then on.
         back: whether it was a way back; the release that was left is then none to come back to.
+        override: why it was made although proofs were missing; empty where none were.
     """
 
     at: datetime
     before: str | None
     after: str
     back: bool = False
+    override: str = ""
 
 
 class _History(StoreFile):
@@ -86,6 +88,11 @@ def left(changes: Sequence[DefaultChange]) -> dict[str, datetime]:
     return {change.before: change.at for change in changes if change.before is not None}
 
 
+def overrides(changes: Sequence[DefaultChange]) -> dict[str, str]:
+    """Return why each release became the default last although proofs were missing; empty where none were."""
+    return {change.after: change.override for change in changes}
+
+
 def read(view_folder: Path) -> tuple[DefaultChange, ...]:
     """Return the changes of a view's default.
 
@@ -104,8 +111,15 @@ def _settled(view_folder: Path, noted: Sequence[DefaultChange]) -> tuple[Default
     return settle(noted, Path(target).name if target else None, since)
 
 
-def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
+def note(view_folder: Path, after: str, *, back: bool, override: str = "", now: datetime) -> None:
     """Note a change that is about to be made.
+
+    Args:
+        view_folder: of the view.
+        after: the release that becomes the default.
+        back: whether this is a way back.
+        override: why proofs may be missing.
+        now: when.
 
     Raises:
         FailedError: it cannot be written.
@@ -116,7 +130,7 @@ def note(view_folder: Path, after: str, *, back: bool, now: datetime) -> None:
     except DamagedError:
         changes = _settled(view_folder, ())  # it holds nothing that could be kept
     before = changes[-1].after if changes else None
-    if before == after:
+    if before == after and not override:
         return
-    changes = (*changes, DefaultChange(at=now, before=before, after=after, back=back))
+    changes = (*changes, DefaultChange(at=now, before=before, after=after, back=back, override=override))
     write_atomically(view_folder / FILE, _History(changes=changes[-_LONGEST:]).text(indent=1))

@@ -18,6 +18,7 @@ from mlviews.reading import (
     is_folder_at,
 )
 from mlviews.release import RELEASE_FILE
+from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import is_removed, no_release_error
@@ -30,7 +31,7 @@ from mlviews.store.removal import removal_note, remove_held
 from mlviews.store.repair import repair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.reading import Unreadable
     from mlviews.release import GpuLine
-    from mlviews.site.profile import Site
+    from mlviews.site.profile import Promotion, Site
     from mlviews.smoke.records import Record
     from mlviews.store.disk import ReleaseEntry, Store
 
@@ -57,6 +58,7 @@ __all__ = [
     "releases_of",
     "remove",
     "rollback",
+    "unproved",
 ]
 
 
@@ -71,6 +73,7 @@ class ReleaseSummary:
         passed: checks that its lock passed, by the last record of each.
         failed: checks that its lock failed, by the last record of each.
         gpus: what proves its lock on the GPUs that it claims, and others.
+        override: why it became the default last although proofs were missing; empty where none were.
     """
 
     release: str
@@ -85,6 +88,7 @@ class ReleaseSummary:
     passed: Sequence[str]
     failed: Sequence[str]
     gpus: Sequence[GpuLine]
+    override: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +121,15 @@ class PromoteResult:
 
     Attributes:
         before: the default until now.
+        missing: what no record proves of it, although the site demands it.
+        override: why it is the default all the same.
     """
 
     view: str
     release: str
     before: str | None
+    missing: Sequence[str] = ()
+    override: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,11 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
     """
     found: list[ReleaseSummary] = []
     unreadable: list[Unreadable] = []
+    overrides: Mapping[str, str] = {}
+    try:
+        overrides = history.overrides(history.read(store.view_folder(view)))
+    except UnreadableError as error:
+        unreadable.append(error.unreadable)
     for entry in store.entries(view):
         unreadable += entry.unreadable
         if entry.platforms:
@@ -175,13 +188,15 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
             except UnreadableError as error:
                 unreadable.append(error.unreadable)
                 records = ()  # it is told: nothing of this is a proof
-            found.append(_summary(store, view, entry, records))
+            found.append(_summary(store, view, entry, records, overrides))
     notes = filter(None, (removal_note(store, view, name) for name in store.folders(view)))
     removed = [RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes]
     return ReleasesResult(view, found, removed, unreadable)
 
 
-def _summary(store: Store, view: str, entry: ReleaseEntry, records: Sequence[Record]) -> ReleaseSummary:
+def _summary(
+    store: Store, view: str, entry: ReleaseEntry, records: Sequence[Record], overrides: Mapping[str, str]
+) -> ReleaseSummary:
     checks = last_results(records)
     usages = {
         prefix: usage.read(prefix)
@@ -200,18 +215,47 @@ def _summary(store: Store, view: str, entry: ReleaseEntry, records: Sequence[Rec
         passed=sorted(name for name, passed in checks.items() if passed),
         failed=sorted(name for name, passed in checks.items() if not passed),
         gpus=proved_gpus(next(iter(entry.platforms.values())).gpus, records),
+        override=overrides.get(entry.name, ""),
     )
 
 
-def promote(store: Store, view: str, release: str, *, progress: Progress) -> PromoteResult:
+def promote(
+    store: Store, view: str, release: str, *, demands: Promotion | None = None, override: str = "", progress: Progress
+) -> PromoteResult:
     """Make a release the default.
 
+    Args:
+        store: where it lies.
+        view: the view.
+        release: its release.
+        demands: what the site wants proved of a default; None where it demands nothing.
+        override: why it may lack proofs; kept in the history.
+        progress: told of what is waited for.
+
     Raises:
-        RefusedError: there is no such release, or it lacks a platform that the default has.
+        RefusedError: there is no such release, it lacks a platform that the default has, or proofs.
         FailedError: it cannot be written.
     """
     with _locked(store, view, progress):
-        return PromoteResult(view, release, _promote(store, view, release, back=False))
+        missing = unproved(store, store.existing(view, release), demands)
+        if demands and not override:
+            refuse_unproved(f"{view}/{release}", missing, demands)
+        why = override if missing else ""
+        before = _promote(store, view, release, back=False, override=why)
+        return PromoteResult(view, release, before, missing, why)
+
+
+def unproved(store: Store, entry: ReleaseEntry, demands: Promotion | None) -> tuple[str, ...]:
+    """Return which of the proofs that a site demands a release lacks, a line each.
+
+    Raises:
+        UnreadableError: a record cannot be read.
+    """
+    if demands is None:
+        return ()
+    release = entry.platforms[min(entry.platforms)]
+    records = read_records(store.root, release.view, entry.lock_digest)
+    return missing_proofs(release, records, demands, datetime.now(timezone.utc))
 
 
 def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
@@ -304,13 +348,13 @@ def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManag
     return store.view_lock(view, waiting=announce(progress, view))
 
 
-def _promote(store: Store, view: str, release: str, *, back: bool) -> str | None:
+def _promote(store: Store, view: str, release: str, *, back: bool, override: str = "") -> str | None:
     before = store.default(view)
     entry = store.promotable(view, release)
     # The build that should have written them may have been killed; and what cannot be written changes no default.
     write_release_loaders(store, view, entry)
     leave_other_modules(store, view, entry)
-    store.promote(view, release, back=back)
+    store.promote(view, release, back=back, override=override)
     write_default_loaders(store, view, entry)
     return before
 

@@ -345,3 +345,17 @@ def test_where_no_program_can_be_run_in_its_place_a_build_says_so_and_nothing_is
     assert [remark["rule"] for remark in refused.data["remarks"] if remark["forbids"]] == ["proved"]
     skipped = publisher("smoke", "demo/" + refused.data["release"], "--json").data["checks"]
     assert all("there is no no-such-bwrap" in line["reason"] for line in skipped)
+
+
+def test_what_the_site_wants_proved_is_wanted_of_a_default_there_too(
+    published, publisher, carry_out, tmp_path, repository
+):
+    publisher("promote", f"demo/{published}")
+    keys = {"root": str(tmp_path / "staging"), "prefix": str(repository.views), "promote": "manual"}
+    publisher.site("publisher", promotion={"level": "full"}, **keys)
+
+    refused = publisher("publish", "demo", "--plan", "--json")
+
+    assert [remark["rule"] for remark in refused.data["remarks"] if remark["forbids"]] == ["promotion"]
+    publisher("promote", f"demo/{published}", "--override", "no host for it")
+    assert carry_out("demo")["changes"] == ["promotion"]

@@ -1,0 +1,59 @@
+"""Records of checks: take in those of other hosts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, verb
+
+if TYPE_CHECKING:
+    from mlviews.cli.terminal import Console
+    from mlviews.results import RecordsGatherResult
+
+__all__ = ["records"]
+
+
+@click.group()
+def records() -> None:
+    """What `mlviews smoke` proved of a lock on a host."""
+
+
+@verb("gather")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+def gather(app: App, files: tuple[Path, ...]) -> Outcome:
+    """Take in records that `mlviews smoke` wrote on other hosts; each counts for the lock that it names.
+
+    Exit 1 if one is refused; the others are taken all the same.
+    """
+    from mlviews.errors import MlviewsError
+    from mlviews.filelock import announce
+    from mlviews.results import RecordsGatherResult
+    from mlviews.store.disk import Store
+    from mlviews.store.proofs import gather as take_in
+
+    store = Store(app.site.root, app.site.prefix)
+    taken, errors = [], []
+    for file in files:
+        try:
+            taken.append(take_in(store, file.absolute(), waiting=announce(app.progress, "the view")))
+        except MlviewsError as error:
+            errors.append(error)
+    if errors and not taken:
+        raise errors[0]
+    result = RecordsGatherResult(taken)
+    return Outcome(result, lambda console: _write(console, result), 1 if errors else 0, tuple(errors))
+
+
+def _write(console: Console, result: RecordsGatherResult) -> None:
+    from mlviews.cli.terminal import say
+
+    for record in result.records:
+        state = ("taken in", "green") if record.status == "new" else ("known already", "dim")
+        what = f" {record.view}, lock {record.lock[:8]}: {record.host}, {record.created:%Y-%m-%d %H:%M}"
+        say(console, state, what)
+
+
+records.add_command(gather)

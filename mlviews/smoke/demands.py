@@ -1,0 +1,90 @@
+"""What a site demands before a release becomes the default, and which records it lacks: a pure rule."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from mlviews.errors import RefusedError
+from mlviews.smoke.programs import PROGRAMS
+from mlviews.smoke.records import last_results, product
+from mlviews.smoke.release import BASIC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from mlviews.release import Release
+    from mlviews.site.profile import Promotion
+    from mlviews.smoke.records import Record
+
+__all__ = ["missing_proofs", "refuse_unproved"]
+
+
+def missing_proofs(release: Release, records: Sequence[Record], demands: Promotion, now: datetime) -> tuple[str, ...]:
+    """Return what no record proves, a line each; nothing where the site's demands are met.
+
+    The first checks must have passed on some host; on each GPU that is demanded, every check with work for a GPU that
+    any record of the lock names: a run of a single check proves little.
+
+    Args:
+        release: what would become the default.
+        records: of its lock, oldest first, whatever their age.
+        demands: the site's.
+        now: the moment that ages are counted back from.
+    """
+    if not release.has_python:
+        return ()
+    counting = [
+        record for record in records if record.level in {"full", demands.level} and now - record.created <= demands.age
+    ]
+    asked = {line.name for record in records for line in record.checks}
+    wanted = sorted(name for name in asked if name in PROGRAMS and PROGRAMS[name].gpu)
+    found = [_missing("any host", BASIC, last_results(_by(counting, lambda device: device in {"", "cpu"})))]
+    for gpu in (gpu for gpu in demands.gpus if gpu in release.gpus):
+        results = last_results(_by(counting, functools.partial(_is, gpu, release.gpus)))
+        found += [_missing(gpu, wanted or ("a check with work for a GPU",), results)]
+    return tuple(line for line in found if line)
+
+
+def _by(records: Sequence[Record], counts: Callable[[str], bool]) -> list[Record]:
+    """Return what records say of the devices that count."""
+    return [
+        record.model_copy(update={"checks": tuple(line for line in record.checks if counts(line.device))})
+        for record in records
+    ]
+
+
+def _is(gpu: str, claimed: Sequence[str], device: str) -> bool:
+    return product(device, claimed) == gpu
+
+
+def _missing(where: str, wanted: Sequence[str], results: dict[str, bool]) -> str:
+    failed = sorted(name for name, passed in results.items() if not passed)
+    lacking = [name for name in wanted if name not in results]
+    parts = [f"failed {', '.join(failed)}"] if failed else []
+    parts += [f"no record of {', '.join(lacking)}"] if lacking else []
+    return f"{where}: {'; '.join(parts)}" if parts else ""
+
+
+def refuse_unproved(name: str, missing: Sequence[str], demands: Promotion) -> None:
+    """Refuse a release, ``VIEW/RELEASE``, that lacks proofs.
+
+    Raises:
+        RefusedError: ``unproved``: it lacks some; its faults say which, its hint how to prove it.
+    """
+    if missing:
+        raise RefusedError(
+            "unproved",
+            f"{name} may not become the default: this site demands {in_words(demands)}",
+            f"On such a host: `mlviews smoke {name} --level {demands.level}`. Here: `mlviews records gather FILE`"
+            " with the record that it wrote. Or go without: --override WHY, which is kept.",
+            faults=tuple(missing),
+        )
+
+
+def in_words(demands: Promotion) -> str:
+    """Return ``full checks on V100, A100, no older than 7d``."""
+    gpus = f" on {', '.join(demands.gpus)}" if demands.gpus else ""
+    age = f", no older than {demands.within}" if demands.within else ""
+    return f"{demands.level} checks{gpus}{age}"
