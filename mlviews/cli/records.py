@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, verb
+from mlviews.cli.app import App, Outcome, shared_options, verb
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["records"]
 
 
-@click.group()
+@click.group("records")
+@shared_options(environment=False)
 def records() -> None:
     """What `mlviews smoke` proved of a lock on a host."""
 
