@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockStatus
     from mlviews.progress import Progress
     from mlviews.reading import Unreadable
-    from mlviews.release import LinkScripts, Release
+    from mlviews.release import Clobber, LinkScripts, Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
@@ -77,6 +77,7 @@ class BuildResult:
         notes: what the packages' activation scripts printed, wanted to write, or set in vain.
         pip_check_waivers: packages that may lack what they say that they need, and why.
         link_scripts: what became of packages' post-link scripts.
+        clobbers: files that packages lost to others.
         checks: what the first checks found; of an unchanged release, those that the recipe has asked for since.
         unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
         base: the release that it extends; null where it extends none.
@@ -102,6 +103,7 @@ class BuildResult:
     notes: Sequence[str]
     pip_check_waivers: Mapping[str, str]
     link_scripts: LinkScripts
+    clobbers: Sequence[Clobber]
     checks: Sequence[CheckLine]
     unreadable: Sequence[Unreadable] = ()
     base: str | None = None
@@ -137,6 +139,7 @@ def _result(
         notes=release.activation.notes,
         pip_check_waivers=release.pip_check_waivers,
         link_scripts=release.link_scripts,
+        clobbers=release.clobbers,
         checks=checks,
         unreadable=unreadable,
         base=f"{release.base.view}/{release.base.release}" if release.base else None,

@@ -21,6 +21,7 @@ __all__ = [
     "RELEASE_LOCK",
     "Activation",
     "Around",
+    "Clobber",
     "GpuLine",
     "Inside",
     "LinkScripts",
@@ -132,6 +133,20 @@ class LinkScripts(StorePart):
         return frozenset((*self.run, *self.without))
 
 
+class Clobber(StorePart):
+    """Two packages have a file of one name, with different contents.
+
+    Attributes:
+        path: in the prefix.
+        kept: the package whose file lies there.
+        lost: the one whose file does not; it lies in ``__clobbers__/<package>``.
+    """
+
+    path: str
+    kept: Text
+    lost: Text
+
+
 class ReleasePackage(StorePart):
     """One installed conda package."""
 
@@ -158,10 +173,11 @@ class Release(StoreFile):
     the recipe loosened, and why. ``base`` is the release that this one extends: its ``packages`` are what it adds.
     ``gpus`` are those that the recipe names, and ``some_gpus_only`` says why a package may serve only some of them;
     ``served`` holds, of every GPU that mlviews knows, how the binaries serve it, and nothing where that was not looked
-    at. ``pip_check_waivers`` says why a package may lack what it says that it needs. ``catalogs`` are the folders that
-    have a catalog of their own on CVMFS, by their path in the prefix; a release for another place has none. ``files``
-    is the sha256 of ``files.json``, which lists what no conda record does; ``seal`` that of ``release.json`` itself,
-    with an empty seal. Neither is known of releases from before there were any.
+    at. ``pip_check_waivers`` says why a package may lack what it says that it needs. ``clobbers`` are files that
+    packages lost to others. ``catalogs`` are the folders that have a catalog of their own on CVMFS, by their path in
+    the prefix; a release for another place has none. ``files`` is the sha256 of ``files.json``, which lists what no
+    conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of releases from
+    before there were any.
     """
 
     mlviews: str
@@ -188,6 +204,7 @@ class Release(StoreFile):
     base: ReleaseBase | None = None
     packages: tuple[ReleasePackage, ...] = ()
     link_scripts: LinkScripts = LinkScripts()
+    clobbers: tuple[Clobber, ...] = ()
     activation: Activation
     catalogs: tuple[Inside, ...] = ()
     files: str = ""

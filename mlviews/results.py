@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockState
     from mlviews.nightly.night import NightRun
     from mlviews.recipe.compose import Override, Reason, ViewHardware
-    from mlviews.release import GpuLine
+    from mlviews.release import Clobber, GpuLine
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.store.proofs import GatheredRecord
@@ -194,6 +194,7 @@ class ShownSite:
         absent: packages that the site cannot have, and why.
         differs: what there is instead of what the recipe asks for.
         served: how the binaries of the default release serve each GPU; empty where none is built.
+        clobbers: files that packages of the default release lost to others.
     """
 
     name: str
@@ -201,6 +202,7 @@ class ShownSite:
     absent: Mapping[str, str]
     differs: Mapping[str, str]
     served: Mapping[str, Literal["native", "ptx", "none"]]
+    clobbers: Sequence[Clobber]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("leaves out", "yellow"), f" {gpu}, which the recipe names: `mlviews gpus {built.view}` says why")
     _tell_limits(console, built)
     _tell_link_scripts(console, built.link_scripts)
+    for clobber in built.clobbers:
+        say(console, ("lost", "yellow"), f" {clobber.path} of {clobber.lost}: that of {clobber.kept} lies there")
     for package, why in built.pip_check_waivers.items():
         say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
     tell_unreadable(console, built.unreadable)

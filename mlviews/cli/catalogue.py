@@ -152,6 +152,7 @@ def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
         absent=site_spec.absent,
         differs=site_spec.differs,
         served=built.served if built else {},
+        clobbers=built.clobbers if built else (),
     )
 
 
@@ -223,6 +224,9 @@ def _here(site: ShownSite) -> dict[str, list[tuple[str, str]]]:
     return {
         f"site {site.name} has instead": list(site.differs.items()),
         f"site {site.name} cannot have": list(site.absent.items()),
+        "files that packages lost to others": [
+            (clobber.path, f"of {clobber.lost}; that of {clobber.kept} lies there") for clobber in site.clobbers
+        ],
     }
 
 

@@ -17,10 +17,11 @@ from mlviews.files import write_atomically
 from mlviews.permissions import group_id, settle
 from mlviews.prefix.activation import capture
 from mlviews.prefix.catalogs import MARKER, catalogs_of
+from mlviews.prefix.clobbers import find_clobbers, refuse_lost
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK, LinkScripts, Release, ReleasePackage
+from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage
 from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def assemble(
         progress: told about checking, downloading and linking.
 
     Raises:
+        RefusedError: a package that the recipe asks for lost a module or a program to another one.
         FailedError: network, disk, or a package that cannot be installed or activated.
         KeyboardInterrupt: Ctrl-C.
     """
@@ -90,8 +92,19 @@ def assemble(
         base=_base_prefix(site_spec),
         progress=progress,
     )
+    clobbers = find_clobbers(prefix)
+    refuse_lost(clobbers, site_spec.requested)
     release = _release(
-        lock, site_spec, site, prefix, packages=packages, scripts=scripts, platform=platform, name=name, baked=baked
+        lock,
+        site_spec,
+        site,
+        prefix,
+        packages=packages,
+        scripts=scripts,
+        clobbers=clobbers,
+        platform=platform,
+        name=name,
+        baked=baked,
     )
     write_prefix_files(prefix, release, lock_text)
     return Assembled(release, compared)
@@ -127,6 +140,7 @@ def _release(
     *,
     packages: Sequence[LockedPackage],
     scripts: LinkScripts,
+    clobbers: tuple[Clobber, ...],
     platform: str,
     name: str,
     baked: Path,
@@ -149,6 +163,7 @@ def _release(
             ReleasePackage(name=package.name, version=package.version, build=package.build) for package in packages
         ),
         link_scripts=scripts,
+        clobbers=clobbers,
         activation=_activation(site_spec, prefix, baked, packages, site),
         catalogs=catalogs_of(prefix, baked),
         **stated(site_spec),

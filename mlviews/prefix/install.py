@@ -38,6 +38,7 @@ from mlviews.loop import run
 from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.clobbers import Programs, link_all
 from mlviews.prefix.realize import realized
 from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
 from mlviews.progress import silent
@@ -68,6 +69,7 @@ _OF_THE_PACKAGE = (
 # The channel corrects these after a package was built: the lock has the last word, but in locks that hold none of it.
 _OF_THE_CHANNEL = ("constrains", "depends", "python_site_packages_path")
 _TICK_SECONDS = 0.1
+_REST_SECONDS = 0.5
 _SHOWN = 200  # characters of a path
 _CHUNK = 1 << 20
 
@@ -143,20 +145,28 @@ def install(
     ):
         watcher = _Watcher(packages, unpacked)  # type: ignore[abstract]  # its methods do nothing unless overridden
 
+        async def link(records: Sequence[RepoDataRecord]) -> None:
+            await rattler_install(
+                [*records],
+                prefix,
+                platform=Subdir(platform),
+                client=http_client(mirror_servers(mirrors)),
+                package_cache=PackageCache.new_layered([unpacked], validation_mode=ValidationMode.full()),
+                alternative_target_prefix=None if baked == prefix else baked,
+                execute_link_scripts=False,
+                reporter=watcher,
+            )
+
+        async def clear() -> None:
+            await watcher.at_rest()
+            delete_tree(prefix)
+            _make_closed(prefix)
+
         async def work() -> None:
             records = [_record(item, Path(scratch)) for item in located]
             ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
             try:
-                await rattler_install(
-                    records,
-                    prefix,
-                    platform=Subdir(platform),
-                    client=http_client(mirror_servers(mirrors)),
-                    package_cache=PackageCache.new_layered([unpacked], validation_mode=ValidationMode.full()),
-                    alternative_target_prefix=None if baked == prefix else baked,
-                    execute_link_scripts=False,
-                    reporter=watcher,
-                )
+                await link_all(records, link, watcher.programs, prefix, clear=clear)
             finally:
                 ticker.cancel()
                 watcher.show(loaded, linked)
@@ -326,12 +336,14 @@ class _Watcher(InstallerReporter):
 
     def __init__(self, packages: Sequence[LockedPackage], cache: Path) -> None:
         self.linked = 0
+        self.programs = Programs()
         self.refusal: FailedError | None = None
         self._cache = cache
         self._stems = {package.name: package.stem for package in packages}
         self._sizes = {package.name: package.size for package in packages}
         self._names: dict[int, str] = {}
         self._numbers = count()
+        self._linking: set[int] = set()
         self._there: dict[str, int] = {}
         self._coming: dict[int, int] = {}
         self._shown = (0, 0)
@@ -359,10 +371,25 @@ class _Watcher(InstallerReporter):
                 "Leave the package out, and tell who runs the channel.",
             )
             delete_tree(unpacked)
+        else:
+            self.programs.look(name, unpacked)
+
+    def on_link_start(self, operation: int, package_name: str) -> int:
+        del operation, package_name
+        self._linking.add(number := next(self._numbers))
+        return number
 
     def on_link_complete(self, index: int) -> None:
-        del index
+        self._linking.discard(index)
         self.linked += 1
+
+    async def at_rest(self) -> None:
+        """Wait, after an error, until no thread links any more; of what is not linked after all, none tells."""
+        while self._linking:
+            before = len(self._linking)
+            await asyncio.sleep(_REST_SECONDS)
+            if len(self._linking) == before:
+                self._linking.clear()
 
     def show(self, loaded: Advance, linked: Advance) -> None:
         """Move the bars on to where the work is."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlviews.conda.records import read_conda_records
 from mlviews.errors import FailedError
 from mlviews.mounting import entering
+from mlviews.prefix.clobbers import NOT_MODULES
 from mlviews.progress import silent
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 
@@ -28,8 +29,6 @@ _MODULE = re.compile(
     r"lib/python3\.\d+t?/site-packages/(?P<name>[A-Za-z]\w*)"
     r"(/__init__\.py|\.py|(\.cpython-[\w-]+|\.abi3)?\.so)"
 )
-# Top-level folders that packages leave beside their modules; nobody imports them.
-_NOT_MODULES = frozenset({"benchmarks", "conftest", "docs", "examples", "setup", "test", "testing", "tests"})
 
 
 def modules_of(requested: Iterable[str], packages: Mapping[str, CondaRecord]) -> tuple[str, ...]:
@@ -47,7 +46,7 @@ def modules_of(requested: Iterable[str], packages: Mapping[str, CondaRecord]) ->
 
 def _modules(package: CondaRecord) -> list[str]:
     found = dict.fromkeys(match["name"] for file in package.files if (match := _MODULE.fullmatch(file)))
-    return [name for name in found if name not in _NOT_MODULES]
+    return [name for name in found if name not in NOT_MODULES]
 
 
 BASIC = ("imports", "pip-check")

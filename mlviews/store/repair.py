@@ -23,6 +23,7 @@ from mlviews.permissions import decided, group_id, settle_one
 from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
+from mlviews.prefix.clobbers import CLOBBERS
 from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
 from mlviews.prefix.inventory import texts as list_texts
@@ -142,6 +143,8 @@ def _packages(prefix: Path, packages: Sequence[LockedPackage], faults: Sequence[
     if _is_lost(faults):
         return [*packages]
     damaged = {fault.path for fault in faults}
+    if os.path.lexists(prefix / CLOBBERS) or any(path.startswith(f"{CLOBBERS}/") for path in damaged):
+        return [*packages]  # whose file lies where, only all of them together decide
     names = {fault.package for fault in faults} | {Path(path).stem for path in filter(is_conda_record, damaged)}
     wanted = [package for package in packages if package.stem in names]
     if not wanted and "conda-meta/history" in damaged:  # every install writes the same one
