@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -20,7 +21,8 @@ from rattler import (
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
-from mlviews.conda.channels import is_cuda_build, record_fault
+from mlviews.conda.channels import record_fault
+from mlviews.conda.cuda import is_cuda_build
 from mlviews.conda.servers import channel_url
 from mlviews.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 from mlviews.errors import FailedError, RefusedError
@@ -112,8 +114,10 @@ async def solve(
                 "Leave --as-of out.",
             )
         task = await _with_wheels(task, spec, sources, index, kept, blame=blame)
-    records = await _solve_or_refuse(task, sources, blame=blame)
-    if cuda and base is None:  # which builds a base has is settled
+    rules = cuda and base is None  # which builds a base has is settled
+    recalled = asyncio.to_thread(sources.recall_cuda, platform) if rules else asyncio.sleep(0)
+    records, _ = await asyncio.gather(_solve_or_refuse(task, sources, blame=blame), recalled)
+    if rules:
         # Choosing a CUDA build can bring in further packages that have CUDA builds too.
         while more := await _cuda_constraints(spec, records, task, sources):
             task = replace(task, constraints=(*task.constraints, *more))

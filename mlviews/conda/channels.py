@@ -6,8 +6,10 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 from __future__ import annotations
 
 import json
+import math
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from rattler import Channel, Gateway, SparseRepoData
 from rattler.exceptions import FetchRepoDataError, GatewayError
 from rattler.repo_data.gateway import SourceConfig
 
+from mlviews.conda.cuda import SeenBuilds, cuda_builds
 from mlviews.conda.servers import (
     CERTIFICATE_HINT,
     PORTAL_HINT,
@@ -27,15 +30,17 @@ from mlviews.conda.servers import (
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from rattler import PackageName, RepoDataRecord, Subdir
 
+    from mlviews.conda.cuda import Builds
+
 __all__ = [
     "Sources",
-    "is_cuda_build",
     "open_sources",
     "record_fault",
     "site_packages_fault",
@@ -64,22 +69,23 @@ class Sources:
     subdirs: tuple[str, ...]
     _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source]
     left_out: dict[str, str] = field(default_factory=dict)
+    _seen: SeenBuilds | None = None
     _repodata: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
-    _cuda: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
+    _cuda: dict[str, dict[str, Builds]] = field(default_factory=dict)
 
     def only(self, records: Iterable[RepoDataRecord]) -> Sources:
         """Return sources that hold these packages alone."""
-        return replace(self, _opened={"memory": _InMemory(tuple(records))}, _repodata={}, _cuda={})
+        return replace(self, _opened={"memory": _InMemory(tuple(records))}, _seen=None, _repodata={}, _cuda={})
 
     def beside(self, records: Iterable[RepoDataRecord]) -> Sources:
         """Return sources that hold these packages too."""
         opened = {"beside": _InMemory(tuple(records)), **self._opened}
-        return replace(self, _opened=opened, _repodata={}, _cuda={})
+        return replace(self, _opened=opened, _seen=None, _repodata={}, _cuda={})
 
     def noarch(self) -> Sources:
         """Return sources without the packages that are made for one platform."""
         opened = {name: _Noarch(source, self.gateway) for name, source in self._opened.items()}
-        return replace(self, _opened={**opened}, _repodata={}, _cuda={})
+        return replace(self, _opened={**opened}, _seen=None, _repodata={}, _cuda={})
 
     @property
     def sifted(self) -> bool:
@@ -153,14 +159,22 @@ class Sources:
             FailedError: a channel cannot be read.
         """
         wanted = sorted(set(names))
-        await self.repodata(platform, wanted)
-        for name in wanted:
-            if (platform, name) not in self._cuda:
-                self._cuda[platform, name] = [item for item in self._repodata[platform, name] if is_cuda_build(item)]
-        found = {
-            name: {str(item.build) for item in self._cuda[platform, name] if not _newer(item, as_of)} for name in wanted
-        }
+        # A broken record makes all that was known forgotten.
+        while missing := [name for name in wanted if name not in self._cuda.get(platform, {})]:
+            await self.repodata(platform, missing)
+            known = self._cuda.setdefault(platform, {})
+            known |= {name: cuda_builds(self._repodata[platform, name]) for name in missing}
+            if self._seen and not self.sifted:
+                self._seen.keep(platform, known)
+        latest = as_of.timestamp() * 1000 if as_of else math.inf
+        known = self._cuda.get(platform, {})
+        found = {name: [build for build, made in known[name].items() if made <= latest] for name in wanted}
         return {name: tuple(sorted(builds)) for name, builds in found.items() if builds}
+
+    def recall_cuda(self, platform: str) -> None:
+        """Read which CUDA builds were seen in this metadata before; to be done in a thread, beside a solve."""
+        if self._seen and (known := self._seen.recall(platform)):
+            self._cuda[platform] = known
 
     async def _load(self, platform: str, names: Sequence[str]) -> None:
         found: dict[str, list[RepoDataRecord]] = {name: [] for name in names}
@@ -325,10 +339,6 @@ def _named(archive: str) -> str:
     return archive.rsplit("-", 2)[0]
 
 
-def _newer(record: RepoDataRecord, as_of: datetime | None) -> bool:
-    return as_of is not None and record.timestamp is not None and record.timestamp > as_of
-
-
 @dataclass(frozen=True, slots=True)
 class _Reading:
     places: Mapping[str, str]
@@ -388,6 +398,7 @@ def open_sources(
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
     opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source] = {}
+    metadata: dict[str, list[tuple[Path, os.stat_result]]] = {subdir: [] for subdir in subdirs}
     servers = mirror_servers(mirrors)
     for name in channels:
         location = mirrors.get(name, name)
@@ -396,6 +407,9 @@ def open_sources(
         if name not in mirrors and not url.startswith("file://"):
             opened[name] = channel
         elif (folder := channel_folder(location)) is not None:
+            for subdir in subdirs:
+                with suppress(OSError):  # `_open_folder` says it
+                    metadata[subdir].append((path := folder / subdir / "repodata.json", path.stat()))
             opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
         else:
             opened[name] = channel
@@ -404,7 +418,10 @@ def open_sources(
     gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
-    return Sources(places, gateway, subdirs, opened)
+    # Of a channel on a server nobody tells the state of its metadata as a whole.
+    local = not any(isinstance(source, Channel) for source in opened.values())
+    seen = SeenBuilds(cache / "cuda-builds", places, metadata) if local else None
+    return Sources(places, gateway, subdirs, opened, _seen=seen)
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:
@@ -423,16 +440,3 @@ def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> Spar
             f"channel {name}: {path} is no repodata: {error}",
             _FETCH_AGAIN,
         ) from error
-
-
-_CUDA_PACKAGES = frozenset({"__cuda", "cuda-version", "cudatoolkit"})
-"""What conda-forge ties every CUDA build to; the last one up to CUDA 11."""
-
-_CUDA_BUILD = re.compile(r"(^|_)cuda(\d|_|$)")
-
-
-def is_cuda_build(record: RepoDataRecord) -> bool:
-    """Tell whether a package is built for CUDA, by what it depends on or by conda-forge's build strings."""
-    if _CUDA_BUILD.search(str(record.build)) or record.name.normalized in _CUDA_PACKAGES:
-        return True
-    return any(dependency.split(maxsplit=1)[0] in _CUDA_PACKAGES for dependency in record.depends)
