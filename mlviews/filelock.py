@@ -40,8 +40,8 @@ class HeldError(RefusedError):
 
 
 @contextmanager
-def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = False) -> Iterator[None]:
-    """Hold a lock while the context is open.
+def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = False) -> Iterator[int]:
+    """Hold a lock while the context is open; a program that is given its file descriptor holds it until it ends, too.
 
     Args:
         path: the lock's file, which stays; it holds the names of those who took the lock.
@@ -66,7 +66,7 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
                 continue  # whoever held it has deleted the folder: this lock keeps nobody out
             _prove(path)
             _sign(file, shared=shared)
-            yield
+            yield file.fileno()
             return
     raise _missing(path, "a file is another one each time that it is opened")
 

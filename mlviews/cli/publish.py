@@ -26,24 +26,30 @@ _WAYS = {
 
 @verb("publish")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("--plan", "planned", is_flag=True, required=True, help="Say what would be published; change nothing.")
-@click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="Pack it for `cvmfs_server ingest`.")
-@click.option("--published", is_flag=True, help="The repository holds the release already; it is not mounted here.")
+@click.option("--plan", "planned", is_flag=True, help="Say what would be published; change nothing.")
+@click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="With --plan: pack it for `cvmfs_server`.")
+@click.option("--published", is_flag=True, help="With --plan: the repository, not mounted here, holds the release.")
 def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: bool) -> Outcome:
-    """Plan what CVMFS lacks of a view: a release, the default, records, a removal. Pack it for the host that publishes.
+    """Publish what CVMFS lacks of a view: a release, the default, records, or a removal.
 
-    Exit 1 if a rule forbids it: then nothing is packed.
+    Without --plan it is done here, where `cvmfs_server` is and the site names its repository. Exit 1 if a rule forbids
+    it: then nothing is changed or packed.
     """
     from mlviews.publish.ingest import pack
     from mlviews.publish.plan import plan
+    from mlviews.publish.server import publish as carry_out
     from mlviews.store.disk import Store
 
-    del planned  # publishing itself is cvmfs_server's, on another host
     name, _, release = view.partition("/")
+    store, site = Store(app.site.root, app.site.prefix), app.site
+    if not planned:
+        if tar or published:
+            raise click.UsageError("--tar and --published go with --plan")
+        done = carry_out(store, site, name, release or None, progress=app.progress)
+        return Outcome(done, _Shown(done, items=[], details=False).write, 1 if done.forbidden else 0)
     found, items = plan(
-        Store(app.site.root, app.site.prefix), name, release or None, published=published,
-        tar=tar.absolute() if tar else None, demands=app.site.promotion,
-        shared=app.site.group is not None, progress=app.progress,
+        store, name, release or None, published=published, tar=tar.absolute() if tar else None,
+        demands=site.promotion, shared=site.group is not None, progress=app.progress,
     )  # fmt: skip
     if found.tar:
         pack(items, found.tar, total=found.bytes, progress=app.progress)
@@ -69,7 +75,9 @@ class _Shown:
             say(console, (f"{result.view}/{result.release}", "bold"), f" for {place}: {what}")
             self._write_contents(console)
         self._write_remarks(console)
-        if result.commands and not result.forbidden:
+        if result.done:
+            say(console, ("published", "bold green"), f", {result.tag or 'without a tag'}")
+        elif result.commands and not result.forbidden:
             say(console, ("\nOn the host that publishes, with no transaction open:", "bold"))
             for command in result.commands:
                 say(console, f"  {command}")

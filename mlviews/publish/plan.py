@@ -72,6 +72,7 @@ class PublishResult:
         tar: what is packed for `cvmfs_server ingest`.
         tag: the name of the state of the repository after this; empty where it gets none.
         commands: what publishes it, in order.
+        done: whether it was carried out.
     """
 
     view: str
@@ -90,6 +91,7 @@ class PublishResult:
     tar: Path | None
     tag: str
     commands: Sequence[str]
+    done: bool = False
 
     @property
     def forbidden(self) -> bool:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Repository", "refuse_odd"]
 
 # `cvmfs_server` puts what it is given into the text of a shell command, unquoted.
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]*(/[A-Za-z0-9_][A-Za-z0-9._+=@-]*)*")
+_NAME = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._][A-Za-z0-9._+=@-]*"
+_PLAIN = re.compile(f"{_NAME}(?:/{_NAME})*")
 
 
 @dataclass(frozen=True, slots=True)

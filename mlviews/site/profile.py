@@ -159,6 +159,9 @@ class SiteFile(BaseModel):
         {}, description="With wheels: package -> what a view that holds it cannot have, and why."
     )
     cuda: CudaWheels | None = Field(None, description="With wheels: what views for GPUs are made of.")
+    repository: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = Field(
+        None, description="CVMFS repository that `publish` changes itself, where its `cvmfs_server` is: the prefix's."
+    )
     promotion: Promotion | None = Field(None, description="What must be proved before a release becomes the default.")
     gpu_coverage: Literal["tell", "refuse"] = Field(
         "tell",
@@ -187,6 +190,7 @@ class Site:
         mirrors: channel -> folder or URL.
         cuda: with wheels, what views for GPUs are made of; None where there are none.
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
+        repository: the one that `publish` may change itself; None where it only plans.
         promotion: what must be proved of a release before it becomes the default; None for nothing.
         group: whose members may write below the root too.
         container: what images of views are made from.
@@ -208,6 +212,7 @@ class Site:
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     cuda: CudaWheels | None = None
     gpu_coverage: Literal["tell", "refuse"] = "tell"
+    repository: str | None = None
     promotion: Promotion | None = None
     group: str | None = None
     container: Images = field(default_factory=Images)
@@ -280,6 +285,7 @@ def open_site(
         beside=given.beside,
         cuda=given.cuda,
         gpu_coverage=given.gpu_coverage,
+        repository=given.repository,
         promotion=given.promotion,
         group=given.group,
         container=given.container,

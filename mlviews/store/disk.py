@@ -271,7 +271,7 @@ class Store:
         history.note(folder, release, back=back, override=override, now=datetime.now(timezone.utc))
         swap_link(folder / "default", release)
 
-    def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[None]:
+    def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[int]:
         """Hold the view's lock; see `mlviews.filelock.hold`."""
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
 

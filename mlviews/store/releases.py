@@ -342,7 +342,7 @@ def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
     return found
 
 
-def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[None]:
+def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[int]:
     if not is_folder_at(store.view_folder(view), follow=True):  # a mistyped name must not leave a folder
         raise no_release_error(store.root, view)
     return store.view_lock(view, waiting=announce(progress, view))

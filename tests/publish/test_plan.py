@@ -230,7 +230,8 @@ def test_what_is_no_cvmfs_is_said(site, prefix):
     refused = site("publish", "demo", "--plan", "--prefix", prefix.parents[3], "--json")
 
     assert (refused.code, refused.codes) == (2, ["not-cvmfs"])
-    assert site("publish", "demo", "--json").codes == ["usage"]
+    assert site("publish", "demo", "--json").codes == ["repository-unnamed"]
+    assert site("publish", "demo", "--tar", "x.tar", "--json").codes == ["usage"]
     assert site("publish", "demo/2020.01.01", "--plan", "--json").codes == ["release-missing"]
 
 

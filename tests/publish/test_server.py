@@ -1,0 +1,128 @@
+"""publish carried out: by a stand-in for cvmfs_server, interrupted by faults and by kills."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+RUN = (
+    "import sys; from pathlib import PurePosixPath; from mlviews.prefix import catalogs; "
+    "catalogs.MOUNT = PurePosixPath(sys.argv.pop(1)); from mlviews.__main__ import run; sys.exit(run(sys.argv[1:]))"
+)
+
+
+@pytest.fixture
+def server(publisher: Any, repository: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command line at a site that names its repository, on the host where the repository is changed."""
+    for name in ("CVMFS_STANDIN", "PATH"):
+        monkeypatch.setenv(name, repository.environment[name])
+    named = {"prefix": str(repository.views), "promote": "manual", "repository": repository.mount.name}
+    publisher.site("publisher", root=str(tmp_path / "staging"), **named)
+    return publisher
+
+
+def start(repository: Any, pause: float) -> subprocess.Popen[str]:
+    """Start `mlviews publish demo` in a process group of its own, each step of the server taking a while."""
+    command = [sys.executable, "-c", RUN, repository.mount.parent, "publish", "demo"]
+    environment = {**os.environ, "CVMFS_STANDIN_PAUSE": str(pause)}
+    out = subprocess.DEVNULL
+    return subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True, text=True)
+
+
+def is_open(repository: Any) -> bool:
+    return (repository.state / f"{repository.mount.name}.transaction").exists()
+
+
+def test_it_is_done_tagged_and_then_no_work(server, build, repository, tmp_path):
+    name = build()
+    server("promote", f"demo/{name}")
+
+    done = server("publish", "demo", "--json")
+    again = server("publish", "demo", "--json")
+
+    assert (done.code, done.data["done"], done.data["changes"]) == (0, True, ["release", "promotion"])
+    assert repository.tags() == {f"demo-{name}": "1"}
+    assert (again.code, again.data["done"], again.data["changes"], repository.revisions()) == (0, False, [], 2)
+    assert [path.name for path in (tmp_path / "staging/.publishing").iterdir()] == [".lock"]
+
+
+def test_a_promotion_a_rollback_and_a_removal_likewise(server, build, repository):
+    first, second = build(), build("demo", "--rebuild")
+    for name in (first, second):
+        server("promote", f"demo/{name}")
+        assert server("publish", f"demo/{name}").code == 0
+    server("rollback", "demo")
+    assert server("publish", "demo", "--json").data["changes"] == ["rollback"]
+    server("remove", f"demo/{second}")
+    assert server("publish", f"demo/{second}", "--json").data["changes"] == ["removal"]
+
+    assert (repository.views / "envs/demo/default").readlink().name == first
+    assert (repository.views / f"envs/demo/{second}/removed.json").exists()
+    assert f"demo-removed-{second}" in repository.tags()
+
+
+def test_what_a_rule_forbids_is_not_begun(server, build, repository, tmp_path):
+    name = build()
+    (tmp_path / f"staging/envs/demo/{name}/linux-64/share/plain/data").write_text("changed")
+
+    refused = server("publish", "demo", "--json")
+
+    assert (refused.code, refused.data["done"], repository.revisions(), is_open(repository)) == (1, False, 1, False)
+
+
+def test_a_fault_of_the_server_is_told_and_its_transaction_aborted(server, build, repository, monkeypatch):
+    build()
+    full = repository.state / f"{repository.mount.name}.scratch"
+    full.write_text("in the way")
+
+    failed = server("publish", "demo", "--json")
+
+    assert (failed.code, failed.codes[0], is_open(repository), repository.revisions()) == (3, "server-failed", False, 1)
+    assert "File exists" in " ".join(error["message"] for error in failed.json["errors"])
+    full.unlink(missing_ok=True)
+    assert server("publish", "demo").code == 0
+
+
+def test_somebody_elses_transaction_is_left_alone(server, build, repository):
+    build()
+    (repository.state / f"{repository.mount.name}.transaction").touch()
+
+    refused = server("publish", "demo", "--json")
+
+    assert (refused.code, refused.codes, is_open(repository)) == (1, ["transaction-open"], True)
+
+
+def test_without_a_server_or_a_name_it_says_how(server, build, tmp_path, repository, monkeypatch):
+    build()
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert server("publish", "demo", "--json").codes == ["server-missing"]
+    server.site("publisher", root=str(tmp_path / "staging"), prefix=str(repository.views), promote="manual")
+    assert server("publish", "demo", "--json").codes == ["repository-unnamed"]
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("MLVIEWS_TEST_KILLS", "4"))))
+def test_a_kill_at_any_moment_leaves_what_the_next_call_ends(server, build, repository, seed):
+    """Of mlviews alone, whose server goes on, or of both."""
+    chance = random.Random(seed)
+    name = build()
+    server("promote", f"demo/{name}")
+    process = start(repository, 0.15)
+    time.sleep(chance.uniform(0.3, 3.5))
+    (os.killpg if chance.random() < 0.5 else os.kill)(process.pid, signal.SIGKILL)
+    process.wait()
+
+    done = server("publish", "demo", "--json")
+
+    assert done.code == 0, done.out
+    assert not is_open(repository)
+    assert server("publish", "demo", "--plan", "--json").data["changes"] == []
+    assert repository.tags().keys() == {f"demo-{name}"}
+    assert (repository.views / "envs/demo/default").readlink().name == name
+    assert repository.revisions() == 2
