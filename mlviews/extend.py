@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from mlviews.base import find_base
 from mlviews.build import build
 from mlviews.hardware import host_platform
+from mlviews.newview import write_extension
 from mlviews.prefix import usage
 from mlviews.progress import silent
-from mlviews.recipe.catalogue import open_catalogue, write_extension
+from mlviews.recipe.catalogue import open_catalogue
 from mlviews.site.spec import for_site
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from mlviews.jupyter import Kernel
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.status import LockState
+    from mlviews.newview import Adopted, Held
     from mlviews.nightly.night import NightRun
     from mlviews.recipe.compose import Override, Reason, ViewHardware
     from mlviews.release import Clobber, GpuLine
+    from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.store.proofs import GatheredRecord
@@ -135,12 +137,14 @@ class ViewLine:
     """One view in ``mlviews list``.
 
     Attributes:
+        own: whether it is a recipe of the user's own folder; others travel with mlviews.
         packages: packages locked for the first platform.
     """
 
     name: str
     module: str
     summary: str
+    own: bool
     platforms: Sequence[str]
     cuda: str | None
     lock: LockState
@@ -153,10 +157,12 @@ class ListResult:
 
     Attributes:
         recipes: the folder of recipes.
+        hidden: views that travel with mlviews -> the folder's own view that has the name, or the module, of each.
     """
 
     recipes: str
     views: Sequence[ViewLine]
+    hidden: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +248,66 @@ class ShowResult:
 
 @dataclass(frozen=True, slots=True)
 class NewResult:
-    """``mlviews new VIEW``."""
+    """``mlviews new VIEW``.
+
+    Attributes:
+        adopted: what ``--from`` gave, unless that was a view.
+        held: the view that holds most of it; null where none holds any.
+    """
 
     view: str
     path: str
+    adopted: Adopted | None
+    held: Held | None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLine:
+    """One layer in ``mlviews layers``.
+
+    Attributes:
+        dependencies: what it asks for itself, as conda's match specs and pins of wheels.
+        layers: those that it builds on.
+        smoke: checks that it brings.
+        path: its file.
+    """
+
+    name: str
+    summary: str
+    dependencies: Sequence[str]
+    layers: Sequence[str]
+    smoke: Sequence[str]
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class LayersResult:
+    """``mlviews layers``."""
+
+    layers: Sequence[LayerLine]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCheck:
+    """One check in ``mlviews checks``.
+
+    Attributes:
+        proves: what has passed where it passes.
+        gpu: whether it has work for a GPU.
+        level: ``full`` where it takes too long for every build.
+    """
+
+    name: str
+    proves: str
+    gpu: bool
+    level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksResult:
+    """``mlviews checks``."""
+
+    checks: Sequence[KnownCheck]
 
 
 @dataclass(frozen=True, slots=True)

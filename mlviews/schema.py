@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import build, doctor, extend, jupyter, reading, release, results, upstream
+from mlviews import build, doctor, extend, jupyter, newview, reading, release, results, upstream
 from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
@@ -28,7 +28,7 @@ from mlviews.publish import plan, rules
 from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
-from mlviews.smoke import records, report
+from mlviews.smoke import programs, records, report
 from mlviews.store import collect, proofs, releases
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
@@ -37,8 +37,8 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, collect, compose, container, coverage, diff, doctor, extend, find, jupyter, lockfile, make),
-    *(night, plan, proofs, reading, records, release, releases, report, results, rules, upstream, verify),
+    *(build, collect, compose, container, coverage, diff, doctor, extend, find, jupyter, lockfile, make, newview),
+    *(night, plan, programs, proofs, reading, records, release, releases, report, results, rules, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.files import folder
 from mlviews.recipe.catalogue import open_catalogue
+from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from conftest import Recipes
@@ -121,3 +123,52 @@ def test_a_folder_that_is_a_file(recipes: Recipes) -> None:
     path = recipes.recipe("one")
     with pytest.raises(FailedError, match="Not a directory"):
         open_catalogue(path)
+
+
+def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
+    """Views and layers that travel with mlviews are there; one's own go before them, and that is told."""
+    shipped = open_catalogue(folder("recipes"))
+    recipes.layer("plot", "mine-alone", summary="My own")
+    recipes.recipe("mine", layers=["base", "plot"], hardware=None)
+    recipes.recipe("shallow", "numpy", module="atlasml/own-shallow")
+    recipes.recipe("tags", "numpy", module=shipped.view("tagging-gpu").module)
+
+    done = cli("list", "--json").data
+    assert {line["name"]: line["own"] for line in done["views"]} == {
+        **dict.fromkeys(("mine", "shallow", "tags"), True),
+        **dict.fromkeys({*shipped.names} - {"shallow", "tagging-gpu"}, False),
+    }
+    assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags"}
+    told = cli("list").out
+    assert f"The catalogue's shallow is hidden: shallow in {recipes.folder} has the same name." in told
+    assert "The catalogue's tagging-gpu is hidden: tags" in told
+
+    mine = cli("show", "mine", "--json").data
+    asked = {request["spec"]: request["by"] for request in mine["dependencies"]}
+    assert asked["mine-alone"] == ["layer plot"], "one's own layer"
+    assert asked["ipykernel"] == ["layer base"], "the catalogue's"
+    plotting = {request["spec"] for request in cli("show", "plotting", "--json").data["dependencies"]}
+    assert "mplhep" in plotting, "its own layer, not one of mine of that name"
+    assert "mine-alone" not in plotting
+    assert cli("show", "tagging-gpu", "--json").codes == ["recipe-clash"]
+    listed = {line["name"]: line for line in cli("layers", "--json").data["layers"]}
+    assert listed["plot"]["dependencies"] == ["mine-alone"]
+    assert listed["base"]["smoke"] == [*shipped.view("plotting").smoke[:4]]
+    # What is done to all views is done to one's own.
+    assert [spec.name for spec in open_catalogue(recipes.folder, behind=folder("recipes")).views()] == [
+        *("mine", "shallow", "tags"),
+    ]
+
+
+def test_the_catalogue_is_not_behind_itself():
+    catalogue = open_catalogue(folder("recipes"), behind=folder("recipes"))
+    assert catalogue.behind is None
+    assert catalogue.names == catalogue.own
+
+
+def test_every_check_says_what_it_proves(cli):
+    lines = cli("checks", "--json").data["checks"]
+    assert {line["name"] for line in lines} == {*PROGRAMS}
+    assert all(10 < len(line["proves"]) < 200 and not line["proves"].endswith(".") for line in lines)
+    assert "torch-matmul" in cli("checks").out
+    assert "pytorch-cuda" in cli("layers").out

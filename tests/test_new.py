@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from mlviews.files import folder
 from mlviews.lock.lockfile import read_lock
+from mlviews.newview import adopt, held_by, write_new_recipe
+from mlviews.recipe.catalogue import open_catalogue
+from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
     from conftest import Cli
@@ -17,11 +25,12 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("layered", [False, True])
 def test_it_locks_as_it_is(cli: Cli, *, gpu: bool, layered: bool) -> None:
-    if layered:
-        cli.recipes.layer("notebook", "ipykernel")
+    if layered:  # one's own goes before the catalogue's
+        cli.recipes.layer("base", "python", "ipykernel", "numpy")
     done = cli("new", "mine", *(["--gpu"] if gpu else []), "--json")
     assert done.code == 0
-    assert done.data == {"view": "mine", "path": str(cli.recipes.folder / "mine.yaml")}
+    path = str(cli.recipes.folder / "mine.yaml")
+    assert done.data == {"view": "mine", "path": path, "adopted": None, "held": None}
     assert cli("lock", "mine").code == 0
     names = {package.name: package.build for package in read_lock(cli.lock("mine")).packages}
     assert {"python", "ipykernel"} <= set(names)
@@ -75,3 +84,153 @@ def test_the_shipped_recipes_are_not_the_users_to_add_to(cli: Cli, monkeypatch: 
 def test_a_folder_that_cannot_be_made(cli: Cli) -> None:
     done = cli("new", "mine", "--recipes", "/proc/recipes", "--json")
     assert (done.code, done.codes) == (3, ["write-failed"])
+
+
+def test_it_names_the_checks_of_its_layers(cli: Cli) -> None:
+    assert cli("new", "mine").code == 0
+    (line,) = [line for line in (cli.recipes.folder / "mine.yaml").read_text().splitlines() if line[:6] == "smoke:"]
+    assert line.endswith("its layers: kernel-start, import-order, pip-check, environment-leaks")
+
+
+def test_a_copy_of_a_view(cli: Cli) -> None:
+    done = cli("new", "mine", "--from", "plotting", "--json")
+    assert done.data["adopted"] is None
+    mine, plotting = (cli("show", view, "--json").data for view in ("mine", "plotting"))
+    assert (mine["name"], mine["module"]) == ("mine", "atlasml/mine")
+    assert [request["spec"] for request in mine["dependencies"]] == [r["spec"] for r in plotting["dependencies"]]
+    assert cli("new", "other", "--from", "plotting", "--gpu", "--json").code == 2
+
+
+# From what people have
+
+ENVIRONMENT = """\
+name: mine
+channels: [conda-forge, pyg]
+dependencies:
+  - python=3.11
+  - numpy>=2
+  - pytorch=2.6=cuda126_0
+  - conda-forge::uproot
+  - bioconda::samtools
+  - pip:
+    - torch_geometric==2.5; python_version > "3"
+    - pywin32; sys_platform == "win32"
+    - tqdm[notebook] ~=4.60
+    - -e .
+"""
+PIXI = """\
+version: 6
+environments:
+  default:
+    channels: [{url: https://conda.anaconda.org/conda-forge/}]
+    packages:
+      linux-64:
+      - conda: https://conda.anaconda.org/conda-forge/linux-64/numpy-2.1.3-py312h58c1407_0.conda
+      - conda: https://conda.anaconda.org/conda-forge/linux-64/python-3.12.7-hc5c86c4_0_cpython.conda
+      - pypi: https://files.example/uproot-5.4.1-py3-none-any.whl
+      osx-arm64:
+      - conda: https://conda.anaconda.org/conda-forge/osx-arm64/other-1.0-0.conda
+packages:
+- conda: https://conda.anaconda.org/conda-forge/linux-64/numpy-2.1.3-py312h58c1407_0.conda
+  depends: ["python >=3.12,<3.13.0a0"]
+- conda: https://conda.anaconda.org/conda-forge/linux-64/python-3.12.7-hc5c86c4_0_cpython.conda
+  depends: []
+- conda: https://conda.anaconda.org/conda-forge/osx-arm64/other-1.0-0.conda
+- pypi: https://files.example/uproot-5.4.1-py3-none-any.whl
+  name: uproot
+  version: 5.4.1
+  requires_dist: ["numpy>=1.22", "torch; extra == 'x'"]
+"""
+
+
+def test_an_environment_file(tmp_path: Path) -> None:
+    path = tmp_path / "environment.yml"
+    path.write_text(ENVIRONMENT)
+    adopted = adopt(path)
+    wanted = ["python 3.11.*", "numpy>=2", "pytorch ==2.6", "uproot", "torch_geometric ==2.5", "tqdm ~=4.60"]
+    assert [*adopted.dependencies] == wanted
+    assert [text.partition(": ")[0] for text in adopted.left_out] == [
+        *("channel pyg", "bioconda::samtools", "tqdm[notebook]", "-e ."),
+    ]
+
+
+def test_requirements_of_pip(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_text(
+        "torch>=2.6,<3  # with its compiler\n\nnumpy == 2.1.* \\\n --hash=sha256:00\n"
+        "-r more.txt\nlib @ https://x.example/lib.whl\nnot a requirement\n"
+    )
+    adopted = adopt(path)
+    assert [*adopted.dependencies] == ["pytorch <3,>=2.6", "numpy 2.1.*"]
+    assert len(adopted.left_out) == 3
+
+
+def test_locks_of_others(tmp_path: Path) -> None:
+    path = tmp_path / "pixi.lock"
+    path.write_text(PIXI)
+    assert [*adopt(path).dependencies] == ["python 3.12.*", "uproot 5.4.*"]
+    of_mlviews = folder("lockfiles") / "plotting.conda-lock.yml"
+    names = {spec.split()[0] for spec in adopt(of_mlviews).dependencies}
+    assert {"python", "ipympl", "uproot"} <= names
+    assert "numpy" not in names, "others need it"
+
+
+def test_environments(builder: Any, tmp_path: Path) -> None:
+    made = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    (site,) = made.glob("lib/python*/site-packages")
+    for name, needs in {"torch": "", "Lightning": "Requires-Dist: torch>=2 ; extra == 'x'\n"}.items():
+        (site / f"{name}-2.13.0+cpu.dist-info").mkdir()
+        (site / f"{name}-2.13.0+cpu.dist-info/METADATA").write_text(f"Name: {name}\nVersion: 2.13.0+cpu\n{needs}")
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert [*adopt(made).dependencies] == ["lightning 2.13.*", f"python {minor}.*"]
+
+    builder.recipes.recipe("demo", "python", "greet", "native")
+    assert builder("build", "demo").code == 0
+    (prefix,) = (builder.root / "envs/demo").glob("2*/linux-64")
+    wanted = ["greet 1.0.*", "native 1.0.*", f"python {minor}.*"]
+    assert [*adopt(prefix).dependencies] == wanted
+
+    done = builder("new", "mine", "--from", prefix, "--json")
+    assert done.data["held"] == {"view": "demo", "holds": wanted, "differs": [], "adds": []}
+    assert "`mlviews build demo`" in builder("new", "again", "--from", prefix).out
+
+
+def test_the_view_that_holds_most_and_what_it_would_add(tmp_path: Path) -> None:
+    locks = {name: read_lock(folder("lockfiles") / f"{name}.conda-lock.yml") for name in ("plotting", "shallow")}
+    held = held_by(["uproot", "numpy ==1.0", "mplhep >=0.3", "somethingrare >1"], locks)
+    assert held
+    assert (held.view, [*held.holds], [*held.adds]) == ("plotting", ["uproot", "mplhep >=0.3"], ["somethingrare >1"])
+    assert held.differs[0].startswith("numpy ==1.0 (it has 2.")
+    assert held_by(["somethingrare"], locks) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "- a", "dependencies: 1", "package: [{}]", "a: &x 1", "environments: {}", "\0"]
+)
+def test_what_is_none_of_these(cli: Cli, tmp_path: Path, text: str) -> None:
+    (tmp_path / "some.yml").write_text(text)
+    done = cli("new", "mine", "--from", "some.yml", "--json")
+    assert (done.code, done.codes) == (2, ["source-invalid"])
+    assert not (cli.recipes.folder / "mine.yaml").exists()
+    (tmp_path / "empty").mkdir()
+    assert cli("new", "mine", "--from", "empty", "--json").codes == ["source-invalid"]
+    (tmp_path / "requirements.txt").write_text("-e .\n")
+    assert cli("new", "mine", "--from", "requirements.txt", "--json").codes == ["source-empty"]
+    assert cli("new", "mine", "--from", "ploting", "--json").codes == ["source-missing"]
+
+
+@given(lines=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=4))
+@example(lines=["0", "null", "1e3"])
+@example(lines=["numpy>=2\\", "# x", "é==1", "a: b", "x@{{y}}", "- x", "torch[a,b]!=2.*,~=1", "a===1", "a==1+local"])
+def test_no_text_of_a_source_becomes_yaml(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes("\n".join([*lines, "numpy"]).encode())
+    adopted = adopt(path)
+    (tmp_path / "own").mkdir(exist_ok=True)
+    (tmp_path / "own/mine.yaml").unlink(missing_ok=True)
+    catalogue = open_catalogue(tmp_path / "own", behind=folder("recipes"))
+    made = write_new_recipe("mine", tmp_path / "own", catalogue, adopted=adopted)
+    recipe = parse(made, Recipe).model
+    assert [*recipe.dependencies] == [*adopted.dependencies]
+    assert recipe.module == "atlasml/mine"

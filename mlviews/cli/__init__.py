@@ -10,7 +10,7 @@ from mlviews import __version__
 from mlviews.cli.app import Verb, shared_options
 from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build, run
-from mlviews.cli.catalogue import list_views, new, show
+from mlviews.cli.catalogue import checks, layers, list_views, show
 from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor, use
 from mlviews.cli.extend import extend
@@ -18,6 +18,7 @@ from mlviews.cli.gpus import gpus
 from mlviews.cli.job import job
 from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
+from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
 from mlviews.cli.publish import publish
 from mlviews.cli.records import records
@@ -43,7 +44,9 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         gpus: "mlviews gpus training-gpu",
     },
     "Make views": {
-        new: "mlviews new my-view",
+        new: "mlviews new my-view --from environment.yml",
+        layers: "mlviews layers",
+        checks: "mlviews checks",
         lock: "mlviews lock my-view",
         diff: "mlviews diff my-view --from HEAD",
         render: "mlviews render my-view dockerfile -o DIR",

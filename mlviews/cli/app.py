@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 import os
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
@@ -115,10 +116,11 @@ class App:
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:
-        """The recipes."""
+        """The recipes, and behind one's own those that travel with mlviews."""
+        from mlviews.files import folder
         from mlviews.recipe.catalogue import open_catalogue
 
-        return open_catalogue(self.recipes)
+        return open_catalogue(self.recipes, behind=folder("recipes"))
 
     @property
     def recipes(self) -> Path:
@@ -290,8 +292,10 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]]
 def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete a view's name in the shell, from the file names alone."""
     del parameter
-    folder = context.ensure_object(App).recipes
-    return sorted(path.stem for path in folder.glob("*.yaml") if path.stem.startswith(incomplete))
+    from mlviews.files import folder
+
+    places = (context.ensure_object(App).recipes, folder("recipes"))
+    return sorted({path.stem for place in places for path in place.glob(f"{glob.escape(incomplete)}*.yaml")})
 
 
 def complete_site(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

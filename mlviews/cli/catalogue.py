@@ -1,4 +1,4 @@
-"""The recipes: list them, show one, start a new one."""
+"""What there is: views, layers, checks; and one view as a whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, own_recipes, verb
+from mlviews.cli.app import App, Outcome, complete_view, verb
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
-    from mlviews.results import AskedPackage, ShownSite, ShowResult, ViewLine
+    from mlviews.results import AskedPackage, ListResult, ShownSite, ShowResult, ViewLine
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["list_views", "new", "show"]
+__all__ = ["checks", "layers", "list_views", "show"]
 
 
 @verb("list")
 def list_views(app: App) -> Outcome:
-    """List all views: module, platforms, hardware, and the state of each lock."""
+    """List all views: module, platforms, hardware, and the state of each lock; one's own recipes first."""
     from mlviews.errors import MlviewsError
     from mlviews.lock.status import lock_status
     from mlviews.results import ListResult
@@ -33,17 +33,18 @@ def list_views(app: App) -> Outcome:
 
     lines: list[ViewLine] = []
     errors: list[MlviewsError] = []
+    site = app.site
     for name in app.catalogue.names:
         try:
             spec = app.catalogue.view(name)
-            found = lock_status(for_site(spec, app.site), app.site)
-            lines.append(_line(spec, found))
+            found = lock_status(for_site(spec, site), site)
+            lines.append(_line(spec, found, own=name in app.catalogue.own))
             errors += _unreadable(found)
         except MlviewsError as error:
             errors.append(error)
-    result = ListResult(recipes=str(app.catalogue.folder), views=lines)
+    result = ListResult(recipes=str(app.catalogue.folder), views=lines, hidden=app.catalogue.hidden)
     code = max((error.exit_code for error in errors), default=0)
-    return Outcome(result, lambda console: _table(console, lines), code, tuple(errors))
+    return Outcome(result, lambda console: _list(console, result), code, tuple(errors))
 
 
 def _unreadable(found: LockStatus) -> tuple[FailedError, ...]:
@@ -53,13 +54,14 @@ def _unreadable(found: LockStatus) -> tuple[FailedError, ...]:
     return (found.error,) if isinstance(found.error, FailedError) else ()
 
 
-def _line(spec: ViewSpec, found: LockStatus) -> ViewLine:
+def _line(spec: ViewSpec, found: LockStatus, *, own: bool) -> ViewLine:
     from mlviews.results import ViewLine
 
     return ViewLine(
         name=spec.name,
         module=spec.module,
         summary=spec.summary,
+        own=own,
         platforms=list(spec.platforms),
         cuda=spec.hardware.cuda,
         lock=found.state,
@@ -70,7 +72,21 @@ def _line(spec: ViewSpec, found: LockStatus) -> ViewLine:
 _LOCK_STYLES = {"current": "green", "stale": "yellow", "invalid": "red", "none": "dim", "unavailable": "dim"}
 
 
-def _table(console: Console, lines: list[ViewLine]) -> None:
+def _list(console: Console, result: ListResult) -> None:
+    from mlviews.cli.terminal import say
+
+    own, others = ([line for line in result.views if line.own is own] for own in (True, False))
+    if own and others:
+        say(console, ("own recipes", "bold"), f" in {result.recipes}")
+        _table(console, own)
+        say(console, ("\nthe catalogue", "bold"))
+    _table(console, others if own and others else result.views)
+    for view, by in result.hidden.items():
+        why = "has the same name" if view == by else f"has the module of {view}"
+        say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} {why}.")
+
+
+def _table(console: Console, lines: Sequence[ViewLine]) -> None:
     from mlviews.cli.terminal import Column, write_table
 
     columns = (
@@ -245,19 +261,61 @@ def _hardware(view: ShowResult) -> str:
     return ", ".join(parts)
 
 
-@verb("new")
-@click.argument("view")
-@click.option("--gpu", is_flag=True, help="Start a view for NVIDIA GPUs.")
-def new(app: App, view: str, *, gpu: bool) -> Outcome:
-    """Start a recipe: a file with comments, that can be locked as it is."""
-    from mlviews.cli.terminal import say
-    from mlviews.recipe.catalogue import write_new_recipe
-    from mlviews.results import NewResult
+@verb("layers")
+def layers(app: App) -> Outcome:
+    """List the layers: the parts that recipes share. One's own go before mlviews' own."""
+    from mlviews.recipe.compose import layer_files
+    from mlviews.recipe.model import Layer, parse
+    from mlviews.results import LayerLine, LayersResult
 
-    path = write_new_recipe(view, own_recipes(app), gpu=gpu)
+    lines = []
+    for name, path in sorted(layer_files(*app.catalogue.layers).items()):
+        layer = parse(path, Layer).model
+        asked = [*layer.dependencies, *layer.pypi]
+        lines.append(LayerLine(name, layer.summary or "", asked, layer.layers, layer.smoke, path))
+    result = LayersResult(lines)
 
     def write(console: Console) -> None:
-        then = f"Next: edit it, then `mlviews lock {view}` and `mlviews build {view}`."
-        say(console, f"{path}\n{then}")
+        from mlviews.cli.terminal import Column, write_table
 
-    return Outcome(NewResult(view=view, path=str(path)), write)
+        columns = (
+            Column("Layer", style="bold"), Column("Asks for", folds=30), Column("Checks", rank=1, folds=30),
+            Column("Summary", rank=2, folds=20),
+        )  # fmt: skip
+        rows = (
+            (
+                line.name,
+                ", ".join([*(f"layer {name}" for name in line.layers), *line.dependencies]),
+                ", ".join(line.smoke) or "-",
+                line.summary or "-",
+            )
+            for line in lines
+        )
+        write_table(console, columns, rows)
+
+    return Outcome(result, write)
+
+
+@verb("checks")
+def checks(app: App) -> Outcome:
+    """List the checks: what a recipe can name under `smoke`."""
+    del app
+    from mlviews.results import ChecksResult, KnownCheck
+    from mlviews.smoke.programs import PROGRAMS, about
+
+    lines = [KnownCheck(item.name, about(item), item.gpu, item.level) for item in PROGRAMS.values()]
+
+    def write(console: Console) -> None:
+        from mlviews.cli.terminal import Column, write_table
+
+        columns = (
+            Column("Check", style="bold"),
+            Column("GPU", rank=1),
+            Column("Level", rank=2),
+            Column("Proves", folds=30),
+        )
+        write_table(
+            console, columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in lines)
+        )
+
+    return Outcome(ChecksResult(lines), write)

@@ -168,19 +168,24 @@ def suppose_cuda(specs: Sequence[ViewSpec], cuda: str) -> tuple[ViewSpec, ...]:
     )
 
 
-def named_from(spec: ViewSpec, folder: Path) -> ViewSpec:
+def named_from(spec: ViewSpec, *folders: Path) -> ViewSpec:
     """Return the view with its recipe's files named as seen from a folder: a report says nothing of its host.
 
     Args:
         spec: the view.
-        folder: what is left out of the names of files below it.
+        folders: what is left out of the names of files below them.
     """
+
+    def name(where: str) -> str:
+        for folder in folders:
+            where = where.removeprefix(f"{folder}/")
+        return where
 
     def shorter(requests: tuple[Request, ...]) -> tuple[Request, ...]:
         return tuple(
             replace(
                 request,
-                origins=tuple(replace(o, where=o.where.removeprefix(f"{folder}/")) for o in request.origins),
+                origins=tuple(replace(o, where=name(o.where)) for o in request.origins),
             )
             for request in requests
         )

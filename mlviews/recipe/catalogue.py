@@ -1,41 +1,65 @@
-"""The folder of recipes: one view by name, or all of them, what they must not share, and a new recipe."""
+"""The folder of recipes: one view by name, or all of them, and what they must not share."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.files import make_folder, write_atomically
 from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, ViewName, check_requirement, nearest, parse
+from mlviews.recipe.model import Recipe, nearest, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from mlviews.recipe.compose import ViewSpec
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Catalogue", "modules_clash", "open_catalogue", "write_extension", "write_new_recipe"]
+__all__ = ["Catalogue", "modules_clash", "open_catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every recipe of a folder, parsed; a faulty one does not stop work on the others."""
+    """Every recipe of a folder, parsed; a faulty one does not stop work on the others.
+
+    Attributes:
+        folder: the folder.
+        recipes: its views.
+        faulty: those of its views that cannot be used, and why.
+        behind: the recipes that travel with mlviews, where the folder is the user's own: its views and layers are there
+            too, and the folder's own go before them. A view behind is composed of layers behind alone: its lock stays.
+    """
 
     folder: Path
     recipes: dict[str, Parsed[Recipe]]
     faulty: dict[str, MlviewsError]
+    behind: Catalogue | None = None
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The folder's own views, faulty ones too, in alphabetical order."""
+        return tuple(sorted({*self.recipes, *self.faulty}))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All views, faulty ones too, in alphabetical order."""
-        return tuple(sorted({*self.recipes, *self.faulty}))
+        """All views: the folder's own, then those behind that none of them hides."""
+        return (*self.own, *(name for name in (self.behind.own if self.behind else ()) if name not in self.hidden))
+
+    @property
+    def hidden(self) -> dict[str, str]:
+        """Views behind -> the folder's own that goes before each: it has the same name, or the same module."""
+        found = {}
+        for name, item in (self.behind.recipes if self.behind else {}).items():
+            module = item.model.module
+            alike = (own for own, mine in self.recipes.items() if modules_clash(mine.model.module, module))
+            if by := name if name in self.own else next(alike, None):
+                found[name] = by
+        return found
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The folders of layers, the one that wins first."""
+        return (self.folder / "layers", *(self.behind.layers if self.behind else ()))
 
     def view(self, name: str) -> ViewSpec:
         """Return one composed view.
@@ -45,23 +69,39 @@ class Catalogue:
         """
         if name in self.faulty:
             raise self.faulty[name]
-        if name not in self.recipes:
+        if name in self.recipes:
+            return compose(self.recipes[name], *self.layers)
+        if by := self.hidden.get(name):
             raise BadInputError(
-                "view-unknown",
-                f"there is no view {name!r} in {self.folder}{nearest(name, self.names)}",
-                "`mlviews list` shows all; `mlviews new VIEW` starts one.",
+                "recipe-clash",
+                f"the catalogue's view {name!r} and {self.recipes[by].document.path} have one module",
+                "Yours goes before it: give yours another name under `module`, to have both.",
             )
-        return compose(self.recipes[name], self.folder / "layers")
+        if self.behind and name in self.names:
+            return self.behind.view(name)
+        raise BadInputError(
+            "view-unknown",
+            f"there is no view {name!r} in {self.folder}{nearest(name, self.names)}",
+            "`mlviews list` shows all; `mlviews new VIEW` starts one.",
+        )
+
+    def recipe(self, name: str) -> Parsed[Recipe]:
+        """Return the recipe of a view that `view` gives."""
+        return self.recipes[name] if name in self.recipes or not self.behind else self.behind.recipe(name)
+
+    def all_recipes(self) -> tuple[Parsed[Recipe], ...]:
+        """Return all that can be used, those behind too."""
+        return (*self.recipes.values(), *(self.behind.all_recipes() if self.behind else ()))
 
     def views(self) -> tuple[ViewSpec, ...]:
-        """Return every view, composed.
+        """Return every view of the folder's own, composed.
 
         Raises:
             BadInputError: any recipe is faulty; the faults of all are named.
         """
         views: list[ViewSpec] = []
         faults: list[str] = []
-        for name in self.names:
+        for name in self.own:
             try:
                 views.append(self.view(name))
             except MlviewsError as error:
@@ -76,8 +116,12 @@ class Catalogue:
         return tuple(views)
 
 
-def open_catalogue(folder: Path) -> Catalogue:
+def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
     """Parse every recipe of ``folder``.
+
+    Args:
+        folder: the recipes that win.
+        behind: those that are there too, unless it is the same folder.
 
     Raises:
         FailedError: the folder cannot be read.
@@ -108,7 +152,8 @@ def open_catalogue(folder: Path) -> Catalogue:
             )
         else:
             recipes[stem] = item
-    return Catalogue(folder, recipes, faulty)
+    more = behind and not (behind.exists() and behind.samefile(folder))
+    return Catalogue(folder, recipes, faulty, open_catalogue(behind) if behind and more else None)
 
 
 def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
@@ -141,107 +186,3 @@ def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
 def modules_clash(one: str, other: str) -> bool:
     """Tell whether two modules are one, or one would be the folder that holds the other."""
     return f"{one}/".startswith(f"{other}/") or f"{other}/".startswith(f"{one}/")
-
-
-_LAYERS = ("notebook",)  # joined where the folder has it: every view carries ipykernel
-
-_TEXT = """\
-# A view: see docs/recipes.md for every key.
-schema: 1
-name: {name}
-summary: What {name} is for, in one sentence
-module: {module}            # what `module load` takes
-{layers}platforms: [linux-64]
-hardware:
-  glibc: "2.34"                   # el9; older hosts need a lower figure
-{gpu}dependencies:                     # conda match specs; "numpy >=2,<3", "python 3.12.*"
-{dependencies}# constraints: ["numpy <3"]       # limits on packages that others pull in
-# gaps:                           # what it should hold and cannot yet; `mlviews show` tells people
-#   - {{package: name, why: the reason}}
-"""
-_GPU = """\
-  cuda: "12.9"                    # the driver must offer at least this
-  gpus: [A100, H100]              # machine code or PTX for these must be in the binaries
-"""
-
-
-_EXTENSION = """\
-# A view on top of another one: see docs/extend.md. After a change, `mlviews build {name}`.
-schema: 1
-name: {name}
-summary: {summary}
-module: {name}
-on: {on}
-platforms: [{platform}]
-pypi:                             # requirements as pip takes them
-{pypi}"""
-
-
-def write_extension(name: str, folder: Path, *, on: str, platform: str, requirements: Sequence[str]) -> Path:
-    """Write ``<folder>/<name>.yaml``, a recipe that extends a view, and return its path.
-
-    Raises:
-        BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
-            none.
-        FailedError: it cannot be written.
-    """
-    path = _free(name, name, folder)
-    for text in requirements:
-        try:
-            check_requirement(text)
-        except ValueError as error:
-            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
-    text = _EXTENSION.format(
-        name=name,
-        summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
-        on=json.dumps(on),
-        platform=platform,
-        pypi="".join(f"  - {json.dumps(text)}\n" for text in requirements),  # a JSON string is one of YAML's
-    )
-    write_atomically(path, text)
-    return path
-
-
-def write_new_recipe(name: str, folder: Path, *, gpu: bool) -> Path:
-    """Write ``<folder>/<name>.yaml`` and return its path.
-
-    Raises:
-        BadInputError: the name is no view's name, the file exists, or another view has the module.
-        FailedError: it cannot be written.
-    """
-    module = f"atlasml/{name}"
-    path = _free(name, module, folder)
-    layers = [layer for layer in _LAYERS if (folder / "layers" / f"{layer}.yaml").is_file()]
-    packages = ["python >=3.11", "pytorch-gpu" if gpu else "numpy", *([] if layers else ["ipykernel"])]
-    write_atomically(
-        path,
-        _TEXT.format(
-            name=name,
-            module=module,
-            layers=f"layers: [{', '.join(layers)}]              # from layers/: shared parts\n" if layers else "",
-            gpu=_GPU if gpu else "",
-            dependencies="".join(f"  - {package}\n" for package in packages),
-        ),
-    )
-    return path
-
-
-def _free(name: str, module: str, folder: Path) -> Path:
-    """Return where the recipe of a new view goes: nothing is there, and no other view has its module."""
-    try:
-        TypeAdapter(ViewName).validate_python(name)
-    except ValidationError as error:
-        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise BadInputError("name-invalid", f"{name!r} {problem}", "Such as: tagging-gpu") from None
-    path = folder / f"{name}.yaml"
-    if path.exists():
-        raise BadInputError("recipe-exists", f"{path} is there already", "Take another name, or edit that file.")
-    make_folder(folder)
-    for other in open_catalogue(folder).recipes.values():
-        if modules_clash(module, other.model.module):
-            raise BadInputError(
-                "recipe-clash",
-                f"the module {module!r} would clash with {other.model.module!r} in {other.document.where(('module',))}",
-                "Take another name.",
-            )
-    return path

@@ -13,13 +13,13 @@ from mlviews.hardware import virtual_packages
 from mlviews.recipe.model import Hardware, Layer, Recipe, nearest, parse, spec_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Origin", "Override", "Reason", "Request", "ViewHardware", "ViewSpec", "compose"]
+__all__ = ["Origin", "Override", "Reason", "Request", "ViewHardware", "ViewSpec", "compose", "layer_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +131,18 @@ def inputs_digest(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
+def compose(recipe: Parsed[Recipe], *layers_folders: Path) -> ViewSpec:
     """Join a recipe and its layers: layers in their order, each after the layers it builds on, the recipe last.
+
+    Args:
+        recipe: the recipe.
+        layers_folders: where layers are looked for, the folder that wins first.
 
     Raises:
         BadInputError: a layer is missing, faulty or part of a circle, or two files contradict each other. All faults of
             all files are named at once.
     """
-    parts = _Collector(layers_folder)
+    parts = _Collector(layers_folders)
     parts.visit(recipe, ())
     own = recipe.model
     hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
@@ -170,6 +174,11 @@ def compose(recipe: Parsed[Recipe], layers_folder: Path) -> ViewSpec:
     )
 
 
+def layer_files(*folders: Path) -> dict[str, Path]:
+    """Return the file of each layer; of one name, that of the first folder."""
+    return {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.yaml")) if path.is_file()}
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     source: str
@@ -190,8 +199,8 @@ class _Part:
 class _Collector:
     """Visits layers depth first and gathers what they ask for, and what is wrong with them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = folders
         self.parts: list[_Part] = []
         self.faults: list[str] = []
         self._seen: set[str] = set()
@@ -210,13 +219,13 @@ class _Collector:
         self.parts.append(_Part(name, parsed))
 
     def _load(self, name: str, where: str) -> Parsed[Layer] | None:
-        path = self.folder / f"{name}.yaml"
-        if not path.is_file():
-            known = [file.stem for file in self.folder.glob("*.yaml")]
-            self.faults.append(f"{where}: there is no layer {name!r} in {self.folder}{nearest(name, known)}")
+        known = layer_files(*self.folders)
+        if name not in known:
+            places = " or ".join(map(str, self.folders))
+            self.faults.append(f"{where}: there is no layer {name!r} in {places}{nearest(name, known)}")
             return None
         try:
-            return parse(path, Layer)
+            return parse(known[name], Layer)
         except BadInputError as error:
             self.faults.extend(error.faults or (error.message,))
             return None

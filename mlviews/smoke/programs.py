@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["PROGRAMS", "Level", "Program"]
+__all__ = ["PROGRAMS", "Level", "Program", "about"]
 
 Level = Literal["quick", "full"]
 
@@ -37,6 +38,12 @@ class Program:
     def path(self) -> Path:
         """The program's file."""
         return _CHECKS / f"{self.name.replace('-', '_')}.py"
+
+
+def about(program: Program) -> str:
+    """Return what a check proves: the first sentence of its program."""
+    text = ast.get_docstring(ast.parse(program.path.read_bytes())) or ""
+    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
 
 
 PROGRAMS: dict[str, Program] = {

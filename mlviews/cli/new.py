@@ -1,0 +1,91 @@
+"""Start a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, own_recipes, verb
+
+if TYPE_CHECKING:
+    from mlviews.cli.terminal import Console
+    from mlviews.lock.lockfile import Lock
+    from mlviews.newview import Adopted
+    from mlviews.results import NewResult
+
+__all__ = ["new"]
+
+
+@verb("new")
+@click.argument("view")
+@click.option("--gpu", is_flag=True, help="Start a view for NVIDIA GPUs.")
+@click.option(
+    "--from", "source", metavar="SOURCE",
+    help="Start from a view, environment.yml, requirements.txt, pixi.lock, conda-lock.yml, or an environment's folder.",
+)  # fmt: skip
+def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
+    """Start a recipe: a file with comments, that can be locked as it is.
+
+    With --from FILE it also tells which view holds much of that already.
+    """
+    from mlviews.files import make_folder
+    from mlviews.newview import adopt, held_by, write_new_recipe
+    from mlviews.results import NewResult
+
+    own = own_recipes(app)
+    if app.options.get("recipes"):
+        make_folder(own)
+    like = source if source in app.catalogue.names else ""
+    if like and gpu:
+        raise click.UsageError(f"--gpu: a copy of {like} is for the hardware that {like} is for; edit its `hardware`")
+    adopted = adopt(Path(source)) if source and not like else None
+    path = write_new_recipe(view, own, app.catalogue, gpu=gpu, like=like, adopted=adopted)
+    held = held_by(adopted.dependencies, _locks(app)) if adopted else None
+    result = NewResult(view=view, path=str(path), adopted=adopted, held=held)
+    return Outcome(result, lambda console: _write(console, result))
+
+
+def _locks(app: App) -> dict[str, Lock]:
+    """Return the locks of the views behind and of one's own, as far as they can be used."""
+    from mlviews.errors import MlviewsError
+    from mlviews.lock.status import lock_status
+
+    found = {}
+    for name in app.catalogue.names:
+        try:
+            if lock := lock_status(app.site_spec(name), app.site).lock:
+                found[name] = lock
+        except MlviewsError:
+            continue  # `mlviews list` tells of it
+    return found
+
+
+def _write(console: Console, result: NewResult) -> None:
+    from mlviews.cli.terminal import say
+
+    say(console, result.path)
+    if result.adopted:
+        _tell(console, result, result.adopted)
+    say(console, f"Next: edit it, then `mlviews lock {result.view}` and `mlviews build {result.view}`.")
+
+
+def _tell(console: Console, result: NewResult, adopted: Adopted) -> None:
+    from mlviews.cli.terminal import say
+
+    for text in adopted.left_out:
+        say(console, ("left out ", "yellow"), text)
+    held = result.held
+    if held is None:
+        return
+    count = len(adopted.dependencies)
+    say(console, (held.view, "bold"), f" holds {len(held.holds)} of the {count} already: {', '.join(held.holds)}")
+    if held.differs:
+        say(console, f"  in another version: {', '.join(held.differs)}")
+    if held.adds:
+        asked = " ".join(f'"{text}"' for text in held.adds)
+        say(console, f"  it lacks: {', '.join(held.adds)}")
+        say(console, f"Perhaps that is enough for you: `mlviews extend {held.view} {asked}`")
+    elif not held.differs:
+        say(console, f"Perhaps you need no view of your own: `mlviews build {held.view}`")
