@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
 # What stands in README and is not run by `test_readme_*`, with the reason.
 NOT_RUN = {
     ".venv/bin/pytest": "it is this test's own run",
@@ -231,6 +231,42 @@ def test_readme_for_a_librarian(
     assert list(tmp_path.glob("*.oci.tar"))
 
 
+def test_tutorial_of_ones_own_view(typed: Any, shelf: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    for name in ("numpy", "ipykernel"):
+        shelf.add(name, modules={name: ""})
+    shelf.add("scikit-learn", modules={"sklearn": ""}, depends=["numpy"])
+    for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
+        monkeypatch.setenv(name, "A. Maintainer")
+    for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "a@example.org")
+
+    said = typed(page_lines("tutorials/own-view.md"))
+
+    assert "sklearn" in said
+    assert (tmp_path / "my-views/.github/workflows/nightly.yml").exists()
+
+
+def test_tutorial_of_a_university_site(typed: Any, builder: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.delenv("MLVIEWS_ROOT", raising=False)
+    page = REPOSITORY / "docs/tutorials/site.md"
+    (site,) = blocks(page.read_text(encoding="utf-8"), "yaml")
+    own = tmp_path / "home/.config/mlviews/sites/institute.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(site.replace("/shared/mlviews", str(tmp_path / "shared")))
+    for view in ("plotting", "training-cpu"):
+        builder.recipes.recipe(view, "python", "greet")
+
+    typed(page_lines("tutorials/site.md"), may_end={"mlviews doctor": 1})
+
+    for view in ("plotting", "training-cpu"):
+        assert (tmp_path / "shared/envs" / view / "default").readlink() == Path("2026.11.23")
+
+
+def page_lines(page: str) -> list[str]:
+    """Return what a page tells to type."""
+    return "".join(blocks((REPOSITORY / "docs" / page).read_text(encoding="utf-8"), "sh")).splitlines()
+
+
 @pytest.fixture
 def modules(require: Callable[[str], str]) -> str:
     """The line that makes ``module`` Lmod's in bash."""
@@ -299,9 +335,12 @@ RUN_BELOW = (
     "hosts.md",
     "jobs.md",
     "nightly.md",
+    "own-view.md",
     "publishing.md",
     "reliability.md",
+    "site.md",
     "smoke.md",
+    "tagger.md",  # by tests/examples, where PyTorch is
 )
 
 
