@@ -25,7 +25,7 @@ from mlviews.files import make_folder, write_atomically
 from mlviews.progress import silent
 from mlviews.reading import content
 from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package, plan_wheel, requirements_for
-from mlviews.wheels.cuda import asks_for_cuda
+from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.pip import look_up
 from mlviews.wheels.requirements import EXTRA, conda_depends, conda_name, conda_version, extra_name
 from mlviews.wheels.wheel import BadWheelError, Metadata, read_requirements, read_requires_python
@@ -227,15 +227,21 @@ class Offers:
         # pip is a process: other views go on meanwhile.
         found = await asyncio.to_thread(self.index.newest, lines, self.target) if lines else ()
         for line in lines:
-            if canonicalize_name(line.name) not in {offer.name for offer in found}:
+            name = canonicalize_name(line.name)
+            if name not in self._offers and name not in {offer.name for offer in found}:
                 fits = f"for Python {self.target.minor} on {self.target.subdir}"
-                self.missing[canonicalize_name(line.name)] = f"the index has no wheel of {line} {fits}"
+                self.missing[name] = f"the index has no wheel of {line} {fits}"
         for offer in (*kept.values(), *found):
             known = self._offers.setdefault(offer.name, [])
-            if asks_for_cuda(offer.name, offer.said.requires):
+            if self._brings_cuda(offer):
                 self.missing[offer.name] = f"the wheel of {offer.name} {offer.version} brings a CUDA of its own"
             elif offer.sha256 not in {one.sha256 for one in known}:
                 known.append(self._loosened(offer))
+
+    def _brings_cuda(self, offer: Offer) -> bool:
+        """Tell whether a wheel is a part of CUDA, or asks for one; what an extra asks for is judged by itself."""
+        needed = requirements_for(offer.said, self.target)
+        return is_cuda_project(offer.name) or any(is_cuda_project(line.name) for line in needed)
 
     def _loosened(self, offer: Offer) -> Offer:
         def loose(line: Requirement) -> Requirement:

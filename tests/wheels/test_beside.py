@@ -167,6 +167,25 @@ def test_a_wheel_with_a_cuda_of_its_own_is_not_taken(cli: Cli, index: Any) -> No
     assert "brings a CUDA of its own" in refused(cli, "tagger", code="wheel-unknown").err
 
 
+def test_a_cuda_that_only_an_extra_asks_for_is_no_hindrance(cli: Cli, index: Any) -> None:
+    """As TensorFlow's wheel has it."""
+    line = "nvidia-cublas-cu12; extra == 'and-cuda'"
+    index("tagger", requires=[line], metadata="Provides-Extra: and-cuda\n")
+    index("nvidia-cublas-cu12")
+    assert "tagger" in locked(cli, "tagger")
+    assert "nvidia-cublas-cu12 1.0 brings a CUDA of its own" in refused(cli, "tagger[and-cuda]").err
+
+
+def test_versions_that_ran_out_do_not_end_the_search(cli: Cli, index: Any) -> None:
+    """The one version of `helper` does not fit; an older `tagger` does without."""
+    index("tagger", "3.0", requires=["helper>=1"])
+    index("tagger", "2.0", requires=["helper>=1"])
+    index("tagger", "1.0")
+    index("helper", "1.0", requires=["numpy<2"])
+    found = locked(cli, "tagger", dependencies=("python 3.12.*", "numpy >=2"))
+    assert found["tagger"].version == "1.0"
+
+
 def test_locking_again_keeps_wheels_and_asks_nobody(cli: Cli, index: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     index("tagger", "1.0", requires=["helper"])
     index("helper", "1.0")
