@@ -19,7 +19,7 @@ from mlviews.jobs.submit import SUBMITTERS, TITLES
 from mlviews.reading import is_folder_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.compose import ViewSpec
@@ -53,11 +53,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """Whether a view runs on this host."""
+    """Whether a view runs on this host.
+
+    Attributes:
+        runs: whether this host offers what it needs.
+        built: whether the site has a default release of it for this host.
+    """
 
     view: str
     runs: bool
     why: str
+    built: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +141,21 @@ def examine(site: Site) -> Host:
     return Host(platform, glibc, cuda, level, findings, _compute())
 
 
-def fits(catalogue: Catalogue, host: Host) -> list[Fit]:
-    """Tell for each view of the catalogue whether it runs on this host, and if not, why."""
+def fits(catalogue: Catalogue, host: Host, built: Collection[str] = ()) -> list[Fit]:
+    """Tell for each view of the catalogue whether it runs on this host, and if not, why.
+
+    Args:
+        catalogue: the recipes.
+        host: what this host offers.
+        built: views that have a release for it.
+    """
     found = []
     for name in catalogue.names:
         try:
             why = _misfit(catalogue.view(name), host)
         except MlviewsError as error:
             why = ": ".join([error.message, *error.faults[:1]])
-        found.append(Fit(view=name, runs=not why, why=why))
+        found.append(Fit(view=name, runs=not why, why=why, built=name in built))
     return found
 
 
@@ -311,7 +323,8 @@ def _space(root: Path) -> Finding:
     while not os.path.exists(there):  # noqa: PTH110  (what may not be looked at is no error here)
         there = there.parent
     if not os.access(there, os.W_OK):
-        return Finding(name="space", status="problem", found=f"{there} is not writable", advice="Choose --root DIR.")
+        advice = "You can use the views that lie there; to build some of your own, choose --root DIR."
+        return Finding(name="space", status="note", found=f"{there} is not writable for you", advice=advice)
     try:
         free = min(shutil.disk_usage(there).free, _quota(there))
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.store.proofs import GatheredRecord
+    from mlviews.store.releases import BuiltView
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class ViewLine:
     Attributes:
         own: whether it is a recipe of the user's own folder; others travel with mlviews.
         packages: packages locked for the first platform.
+        built: what there is of it at the site; null where nothing is.
     """
 
     name: str
@@ -149,6 +151,7 @@ class ViewLine:
     cuda: str | None
     lock: LockState
     packages: int | None
+    built: BuiltView | None
 
 
 @dataclass(frozen=True, slots=True)

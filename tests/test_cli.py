@@ -547,6 +547,13 @@ def test_the_site_is_the_options_then_the_environments_then_the_users(
     assert cli("use", "--json").data["site"] == "local"
 
 
+def test_a_site_that_does_not_exist_is_said_once(cli: Cli) -> None:
+    for name in ("a", "b", "c"):
+        cli.recipes.recipe(name, "clock")
+    said = cli("list", "--site", "nope", "--json")
+    assert (said.code, said.codes) == (2, ["site-unknown"])
+
+
 def test_a_site_that_does_not_exist_is_not_chosen(cli: Cli) -> None:
     assert cli("use", "pyp", "--json").codes == ["site-unknown"]
     assert "did you mean 'pypi'" in cli("use", "pyp").err

@@ -15,6 +15,8 @@ from click.core import ParameterSource
 from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
     from mlviews.release import LinkScripts
@@ -167,5 +169,24 @@ def run(app: App, view: str, command: tuple[str, ...]) -> Outcome | None:
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
-    launch = launcher(app.root, name, release or None, (path.stem for path in app.recipes.glob("*.yaml")))
+    launch = launcher(app.root, name, release or None, _names(app))
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)
+
+
+@verb("shell")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+def shell(app: App, view: str) -> Outcome | None:
+    """Start your shell with a view loaded: `exit` leaves it."""
+    from mlviews.cli.terminal import say
+    from mlviews.shell import enter
+    from mlviews.store.launcher import launcher
+
+    name, _, release = view.partition("/")
+    prefix = launcher(app.root, name, release or None, _names(app)).parent
+    if app.verbosity >= 0:
+        say(app.console(stderr=True), f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
+    enter(prefix, os.environ)
+
+
+def _names(app: App) -> Iterator[str]:
+    return (path.stem for path in app.recipes.glob("*.yaml"))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mlviews.results import AskedPackage, ListResult, ShownSite, ShowResult, ViewLine
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
+    from mlviews.store.releases import BuiltView
 
 __all__ = ["checks", "layers", "list_views", "show"]
 
@@ -33,12 +34,12 @@ def list_views(app: App) -> Outcome:
 
     lines: list[ViewLine] = []
     errors: list[MlviewsError] = []
-    site = app.site
+    site = app.site  # what is wrong with it is said once
     for name in app.catalogue.names:
         try:
             spec = app.catalogue.view(name)
             found = lock_status(for_site(spec, site), site)
-            lines.append(_line(spec, found, own=name in app.catalogue.own))
+            lines.append(_line(spec, found, _built(name, site, errors), own=name in app.catalogue.own))
             errors += _unreadable(found)
         except MlviewsError as error:
             errors.append(error)
@@ -54,7 +55,19 @@ def _unreadable(found: LockStatus) -> tuple[FailedError, ...]:
     return (found.error,) if isinstance(found.error, FailedError) else ()
 
 
-def _line(spec: ViewSpec, found: LockStatus, *, own: bool) -> ViewLine:
+def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
+    from mlviews.reading import UnreadableError
+    from mlviews.store.disk import Store
+    from mlviews.store.releases import built_view
+
+    try:
+        return built_view(Store(site.root, site.prefix), view)
+    except UnreadableError as error:
+        errors.append(error)
+        return None
+
+
+def _line(spec: ViewSpec, found: LockStatus, built: BuiltView | None, *, own: bool) -> ViewLine:
     from mlviews.results import ViewLine
 
     return ViewLine(
@@ -66,6 +79,7 @@ def _line(spec: ViewSpec, found: LockStatus, *, own: bool) -> ViewLine:
         cuda=spec.hardware.cuda,
         lock=found.state,
         packages=len(found.lock.on(spec.platforms[0])) if found.lock else None,
+        built=built,
     )
 
 
@@ -91,16 +105,27 @@ def _table(console: Console, lines: Sequence[ViewLine]) -> None:
 
     columns = (
         Column("View", style="bold"), Column("Module", rank=2), Column("CUDA", rank=1), Column("Platforms", rank=3),
-        Column("Lock", rank=4), Column("Packages", rank=5, right=True), Column("Summary", folds=40),
+        Column("Lock", rank=4), Column("Packages", rank=5, right=True), Column("Built"), Column("Checks", rank=6),
+        Column("Summary", folds=40),
     )  # fmt: skip
     rows = (
         (
             line.name, line.module, line.cuda or "-", " ".join(line.platforms), (line.lock, _LOCK_STYLES[line.lock]),
-            str(line.packages or "-"), line.summary,
+            str(line.packages or "-"), *_told(line.built), line.summary,
         )
         for line in lines
     )  # fmt: skip
     write_table(console, columns, rows)
+
+
+def _told(built: BuiltView | None) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the default release and what is known of it, in words."""
+    if built is None:
+        return ("-", "dim"), ("-", "dim")
+    counts = {"passed": built.passed, "failed": built.failed}
+    checks = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "unproved"
+    release = (built.release, "green") if built.default else (f"{built.release}, no default", "yellow")
+    return release, (checks, "red" if built.failed else "")
 
 
 @verb("show")

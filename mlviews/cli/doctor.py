@@ -28,7 +28,7 @@ def doctor(app: App) -> Outcome:
     here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
     result = DoctorResult(
         findings=[*host.findings, *left_out(here, host), *without_base(here)],
-        views=fits(app.catalogue, host),
+        views=fits(app.catalogue, host, {release.view for release in here}),
         drivers=drivers(app.catalogue, host),
     )
     problems = any(finding.status == "problem" for finding in result.findings)
@@ -36,7 +36,8 @@ def doctor(app: App) -> Outcome:
 
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
-_RUNS = {True: ("runs", "green"), False: ("no", "yellow")}
+_RUNS = {(True, True): ("runs", "green"), (True, False): ("would run", "")}
+_DOES_NOT = ("no", "yellow")
 _HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
 
@@ -47,8 +48,10 @@ def _write(console: Console, result: DoctorResult) -> None:
     findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
     write_table(console, columns, findings, header=False)
     console.print()
-    views = ((fit.view, _RUNS[fit.runs], fit.why) for fit in result.views)
+    views = ((fit.view, _RUNS.get((fit.runs, fit.built), _DOES_NOT), fit.why) for fit in result.views)
     write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
+    if any(fit.runs and not fit.built for fit in result.views):
+        console.print("what would run is not built here: `mlviews build VIEW`", markup=False, soft_wrap=True)
     if result.drivers:
         console.print()
         _write_drivers(console, result)

@@ -19,13 +19,14 @@ _NAMED = 5
 
 
 @verb("releases")
-@click.argument("view", shell_complete=complete_view)
-def releases(app: App, view: str) -> Outcome:
-    """List a view's releases: what each takes, what is proved of it, which is the default, what is pinned."""
+@click.argument("view", required=False, metavar="[VIEW]", shell_complete=complete_view)
+def releases(app: App, view: str | None) -> Outcome:
+    """List a view's releases: what each takes, what is proved of it, the default, what is pinned. Without VIEW, all."""
     from mlviews.store.disk import Store
-    from mlviews.store.releases import releases_of
+    from mlviews.store.releases import all_releases, releases_of
 
-    result = releases_of(Store(app.site.root, app.site.prefix), view)
+    store = Store(app.site.root, app.site.prefix)
+    result = releases_of(store, view) if view else all_releases(store)
     return Outcome(result, lambda console: _write(console, result))
 
 
@@ -35,24 +36,29 @@ def _write(console: Console, result: ReleasesResult) -> None:
 
     tell_unreadable(console, result.unreadable)
     if not result.releases:
-        console.print(f"no release of {result.view}; `mlviews build {result.view}` makes one", markup=False)
+        what = f"of {result.view}; `mlviews build {result.view}`" if result.view else "is here; `mlviews build VIEW`"
+        console.print(f"no release {what} makes one", markup=False)
         return
     columns = (
-        Column("Release"), Column(style="green"), Column("Platforms", rank=5), Column("Lock", rank=3),
+        Column("View", style="bold"), Column("Release"), Column(style="green"), Column("Platforms", rank=5),
+        Column("Lock", rank=3),
         Column("Packages", rank=4, right=True), Column("Size", right=True), Column("Shared", rank=2, right=True),
         Column("Checks", folds=9),
     )  # fmt: skip
-    rows = []
+    rows: list[tuple[str | tuple[str, str], ...]] = []
     for line in result.releases:
         marks = " ".join(["default"] * line.default + ["pinned"] * line.pinned)
         figures = (line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line))
-        rows.append((line.release, marks, " ".join(line.platforms), *figures))
-    write_table(console, columns, rows)
+        rows.append((line.view, line.release, marks, " ".join(line.platforms), *figures))
+    of_one = result.view is not None  # who named it knows it
+    write_table(console, columns[of_one:], [row[of_one:] for row in rows])
     for line in (line for line in result.releases if line.override):
-        console.print(f"{line.release} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
+        whose = "" if result.view else f"{line.view}/"
+        console.print(f"{whose}{line.release} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
     for line in (line for line in result.releases if line.gpus):
-        console.print(f"{line.release} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
-    if result.removed:
+        whose = "" if result.view else f"{line.view}/"
+        console.print(f"{whose}{line.release} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
+    if result.view and result.removed:
         names = ", ".join(line.release for line in result.removed[-_NAMED:])
         more = len(result.removed) - _NAMED
         console.print(f"removed: {names}{f' and {more} before' if more > 0 else ''}", style="dim", markup=False)

@@ -184,8 +184,9 @@ def _record(
         record = write_record(own or app.root, release, lines, level=level)
         if record and not own and any(line.device not in {"", "cpu"} for line in lines):
             tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=announce(app.progress, release.view))
-    except MlviewsError as error:
-        return record, (error,)  # whoever only reads a store may test its views all the same
+    except MlviewsError as error:  # whoever only reads a store may test its views all the same
+        app.remark(f"not recorded: {error.message}")
+        return record, (error,) if app.json else ()
     return record, ()
 
 

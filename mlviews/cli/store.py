@@ -24,16 +24,19 @@ _SHOWN = 20
 
 
 @verb("verify")
-@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.argument("view", metavar="[VIEW[/RELEASE]]", required=False, shell_complete=complete_release)
 @click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
-def verify(app: App, view: str, *, repair: bool) -> Outcome:
-    """Find every file of a view's releases that is changed, missing or extra; exit 1 if there is any."""
+def verify(app: App, view: str | None, *, repair: bool) -> Outcome:
+    """Find every file of releases that is changed, missing or extra; exit 1 if there is any. Without VIEW, of all."""
     from mlviews.store.disk import Store
-    from mlviews.store.releases import check
+    from mlviews.store.releases import check, check_all
 
-    name, _, release = view.partition("/")
     store = Store(app.site.root, app.site.prefix)
-    result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
+    if view is None:
+        result = check_all(store, app.site, mend=repair, progress=app.progress)
+    else:
+        name, _, release = view.partition("/")
+        result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
     code = 1 if any(line.faults for line in result.releases) else 0
     return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
 
@@ -41,12 +44,14 @@ def verify(app: App, view: str, *, repair: bool) -> Outcome:
 def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
     from mlviews.cli.terminal import size
 
+    if not result.releases:
+        console.print("no release is here: `mlviews build VIEW` makes one", markup=False)
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
         judged = written if line.whole else "; a damaged or missing file leaves some of them unjudged"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
-        console.print(f"{result.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
+        console.print(f"{line.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)
         _list(console, line.faults, "", details=details)
     if any(fault for line in result.releases for fault in line.faults):
@@ -69,8 +74,10 @@ def _advice(result: VerifyResult) -> str:
     if lost == {"unreadable"}:
         return "release.json itself cannot be read: the disk does not give it, or a newer mlviews wrote it"
     if lost:
-        return f"release.json itself is damaged, which nothing can make anew: `mlviews build {result.view}`"
-    return f"`mlviews verify {result.view} --repair` makes them anew; other releases may share the damaged bytes"
+        return f"release.json itself is damaged, which nothing can make anew: `mlviews build {result.view or 'VIEW'}`"
+    return (
+        f"`mlviews verify {result.view or 'VIEW'} --repair` makes them anew; other releases may share the damaged bytes"
+    )
 
 
 _SHOWN_LISTED = 10

@@ -61,6 +61,7 @@ class VerifiedRelease:
     """What `verify` found of one platform of a release.
 
     Attributes:
+        view: whose release it is.
         files: files and links that were looked at.
         bytes: bytes that were read.
         bytecode: files of byte code that Python has written since; nobody vouches for them.
@@ -69,6 +70,7 @@ class VerifiedRelease:
         repaired: what was not, and is again.
     """
 
+    view: str
     release: str
     platform: str
     files: int
@@ -123,6 +125,7 @@ def verify(
             faults += _extra(found, known | bytecode)
     read = sum(found[path].st_size for path in hashes)
     return VerifiedRelease(
+        view=prefix.parent.parent.name,
         release=prefix.parent.name,
         platform=prefix.name,
         files=len(hashes),

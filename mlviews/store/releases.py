@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
+    "BuiltView",
     "PinResult",
     "PromoteResult",
     "ReleaseSummary",
@@ -52,7 +53,10 @@ __all__ = [
     "RemovedRelease",
     "RollbackResult",
     "VerifyResult",
+    "all_releases",
+    "built_view",
     "check",
+    "check_all",
     "pin",
     "promote",
     "releases_of",
@@ -67,6 +71,7 @@ class ReleaseSummary:
     """What there is to say of one release.
 
     Attributes:
+        view: whose it is.
         pinned: whether nothing removes it until `mlviews pin --undo`.
         bytes: bytes that its files take; files shared with others count in full.
         shared: bytes of them that the cache or other releases hold too, by hard links.
@@ -76,6 +81,7 @@ class ReleaseSummary:
         override: why it became the default last although proofs were missing; empty where none were.
     """
 
+    view: str
     release: str
     default: bool
     platforms: Sequence[str]
@@ -92,9 +98,31 @@ class ReleaseSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class RemovedRelease:
-    """A release that was removed."""
+class BuiltView:
+    """What there is of a view.
 
+    Attributes:
+        release: its default release, else its newest.
+        default: whether that is the default.
+        passed: how many checks its lock passed, by the last record of each.
+        failed: how many it failed.
+    """
+
+    release: str
+    default: bool
+    passed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedRelease:
+    """A release that was removed.
+
+    Attributes:
+        view: whose it was.
+    """
+
+    view: str
     release: str
     removed: datetime
     lock: str
@@ -102,14 +130,15 @@ class RemovedRelease:
 
 @dataclass(frozen=True, slots=True)
 class ReleasesResult:
-    """``mlviews releases VIEW``.
+    """``mlviews releases [VIEW]``.
 
     Attributes:
+        view: null where all were asked for.
         removed: what was there once.
         unreadable: what cannot be read; it may be a release, a part of one, or what proves one.
     """
 
-    view: str
+    view: str | None
     releases: Sequence[ReleaseSummary]
     removed: Sequence[RemovedRelease] = ()
     unreadable: Sequence[Unreadable] = ()
@@ -161,10 +190,40 @@ class RemoveResult:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """``mlviews verify VIEW[/RELEASE]``."""
+    """``mlviews verify [VIEW[/RELEASE]]``.
 
-    view: str
+    Attributes:
+        view: null where all were asked for.
+    """
+
+    view: str | None
     releases: Sequence[VerifiedRelease]
+
+
+def built_view(store: Store, view: str) -> BuiltView | None:
+    """Return what there is of a view; None where it has no release.
+
+    Raises:
+        UnreadableError: nobody can tell.
+    """
+    default = store.default(view)
+    entries = [entry for entry in store.releases(view) if default in {None, entry.name}]
+    if not entries:
+        return None
+    entry = entries[-1]
+    results = last_results(read_records(store.root, view, entry.lock_digest)).values()
+    return BuiltView(entry.name, entry.name == default, sum(results), len(results) - sum(results))
+
+
+def all_releases(store: Store) -> ReleasesResult:
+    """Return the releases of every view, as `releases_of` does those of one."""
+    found = [releases_of(store, view) for view in store.views()]
+    return ReleasesResult(
+        None,
+        [line for one in found for line in one.releases],
+        [line for one in found for line in one.removed],
+        [line for one in found for line in one.unreadable],
+    )
 
 
 def releases_of(store: Store, view: str) -> ReleasesResult:
@@ -190,7 +249,9 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
                 records = ()  # it is told: nothing of this is a proof
             found.append(_summary(store, view, entry, records, overrides))
     notes = filter(None, (removal_note(store, view, name) for name in store.folders(view)))
-    removed = [RemovedRelease(note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes]
+    removed = [
+        RemovedRelease(view, note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes
+    ]
     return ReleasesResult(view, found, removed, unreadable)
 
 
@@ -203,6 +264,7 @@ def _summary(
         for prefix in (store.platform_folder(view, entry.name, platform) for platform in entry.platforms)
     }
     return ReleaseSummary(
+        view=view,
         release=entry.name,
         default=entry.name == store.default(view),
         platforms=sorted(entry.platforms),
@@ -315,6 +377,17 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
         if mend:
             found = [_repair(store, site, view, one, progress) if one.faults else one for one in found]
     return VerifyResult(view, found)
+
+
+def check_all(store: Store, site: Site, *, mend: bool, progress: Progress) -> VerifyResult:
+    """Verify, or repair, every release of every view that has one; errors are those of `check`."""
+    found = [
+        one
+        for view in store.views()
+        if store.entries(view)
+        for one in check(store, site, view, None, mend=mend, progress=progress).releases
+    ]
+    return VerifyResult(None, found)
 
 
 def _repair(store: Store, site: Site, view: str, one: VerifiedRelease, progress: Progress) -> VerifiedRelease:

@@ -168,7 +168,28 @@ def test_people_get_two_tables(cli):
     out = cli("doctor").out
 
     assert "glibc" in out
-    assert any(line.split()[:2] == ["demo", "runs"] for line in out.splitlines())
+    assert any(line.split()[:3] == ["demo", "would", "run"] for line in out.splitlines())
+    assert "what would run is not built here: `mlviews build VIEW`" in out
+
+
+def test_what_is_built_runs_and_what_is_not_would(builder):
+    for name in ("demo", "other"):
+        builder.recipes.recipe(name, "greet")
+    assert builder("build", "demo").code == 0
+    told = builder("doctor", "--json").data["views"]
+    found = {fit["view"]: (fit["runs"], fit["built"]) for fit in told}
+    assert (found["demo"], found["other"]) == ((True, True), (True, False))
+    words = [line.split()[:3] for line in builder("doctor").out.splitlines() if line.startswith(("demo", "other"))]
+    assert words == [["demo", "runs"], ["other", "would", "run"]]
+
+
+def test_a_root_that_others_fill_is_no_problem_for_who_reads_it(cli, monkeypatch):
+    cli.recipes.recipe("demo", "plain")
+    cli.root.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    (space,) = [line for line in cli("doctor", "--json").data["findings"] if line["name"] == "space"]
+    assert (space["status"], space["found"]) == ("note", f"{cli.root} is not writable for you")
 
 
 def test_a_quota_that_nobody_tells_and_a_folder_that_nobody_may_see_are_findings(tmp_path, monkeypatch):

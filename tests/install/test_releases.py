@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlviews.hardware import host_platform
+from mlviews.reading import UnreadableError
 
 
 @pytest.fixture
@@ -265,3 +266,54 @@ def test_releases_complete_in_the_shell(three, monkeypatch):
 
     assert [line.partition(",")[2] for line in said.out.splitlines()] == [f"demo/{name}" for name in three.made]
     assert views.out == "plain,demo/\n"
+
+
+def test_list_tells_what_is_built_and_proved(builder):
+    for name in ("first", "second", "third"):
+        builder.recipes.recipe(name, "python", "greet", smoke=["imports"])
+    assert builder("build", "first").code == 0
+    builder.site("manual", promote="manual")
+    assert builder("build", "second", "--site", "manual").code == 0
+    views = {line["name"]: line["built"] for line in builder("list", "--json").data["views"]}
+    (release,) = builder("releases", "first", "--json").data["releases"]
+    assert views["third"] is None
+    assert views["first"] == {"release": release["release"], "default": True, "passed": 2, "failed": 0}
+    assert views["second"] == {"release": release["release"], "default": False, "passed": 2, "failed": 0}
+    told = builder("list").out
+    assert "no default" in told
+    assert "2 passed" in told
+
+
+def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
+    builder.recipes.recipe("demo", "greet")
+    assert builder("build", "demo").code == 0
+
+    def unreadable(root, view, lock):
+        raise UnreadableError(root / "records", "Input/output error")
+
+    monkeypatch.setattr("mlviews.store.releases.read_records", unreadable)
+    found = builder("list", "--json")
+    assert (found.code, found.codes) == (3, ["unreadable"])
+    assert {line["name"]: line["built"] for line in found.data["views"]}["demo"] is None
+
+
+def test_releases_and_verify_without_a_view_take_all(builder):
+    assert builder("releases", "--json").data == {"view": None, "releases": [], "removed": [], "unreadable": []}
+    assert builder("verify", "--json").data == {"view": None, "releases": []}
+    assert "mlviews build VIEW" in builder("verify").out
+    assert "mlviews build VIEW" in builder("releases").out
+    for name in ("first", "second"):
+        builder.recipes.recipe(name, "greet")
+        assert builder("build", name).code == 0
+    (builder.root / "envs/debris").mkdir()
+
+    assert [line["view"] for line in builder("releases", "--json").data["releases"]] == ["first", "second"]
+    assert [line.split()[0] for line in builder("releases").out.splitlines()] == ["View", "first", "second"]
+    assert [line["view"] for line in builder("verify", "--json").data["releases"]] == ["first", "second"]
+    (changed,) = (builder.root / "envs/second").glob("2*/*/bin/greet")
+    changed.chmod(0o777)
+    verified = builder("verify")
+    assert verified.code == 1
+    assert "first/" in verified.out
+    assert builder("verify", "--repair").code == 0
+    assert builder("verify").code == 0

@@ -74,6 +74,10 @@ def test_a_store_that_cannot_be_written_can_be_tested(cli, view):
 
     assert tested.code == 0
     assert (tested.data["record"], tested.codes) == (None, ["write-failed"])
+    told = cli("smoke", "demo", "--check", "environment-leaks")
+    assert told.code == 0
+    assert "note: not recorded: " in told.err
+    assert "error" not in told.err
 
 
 def test_any_python_is_tested_and_junit_written(cli, tmp_path):
