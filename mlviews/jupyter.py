@@ -20,7 +20,7 @@ from mlviews.reading import content, is_file, is_folder_at, names_in, status
 from mlviews.render import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mlviews.release import Release
 
@@ -151,7 +151,8 @@ class Kernel:
         name: what notebooks store.
         release: what it runs; for one that follows the default, what that was when it was added.
         lock: the release's lock digest.
-        works: whether what it starts is there.
+        launch: what it starts.
+        works: whether that is there.
     """
 
     name: str
@@ -160,6 +161,7 @@ class Kernel:
     follows: Literal["release", "default"]
     lock: str
     folder: Path
+    launch: Path
     works: bool
 
 
@@ -254,13 +256,26 @@ def remove(place: Place, view: str, release: str | None) -> tuple[Kernel, ...]:
     if not found:
         which = f"no kernel of {view}" + (f" for release {release}" if release else "")
         raise RefusedError("kernel-unknown", f"there is {which} in {place.folder}", "`mlviews kernel list` shows them.")
-    for kernel in found:
+    return _delete(found)
+
+
+def remove_below(place: Place, folder: Path) -> tuple[Kernel, ...]:
+    """Take out of a place the kernels that start what lies below a folder, and return them.
+
+    Raises:
+        FailedError: one cannot be deleted, or nobody can tell what there is.
+    """
+    return _delete([kernel for kernel in kernels_in(place) if kernel.launch.is_relative_to(folder)])
+
+
+def _delete(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    for kernel in kernels:
         try:
             (kernel.folder / SPECIFICATION).unlink()  # first: a folder without it is no kernel
             shutil.rmtree(kernel.folder)
         except OSError as error:
             raise write_failure(f"{kernel.folder} cannot be deleted", error) from error
-    return tuple(found)
+    return tuple(kernels)
 
 
 def _is(kernel: Kernel, release: str | None) -> bool:
@@ -294,7 +309,7 @@ def _read(folder: Path) -> Kernel | None:
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
     follows: Literal["release", "default"] = "release" if own.get("follows") == "release" else "default"
-    return Kernel(folder.name, view, release, follows, lock, folder, os.access(launch, os.X_OK))
+    return Kernel(folder.name, view, release, follows, lock, folder, Path(launch), os.access(launch, os.X_OK))
 
 
 def _user_data() -> Path:

@@ -22,7 +22,7 @@ from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
 from mlviews.cli.publish import publish
 from mlviews.cli.records import records
-from mlviews.cli.releases import pin, promote, releases, remove, rollback
+from mlviews.cli.releases import pin, promote, releases, remove, rollback, uninstall
 from mlviews.cli.render import container, render
 from mlviews.cli.smoke import smoke
 from mlviews.cli.store import gc, verify
@@ -62,6 +62,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         rollback: "mlviews rollback plotting",
         pin: "mlviews pin plotting/2026.11.23",
         remove: "mlviews remove plotting/2026.11.23",
+        uninstall: "mlviews uninstall plotting",
         verify: "mlviews verify plotting",
         gc: "mlviews gc --dry-run",
         publish: "mlviews publish plotting --plan",

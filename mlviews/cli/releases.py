@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.store.releases import PromoteResult, ReleasesResult, ReleaseSummary
 
-__all__ = ["pin", "promote", "releases", "remove", "rollback"]
+__all__ = ["pin", "promote", "releases", "remove", "rollback", "uninstall"]
 
 
 _NAMED = 5
@@ -52,12 +52,12 @@ def _write(console: Console, result: ReleasesResult) -> None:
         rows.append((line.view, line.release, marks, " ".join(line.platforms), *figures))
     of_one = result.view is not None  # who named it knows it
     write_table(console, columns[of_one:], [row[of_one:] for row in rows])
-    for line in (line for line in result.releases if line.override):
-        whose = "" if result.view else f"{line.view}/"
-        console.print(f"{whose}{line.release} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
-    for line in (line for line in result.releases if line.gpus):
-        whose = "" if result.view else f"{line.view}/"
-        console.print(f"{whose}{line.release} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
+    for line in result.releases:
+        name = line.release if result.view else f"{line.view}/{line.release}"
+        if line.override:
+            console.print(f"{name} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
+        if line.gpus:
+            console.print(f"{name} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
     if result.view and result.removed:
         names = ", ".join(line.release for line in result.removed[-_NAMED:])
         more = len(result.removed) - _NAMED
@@ -137,3 +137,25 @@ def remove(app: App, release: str) -> Outcome:
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
     return Outcome(result, lambda console: console.print(text, markup=False))
+
+
+@verb("uninstall")
+@click.argument("view", shell_complete=complete_view)
+def uninstall(app: App, view: str) -> Outcome:
+    """Remove all of a view: releases, modules, kernels. Its recipe, lock and records stay; `build` makes it again."""
+    from mlviews.cli.terminal import size
+    from mlviews.jupyter import swan_place, user_place
+    from mlviews.store.disk import Store
+    from mlviews.store.removal import uninstall as uninstall_view
+
+    store = Store(app.site.root, app.site.prefix)
+    result = uninstall_view(store, view, (user_place(), swan_place()), progress=app.progress)
+
+    def write(console: Console) -> None:
+        names = ", ".join(result.releases) or "what was left"
+        stays = "packages stay in the cache (`mlviews gc`)"
+        console.print(f"removed {view} ({names}): {size(result.bytes)} free; {stays}", markup=False, soft_wrap=True)
+        for folder in result.kernels:
+            console.print(f"removed the kernel {folder}", markup=False, soft_wrap=True)
+
+    return Outcome(result, write)

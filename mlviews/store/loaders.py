@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import mlviews
@@ -15,7 +16,7 @@ from mlviews.render.modulefile import ModuleNotes, default_file, render_lua, ren
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from mlviews.release import Release
@@ -25,6 +26,7 @@ __all__ = [
     "leave_other_modules",
     "module_notes",
     "other_defaults",
+    "remove_loaders",
     "tell_proofs",
     "write_command_loaders",
     "write_default_loaders",
@@ -187,6 +189,33 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     if releases[0].has_python:
         kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
         write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
+
+
+def remove_loaders(store: Store, view: str, modules: Mapping[str, str | None]) -> None:
+    """Delete what leads to a view that has no release any more: modulefiles, their default, kernels, ``views/<view>``.
+
+    Args:
+        store: where they lie.
+        view: the view.
+        modules: of each release that was removed, the module that tells of it; None where nobody knows.
+
+    Raises:
+        FailedError: one cannot be deleted.
+    """
+    for release, module in modules.items():
+        delete_tree(store.root / "kernels" / f"{view}-{release}")
+        if module is None:
+            continue
+        folder = store.root / "modulefiles" / module
+        for name in (release, f"{release}.lua"):
+            remove_file(folder / name)
+        name, _ = default_file(_tree(store), release)
+        if link_text(folder / name) == _default_target(store, view, folder / name):  # views may share a module
+            remove_file(folder / name)
+        with suppress(OSError):
+            folder.rmdir()  # unless it holds another view's
+    delete_tree(store.root / "kernels" / view)
+    remove_file(store.root / "views" / view)
 
 
 def _tree(store: Store) -> str:

@@ -8,14 +8,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.filelock import announce
 from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
 from mlviews.reading import (
     UnreadableError,
     folders_in,
     is_file,
-    is_folder_at,
 )
 from mlviews.release import RELEASE_FILE
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
@@ -27,12 +25,11 @@ from mlviews.store.loaders import (
     write_default_loaders,
     write_release_loaders,
 )
-from mlviews.store.removal import removal_note, remove_held
+from mlviews.store.removal import locked, removal_note, remove_held
 from mlviews.store.repair import repair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from mlviews.prefix.verify import VerifiedRelease
@@ -298,7 +295,7 @@ def promote(
         RefusedError: there is no such release, it lacks a platform that the default has, or proofs.
         FailedError: it cannot be written.
     """
-    with _locked(store, view, progress):
+    with locked(store, view, progress):
         missing = unproved(store, store.existing(view, release), demands)
         if demands and not override:
             refuse_unproved(f"{view}/{release}", missing, demands)
@@ -329,7 +326,7 @@ def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
         RefusedError: nothing that was the default before is still there, or as for `promote`.
         FailedError: it cannot be written.
     """
-    with _locked(store, view, progress):
+    with locked(store, view, progress):
         release = _former(store, view)
         if release is None:
             raise RefusedError(
@@ -347,7 +344,7 @@ def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progre
         RefusedError: there is no such release.
         FailedError: it cannot be written.
     """
-    with _locked(store, view, progress):
+    with locked(store, view, progress):
         store.existing(view, release)
         store.pin(view, release, pinned=pinned)
     return PinResult(view, release, pinned)
@@ -360,7 +357,7 @@ def remove(store: Store, view: str, release: str, *, progress: Progress) -> Remo
         RefusedError: it is the default or pinned, or there is no such release.
         FailedError: something cannot be written or deleted.
     """
-    with _locked(store, view, progress), progress(f"Removing {view}/{release}"):
+    with locked(store, view, progress), progress(f"Removing {view}/{release}"):
         return RemoveResult(view, release, remove_held(store, view, release, datetime.now(timezone.utc)))
 
 
@@ -371,7 +368,7 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
         RefusedError: there is no such release; or the lock is lost that a repair needs.
         FailedError: an archive cannot be had, or the disk failed.
     """
-    with _locked(store, view, progress) if mend else nullcontext():
+    with locked(store, view, progress) if mend else nullcontext():
         shared = site.group is not None
         found = [verify(prefix, shared=shared, progress=progress) for prefix in _prefixes(store, view, release)]
         if mend:
@@ -413,12 +410,6 @@ def _prefixes(store: Store, view: str, release: str | None) -> list[Path]:
     if not found:
         raise no_release_error(store.root, view)
     return found
-
-
-def _locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[int]:
-    if not is_folder_at(store.view_folder(view), follow=True):  # a mistyped name must not leave a folder
-        raise no_release_error(store.root, view)
-    return store.view_lock(view, waiting=announce(progress, view))
 
 
 def _promote(store: Store, view: str, release: str, *, back: bool, override: str = "") -> str | None:

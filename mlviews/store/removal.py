@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
+from mlviews.filelock import announce
 from mlviews.files import delete_tree, remove_file, write_atomically
+from mlviews.jupyter import remove_below
 from mlviews.prefix import usage
 from mlviews.reading import DamagedError, content, is_folder_at, names_in, status
 from mlviews.release import RELEASE_FILE, Inside
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
-from mlviews.store.launcher import NOTE, is_removed
-from mlviews.store.loaders import write_removed_loaders
+from mlviews.store.launcher import NOTE, is_removed, no_release_error
+from mlviews.store.loaders import remove_loaders, write_removed_loaders
 from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from mlviews.jupyter import Place
+    from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["RemovalNote", "finish", "is_unfinished", "removal_note", "remove_held"]
+__all__ = [
+    "RemovalNote",
+    "UninstallResult",
+    "finish",
+    "is_unfinished",
+    "locked",
+    "removal_note",
+    "remove_held",
+    "uninstall",
+]
 
 
 class RemovalNote(StoreFile):
@@ -38,6 +53,22 @@ class RemovalNote(StoreFile):
     removed: datetime
     default: str | None
     module: Inside | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UninstallResult:
+    """``mlviews uninstall VIEW``.
+
+    Attributes:
+        releases: what was removed, oldest first.
+        kernels: folders of kernels that were removed outside the root.
+        bytes: bytes that are free now; what others share is not.
+    """
+
+    view: str
+    releases: Sequence[str]
+    kernels: Sequence[Path]
+    bytes: int
 
 
 def removal_note(store: Store, view: str, release: str) -> RemovalNote | None:
@@ -96,6 +127,66 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
             usage.forget(folder / platform)
         write_atomically(folder / NOTE, text)
     return finish(store, view, release)
+
+
+def locked(store: Store, view: str, progress: Progress) -> AbstractContextManager[int]:
+    """Hold a view's lock; who waits for it is told.
+
+    Raises:
+        RefusedError: there is nothing of the view.
+    """
+    if not is_folder_at(store.view_folder(view), follow=True):  # a mistyped name must not leave a folder
+        raise no_release_error(store.root, view)
+    return store.view_lock(view, waiting=announce(progress, view))
+
+
+def uninstall(store: Store, view: str, places: Sequence[Place], *, progress: Progress) -> UninstallResult:
+    """Remove all of a view: releases, modules, kernels; also those kernels that were added to other places.
+
+    Args:
+        store: where it lies.
+        view: the view.
+        places: where else kernels of it may be.
+        progress: told what is done.
+
+    Raises:
+        RefusedError: a release is pinned, or there is nothing of the view.
+        FailedError: something cannot be written or deleted.
+    """
+    with locked(store, view, progress), progress(f"Removing {view}"):
+        names, freed = _uninstall(store, view, datetime.now(timezone.utc))
+    below = store.baked(store.view_folder(view))
+    kernels = [kernel.folder for place in places for kernel in remove_below(place, below)]
+    return UninstallResult(view, names, kernels, freed)
+
+
+def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...], int]:
+    """Remove every release of a view, under its lock, with its modules and kernels; return their names and bytes.
+
+    The default goes first: from then on nothing starts half a view. A name is given once, so that a note of each
+    release stays, and scripts that still ask for one are told. Ended at any moment, it is repeated.
+
+    Raises:
+        RefusedError: one is pinned, or there is nothing of the view.
+        FailedError: something cannot be written or deleted.
+        UnreadableError: some of it cannot be read.
+    """
+    entries = store.entries(view)
+    for error in (error for entry in entries for error in entry.errors.values()):
+        raise error
+    if pinned := [entry.name for entry in entries if store.is_pinned(view, entry.name)]:
+        raise RefusedError(
+            "release-pinned",
+            f"of {view} {' and '.join(pinned)} {'is' if len(pinned) == 1 else 'are'} pinned",
+            f"`mlviews pin {view}/{pinned[0]} --undo` ends that.",
+        )
+    remove_file(store.view_folder(view) / "default")
+    freed = sum(remove_held(store, view, entry.name, now) for entry in entries)
+    notes = [note for name in store.folders(view) if (note := removal_note(store, view, name))]
+    if not notes:
+        raise no_release_error(store.root, view)
+    remove_loaders(store, view, {note.release: note.module for note in notes})
+    return tuple(entry.name for entry in entries), freed
 
 
 def is_unfinished(store: Store, view: str, release: str) -> bool:

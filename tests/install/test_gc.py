@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.store import collect, releases
+from mlviews.store import collect, removal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -277,7 +277,7 @@ def test_wheels_that_no_release_has_go_and_metadata_that_is_old(builder, server)
     assert builder("build", "demo", *mirrored).code == 0
 
 
-@pytest.mark.parametrize(("module", "name"), [(collect, "remove_held"), (releases, "finish"), (collect, "delete_tree")])
+@pytest.mark.parametrize(("module", "name"), [(collect, "remove_held"), (removal, "finish"), (collect, "delete_tree")])
 def test_a_collection_that_is_killed_is_finished_by_the_next(many, monkeypatch, module, name):
     rule = ("--keep", "1", "--keep-days", "0", "--json")
     with monkeypatch.context() as patched:

@@ -48,6 +48,7 @@ def test_the_users_own_follows_the_default(demo):
         "follows": "default",
         "lock": read(folder)["metadata"]["mlviews"]["lock"],
         "folder": str(folder),
+        "launch": f"{demo.root}/envs/demo/default/linux-64/launch",
         "works": True,
     }
     assert read(folder)["argv"][0] == f"{demo.root}/envs/demo/default/linux-64/launch"

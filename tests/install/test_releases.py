@@ -317,3 +317,42 @@ def test_releases_and_verify_without_a_view_take_all(builder):
     assert "first/" in verified.out
     assert builder("verify", "--repair").code == 0
     assert builder("verify").code == 0
+
+
+def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypatch):
+    monkeypatch.delenv("CERNBOX_HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    shelf.add("ipykernel", modules={"ipykernel": ""})
+    for name in ("demo", "other"):
+        builder.recipes.recipe(name, "python", "ipykernel", "greet")
+        assert builder("build", name).code == 0
+        assert builder("kernel", "add", name).code == 0
+    assert builder("build", "demo", "--rebuild").code == 0
+    assert builder("kernel", "add", "demo", "--swan").code == 0
+    names = [line["release"] for line in builder("releases", "demo", "--json").data["releases"]]
+    before = {path.relative_to(builder.root) for path in (builder.root / "modulefiles").rglob("*")}
+
+    assert builder("pin", f"demo/{names[0]}").code == 0
+    assert builder("uninstall", "demo", "--json").codes == ["release-pinned"]
+    assert builder("pin", f"demo/{names[0]}", "--undo").code == 0
+    gone = builder("uninstall", "demo", "--json").data
+
+    assert (gone["view"], gone["releases"], len(gone["kernels"])) == ("demo", names, 2)
+    left = {path.relative_to(builder.root) for path in (builder.root / "modulefiles").rglob("*")}
+    assert {path for path in before - left if "demo" not in str(path)} == set()
+    assert [path for path in left if "demo" in str(path)] == []
+    assert min(path.name for path in (builder.root / "kernels").iterdir()) == "other"
+    assert not (builder.root / "views/demo").is_symlink()
+    assert "demo" not in builder("kernel", "list").out
+    assert builder("releases", "demo", "--json").data["releases"] == []
+    assert "`mlviews build demo` makes one" in builder("run", "demo", "greet").err
+    assert "was removed" in builder("run", f"demo/{names[0]}", "greet").err
+    assert builder("verify").code == 0
+    assert "hello from" in builder.process("run", "other", "greet").out
+    # Again, it is done already; and a new release gets a name that none had.
+    assert builder("uninstall", "demo").code == 0
+    assert builder("uninstall", "nothing", "--json").codes == ["release-missing"]
+    assert builder("build", "demo").code == 0
+    (new,) = builder("releases", "demo", "--json").data["releases"]
+    assert new["release"] not in names
+    assert new["default"]
