@@ -48,7 +48,8 @@ def test_promote_changes_what_a_plain_start_gives(three):
 
     promoted = three("promote", f"demo/{first}", "--json")
 
-    assert (promoted.code, promoted.data) == (0, {"view": "demo", "release": first, "before": last})
+    assert promoted.code == 0
+    assert promoted.data.items() >= {"view": "demo", "release": first, "before": last}.items()
     assert three.process("run", "demo", "--", "greet").out == f"hello from {three.root}/envs/demo/{first}/linux-64\n"
     kernel = json.loads((three.root / "kernels/demo/kernel.json").read_text())
     assert kernel["metadata"]["mlviews"]["release"] == first
@@ -58,7 +59,9 @@ def test_promote_changes_what_a_plain_start_gives(three):
 def test_rollback_goes_back_step_by_step_and_never_to_what_was_left(three):
     first, second, last = three.made
 
-    assert three("rollback", "demo", "--json").data == {"view": "demo", "release": second, "before": last}
+    assert (
+        three("rollback", "demo", "--json").data.items() >= {"view": "demo", "release": second, "before": last}.items()
+    )
     assert "again" in three("rollback", "demo").out
     assert default(three) == first
     refused = three("rollback", "demo", "--json")
