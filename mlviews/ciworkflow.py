@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.compose import ViewSpec
 
-__all__ = ["Settings", "literal", "workflow"]
+__all__ = ["CHECK_LOCKS", "GATHER", "Settings", "literal", "no_views", "too_many", "workflow", "written"]
 
 _HEADER = """\
 # Made by `mlviews ci github` from the recipes: do not edit, make it anew when views come or go.
 #
-# It runs by the clock or by hand, never for a pull request: nobody else's code reaches the runners with GPUs.
+# It runs by the clock or by hand{requests}: nobody else's code reaches the runners with GPUs.
 # Repository variables switch on what a repository must have first (Settings, Actions, Variables):
 #   MLVIEWS_GPU_RUNNERS=yes  views for GPUs are tested on self-hosted runners with the labels below
 #   MLVIEWS_PAGES=yes        the report is published; Settings, Pages must name GitHub Actions as its source
@@ -49,7 +49,7 @@ _ROOT = "~/mlviews-nightly"  # outside of the checkout: a self-hosted runner kee
 _HISTORY = f"{_ROOT}/nightly/history.sqlite"
 _HISTORY_KEY = "nights-${{ github.run_id }}-${{ github.run_attempt }}"
 _ALWAYS = "${{ !cancelled() }}"
-_GATHER = """\
+GATHER = """\
 set --
 for history in nights/*/history.sqlite; do
   if [ -e "$history" ]; then set -- "$@" --gather "$history"; fi
@@ -57,6 +57,7 @@ done
 if [ $# -eq 0 ]; then echo "no runner has found out anything" >&2; exit 3; fi
 mlviews nightly "$@"
 """
+CHECK_LOCKS = "mlviews lock --all --check"
 _PUBLISH = f"""\
 mkdir -p public
 cp -RL {_ROOT}/nightly/latest/. public/
@@ -73,6 +74,7 @@ class Settings:
         requirement: what pip installs mlviews from.
         recipes: the folder of recipes in the repository; None for those that travel with mlviews.
         lockfiles: the folder of lock files in the repository.
+        locks: whether each pull or merge request is told which locks do not answer their recipes.
     """
 
     cron: str = "17 3 * * *"
@@ -80,6 +82,7 @@ class Settings:
     requirement: str = ".[report]"
     recipes: str | None = "recipes"
     lockfiles: str = "lockfiles"
+    locks: bool = False
 
 
 def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
@@ -95,22 +98,55 @@ def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     gpu = [spec for spec in specs if spec.hardware.cuda is not None]
     jobs: dict[str, Any] = {}
     if cells := _cells([spec for spec in specs if spec not in gpu], settings, gpu=False):
-        jobs["cpu"] = _tests(cells, settings, minutes=120)
+        jobs["cpu"] = {**_by_night(settings), **_tests(cells, settings, minutes=120)}
     if cells := _cells(gpu, settings, gpu=True):
-        jobs["gpu"] = {"if": "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}", **_tests(cells, settings, minutes=180)}
+        alone = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}"
+        nights = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' && github.event_name != 'pull_request' }}"
+        jobs["gpu"] = {"if": nights if settings.locks else alone, **_tests(cells, settings, minutes=180)}
     if not jobs:
-        raise RefusedError("no-views", "there is no view to test", "`mlviews new VIEW` starts one.")
+        raise no_views()
     jobs["report"] = _report(list(jobs), settings)
-    jobs["pages"] = _pages()
+    jobs["pages"] = _pages(settings)
+    if settings.locks:
+        jobs["locks"] = _locks(settings)
     content = {
         "name": "nightly",
-        "on": {"schedule": [{"cron": settings.cron}], "workflow_dispatch": {}},
+        "on": {
+            "schedule": [{"cron": settings.cron}],
+            "workflow_dispatch": {},
+            **({"pull_request": {}} if settings.locks else {}),
+        },
         "permissions": {},
-        "concurrency": {"group": "nightly", "cancel-in-progress": False},
+        "concurrency": {
+            "group": "nightly${{ github.event_name == 'pull_request' && github.ref || '' }}"
+            if settings.locks
+            else "nightly",
+            "cancel-in-progress": False,
+        },
         "env": _environment(settings),
         "jobs": jobs,
     }
-    return _HEADER + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True)
+    requests = "; for a pull request it checks locks alone" if settings.locks else ", never for a pull request"
+    return _HEADER.format(requests=requests) + written(content)
+
+
+def written(content: Mapping[str, Any]) -> str:
+    """Return YAML: scripts as blocks, in the given order."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=4096, allow_unicode=True)
+
+
+def no_views() -> RefusedError:
+    """Return the error where there is nothing to test."""
+    return RefusedError("no-views", "there is no view to test", "`mlviews new VIEW` starts one.")
+
+
+def too_many(jobs: int, system: str, most: int) -> RefusedError:
+    """Return the error where a CI system would not run so many jobs of one matrix."""
+    return RefusedError(
+        "too-many-jobs",
+        f"{jobs} jobs would be needed; {system} runs at most {most} in one matrix",
+        "Split the recipes into several folders, and make a workflow of each with --recipes.",
+    )
 
 
 def literal(text: str) -> str:
@@ -135,11 +171,7 @@ def _cells(specs: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[
         for platform in spec.platforms
     ]
     if len(cells) > _MOST_JOBS:
-        raise RefusedError(
-            "too-many-jobs",
-            f"{len(cells)} jobs would be needed; GitHub runs at most {_MOST_JOBS} in one matrix",
-            "Split the recipes into several folders, and make a workflow of each with --recipes.",
-        )
+        raise too_many(len(cells), "GitHub", _MOST_JOBS)
     return cells
 
 
@@ -182,7 +214,7 @@ def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
         # Views that no runner tests are in the report all the same; what is broken fails the step after the next.
         {"name": "Solve every view", "run": "mlviews nightly --solve-only", "continue-on-error": True},
         _use("download-artifact", {"pattern": "night-*", "path": "nights"}, name="What the runners found"),
-        {"name": "Write the report", "run": _GATHER},
+        {"name": "Write the report", "run": GATHER},
         _use("cache/save", {"path": _HISTORY, "key": _HISTORY_KEY}, name="Keep the history", condition=_ALWAYS),
         {"name": "Collect the pages", "if": _ALWAYS, "run": _PUBLISH},
         _use("upload-artifact", report, name="The report", condition=_ALWAYS),
@@ -190,7 +222,7 @@ def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
     ]
     return {
         "needs": tests,
-        "if": _ALWAYS,
+        "if": "${{ !cancelled() && github.event_name != 'pull_request' }}" if settings.locks else _ALWAYS,
         "runs-on": _HOSTED["linux-64"],
         "timeout-minutes": 30,
         "permissions": {"contents": "read"},
@@ -198,10 +230,25 @@ def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
     }
 
 
-def _pages() -> dict[str, Any]:
+def _by_night(settings: Settings) -> dict[str, str]:
+    return {"if": "${{ github.event_name != 'pull_request' }}"} if settings.locks else {}
+
+
+def _locks(settings: Settings) -> dict[str, Any]:
+    return {
+        "if": "${{ github.event_name == 'pull_request' }}",
+        "runs-on": _HOSTED["linux-64"],
+        "timeout-minutes": 30,
+        "permissions": {"contents": "read"},
+        "steps": [*_start(settings), {"name": "Locks answer their recipes", "run": CHECK_LOCKS}],
+    }
+
+
+def _pages(settings: Settings) -> dict[str, Any]:
+    nights = " && github.event_name != 'pull_request'" if settings.locks else ""
     return {
         "needs": "report",
-        "if": "${{ !cancelled() && vars.MLVIEWS_PAGES == 'yes' }}",
+        "if": f"${{{{ !cancelled() && vars.MLVIEWS_PAGES == 'yes'{nights} }}}}",
         "runs-on": _HOSTED["linux-64"],
         "timeout-minutes": 10,
         "permissions": {"pages": "write", "id-token": "write"},

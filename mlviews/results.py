@@ -52,6 +52,19 @@ class NightlyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class CiGitlabResult:
+    """``mlviews ci gitlab``.
+
+    Attributes:
+        path: the file that was written; null if none was named.
+        pipeline: the pipeline, as YAML.
+    """
+
+    path: str | None
+    pipeline: str
+
+
+@dataclass(frozen=True, slots=True)
 class CiGithubResult:
     """``mlviews ci github``.
 

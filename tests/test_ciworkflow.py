@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
+from mlviews.cigitlab import pipeline
 from mlviews.ciworkflow import Settings, literal, workflow
 from mlviews.errors import RefusedError
 from mlviews.recipe.catalogue import open_catalogue
@@ -221,13 +222,14 @@ def test_what_the_runners_found_is_gathered(tmp_path: Path, found: int) -> None:
 
 def test_the_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
     cli.recipes.recipe("demo", "plain", platforms=["linux-64", "linux-aarch64"])
-    printed = cli("ci", "github")
-    assert cli("ci", "github", "-o", "deep/nightly.yml").out == "wrote deep/nightly.yml\n"
-    assert printed.out == (tmp_path / "deep/nightly.yml").read_text() == cli("ci", "github", "--json").data["workflow"]
+    call = ("ci", "github", "--install", "mlviews[report]==1")
+    printed = cli(*call)
+    assert cli(*call, "-o", "deep/nightly.yml").out == "wrote deep/nightly.yml\n"
+    assert printed.out == (tmp_path / "deep/nightly.yml").read_text() == cli(*call, "--json").data["workflow"]
     content = read(printed.out)
     assert content["env"]["MLVIEWS_RECIPES"] == "recipes"
     assert faults(printed.out) == []
-    assert "mlviews[report]==" in printed.out
+    assert "mlviews[report]==1" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -236,3 +238,120 @@ def test_the_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
 def test_what_is_no_time_or_label_is_refused(cli: Cli, wrong: tuple[str, str]) -> None:
     cli.recipes.recipe("demo", "plain")
     assert cli("ci", "github", *wrong).code == 2
+
+
+# GitLab
+
+
+GITLAB = json.loads(
+    (resources.files("check_jsonschema") / "builtin_schemas/vendor/gitlab-ci.json").read_text(encoding="utf-8")
+)
+
+
+def gitlab_faults(text: str) -> list[str]:
+    found = Draft7Validator(GITLAB).iter_errors(yaml.safe_load(text))
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
+@pytest.mark.parametrize("locks", [False, True])
+def test_the_pipeline_is_valid_by_gitlabs_schema_and_the_schema_can_say_no(*, locks: bool) -> None:
+    text = pipeline(VIEWS, Settings(locks=locks))
+    assert gitlab_faults(text) == []
+    assert gitlab_faults(text.replace("parallel:", "parallels:", 1))
+    assert gitlab_faults(text.replace("when: always", "when: perhaps"))
+    assert ("locks" in read(text)) is locks
+    assert ("merge_request_event" in text) is locks
+    assert text == pipeline(VIEWS, Settings(locks=locks))
+
+
+def test_gitlab_tests_what_github_tests() -> None:
+    made, there = read(pipeline(VIEWS, Settings(gpu_labels=("a100",)))), jobs(workflow(VIEWS, Settings()))
+    tests = {name: job for name, job in made.items() if isinstance(job, dict) and "parallel" in job}
+    found = {
+        (view, cell["PLATFORM"][0], name.partition("-")[0])
+        for name, job in tests.items()
+        for cell in job["parallel"]["matrix"]
+        for view in cell["VIEW"]
+    }
+    assert found == {(cell["view"], cell["platform"], name) for name in ("cpu", "gpu") for cell in matrix(there[name])}
+    assert made["gpu"]["tags"] == ["a100"]
+    assert "MLVIEWS_GPU_RUNNERS" in made["gpu"]["rules"][0]["if"]
+    assert [need["job"] for need in made["report"]["needs"]] == [*tests]
+    assert all("timeout" in job for job in (*tests.values(), made["report"], made["pages"]))
+    with pytest.raises(RefusedError, match="no view"):
+        pipeline([], Settings())
+    cpu = next(v for v in VIEWS if v.hardware.cuda is None)
+    with pytest.raises(RefusedError, match="201 jobs"):
+        pipeline([view(f"v{number}", cpu, platforms=("linux-64",)) for number in range(201)], Settings())
+
+
+@given(name=HOSTILE, label=HOSTILE, requirement=HOSTILE, folder=HOSTILE)
+def test_no_text_becomes_yaml_a_variable_or_a_command_of_gitlab(
+    name: str, label: str, requirement: str, folder: str
+) -> None:
+    gpu = next(v for v in VIEWS if v.hardware.cuda)
+    settings = Settings(gpu_labels=(label,), requirement=requirement, recipes=folder or None)
+    made = read(pipeline([view(name, gpu)], settings))
+    assert made["gpu"]["parallel"]["matrix"][0]["VIEW"] == [name.replace("$", "$$")]
+    assert made["gpu"]["tags"] == [label.replace("$", "$$")]
+    assert made["variables"]["REQUIREMENT"] == requirement.replace("$", "$$")
+    usual = read(pipeline([view("name", gpu)], Settings(gpu_labels=("l",), requirement="r", recipes=folder and "f")))
+    scripts = [[job.get("script"), job.get("after_script")] for job in made.values() if isinstance(job, dict)]
+    assert scripts == [[job.get("script"), job.get("after_script")] for job in usual.values() if isinstance(job, dict)]
+
+
+def test_requests_are_told_of_stale_locks_and_run_nothing_else(tmp_path: Path) -> None:
+    text = workflow(VIEWS, Settings(locks=True))
+    assert faults(text) == []
+    assert audited(text, tmp_path) <= {"unpinned-uses"}
+    made = jobs(text)
+    for name, job in made.items():
+        assert ("github.event_name == 'pull_request'" in job["if"]) is (name == "locks")
+        assert ("github.event_name != 'pull_request'" in job["if"]) is (name != "locks")
+    assert made["locks"]["permissions"] == {"contents": "read"}
+    assert made["locks"]["steps"][-1]["run"] == "mlviews lock --all --check"
+    merge = read(pipeline(VIEWS, Settings(locks=True)))
+    for name, job in merge.items():
+        if isinstance(job, dict) and "script" in job:
+            rules = [rule["if"] for rule in job["rules"]]
+            assert any("merge_request_event" in rule for rule in rules) is (name == "locks"), name
+    assert merge["locks"]["script"] == ["mlviews lock --all --check"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "installed"),
+    [
+        (None, "mlviews[report]=="),
+        (
+            {"url": "https://u:p@git.example/m.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}},
+            "mlviews[report] @ git+https://git.example/m.git@abc",
+        ),
+        ({"url": "https://x.example/m.whl", "archive_info": {}}, "mlviews[report] @ https://x.example/m.whl"),
+        ({"url": "file:///home/me/m", "dir_info": {}}, "mlviews[report]=="),
+    ],
+)
+def test_runners_get_mlviews_from_where_this_one_is(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, stated: dict[str, Any] | None, installed: str
+) -> None:
+    class Installed:
+        def read_text(self, name: str) -> str | None:
+            assert name == "direct_url.json"
+            return json.dumps(stated) if stated else None
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
+    cli.recipes.recipe("demo", "plain")
+    for system in ("github", "gitlab"):
+        done = cli("ci", system)
+        assert done.code == 0
+        assert installed in done.out
+        assert "u:p" not in done.out
+        assert ("--install" in done.err) is ("dir_info" in (stated or {})), "nobody is left with what no runner can do"
+
+
+def test_the_gitlab_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
+    cli.recipes.recipe("demo", "plain", platforms=["linux-64", "linux-aarch64"])
+    call = ("ci", "gitlab", "--install", "mlviews==1", "--check-locks")
+    printed = cli(*call)
+    assert cli(*call, "-o", ".gitlab-ci.yml").out == "wrote .gitlab-ci.yml\n"
+    assert printed.out == (tmp_path / ".gitlab-ci.yml").read_text() == cli(*call, "--json").data["pipeline"]
+    assert gitlab_faults(printed.out) == []

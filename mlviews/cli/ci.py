@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlviews.cli.app import App, Outcome, shared_options, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlviews.ciworkflow import Settings
     from mlviews.cli.terminal import Console
-    from mlviews.results import CiGithubResult
 
 __all__ = ["ci"]
 
@@ -38,42 +41,99 @@ def ci() -> None:
     """Write what runs mlviews in a CI system."""
 
 
+def _options(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    for add in (
+        click.option("--install", metavar="REQUIREMENT", help="Where pip gets mlviews.  [default: as here]"),
+        click.option("--check-locks", is_flag=True, help="Also tell each pull or merge request which locks are stale."),
+        click.option(
+            "--gpu-label", "labels", callback=_labels, metavar="LABEL", multiple=True, default=("gpu",),
+            show_default=True, help="Label or tag of the runners that have GPUs.",
+        ),
+        click.option("--cron", callback=_cron, default="17 3 * * *", show_default=True, help="When it runs (UTC)."),
+        click.option(
+            "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there.",
+        ),
+    ):  # fmt: skip
+        function = add(function)
+    return function
+
+
 @verb("github")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there.")
-@click.option("--cron", callback=_cron, default="17 3 * * *", show_default=True, help="When it runs (UTC).")
-@click.option(
-    "--gpu-label", "labels", callback=_labels, metavar="LABEL", multiple=True, default=("gpu",), show_default=True,
-    help="Label of the self-hosted runners that have GPUs.",
-)  # fmt: skip
-@click.option("--install", metavar="REQUIREMENT", help="Where pip gets mlviews.  [default: the checkout, else PyPI]")
-def github(app: App, *, output: Path | None, cron: str, labels: tuple[str, ...], install: str | None) -> Outcome:
+@_options
+def github(app: App, *, output: Path | None, **given: Any) -> Outcome:
     """Write a GitHub workflow that tests every view each night, and publishes the report."""
-    from mlviews.ciworkflow import Settings, workflow
-    from mlviews.files import write_atomically
+    from mlviews.ciworkflow import workflow
     from mlviews.results import CiGithubResult
 
-    settings = Settings(
-        cron=cron,
-        gpu_labels=labels,
-        requirement=install or _requirement(),
-        recipes=_inside(app.recipes),
-        lockfiles=_inside(app.site.lockfiles) or "lockfiles",
-    )
-    text = workflow(app.catalogue.views(), settings)
-    if output:
-        write_atomically(output.absolute(), text)
-    result = CiGithubResult(path=str(output) if output else None, workflow=text)
-    return Outcome(result, lambda console: _write(console, result))
+    text = workflow(app.catalogue.views(), _settings(app, **given))
+    return _outcome(CiGithubResult(path=str(output) if output else None, workflow=text), text, output)
+
+
+@verb("gitlab")
+@_options
+def gitlab(app: App, *, output: Path | None, **given: Any) -> Outcome:
+    """Write a GitLab pipeline that tests every view each night, and publishes the report."""
+    from mlviews.cigitlab import pipeline
+    from mlviews.results import CiGitlabResult
+
+    text = pipeline(app.catalogue.views(), _settings(app, **given))
+    return _outcome(CiGitlabResult(path=str(output) if output else None, pipeline=text), text, output)
 
 
 ci.add_command(github)
+ci.add_command(gitlab)
 
 
-def _requirement() -> str:
-    """Return the checkout where that is mlviews itself, else this version."""
+def _settings(app: App, *, cron: str, labels: tuple[str, ...], install: str | None, check_locks: bool) -> Settings:
+    from mlviews.ciworkflow import Settings
+
+    return Settings(
+        cron=cron,
+        gpu_labels=labels,
+        requirement=install or _requirement(app),
+        recipes=_inside(app.recipes),
+        lockfiles=_inside(app.site.lockfiles) or "lockfiles",
+        locks=check_locks,
+    )
+
+
+def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
+    from mlviews.files import write_atomically
+
+    if output:
+        write_atomically(output.absolute(), text)
+
+    def write(console: Console) -> None:
+        if output:
+            console.print(f"wrote {output}", markup=False, soft_wrap=True)
+        else:
+            console.print(text, markup=False, soft_wrap=True, end="")
+
+    return Outcome(result, write)
+
+
+def _requirement(app: App) -> str:
+    """Return what gives a runner this mlviews: the checkout if it is mlviews, else where pip got it (PEP 610)."""
+    from importlib.metadata import distribution
+
     from mlviews import __version__
+    from mlviews.credentials import hide, open_server
 
-    return ".[report]" if Path("mlviews/__init__.py").is_file() else f"mlviews[report]=={__version__}"
+    if Path("mlviews/__init__.py").is_file():
+        return ".[report]"
+    stated = distribution("mlviews").read_text("direct_url.json")
+    origin = json.loads(stated) if stated else {}
+    url = open_server(str(origin.get("url", ""))).url
+    if "dir_info" in origin or url.startswith("file:") or hide(url) != url:
+        app.remark(
+            f"this mlviews was installed from {hide(url)}, which no runner can read; the file names version "
+            f"{__version__} of the index: if it is not there, --install 'mlviews[report] @ git+https://...' says where"
+        )
+        url = ""
+    if not url:
+        return f"mlviews[report]=={__version__}"
+    vcs = origin.get("vcs_info")
+    return f"mlviews[report] @ {vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else f"mlviews[report] @ {url}"
 
 
 def _inside(folder: Path) -> str | None:
@@ -82,10 +142,3 @@ def _inside(folder: Path) -> str | None:
         return folder.relative_to(Path.cwd()).as_posix()
     except ValueError:
         return None
-
-
-def _write(console: Console, result: CiGithubResult) -> None:
-    if result.path:
-        console.print(f"wrote {result.path}", markup=False, soft_wrap=True)
-    else:
-        console.print(result.workflow, markup=False, soft_wrap=True, end="")
