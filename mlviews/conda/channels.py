@@ -5,6 +5,7 @@ Repodata always carry the channel's own URLs, wherever they were read: a lock ma
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rattler import Channel, Gateway, SparseRepoData
+from rattler import Channel, Gateway, SparseRepoData, Subdir, fetch_repo_data
 from rattler.exceptions import FetchRepoDataError, GatewayError
 from rattler.repo_data.gateway import SourceConfig
 
@@ -28,6 +29,7 @@ from mlviews.conda.servers import (
     mirror_servers,
 )
 from mlviews.errors import BadInputError, FailedError
+from mlviews.files import make_folder
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from rattler import PackageName, RepoDataRecord, Subdir
+    from rattler import PackageName, RepoDataRecord
+    from rattler.networking import Client
 
     from mlviews.conda.cuda import Builds
 
@@ -61,12 +64,16 @@ class Sources:
         places: channel, as the site names it -> where it is read from.
         gateway: fetches what is not in a folder.
         subdirs: the conda subdirs that were opened.
+        client: asks servers.
+        fetched: folder for whole repodata of servers.
         left_out: archives whose records were left out, and why; see `sift`.
     """
 
     places: Mapping[str, str]
     gateway: Gateway
     subdirs: tuple[str, ...]
+    client: Client
+    fetched: Path
     _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source]
     left_out: dict[str, str] = field(default_factory=dict)
     _seen: SeenBuilds | None = None
@@ -96,27 +103,43 @@ class Sources:
         """From now on leave out each record that is malformed, or that no lock can hold.
 
         Not done from the start: it takes Python a look at each record, and hardly any channel has one. Of a channel on
-        a server, what is malformed cannot be told from what is not.
+        a server the whole repodata are fetched: the parts that rattler asks for do not tell which record is malformed.
 
         Raises:
             FailedError: a channel cannot be read.
         """
         sifted = {}
         for name, source in self._opened.items():
-            if isinstance(source, (_InMemory, _Noarch, _Sifted)):
-                continue
-            names: dict[str, list[str]] = {}
             if isinstance(source, Channel):
-                with self.reading():
-                    for subdir in self.subdirs:
-                        fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
-                        names[subdir] = [one.normalized for one in fetched]
+                opened, files = await self._fetch(name, source)
+            elif isinstance(source, (_InMemory, _Noarch, _Sifted)):
+                continue
             else:
-                names = {subdir: repodata.package_names() for subdir, repodata in source.items()}
-            sifted[name] = _Sifted(name, source, self.places[name], self.gateway, names, self.left_out)
+                folder = channel_folder(self.places[name])
+                assert folder
+                opened, files = {**source}, {subdir: folder / subdir / "repodata.json" for subdir in source}
+            sifted[name] = _Sifted(name, opened, files, self.left_out)
         self._opened.update(sifted)
         self._repodata.clear()
         self._cuda.clear()
+
+    async def _fetch(self, name: str, channel: Channel) -> tuple[dict[str, SparseRepoData], dict[str, Path]]:
+        """Return a server's repodata as if it were a folder, and the files, by subdir; a server need not have each."""
+        opened, files = {}, {}
+        for subdir in self.subdirs:
+            place = self.fetched / f"whole-{hashlib.sha256(channel.base_url.encode()).hexdigest()[:12]}" / subdir
+            make_folder(place)
+            try:
+                (opened[subdir],) = await fetch_repo_data(
+                    channels=[channel], platforms=[Subdir(subdir)], cache_path=place, callback=None, client=self.client
+                )
+            except (FetchRepoDataError, OSError) as error:
+                if "repodata not found" in str(error):
+                    continue
+                # What came and cannot be parsed is an OSError.
+                raise _unreadable({name: self.places[name]}, error, came=isinstance(error, OSError)) from error
+            files[subdir] = next(path for path in place.glob("*.json") if not path.name.endswith(".info.json"))
+        return opened, files
 
     def on(self, platform: str) -> list[Channel | SparseRepoData | _Source]:
         """Return what rattler solves from for one platform, first channel first."""
@@ -280,38 +303,30 @@ class _Sifted:
     """A channel without the records that no lock can hold, as rattler asks for them (`rattler.RepoDataSource`)."""
 
     channel: str
-    source: Mapping[str, SparseRepoData] | Channel
-    place: str
-    gateway: Gateway
-    names: Mapping[str, list[str]]
+    source: Mapping[str, SparseRepoData]
+    files: Mapping[str, Path]
     left_out: dict[str, str]
     _whole: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
         subdir = str(platform)
-        if isinstance(self.source, Channel):
-            fetched = await self.gateway.query([self.source], [subdir], [name.normalized], recursive=False)  # type: ignore[list-item]
-            found = [record for group in fetched for record in group]
-        elif subdir in self.source:
-            try:
-                found = self.source[subdir].load_records(name)
-            except OSError:
-                found = self._one_by_one(subdir, name)
-        else:
+        if subdir not in self.source:
             return []
+        try:
+            found = self.source[subdir].load_records(name)
+        except OSError:
+            found = self._one_by_one(subdir, name)
         faults = {record.file_name: fault for record in found if (fault := record_fault(record))}
         self.left_out.update(faults)
         return [record for record in found if record.file_name not in faults]
 
     def package_names(self, platform: Subdir) -> list[str]:
-        return sorted(self.names.get(str(platform), ()))
+        return self.source[str(platform)].package_names() if str(platform) in self.source else []
 
     def _one_by_one(self, subdir: str, name: PackageName) -> list[RepoDataRecord]:
         """Load what can be loaded of a package, of which some record is malformed: rattler itself tells which."""
-        folder = channel_folder(self.place)
-        assert folder
         if subdir not in self._whole:
-            self._whole[subdir] = json.loads((folder / subdir / "repodata.json").read_bytes())
+            self._whole[subdir] = json.loads(self.files[subdir].read_bytes())
         tables = {key: self._whole[subdir].get(key) or {} for key in ("packages", "packages.conda")}
         own = {key: {k: v for k, v in table.items() if _named(k) == name.normalized} for key, table in tables.items()}
         sound: dict[str, dict[str, Any]] = {key: {} for key in own}
@@ -351,9 +366,9 @@ class _Reading:
             raise _unreadable(self.places, error) from error
 
 
-def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
+def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool = False) -> FailedError:
     text = str(error)
-    broken = "sparse repodata" in text or "parse" in text
+    broken = came or "sparse repodata" in text or "parse" in text
     named = [channel for channel, place in places.items() if place.rstrip("/") in text] or list(places)
     which = ", ".join(named)
     if UNKNOWN_CERTIFICATE in text:
@@ -362,11 +377,7 @@ def _unreadable(places: Mapping[str, str], error: BaseException) -> FailedError:
     if re.search(_NO_REPODATA, text):
         return FailedError("repodata-invalid", f"what channel {which} answers is no repodata", PORTAL_HINT, detail=text)
     if broken:
-        return FailedError(
-            "repodata-invalid",
-            f"the repodata of channel {which} is broken: {text}",
-            _FETCH_AGAIN,
-        )
+        return FailedError("repodata-invalid", f"the repodata of channel {which} is broken: {text}", _FETCH_AGAIN)
     return FailedError(
         "channel-unreachable",
         f"channel {which} cannot be reached: {text.rpartition('Caused by: ')[2]}",
@@ -415,13 +426,14 @@ def open_sources(
             opened[name] = channel
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
-    gateway = Gateway(cache_dir=cache / "repodata", client=http_client(servers), per_channel_config=mirrored)
+    client, fetched = http_client(servers), cache / "repodata"
+    gateway = Gateway(cache_dir=fetched, client=client, per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
     # Of a channel on a server nobody tells the state of its metadata as a whole.
     local = not any(isinstance(source, Channel) for source in opened.values())
     seen = SeenBuilds(cache / "cuda-builds", places, metadata) if local else None
-    return Sources(places, gateway, subdirs, opened, _seen=seen)
+    return Sources(places, gateway, subdirs, client, fetched, opened, _seen=seen)
 
 
 def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> SparseRepoData:

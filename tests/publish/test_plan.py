@@ -75,6 +75,30 @@ def rules(result: Any) -> set[tuple[str, str]]:
     return {(remark["rule"], remark["path"].rpartition("linux-64/")[2]) for remark in remarks(result)}
 
 
+# As libarrow's: links for gdb, by the path that the prefix has where the script runs.
+FOR_GDB = """
+place="$CONDA_PREFIX/share/gdb/auto-load/$CONDA_PREFIX/lib"
+mkdir -p "$place"
+for source in "$CONDA_PREFIX"/share/arrow/*.py; do ln -sf "$source" "$place/${source##*/}"; done
+"""
+
+
+def test_a_script_that_links_to_the_host_of_the_build_forbids_nothing(site, shelf, tmp_path):
+    shelf.add("arrow", files={"share/arrow/gdb.py": "pass\n", "etc/conda/activate.d/arrow.sh": FOR_GDB})
+    site.recipes.recipe("columns", "arrow")
+    built = site("build", "columns", "--json").data
+    folder = tmp_path / "staging/envs/columns" / built["release"] / "linux-64"
+
+    planned = site("publish", "columns", "--plan", "--json")
+
+    assert planned.code == 0, planned.data["remarks"]
+    assert not any(remark["forbids"] for remark in planned.data["remarks"])
+    assert not list(folder.glob("share/gdb/**/*"))
+    assert any(note.startswith("arrow.sh wanted to change share/gdb/auto-load/") for note in built["notes"])
+    links = [path for path in folder.rglob("*") if path.is_symlink()]
+    assert not [link for link in links if str(tmp_path) in str(link.readlink())]
+
+
 def test_a_plan_tells_what_would_be_published_and_how(site, prefix, renew):
     planned = site("publish", "demo", "--plan", "--json")
 
