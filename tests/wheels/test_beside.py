@@ -244,3 +244,18 @@ def test_a_url_with_a_password_is_in_no_lock(cli: Cli, index: Any) -> None:
     with pytest.raises(FailedError, match=r"the index says that tagger 1.0 is at") as caught:
         _open("https://user:secret@x.org/tagger-1.0-py3-none-any.whl", "tagger 1.0", "the index")
     assert "secret" not in str(caught.value)
+
+
+def test_at_a_site_of_wheels_pip_resolves_the_same_requirements(
+    cli: Cli, index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLVIEWS_MIRROR")
+    index("tagger", "1.4", requires=["helper; extra == 'fast'"], metadata="Provides-Extra: fast\n")
+    index("tagger", "2.0")
+    index("helper")
+    index("other")
+    cli.recipes.recipe("x", "python >=3.8", pypi=["tagger[fast] >=1,<2", "other; python_version < '3'"])
+    done = cli("lock", "x", "--site", "pypi")
+    assert done.code == 0, done.err
+    found = {package.name: package.version for package in read_lock(cli.lock("x")).packages}
+    assert (found["tagger"], found["helper"], "other" in found) == ("1.4", "1.0", False)
