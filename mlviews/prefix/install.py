@@ -13,9 +13,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic_core import from_json
 from rattler import Subdir
 from rattler import install as rattler_install
 from rattler.exceptions import InstallerError, LinkError, TransactionError
@@ -23,22 +22,20 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.conda.records import (
-    conda_record_files,
     is_installed,
-    load_conda_record,
     read_conda_records,
-    write_conda_record,
 )
 from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import delete_tree, file_sha256, make_folder, write_failure
+from mlviews.files import delete_tree, make_folder, write_failure
 from mlviews.lock.lockfile import repodata_record
 from mlviews.loop import run
 from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.prefix.clobbers import Programs, link_all
+from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
 from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
 from mlviews.progress import silent
@@ -61,13 +58,6 @@ PREFIX_LENGTH = 255
 
 _UNSAFE_IN_PREFIX = "\"'`$\\!#:;"
 _JUPYTERS = re.compile(r"\{\w+\}")
-# What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
-_OF_THE_PACKAGE = (
-    *("arch", "build_number", "features", "license", "license_family", "noarch", "platform", "provides_features"),
-    *("purls", "timestamp", "track_features"),
-)
-# The channel corrects these after a package was built: the lock has the last word, but in locks that hold none of it.
-_OF_THE_CHANNEL = ("constrains", "depends", "python_site_packages_path")
 _TICK_SECONDS = 0.1
 _REST_SECONDS = 0.5
 _SHOWN = 200  # characters of a path
@@ -188,7 +178,7 @@ def install(
                 note()
                 raise
             note()
-            _finish(prefix, {package.archive: package for package in packages})
+            complete_records(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise watcher.refusal or install_failure(str(error)) from error
     settle(prefix, gid)
@@ -404,52 +394,6 @@ async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
     while True:
         await asyncio.sleep(_TICK_SECONDS)
         watcher.show(loaded, linked)
-
-
-def _finish(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
-    """Complete the conda records of what is installed, from what each package says of itself.
-
-    A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
-    """
-    (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
-    for path in conda_record_files(prefix):
-        _complete_record(path, packages)
-
-
-def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
-    record = load_conda_record(path)
-    unpacked = record.pop("extracted_package_dir", None)
-    if unpacked is None:
-        return  # an earlier install has done it
-    package = packages[record["fn"]]
-    record.pop("link", None)  # with it, rattler wants the cache's path
-    index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
-    _tell_copies(path.parent.parent, record)
-    taken = _OF_THE_PACKAGE if package.rest else (*_OF_THE_PACKAGE, *_OF_THE_CHANNEL)
-    record |= {key: index[key] for key in taken if key in index}
-    if package.rest:
-        record["depends"] = _in_order_of(index.get("depends"), package.needs)
-        record["constrains"] = _in_order_of(index.get("constrains"), package.rest.constrains)
-    record["url"] = package.url
-    record["channel"] = package.url.rsplit("/", 2)[0]
-    write_conda_record(path, record)
-
-
-def _in_order_of(packed: Sequence[str] | None, locked: Sequence[str]) -> list[str]:
-    """Return what the lock says, as the package orders it: a lock keeps no order, and conda's own records do."""
-    places = {text: number for number, text in enumerate(packed or ())}
-    return sorted(locked, key=lambda text: places.get(text, len(places)))
-
-
-def _tell_copies(prefix: Path, record: dict[str, Any]) -> None:
-    """Say what lies in the place of a link marked ``no_link``: rattler has copied what it leads to."""
-    for entry in record["paths_data"]["paths"]:
-        if entry["path_type"] != "softlink" or not entry.get("no_link"):
-            continue
-        copy = prefix / entry["_path"]
-        if copy.is_file() and not copy.is_symlink():
-            entry |= {"path_type": "hardlink", "sha256": file_sha256(copy), "size_in_bytes": copy.stat().st_size}
-            entry.pop("sha256_in_prefix", None)
 
 
 def installed_licenses(prefix: Path) -> dict[str, str]:
