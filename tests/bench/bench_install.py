@@ -1,9 +1,10 @@
-"""How long installing takes beside bare `rattler.install`, a build with nothing to do, and what `run` adds.
+"""How long installing and a whole `mlviews build` take beside bare `rattler.install`, and what `run` adds.
 
     python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3]
 
 Makes a channel of that size, installs it from a folder and from a server of its own, with a cold and a warm cache, and
-prints the best of some rounds side by side. Both sides check the cache in full (`ValidationMode.full`).
+prints the best of some rounds side by side. Both sides check the cache in full (`ValidationMode.full`). A whole build
+is a process from its start to its end, and so is the bare install beside it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import hashlib
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -160,9 +162,68 @@ def serve(folder: Path, answer: SimpleQueue[int]) -> None:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+    class Server(ThreadingHTTPServer):
+        # Python's own is 5: who asks for 50 archives at once would wait for seconds until the kernel tries again.
+        request_queue_size = 512
+
+    with Server(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
         answer.put(server.server_port)
         server.serve_forever()
+
+
+BARE = """
+import asyncio, sys
+from pathlib import Path
+from rattler import Channel, SparseRepoData, install
+from rattler.package_cache import PackageCache, ValidationMode
+
+async def work(channel, prefix, cache):
+    data = SparseRepoData(Channel(channel.as_uri()), "linux-64", channel / "linux-64/repodata.json")
+    records = [record for name in data.package_names() for record in data.load_records(name)]
+    kept = PackageCache.new_layered([cache], validation_mode=ValidationMode.full())
+    await install(records, prefix, package_cache=kept, show_progress=False, execute_link_scripts=False)
+    await asyncio.sleep(0.02)
+
+asyncio.run(work(*map(Path, sys.argv[1:])))
+"""
+
+
+def whole_builds(packages: Sequence[LockedPackage], channel: Path, scratch: Path, rounds: int) -> None:
+    """Time `mlviews build` of all packages beside a process that does no more than install them."""
+    from rattler.index import index_fs
+
+    (channel / "noarch").mkdir(exist_ok=True)
+    run(index_fs(channel, write_zst=False, write_shards=False))
+    recipes, root, locks = scratch / "all-recipes", scratch / "all-root", scratch / "all-locks"
+    recipes.mkdir()
+    names = ", ".join(package.name for package in packages)
+    head = "schema: 1\nname: all\nsummary: All of the channel\nmodule: bench/all\nplatforms: [linux-64]\n"
+    (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.17"}}\ndependencies: [{names}]\n')
+    options = ["--root", str(root), "--recipes", str(recipes), "--lockfiles", str(locks), "-q"]
+    mlviews = [sys.executable, "-m", "mlviews", *options, "--mirror", f"conda-forge={channel}"]
+    subprocess.run([*mlviews, "lock", "all"], check=True, capture_output=True)
+    cache, prefix = scratch / "all-cache", scratch / "all-prefix"
+    sides = {
+        "bare": ([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], cache, prefix),
+        "mlviews": ([*mlviews, "build", "all"], root / "cache", root / "envs"),
+    }
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for number in range(rounds):
+        for state in ("cold", "warm"):
+            for side in sorted(sides, reverse=bool(number % 2)):
+                command, kept, made = sides[side]
+                if state == "cold":
+                    shutil.rmtree(kept, ignore_errors=True)
+                shutil.rmtree(made, ignore_errors=True)
+                began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run(command, check=True, capture_output=True)
+                wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+                spent = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
+                found.setdefault((side, state), []).append((wall, spent))
+    for state in ("cold", "warm"):
+        for number, unit in enumerate(("s", "s of CPU")):
+            rattler, mine = (min(times[number] for times in found[side, state]) for side in sides)
+            print(f"whole build, {state}: bare {rattler:.2f}, mlviews {mine:.2f} {unit}, ratio {mine / rattler:.2f}")
 
 
 def whole_processes(scratch: Path, rounds: int) -> None:
@@ -222,6 +283,7 @@ def main() -> None:
         compare(packages, f"http://127.0.0.1:{port.get()}", scratch, given.rounds)
         server.terminate()
         server.join()
+        whole_builds(packages, scratch / "channel", scratch, given.rounds)
         whole_processes(scratch, given.rounds)
 
 

@@ -1,25 +1,29 @@
 #!/usr/bin/env python3
 """Time ``mlviews lock`` as a whole process, side by side with ``conda-lock lock`` where there is a conda for it.
 
-    python tests/bench/bench_lock.py --slice FOLDER [--conda PATH] [--repeats 7]
+    python tests/bench/bench_lock.py --slice FOLDER [--conda PATH] [--repeats 7] [--growth]
 
 FOLDER holds ``linux-64/repodata.json`` and its like, as a mirror of conda-forge does. Without ``--conda`` the peer is
 not run, and no figure is written for it. Both tools get the same specs, virtual packages and channel; each time is wall
-time from the start of the process to its end, each figure the median after one run that does not count.
+time from the start of the process to its end, each figure the median after one run that does not count; beside it the
+CPU time, which is steadier on a busy machine. ``--growth`` adds rows with more views, and with ten times the metadata.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
+import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,17 +62,20 @@ class Bench:
 
     def median(self, label: str, command: Sequence[str | Path], before: Callable[[], object] = lambda: None) -> float:
         """Return the median of the wall times in seconds and print it with its extremes."""
-        times = []
+        times, spent = [], []
         for _ in range(self.repeats + 1):
             before()
-            began = time.perf_counter()
+            began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
             times.append(time.perf_counter() - began)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
             if done.returncode != 0:
                 sys.exit(f"{label}: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
         counted = sorted(times[1:])
         median = statistics.median(counted)
-        print(f"  {label:<58} {median:7.3f} s   ({counted[0]:.3f} to {counted[-1]:.3f})", flush=True)
+        cpu = statistics.median(spent[1:])
+        print(f"  {label:<62} {median:7.3f} s   ({counted[0]:.3f} to {counted[-1]:.3f})   CPU {cpu:.3f} s", flush=True)
         return median
 
     def mlviews(self, *arguments: str | Path, recipes: Path) -> list[str | Path]:
@@ -81,6 +88,10 @@ class Bench:
 
     def forget(self) -> None:
         shutil.rmtree(self.locks, ignore_errors=True)
+
+    def forget_all(self) -> None:
+        self.forget()
+        shutil.rmtree(self.work / "root", ignore_errors=True)
 
 
 def peer(bench: Bench, spec: ViewSpec) -> list[str | Path]:
@@ -119,19 +130,84 @@ def all_views(bench: Bench, views: Iterable[ViewSpec]) -> float:
     return sum(bench.median(f"conda-lock lock, {spec.name}", peer(bench, spec)) for spec in views)
 
 
+BARE = """
+import asyncio, sys
+from pathlib import Path
+from rattler import Channel, GenericVirtualPackage, MatchSpec, PackageName, SparseRepoData, Version, BuildString, solve
+
+async def work(folder, virtual, specs):
+    files = {subdir: Path(folder) / subdir / "repodata.json" for subdir in ("linux-64", "noarch")}
+    sources = [SparseRepoData(Channel("conda-forge"), subdir, path) for subdir, path in files.items()]
+    packages = [p.split("=") for p in virtual.split()]
+    host = [GenericVirtualPackage(PackageName(n), Version(v), BuildString(b)) for n, v, b in packages]
+    wanted = [MatchSpec(spec) for spec in specs]
+    await solve(sources, wanted, platforms=["linux-64", "noarch"], virtual_packages=host)
+    await asyncio.sleep(0.02)
+
+asyncio.run(work(sys.argv[1], sys.argv[2], sys.argv[3:]))
+"""
+
+
+def bare(bench: Bench, spec: ViewSpec) -> list[str | Path]:
+    """Return a process that solves a view once with rattler alone; it knows no rule for CUDA, and writes no lock."""
+    host = " ".join(f"{p.name}={p.version}={p.build}" for p in spec.hardware.virtual_packages("linux-64"))
+    return [sys.executable, "-c", BARE, bench.slice, host, *(request.text for request in spec.dependencies)]
+
+
+def copied(recipes: Path, count: int) -> Path:
+    """Return a folder with that many views: the catalogue's, again and again by other names."""
+    shutil.copytree(folder("recipes") / "layers", recipes / "layers")
+    own = sorted(folder("recipes").glob("*.yaml"))
+    for number in range(count):
+        path = own[number % len(own)]
+        text = re.sub(r"^(name|module): (.*)", rf"\1: \2-{number}", path.read_text(), flags=re.MULTILINE)
+        (recipes / f"{path.stem}-{number}.yaml").write_text(text)
+    return recipes
+
+
+def enlarged(source: Path, target: Path, times: int) -> Path:
+    """Return metadata so many times as large: each package again, by other names that nothing depends on."""
+    for subdir in ("linux-64", "linux-aarch64", "noarch"):
+        whole = json.loads((source / subdir / "repodata.json").read_bytes())
+        for key in ("packages", "packages.conda"):
+            table = whole[key]
+            for number in range(1, times):
+                copies = {
+                    f"again{number}-{file}": {**record, "name": f"again{number}-{record['name']}"}
+                    for file, record in table.items()
+                    if not file.startswith("again")
+                }
+                table |= copies
+        (target / subdir).mkdir(parents=True)
+        (target / subdir / "repodata.json").write_text(json.dumps(whole))
+    return target
+
+
+def growth(bench: Bench, recipes: Path) -> None:
+    """Print how time grows with views, and with metadata: the first lock, and one with what the first has kept."""
+    for count in (50, 200):
+        every = bench.mlviews("lock", "--all", recipes=copied(bench.work / f"recipes-{count}", count))
+        replace(bench, repeats=1).median(f"mlviews lock --all, {count} views", every, bench.forget)
+    large = replace(bench, slice=enlarged(bench.slice, bench.work / "large", 10))
+    command = large.mlviews("lock", "one", recipes=recipes)
+    large.median("mlviews lock, one GPU view, 10 times the metadata, nothing kept", command, large.forget_all)
+    large.median("mlviews lock, one GPU view, 10 times the metadata", command, large.forget)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slice", type=Path, default=os.environ.get("MLVIEWS_SLICE"), help="folder of repodata")
     parser.add_argument("--conda", type=Path, help="the conda that conda-lock calls; without it the peer is not run")
+    parser.add_argument("--growth", action="store_true", help="time more views, and more metadata, too")
     parser.add_argument("--repeats", type=int, default=7, help="runs that count (default: 7)")
     given = parser.parse_args()
     if given.slice is None:
         parser.error("name the folder of repodata with --slice or in MLVIEWS_SLICE")
     with tempfile.TemporaryDirectory() as work:
-        run(Bench(Path(given.slice).resolve(), Path(work), given.repeats, given.conda))
+        run(Bench(Path(given.slice).resolve(), Path(work), given.repeats, given.conda), grow=given.growth)
 
 
-def run(bench: Bench) -> None:
+def run(bench: Bench, *, grow: bool) -> None:
     recipes = bench.work / "recipes"
     recipes.mkdir()
     (recipes / "one.yaml").write_text(ONE)
@@ -140,7 +216,10 @@ def run(bench: Bench) -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores; median of {bench.repeats} after 1 (min to max)")
 
     bench.median("mlviews --help", [sys.executable, "-m", "mlviews", "--help"])
+    bench.median("mlviews list", bench.mlviews("list", recipes=folder("recipes")))
+    alone = bench.median("rattler.solve alone, one GPU view", bare(bench, one))
     single = bench.median("mlviews lock, one GPU view", bench.mlviews("lock", "one", recipes=recipes), bench.forget)
+    print(f"one view: mlviews takes {single / alone:.2f} times as long as a bare solve")
     bench.median("mlviews lock, again, nothing changed", bench.mlviews("lock", "one", recipes=recipes))
     bench.median("mlviews lock --check", bench.mlviews("lock", "one", "--check", recipes=recipes))
     print(f"  ({len(read_lock(bench.locks / 'one.conda-lock.yml').packages)} packages)")
@@ -148,6 +227,8 @@ def run(bench: Bench) -> None:
     together = bench.median(f"mlviews lock --all, {len(views)} views", every, bench.forget)
     bench.median("mlviews lock --all, again, nothing changed", every)
 
+    if grow:
+        growth(bench, recipes)
     if bench.conda is None:
         print("peer not run: no --conda PATH was given")
         return
