@@ -345,7 +345,9 @@ def _locks(root: Path) -> Finding:
     if option := only_here(root, mounts):
         advice = "Build on one host only, or mount it so that locks reach its server."
         return Finding(name="locks", status="problem", found=f"{root} is mounted with {option}", advice=advice)
-    return Finding(name="locks", status="ok", found="as the file system has them; a build tries them first")
+    return Finding(
+        name="locks", status="ok", found="not tried yet; each build tries whether file locks work in this folder"
+    )
 
 
 def _batch(system: System, batch: BatchSystem) -> Finding:

@@ -122,7 +122,7 @@ def test_a_site_must_be_named_as_its_file(sites: Path) -> None:
         ("root: 7\n", "write it in quotes"),
         ('root: /x\nmirrors: {"a\\tb": /y}\n', "control character U+0009"),
         ('root: "/x\\ny"\n', "control character U+000A"),
-        ("root: /x\npins: {pytorch: 2.13}\n", "pins.pytorch: 2.13 is no text to YAML"),
+        ("root: /x\npins: {pytorch: 2.13}\n", "pins.pytorch: YAML reads 2.13 as a number or another kind, not as text"),
     ],
 )
 def test_faults_of_a_site_file(sites: Path, text: str, words: str) -> None:

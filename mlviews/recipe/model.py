@@ -371,7 +371,7 @@ def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> s
     if detail["type"] == "value_error":
         return f"{where}: {value} {detail['ctx']['error']}"
     if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, date)):
-        return f"{where}: {value} is no text to YAML; write it in quotes"
+        return f"{where}: YAML reads {value} as a number or another kind, not as text; write it in quotes"
     return f"{where}: {detail['msg'].replace('Input should', 'should')}, not {value}"
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Set and read by what mlviews writes, from one of its programs to the next; nobody else has to know them.
 INTERNAL = re.compile(r"MLVIEWS_(AFTER|ALONE|BEFORE|DEFAULT|SMOKE_RUN|OLD_\w*|MADE_\w*)?$")
-# Variables of a repository on GitHub; docs/ci.md has them.
-OF_A_REPOSITORY = {"MLVIEWS_GPU_RUNNERS", "MLVIEWS_PAGES"}
+# Variables of a repository on GitHub or GitLab; docs/ci.md has them.
+OF_A_REPOSITORY = {"MLVIEWS_ARM_RUNNER", "MLVIEWS_GPU_RUNNERS", "MLVIEWS_PAGES"}
 
 
 @pytest.fixture(scope="module")
