@@ -130,18 +130,17 @@ def test_what_is_needed_is_followed_through_markers_and_extras_and_circles(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("there", "gpu", "layers", "cuda"),
+    ("there", "layers", "cuda"),
     [
-        (["torch 2.11.0+cu130", "onnx 1", "onnxruntime-gpu 1"], True, ("base", "pytorch-cuda", "onnx-cuda"), "13.0"),
-        (["torch 2.11.0+cu130", "onnx 1", "onnxruntime 1"], True, ("base", "pytorch-cuda", "onnx"), "13.0"),
-        (["torch 2.11.0+cu130", "onnx 1", "onnxruntime 1"], False, ("base", "pytorch", "onnx"), None),
-        (["torch 2.13.0", "nvidia-cuda-runtime 13.0.96"], True, ("base", "pytorch-cuda"), "13.0"),
-        (["torch 2.13.0+cpu", "onnx 1"], True, ("base", "pytorch"), None),
-        ([], True, ("base",), None),
+        (["torch 2.11.0+cu130", "onnx 1", "onnxruntime-gpu 1"], ("base", "pytorch-cuda", "onnx-cuda"), "13.0"),
+        (["torch 2.11.0+cu130", "onnx 1", "onnxruntime 1"], ("base", "pytorch-cuda", "onnx"), "13.0"),
+        (["torch 2.13.0", "nvidia-cuda-runtime 13.0.96"], ("base", "pytorch-cuda"), "13.0"),
+        (["torch 2.13.0+cpu", "onnx 1"], ("base", "pytorch"), None),
+        ([], ("base",), None),
     ],
 )
-def test_the_view_is_of_what_is_there(there, gpu, layers, cuda, repository, tmp_path):
-    choice = choose_layers({p.split()[0]: project(*p.split()) for p in there}, gpu=gpu)
+def test_the_view_is_of_what_is_there(there, layers, cuda, repository, tmp_path):
+    choice = choose_layers({p.split()[0]: project(*p.split()) for p in there})
 
     assert (choice.layers, choice.cuda) == (layers, cuda)
     write_catalogue(choice, repository / "recipes/layers", tmp_path)

@@ -62,7 +62,7 @@ def steps(python: Path, kit: Path, work: Path, clock: Clock, *, gpu: bool) -> It
         gpu: whether the view must compute on one.
     """
     there = installed(json.loads(_said([str(python), "-c", _WHERE])))
-    choice = choose_layers(there, gpu=gpu)
+    choice = choose_layers(there)
     index = work / "index"
     jobs: list[tuple[str, Callable[[], tuple[str, Any]]]] = [
         ("wheels made again", lambda: _index(choice, there, kit, work, index)),
@@ -86,10 +86,13 @@ def steps(python: Path, kit: Path, work: Path, clock: Clock, *, gpu: bool) -> It
             broken = f"after {name} failed" if name != "load" else ""
 
 
-def choose_layers(there: Mapping[str, Installed], *, gpu: bool) -> Choice:
-    """Return what of base, pytorch-cuda and onnx-cuda this machine can have; without a GPU their CPU counterparts."""
+def choose_layers(there: Mapping[str, Installed]) -> Choice:
+    """Return what of base, pytorch-cuda and onnx-cuda this machine can have, or of their CPU counterparts.
+
+    What is installed decides, not whether there is a GPU: so a rehearsal builds from CUDA's wheels where there are any.
+    """
     layers = ["base"]
-    cuda = _cuda(there) if gpu else None
+    cuda = _cuda(there)
     if "torch" in there:
         layers.append("pytorch-cuda" if cuda else "pytorch")
     if {"onnx", "onnxruntime"} <= there.keys() or {"onnx", "onnxruntime-gpu"} <= there.keys():
