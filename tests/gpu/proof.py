@@ -56,7 +56,9 @@ def prove(options: argparse.Namespace, kit: Path) -> int:
     absent = {line.name: _ABSENT.search(line.reason)[1] for line in lines if not applies(line)}
     told(checks=tuple(line for line in lines if applies(line)), absent=absent, not_run=not_run)
     told(faults=plant_all(options.python, report.checks, clock, gpu=not options.cpu))
-    told(steps=tuple(view.steps(options.python, kit, options.work.absolute(), clock, gpu=not options.cpu)))
+    failed = {line.name for line in report.checks if line.status == "fail"}
+    work = options.work.absolute()
+    told(steps=tuple(view.steps(options.python, kit, work, clock, gpu=not options.cpu, failed=failed)))
     print(in_markdown(report))
     wrong = [line for line in report.checks if line.status in {"fail", "error"}]
     return 1 if wrong or any(s.status == "failed" for s in report.steps) or _missed(report.faults) else 0

@@ -143,10 +143,12 @@ def test_the_view_is_of_what_is_there(there, layers, cuda, repository, tmp_path)
     choice = choose_layers({p.split()[0]: project(*p.split()) for p in there})
 
     assert (choice.layers, choice.cuda) == (layers, cuda)
-    write_catalogue(choice, repository / "recipes/layers", tmp_path)
+    write_catalogue(choice, repository / "recipes/layers", tmp_path, {"onnx-roundtrip", "onnxruntime-cpu"})
     spec = open_catalogue(tmp_path).view("kit")
     assert spec.hardware.cuda == cuda
     assert spec.constraints == ()
+    assert "kernel-start" in spec.smoke
+    assert not {"onnx-roundtrip", "onnxruntime-cpu"} & {*spec.smoke}
     assert {"python", "ipykernel"} <= {request.name for request in spec.dependencies}
 
 

@@ -26,7 +26,7 @@ from mlviews.site.file import SHIPPED_SITES
 from mlviews.wheels.requirements import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from gpu.report import Clock
     from gpu.rewheel import Installed
@@ -51,7 +51,9 @@ class Choice:
     cuda: str | None
 
 
-def steps(python: Path, kit: Path, work: Path, clock: Clock, *, gpu: bool) -> Iterator[Step]:
+def steps(
+    python: Path, kit: Path, work: Path, clock: Clock, *, gpu: bool, failed: Container[str] = ()
+) -> Iterator[Step]:
     """Do the second half, step by step; what follows a step that failed is not run.
 
     Args:
@@ -60,12 +62,13 @@ def steps(python: Path, kit: Path, work: Path, clock: Clock, *, gpu: bool) -> It
         work: folder for the wheels, the store and the cache.
         clock: says when to end.
         gpu: whether the view must compute on one.
+        failed: checks that the machine's own packages failed; the view is made of them and would fail as they do.
     """
     there = installed(json.loads(_said([str(python), "-c", _WHERE])))
     choice = choose_layers(there)
     index = work / "index"
     jobs: list[tuple[str, Callable[[], tuple[str, Any]]]] = [
-        ("wheels made again", lambda: _index(choice, there, kit, work, index)),
+        ("wheels made again", lambda: _index(choice, there, kit, work, index, failed)),
         ("build at the pypi site", lambda: _mlviews(work, index, clock, "build", VIEW)),
         ("load", lambda: _load(work, clock)),
         ("prefix and kernel", lambda: _prove(work, index, clock, gpu=gpu)),
@@ -109,7 +112,7 @@ def _cuda(there: Mapping[str, Installed]) -> str | None:
     return ".".join(toolkit.version.split(".")[:2]) if toolkit else None
 
 
-def write_catalogue(choice: Choice, layers: Path, folder: Path) -> None:
+def write_catalogue(choice: Choice, layers: Path, folder: Path, failed: Container[str] = ()) -> None:
     """Write a recipe of the view, and the catalogue's layers beside it; CUDA's says what is installed here.
 
     Their constraints keep the catalogue's versions together, and here the versions are given: they are left out.
@@ -118,11 +121,13 @@ def write_catalogue(choice: Choice, layers: Path, folder: Path) -> None:
         choice: what the view is made of.
         layers: the catalogue's own.
         folder: the recipes' folder to write.
+        failed: checks that are left out.
     """
     (folder / "layers").mkdir(parents=True, exist_ok=True)
     for path in layers.glob("*.yaml"):
         layer = yaml.safe_load(path.read_text(encoding="utf-8"))
         layer.pop("constraints", None)
+        layer["smoke"] = [check for check in layer.get("smoke", ()) if check not in failed]
         (folder / "layers" / path.name).write_text(yaml.safe_dump(layer))
     if choice.cuda:
         layer = {"schema": 1, "summary": "The GPU of this machine", "hardware": {"cuda": choice.cuda}}
@@ -134,11 +139,13 @@ def write_catalogue(choice: Choice, layers: Path, folder: Path) -> None:
     (folder / f"{VIEW}.yaml").write_text(yaml.safe_dump(recipe))
 
 
-def _index(choice: Choice, there: Mapping[str, Installed], kit: Path, work: Path, index: Path) -> tuple[str, Any]:
+def _index(
+    choice: Choice, there: Mapping[str, Installed], kit: Path, work: Path, index: Path, failed: Container[str]
+) -> tuple[str, Any]:
     """Make wheels of all that the view needs and the machine has, and the site that knows them."""
     index.mkdir(parents=True, exist_ok=True)
     recipes = Path(str(files("mlviews") / "_data/recipes"))
-    write_catalogue(choice, recipes / "layers", work / "recipes")
+    write_catalogue(choice, recipes / "layers", work / "recipes", failed)
     names = [request.name for request in open_catalogue(work / "recipes").view(VIEW).dependencies]
     asked = {name: _project(name, there) for name in names if name != "python"}
     chosen, missing = needed((project for project in asked.values() if project in there), there)
