@@ -44,7 +44,7 @@ __all__ = ["Solution", "solve"]
 
 
 _STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
-_NOWHERE = "https://pypi.org"  # the channel of wheels where no channel is: nothing is fetched from there
+_NOWHERE = "file:///wheels"  # the channel of wheels where no channel is: nothing is fetched from there
 
 
 @dataclass(frozen=True, slots=True)
