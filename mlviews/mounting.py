@@ -75,7 +75,7 @@ else
 fi
 cd "$back" 2>/dev/null || cd /
 PATH=$path
-[ -z "$user" ] || set -- unshare --user --map-user="$user" --map-group="$group" -- "$@"
+[ -z "$user" ] || set -- unshare --user --fork --map-user="$user" --map-group="$group" -- "$@"
 exec "$@"
 """
 

@@ -82,3 +82,24 @@ def test_where_no_way_works_each_is_told(source, tmp_path, monkeypatch):
 
     assert raised.value.code == "mount-missing"
     assert all("there is no " in fault for fault in raised.value.faults)
+
+
+@pytest.mark.parametrize("where", ["there", "deep/and missing"])
+def test_an_image_is_found_too_by_whoever_may_mount_it(user, source, tmp_path, require, where):
+    """By the kernel as root, by squashfuse in a user namespace otherwise."""
+    require("squashfuse")
+    image = tmp_path / "an image.sqfs"
+    subprocess.run([require("mksquashfs"), source, image, "-quiet", "-no-progress"], check=True, capture_output=True)
+    (tmp_path / "there").mkdir()
+    if user != "root" and not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("only who may read and write /dev/fuse mounts with squashfuse")
+
+    way = entering(image, tmp_path / where)
+    done = subprocess.run(
+        [*way, "sh", "-c", LOOK, "sh", str(tmp_path / where)],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout.splitlines()) == (7, ["found", str(tmp_path)]), done.stderr
+    assert not (tmp_path / "deep").exists()
+    assert "an image" not in Path("/proc/self/mounts").read_text()

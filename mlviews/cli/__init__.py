@@ -9,7 +9,7 @@ import click
 from mlviews import __version__
 from mlviews.cli.app import Verb, shared_options
 from mlviews.cli.bisect import bisect
-from mlviews.cli.build import build, run, shell
+from mlviews.cli.build import build, pack, run, shell
 from mlviews.cli.catalogue import checks, layers, list_views, show
 from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor, use
@@ -40,6 +40,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         run: "mlviews run plotting python plot.py",
         shell: "mlviews shell plotting",
         job: "mlviews job training-gpu --time 12h -- python train.py",
+        pack: "mlviews pack plotting -o FILE",
         kernel: "mlviews kernel add plotting",
         smoke: "mlviews smoke plotting",
         gpus: "mlviews gpus training-gpu",

@@ -140,7 +140,7 @@ class _RunVerb(Verb):
     """The program's own options are its own, with ``--`` before it and without."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``--`` before the program, which is the second word that is no option of mlviews."""
+        """Put ``--`` before the program: the second word that is no option of mlviews; with ``--image`` the first."""
         takes_value = {
             name: not getattr(option, "is_flag", False) and not getattr(option, "count", False)
             for option in self.params
@@ -148,24 +148,36 @@ class _RunVerb(Verb):
         }
         words = 0
         number = 0
+        before = 1
         while number < len(args) and args[number] != "--":
             if not args[number].startswith("-") or args[number] == "-":
                 words += 1
-                if words == 2:  # noqa: PLR2004  (VIEW, then the program)
+                if words > before:
                     args = [*args[:number], "--", *args[number:]]
                     break
+            before = 0 if args[number].partition("=")[0] == "--image" else before
             number += 2 if takes_value.get(args[number], False) else 1
         if ctx.parent and isinstance(ctx.obj, App):  # what the program is told is no wish for JSON
-            before = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
-            ctx.obj.options["json"] = before or "--json" in args[:number]
+            given = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
+            ctx.obj.options["json"] = given or "--json" in args[:number]
         return super().parse_args(ctx, args)
 
 
 @verb("run", cls=_RunVerb)
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
-def run(app: App, view: str, command: tuple[str, ...]) -> Outcome | None:
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD...")
+@click.option(
+    "--image", type=click.Path(path_type=Path), metavar="FILE", help="In place of a view: run from what `pack` wrote."
+)
+def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None) -> Outcome | None:
     """Run a program in a view; it takes this process's place."""
+    if image:
+        from mlviews.squashfs import image_command
+
+        program = image_command(image.absolute(), (view, *command))
+        os.execvp(program[0], program)  # noqa: S606  (no shell)
+    if not command:
+        raise click.UsageError("Missing argument '[--] CMD...'.")
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
@@ -190,3 +202,25 @@ def shell(app: App, view: str) -> Outcome | None:
 
 def _names(app: App) -> Iterator[str]:
     return (path.stem for path in app.recipes.glob("*.yaml"))
+
+
+@verb("pack")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The image.")
+def pack(app: App, view: str, *, output: Path) -> Outcome:
+    """Write a release as one file, a squashfs image: `mlviews run --image FILE -- CMD...` runs a program from it."""
+    from mlviews.cli.terminal import size
+    from mlviews.errors import RefusedError
+    from mlviews.prefix.verify import verify
+    from mlviews.squashfs import pack as write_image
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.root, view)
+    name = f"{release.view}/{release.release}"
+    if verify(prefix, shared=app.site.group is not None, progress=app.progress).faults:
+        raise RefusedError(
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` names what is not."
+        )
+    packed = write_image(prefix, release, output.absolute(), progress=app.progress)
+    text = f"{name}: {size(packed.bytes)} in {packed.path}; its programs find it at {packed.place}"
+    return Outcome(packed, lambda console: console.print(text, markup=False, soft_wrap=True))

@@ -1,0 +1,125 @@
+"""A release as one file: a squashfs image, which a program is run from where the release's files say that it lies.
+
+See https://docs.kernel.org/filesystems/squashfs.html. Byte code of releases is unchecked, so that the times of its
+modules do not matter.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlviews.errors import BadInputError, FailedError, RefusedError
+from mlviews.files import make_folder, replacing, write_failure
+from mlviews.mounting import entering
+from mlviews.reading import DamagedError, is_file
+from mlviews.release import RELEASE_FILE, Release
+from mlviews.storefile import parse
+
+if TYPE_CHECKING:
+    from mlviews.progress import Progress
+
+__all__ = ["PackResult", "image_command", "image_release", "pack"]
+
+_FIXED = (
+    *("-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-all-root", "-no-xattrs", "-no-exports"),
+    *("-mkfs-time", "0", "-reproducible", "-quiet", "-no-progress"),
+)
+_TOLD = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """``mlviews pack VIEW -o FILE``.
+
+    Attributes:
+        lock: the lock's digest.
+        path: the image.
+        bytes: its size.
+        place: where a program that runs from it finds the release.
+    """
+
+    view: str
+    release: str
+    platform: str
+    lock: str
+    path: Path
+    bytes: int
+    place: str
+
+
+def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> PackResult:
+    """Write a release's prefix as a squashfs image, whole or not at all; the same release gives the same bytes.
+
+    Args:
+        prefix: where it lies, intact.
+        release: what it is.
+        path: the image.
+        progress: told what is done.
+
+    Raises:
+        FailedError: there is no mksquashfs, or it failed.
+    """
+    _refuse_missing("mksquashfs")
+    make_folder(path.parent)
+    moment = str(int(release.created.timestamp()))
+    try:
+        with progress(f"Packing {release.view}/{release.release}"), replacing(path) as part:
+            _call(["mksquashfs", str(prefix), str(part), *_FIXED, "-all-time", moment])
+            part.chmod(0o644)
+    except OSError as error:
+        raise write_failure(f"{path} cannot be written", error) from error
+    return PackResult(
+        release.view, release.release, release.platform, release.lock_digest, path, path.stat().st_size, release.prefix
+    )
+
+
+def image_release(image: Path) -> Release:
+    """Return which release an image holds.
+
+    Raises:
+        RefusedError: there is no such file.
+        BadInputError: it is no image of a release.
+        FailedError: there is no unsquashfs.
+    """
+    if not is_file(image):
+        raise RefusedError("image-missing", f"there is no image {image}", "`mlviews pack VIEW -o FILE` writes one.")
+    _refuse_missing("unsquashfs")
+    hint = "Name an image that `mlviews pack` wrote."
+    try:
+        return parse(Release, _call(["unsquashfs", "-cat", str(image), RELEASE_FILE]), image)
+    except (DamagedError, FailedError) as error:
+        raise BadInputError("image-invalid", f"{image} is no image of a release", hint, detail=str(error)) from error
+
+
+def image_command(image: Path, command: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what runs a program from an image, mounted for it alone at the path that its files have.
+
+    Raises:
+        RefusedError, BadInputError: as for `image_release`.
+        FailedError: it cannot be mounted here; its faults say why.
+    """
+    place = Path(image_release(image).prefix)
+    return (*entering(image, place), str(place / "launch"), *command)
+
+
+def _refuse_missing(program: str) -> None:
+    if shutil.which(program) is None:
+        hint = "Install squashfs-tools; a base system of Debian and of Red Hat has a package of that name."
+        raise FailedError("squashfs-missing", f"there is no {program} on this host", hint)
+
+
+def _call(command: list[str]) -> bytes:
+    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise FailedError(
+            "squashfs-failed",
+            f"{command[0]} ended with status {done.returncode}",
+            "Read what it said; a full disk is the usual cause.",
+            faults=tuple(said[-_TOLD:]),
+        )
+    return done.stdout
