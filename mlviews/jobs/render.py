@@ -24,7 +24,6 @@ RESUME_MODULE = "mlviews_resume.py"
 
 _BESIDE = Path(__file__).resolve().parent / "beside"
 _CHECK = "torch-nccl"
-_CHECK_NEEDS = ("_protocol.py", "_rounding.py", "_torch_work.py")
 _ENDINGS: Mapping[System, str] = {"slurm": ".slurm.sh", "htcondor": ".sub", "panda": ".panda.sh"}
 _PATIENCE = 2 / 3  # of the margin: a program that has not saved by then does not
 # Of the job's variables those that a program in an image needs: `apptainer exec -e` passes none.
@@ -92,7 +91,7 @@ def _beside(job: Job) -> dict[str, str]:
         found[RESUME_MODULE] = (_BESIDE / RESUME_MODULE).read_text(encoding="utf-8")
     if job.request.check_first:
         check = PROGRAMS[_CHECK].path
-        for path in (check, *(check.parent / name for name in _CHECK_NEEDS)):
+        for path in (check, *sorted(check.parent.glob("_*.py"))):  # what it imports, and is small
             found[f"checks/{path.name}"] = path.read_text(encoding="utf-8")
     return found
 
@@ -151,7 +150,6 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         "worker": names.worker,
         "inputs": ",".join(filter(None, [_program_file(request.command), names.files])),
         "apptainer": bool(job.entry.image) and job.system != "panda",
-        "restarts": "3" if request.resume else "0",
     }
 
 
