@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from slurm import processes, wait_for
+from desk import kill, members
+from slurm import wait_for
 
 TRAINING = Path(__file__).resolve().parent / "training.py"
 # A task writes its own result.
@@ -35,27 +34,22 @@ def expected(steps: int) -> str:
 def ends_well(desk, number: str, *, steps: int = STEPS, starts: int = 2) -> str:
     """Wait for a training's result; returns what its jobs said."""
     result = desk.folder / "result"
-    wait_for(lambda: "the program is done" in said(desk), f"the end; {desk.slurm.jobs()} {said(desk)[-2000:]}")
+    wait_for(lambda: "the program is done" in desk.said(), f"the end; {desk.slurm.jobs()} {desk.said()[-2000:]}")
     assert result.read_text() == expected(steps)
-    order = [start for start, _ in desk.writers()]
-    assert order == sorted(order), "an older start wrote after a newer one"
-    assert len(list(desk.folder.glob(f"tagging-{number}/start-*"))) == starts, said(desk)
-    return said(desk)
-
-
-def said(desk) -> str:
-    return "".join(path.read_text() for path in sorted(desk.folder.glob("*.out")))
+    assert desk.writers() == sorted(desk.writers()), "an older start wrote after a newer one"
+    assert len(list(desk.folder.glob(f"tagging-{number}/start-*"))) == starts, desk.said()
+    return desk.said()
 
 
 def running(desk, number: str, checkpoints: int = 1) -> None:
     """Wait until a training has saved something, and is at work."""
-    wait_for(lambda: len(desk.writers()) >= checkpoints, f"a checkpoint: {said(desk)}")
+    wait_for(lambda: len(desk.writers()) >= checkpoints, f"a checkpoint: {desk.said()}")
     desk.slurm.wait(number, "RUNNING")
 
 
 def restart(desk, number: str) -> None:
     """Wait until a job is back in the queue, and start it at once."""
-    wait_for(lambda: desk.slurm.job(number).get("Restarts", "0") != "0", f"a requeue: {said(desk)}")
+    wait_for(lambda: desk.slurm.job(number).get("Restarts", "0") != "0", f"a requeue: {desk.said()}")
 
     def now() -> bool:
         if desk.slurm.state(number) == "PENDING":
@@ -93,32 +87,11 @@ def test_one_that_is_preempted_goes_on_afterwards(desk):
     ends_well(desk, number)
 
 
-def members(desk, number: str) -> dict[str, list[int]]:
-    """Return the processes of a job by what they are: program, step (srun), stepd, shell."""
-    found: dict[str, list[int]] = {"program": [], "step": [], "stepd": [], "shell": []}
-    for pid in processes(f"SLURM_JOB_ID={number}\0") + processes(f"slurmstepd: [{number}."):
-        with contextlib.suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            kind = (
-                "stepd" if command.startswith("slurmstepd") else "shell" if "slurm_script" in command
-                else "step" if command.startswith("srun") else "program" if "training.py" in command else ""
-            )  # fmt: skip
-            if kind:
-                found[kind].append(pid)
-    return found
-
-
-def kill(pids) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("victim", ["program", "step"])
 def test_a_program_or_step_that_is_killed_is_started_again(desk, victim):
     number = desk.train(STEPS, SECONDS)
     running(desk, number)
-    kill(members(desk, number)[victim])
+    kill(members(number)[victim])
     restart(desk, number)
     ends_well(desk, number)
 
@@ -126,7 +99,7 @@ def test_a_program_or_step_that_is_killed_is_started_again(desk, victim):
 def test_a_successor_takes_over_when_the_batch_shell_is_killed(desk):
     number = desk.train(STEPS, SECONDS)
     running(desk, number)
-    kill(members(desk, number)["shell"])
+    kill(members(number)["shell"])
     ends_well(desk, number)
     assert desk.slurm.state(number) == "FAILED"
 
@@ -136,7 +109,7 @@ def test_nobody_succeeds_a_job_that_was_cancelled(desk):
     running(desk, number)
     desk.slurm.client("scancel", number)
     wait_for(lambda: not desk.slurm.client("squeue", "-h", "-o", "%i"), "the end of all jobs")
-    assert "was cancelled, so this one does nothing" in said(desk)
+    assert "was cancelled, so this one does nothing" in desk.said()
     assert len(list(desk.folder.glob(f"tagging-{number}/start-*"))) == 1
     assert not (desk.folder / "result").exists()
 
@@ -152,10 +125,10 @@ def test_what_slurm_takes_its_time_to_notice(desks):
         running(desk, number)
 
     slurm.client("scontrol", "update", f"jobid={first}", "EndTime=now+50")  # Slurm looks every 30 s
-    kill(members(orphan, second)["stepd"])
-    alive = members(orphan, second)["program"]
+    kill(members(second)["stepd"])
+    alive = members(second)["program"]
     slurm.kill("n2")
-    kill(pid for pids in members(lost, third).values() for pid in pids)
+    kill(pid for pids in members(third).values() for pid in pids)
     try:
         wait_for(lambda: slurm.state(third) == "PENDING", "Slurm to notice that the node is lost")
         slurm.client("scontrol", "update", f"jobid={third}", "ReqNodeList=")
@@ -181,14 +154,14 @@ def test_a_full_disk_keeps_the_checkpoints_that_were_there(desk, tmp_path):
         with contextlib.suppress(OSError), (small / "filler").open("wb", buffering=0) as filler:
             while True:
                 filler.write(b"x" * 512)
-        wait_for(lambda: "no checkpoint could be saved" in said(desk), "a checkpoint that fails")
+        wait_for(lambda: "no checkpoint could be saved" in desk.said(), "a checkpoint that fails")
         assert list(small.glob("checkpoint-*"))
         desk.slurm.client("scancel", "--batch", "--signal=USR1", number)
-        wait_for(lambda: "goes back into the queue" in said(desk), f"the requeue: {said(desk)}")
+        wait_for(lambda: "goes back into the queue" in desk.said(), f"the requeue: {desk.said()}")
         (small / "filler").unlink()
         wait_for((small / "start-2").exists, "the second start")
         result = desk.folder / "result"
-        wait_for(result.exists, f"the result: {said(desk)}")
+        wait_for(result.exists, f"the result: {desk.said()}")
         assert result.read_text() == expected(STEPS)
     finally:
         subprocess.run(["umount", "-l", small], check=True)
@@ -204,8 +177,8 @@ def test_each_task_of_an_array_resumes_for_itself(desk):
         "three checkpoints",
     )
     desk.slurm.client("scancel", "--batch", "--signal=USR1", f"{number}_1")
-    wait_for(lambda: "goes back into the queue" in said(desk), f"the requeue: {said(desk)}")
-    wait_for(lambda: all(path.exists() for path in tasks), f"three results: {said(desk)}")
+    wait_for(lambda: "goes back into the queue" in desk.said(), f"the requeue: {desk.said()}")
+    wait_for(lambda: all(path.exists() for path in tasks), f"three results: {desk.said()}")
     assert {path.read_text() for path in tasks} == {expected(STEPS)}
     assert len(list(desk.folder.glob(f"tagging-{number}-1/start-*"))) == 2
     assert len(list(desk.folder.glob(f"tagging-{number}-0/start-*"))) == 1

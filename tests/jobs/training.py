@@ -1,8 +1,7 @@
 """A training without any framework: its state is a hash that each step changes, so that a lost or repeated step shows.
 
 training.py OUTPUT STEPS SECONDS LATER WORKERS: SECONDS pass in each step of the first start, LATER in those of others;
-the last hash goes into OUTPUT. Every checkpoint that gets its name is written down in OUTPUT.log with the number of the
-start that wrote it.
+the last hash goes into OUTPUT. OUTPUT.log tells at which step each start begins, and after which it names a checkpoint.
 """
 
 from __future__ import annotations
@@ -30,13 +29,19 @@ def main(output: Path, steps: int, seconds: float, later: float, workers: int) -
     newest = checkpoints.newest()
     state = json.loads(newest.read_text()) if newest else {"step": 0, "hash": ""}
     print(f"starts at step {state['step']} as process {os.getpid()}", flush=True)
+
+    def note(what: str) -> None:
+        with Path(f"{output}.log").open("a") as log:
+            log.write(f"{what} {checkpoints.start} {state['step']}\n")
+
+    note("begins")
     replace = Path.replace
 
     def logged(self: Path, target: Path) -> Path:
         """Write down who writes, while nobody else can."""
-        with Path(f"{output}.log").open("a") as log:
-            log.write(f"{checkpoints.start} {state['step']}\n")
-        return replace(self, target)
+        done = replace(self, target)
+        note("names")
+        return done
 
     Path.replace = logged
     with multiprocessing.get_context("fork").Pool(workers) if workers else Path(os.devnull).open() as pool:

@@ -49,3 +49,11 @@ def test_reads_that_fail_at_any_moment_of_any_verb_lose_nothing_and_are_told(run
 
     print(said)
     assert "0 releases lost" in said
+
+
+def test_trainings_that_are_killed_at_any_moment_end_with_the_bits_of_undisturbed_ones(run):
+    said = run("jobs.py", "--kills", "8", "--side-by-side", "4")
+
+    print(said)
+    assert "8 kills of " in said
+    assert "every result is right" in said

@@ -1,0 +1,89 @@
+"""Pythons with the frameworks that checks and jobs are tried with; made once, and kept in the user's cache."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+CLASSICAL = (
+    *(
+        "aiohttp",
+        "awkward",
+        "fsspec",
+        "h5py",
+        "iminuit",
+        "ipykernel",
+        "jupyter-client",
+        "lightgbm",
+        "matplotlib",
+        "mplhep",
+        "numpy",
+    ),
+    *("onnx", "onnxruntime", "pyarrow", "pyhf", "scikit-learn", "uproot", "xgboost-cpu", "zarr"),
+)
+CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
+JAX = ("jax[cpu]",)
+NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
+NUMBA = ("numba", "numba-cuda")
+ROOT = ("numpy", "ROOT==0.1a12")  # for CPython 3.11, the wheels are in their alpha stage
+TENSORFLOW = ("tensorflow-cpu",)
+
+
+def _python(packages: tuple[str, ...]) -> Path:
+    """Return a Python with packages; made once for a list of them, and kept."""
+    digest = hashlib.sha256(repr((sys.version, packages)).encode()).hexdigest()[:12]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlviews-tests" / digest
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            venv.create(folder, with_pip=True, clear=True)
+            command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--only-binary=:all:", *packages]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)
+            if made.returncode:
+                lacking = f"pip cannot install {' '.join(packages)}: {made.stderr[-500:]}"
+                (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
+            (folder / "done").touch()
+    return folder / "bin/python"
+
+
+@pytest.fixture(scope="session")
+def classical() -> Path:
+    return _python(CLASSICAL)
+
+
+@pytest.fixture(scope="session")
+def cuda() -> Path:
+    return _python(CUDA)
+
+
+@pytest.fixture(scope="session")
+def jax() -> Path:
+    return _python(JAX)
+
+
+@pytest.fixture(scope="session")
+def neural() -> Path:
+    return _python(NEURAL)
+
+
+@pytest.fixture(scope="session")
+def numba() -> Path:
+    return _python(NUMBA)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return _python(ROOT)
+
+
+@pytest.fixture(scope="session")
+def tensorflow() -> Path:
+    return _python(TENSORFLOW)
