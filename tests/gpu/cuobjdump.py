@@ -52,5 +52,15 @@ def listed(tool: Path, path: Path, seconds: float) -> Counter[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
         if "fatal" in done.stderr:
             raise ValueError(" ".join(done.stderr.split())[:200])
-        found.update(f"{kind} {sm}" for sm in re.findall(rf"\.(sm_\d+[af]?)\.{ending}$", done.stdout, re.MULTILINE))
+        found.update(f"{kind} {_real(sm)}" for sm in re.findall(rf"\.(sm_\d+[af]?)\.{ending}$", done.stdout, re.MULTILINE))
     return found
+
+
+def _real(target: str) -> str:
+    """Return a target without the ``a`` that no GPU before compute capability 9.0 has, whatever cuobjdump writes.
+
+    "Architecture-specific features are available on devices of compute capability 9.0 and higher": CUDA C++
+    Programming Guide, "Feature Availability". cuobjdump 12.8 lists pieces of libcublas 12.8 as ``sm_50a``.
+    """
+    number = int(re.sub(r"\D", "", target))
+    return target.removesuffix("a") if number < 90 else target
