@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.lock.lockfile import Lock, RecordRest, find_lock, lock_path, parse_lock, read_lock
-from mlviews.lock.status import changes
+from mlviews.lock.lockfile import Lock, RecordRest, lock_path, parse_lock, read_lock
+from mlviews.lock.status import changes, find_lock
 from mlviews.lock.writer import lock_text
 
 if TYPE_CHECKING:

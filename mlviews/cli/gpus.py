@@ -54,7 +54,7 @@ def _all(app: App) -> Outcome:
     views: list[ViewGpus] = []
     cpu: list[str] = []
     errors: list[MlviewsError] = []
-    for name in sorted({*app.catalogue.names, *store.views()}):
+    for name in sorted({*app.catalogue.own, *store.views()}):
         try:
             found = _view(app, store, name)
         except MlviewsError as error:

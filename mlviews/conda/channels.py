@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.cuda import Builds
 
-__all__ = [
-    "Sources",
-    "open_sources",
-    "record_fault",
-    "site_packages_fault",
-]
+__all__ = ["Sources", "open_sources", "record_fault", "site_packages_fault"]
 
 
 NOARCH = "noarch"

@@ -20,7 +20,6 @@ from rattler import BuildString, PackageRecord, RepoDataRecord
 from mlviews.conda.channels import record_fault, site_packages_fault
 from mlviews.credentials import hide, refuse
 from mlviews.errors import BadInputError, FailedError
-from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
 from mlviews.yamlfile import texts
 
@@ -37,7 +36,6 @@ __all__ = [
     "Lock",
     "LockedPackage",
     "RecordRest",
-    "find_lock",
     "lock_of",
     "lock_path",
     "locked_package",
@@ -303,15 +301,6 @@ def _open(url: str, what: str, place: str) -> str:
 def lock_path(folder: Path, view: str) -> Path:
     """Return where a view's lock lies in a folder of locks."""
     return folder / f"{view}{LOCK_SUFFIX}"
-
-
-def find_lock(view: str, *folders: Path | None) -> Path | None:
-    """Return the view's lock in the first folder that has one.
-
-    Raises:
-        UnreadableError: nobody can tell whether there is one.
-    """
-    return next((path for folder in folders if folder and is_file(path := lock_path(folder, view))), None)
 
 
 def read_lock(path: Path) -> Lock:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews.errors import BadInputError, MlviewsError, RefusedError
-from mlviews.lock.lockfile import find_lock, lock_path, read_lock
+from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["LockState", "LockStatus", "changes", "lock_status"]
+__all__ = ["LockState", "LockStatus", "changes", "find_lock", "lock_status"]
 
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -61,6 +62,15 @@ class LockStatus:
     lock: Lock | None = None
     changes: tuple[str, ...] = ()
     error: MlviewsError | None = None
+
+
+def find_lock(view: str, *folders: Path | None) -> Path | None:
+    """Return the view's lock in the first folder that has one.
+
+    Raises:
+        UnreadableError: nobody can tell whether there is one.
+    """
+    return next((path for folder in folders if folder and is_file(path := lock_path(folder, view))), None)
 
 
 def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:

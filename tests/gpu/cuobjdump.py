@@ -52,7 +52,9 @@ def listed(tool: Path, path: Path, seconds: float) -> Counter[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
         if "fatal" in done.stderr:
             raise ValueError(" ".join(done.stderr.split())[:200])
-        found.update(f"{kind} {_real(sm)}" for sm in re.findall(rf"\.(sm_\d+[af]?)\.{ending}$", done.stdout, re.MULTILINE))
+        found.update(
+            f"{kind} {_real(sm)}" for sm in re.findall(rf"\.(sm_\d+[af]?)\.{ending}$", done.stdout, re.MULTILINE)
+        )
     return found
 
 

@@ -114,6 +114,7 @@ def test_nobody_succeeds_a_job_that_was_cancelled(desk):
     assert not (desk.folder / "result").exists()
 
 
+@pytest.mark.slow
 def test_what_slurm_takes_its_time_to_notice(desks):
     """Three trainings at once: one's time is over, one has lost its stepd, one its whole node."""
     over, orphan, lost = desks("over"), desks("orphan"), desks("lost")
