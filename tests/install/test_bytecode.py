@@ -128,9 +128,10 @@ def test_what_bears_the_prefix_or_nobody_imports_is_left_as_it_is(build, shelf, 
             "share/script.py": "",
         },
         links={f"{site_packages}/led/__pycache__": "/tmp", f"{site_packages}/alias.py": "old.py"},
+        depends=["mixed"],
     )
 
-    prefix = build("mixed", "again", "native")
+    prefix = build("again", "native")
 
     assert compiled(prefix) == {
         f"{site_packages}/{name}.py" for name in ("whole", "templates/v1.0.a", "testing/of", "both", "old")

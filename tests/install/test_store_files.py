@@ -62,7 +62,16 @@ def test_what_this_schema_wrote_is_read(name):
 
     assert found.schema_number == stated(name)["schema"] == 1
     again = json.loads(found.text())
-    assert {key: again[key] for key in stated(name)} == stated(name)  # later versions may add to it
+    assert _without_new(again, stated(name)) == stated(name)
+
+
+def _without_new(value: Any, old: Any) -> Any:
+    """Return a value without the keys that later versions have added to an old one's objects."""
+    if isinstance(value, dict) and isinstance(old, dict):
+        return {key: _without_new(value[key], old[key]) for key in old if key in value}
+    if isinstance(value, list) and isinstance(old, list) and len(value) == len(old):
+        return [_without_new(*parts) for parts in zip(value, old, strict=True)]
+    return value
 
 
 @pytest.mark.parametrize("name", KINDS)

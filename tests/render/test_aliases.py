@@ -76,14 +76,14 @@ def view(make_release) -> Callable[..., tuple[object, str]]:
 
     def write(name="plotting"):
         release = make_release(view=name)
-        for program in PROGRAMS:
-            path = Path(release.prefix, "bin", program)
-            path.write_text("#!/bin/sh\nprintf 'view|'\n")
-            path.chmod(0o755)
         for path, file in prefix_files(release).items():
             target = Path(release.prefix, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(file.text)
+        for program in PROGRAMS:
+            path = Path(release.prefix, "bin", program)
+            path.write_text("#!/bin/sh\nprintf 'view|'\n")
+            path.chmod(0o755)
         return release
 
     return write
