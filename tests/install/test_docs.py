@@ -231,14 +231,26 @@ def test_readme_for_a_librarian(
     assert list(tmp_path.glob("*.oci.tar"))
 
 
+# As much of both as the check import-order computes with.
+NUMPY = """
+class Array:
+    def reshape(self, *shape): return self
+    def __matmul__(self, other): return self
+    def sum(self): return 2016
+
+arange = eye = lambda *size: Array()
+"""
+CLUSTER = """
+class KMeans:
+    def __init__(self, *count, **options): self.labels_ = 0, 1
+    def fit(self, rows): return self
+"""
+
+
 def test_tutorial_of_ones_own_view(typed: Any, shelf: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    for name in ("numpy", "ipykernel"):
-        shelf.add(name, modules={name: ""})
-    # As much of it as the check import-order asks for.
-    clusters = (
-        "class KMeans:\n    def __init__(self, *_, **__): self.labels_ = (0, 1)\n    def fit(self, _): return self\n"
-    )
-    shelf.add("scikit-learn", modules={"sklearn/__init__": "", "sklearn/cluster": clusters}, depends=["numpy"])
+    for name, text in (("ipykernel", ""), ("numpy", NUMPY)):
+        shelf.add(name, modules={name: text})
+    shelf.add("scikit-learn", modules={"sklearn/__init__": "", "sklearn/cluster": CLUSTER}, depends=["numpy"])
     for name in ("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"):
         monkeypatch.setenv(name, "A. Maintainer")
     for name in ("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"):
