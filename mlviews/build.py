@@ -12,9 +12,7 @@ from mlviews.base import second_libraries
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.filelock import announce
 from mlviews.files import walk, write_atomically
-from mlviews.gpus.coverage import survey
 from mlviews.gpus.nvidia import GPUS
-from mlviews.gpus.scan import scan
 from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import read_lock
@@ -383,6 +381,10 @@ def _with_served(job: _Job, release: Release, prefix: Path) -> Release:
     """
     if not release.cuda:
         return release
+    # A build that has nothing to do is not to wait for these.
+    from mlviews.gpus.coverage import survey  # noqa: PLC0415
+    from mlviews.gpus.scan import scan  # noqa: PLC0415
+
     judged = survey(scan(prefix, progress=job.progress), release, told=GPUS)
     if judged.failures and job.site.gpu_coverage == "refuse":
         raise RefusedError(
