@@ -92,15 +92,31 @@ def _missing(what: str) -> NoReturn:
     pytest.skip(message)
 
 
+def _unpacked(kind: str = "") -> Path:
+    """Return where `.ci/system-packages` unpacks environment-modules, or, ``-newest``, the newest of both systems."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("MLVIEWS_TEST_MODULES") or cache / "mlviews-tests/environment-modules"
+    return Path(f"{folder}{kind}")
+
+
 @pytest.fixture(scope="session")
 def lmod() -> Callable[[str], str]:
     """Return a function that gives the line which makes ``module`` mean Lmod in a shell."""
+    return _start_lmod("/usr/share/lmod/lmod/init", os.environ.get("LMOD_PKG", "/nowhere") + "/init")
 
+
+@pytest.fixture(scope="session")
+def newest_lmod() -> Callable[[str], str]:
+    """Return the same of the newest Lmod that the distribution has."""
+    return _start_lmod(str(_unpacked("-newest") / "usr/share/lmod/lmod/init"))
+
+
+def _start_lmod(*folders: str) -> Callable[[str], str]:
     def start(shell: str) -> str:
-        for folder in ("/usr/share/lmod/lmod/init", os.environ.get("LMOD_PKG", "/nowhere") + "/init"):
+        for folder in folders:
             if Path(folder, shell).exists():
                 return f"{'.' if shell in {'bash', 'zsh'} else 'source'} {folder}/{shell}"
-        _missing("Lmod")
+        _missing(f"Lmod in {' or '.join(folders)}")
 
     return start
 
@@ -110,11 +126,22 @@ def environment_modules(
     require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
     """Return a function that gives the line which makes ``module`` mean environment-modules in a shell."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = os.environ.get("MLVIEWS_TEST_MODULES") or cache / "mlviews-tests/environment-modules"
-    found = [*Path(folder).glob("usr/lib/*/modulecmd.tcl"), *Path("/usr/lib").glob("*/modulecmd.tcl")]
-    written = tmp_path_factory.mktemp("environment-modules")
+    found = [*_unpacked().glob("usr/lib/*/modulecmd.tcl"), *Path("/usr/lib").glob("*/modulecmd.tcl")]
+    return _start_environment_modules(found, require, tmp_path_factory.mktemp("environment-modules"))
 
+
+@pytest.fixture(scope="session")
+def newest_environment_modules(
+    require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Return the same of the newest environment-modules that the distribution has."""
+    found = [*_unpacked("-newest").glob("usr/lib/*/modulecmd.tcl")]
+    return _start_environment_modules(found, require, tmp_path_factory.mktemp("environment-modules"))
+
+
+def _start_environment_modules(
+    found: Sequence[Path], require: Callable[[str], str], written: Path
+) -> Callable[[str], str]:
     def start(shell: str) -> str:
         if not found:
             _missing("environment-modules")

@@ -88,11 +88,19 @@ def table():
     rows = []
     yield rows
     heading = ("shell", "loaded by", "before", "load", "switch", "unload")
-    print("\n\n" + "\n".join("{:6} {:20} {:11} {:>16} {:>16} {:>16}".format(*row) for row in [heading, *rows]))
+    print("\n\n" + "\n".join("{:6} {:26} {:11} {:>16} {:>16} {:>16}".format(*row) for row in [heading, *rows]))
 
 
-@pytest.fixture(params=["Lmod", "environment-modules", "setup script"])
-def means(request, lmod, environment_modules, tmp_path):
+SYSTEMS = {
+    "Lmod": "lmod",
+    "newest Lmod": "newest_lmod",
+    "environment-modules": "environment_modules",
+    "newest environment-modules": "newest_environment_modules",
+}
+
+
+@pytest.fixture(params=[*SYSTEMS, "setup script"])
+def means(request, tmp_path):
     """Return a function that gives what a shell types to start, load the first view, switch to the second, unload."""
 
     def type_in(shell, first, second):
@@ -107,7 +115,7 @@ def means(request, lmod, environment_modules, tmp_path):
             folder.mkdir(parents=True)
             (folder / f"{release.release}.lua").write_text(modulefile.render_lua([release]), encoding="utf-8")
             (folder / release.release).write_text(modulefile.render_tcl([release]), encoding="utf-8")
-        start = (lmod if request.param == "Lmod" else environment_modules)(shell)
+        start = request.getfixturevalue(SYSTEMS[request.param])(shell)
         use = f"module use {shlex.quote(str(tmp_path / 'modulefiles'))}"
         switch = f"module switch {first.module} {second.module}"
         return [f"{start}\n{use}", f"module load {first.module}", switch, f"module unload {second.module}"]
