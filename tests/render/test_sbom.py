@@ -15,7 +15,11 @@ from packageurl import PackageURL
 from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
 from mlviews.render.sbom import render_sbom
 
-LOCKS = sorted((Path(__file__).parents[2] / "lockfiles").iterdir())
+# The format's own library takes ten seconds a lock: one of two platforms and one GPU view in each run, all in slow ones.
+LOCKS = [
+    pytest.param(path, marks=() if path.name.startswith(("inference-cpu", "inference-gpu")) else pytest.mark.slow)
+    for path in sorted((Path(__file__).parents[2] / "lockfiles").iterdir())
+]
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
