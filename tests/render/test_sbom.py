@@ -15,7 +15,7 @@ from packageurl import PackageURL
 from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
 from mlviews.render.sbom import render_sbom
 
-# The format's own library takes ten seconds a lock: one of two platforms and one GPU view in each run, all in slow ones.
+# The format's own library takes ten seconds a lock: two in each run, one of two platforms and one of a GPU view.
 LOCKS = [
     pytest.param(path, marks=() if path.name.startswith(("inference-cpu", "inference-gpu")) else pytest.mark.slow)
     for path in sorted((Path(__file__).parents[2] / "lockfiles").iterdir())
