@@ -61,7 +61,9 @@ print(json.dumps({
 }))
 '''
 report["cell"] = json.loads(run(CELL)[1])
-message = client.execute("import time\\nprint('started', flush=True)\\nfor _ in range(600): time.sleep(0.1)")
+# A kernel aborts what reaches it right after an error, unless it was told that the error stops nothing.
+LONG = "import time\\nprint('started', flush=True)\\nfor _ in range(600): time.sleep(0.1)"
+client.execute(LONG, stop_on_error=False)
 while client.get_iopub_msg(timeout=60)["content"].get("text", "").strip() != "started":
     pass
 manager.interrupt_kernel()
