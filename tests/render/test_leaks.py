@@ -182,6 +182,15 @@ def test_what_was_changed_after_loading_stays_where_it_was_a_default(site, keep)
         assert after == keep(site.loaded(way, site.two, {**START, "LEVEL": "mine"})), way
 
 
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME"])
+def test_what_was_set_after_the_view_had_unset_it_comes_back_with_the_second_views_undo(name, site, keep):
+    before = {**site.loaded("bash", site.one, START), name: "/set since"}
+    for way in (*MODULES, *SHELLS):
+        after = keep(site.loaded(way, site.two, before))
+        assert after == keep(site.loaded(way, site.two, {**START, name: "/set since"})), way
+        assert after[f"MLVIEWS_OLD_{name}"] == "/set since", way
+
+
 @pytest.mark.parametrize("shell", SHELLS)
 def test_undo_in_a_child_shell_leaves_no_view(shell, site, require, run_steps, keep):
     inherited = site.loaded(shell, site.one, START)
