@@ -73,7 +73,7 @@ def _view(app: App, store: Store, name: str) -> ViewGpus | None:
     from mlviews.site.spec import for_site
     from mlviews.upstream import ViewGpus, view_of_lock, view_of_release
 
-    newest = next((entry.name for entry in reversed(store.releases(name))), None)
+    newest = next((entry.name for entry in reversed(store.entries(name))), None)
     if built := store.default(name) or newest:
         release = next(iter(store.existing(name, built).platforms.values()))
         return view_of_release(release) if release.cuda else None

@@ -177,11 +177,12 @@ def plan(
 def _entry(store: Store, repository: Repository, view: str, release: str | None, *, published: bool) -> ReleaseEntry:
     if release:
         return store.existing(view, release)
-    entries, default = store.releases(view), store.default(view)
-    if not entries:
+    names, default = [entry.name for entry in store.entries(view)], store.default(view)
+    if not names:
         raise no_release_error(store.root, view)
     another = published or (repository.seen is not None and repository.default(view) != default)
-    return store.existing(view, default) if default and another else entries[-1]
+    # One that cannot be read is refused: an older one in its place would be published unasked.
+    return store.existing(view, default if default and another else names[-1])
 
 
 def _addition(store: Store, repository: Repository, view: str, entry: ReleaseEntry, *, published: bool) -> _Draft:

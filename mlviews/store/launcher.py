@@ -73,7 +73,7 @@ def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> Refuse
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)
-    names, built = {*known, *store.views()}, store.releases(view)
+    names, built = {*known, *store.views()}, store.entries(view)
     if view not in names and (meant := nearest(view, names)):
         return RefusedError("view-unknown", f"there is no view {view!r}{meant}", "`mlviews list` shows all views.")
     if built:

@@ -88,9 +88,12 @@ def gather(store: Store, file: Path, *, waiting: Callable[[str], None]) -> Gathe
 def _release(store: Store, record: Record, file: Path) -> Release:
     """Return a release that a record is of: one of the same view and the same lock."""
     if record.view in store.views():
-        for entry in store.releases(record.view):
-            if entry.lock_digest == record.lock:
+        entries = store.entries(record.view)
+        for entry in entries:
+            if entry.platforms and entry.lock_digest == record.lock:
                 return entry.platforms[min(entry.platforms)]
+        for error in (error for entry in entries for error in entry.errors.values()):
+            raise error  # it may be the one
     raise RefusedError(
         "record-foreign",
         f"{file} is of lock {record.lock[:8]} of {record.view}, which no release here has",

@@ -204,10 +204,10 @@ def built_view(store: Store, view: str) -> BuiltView | None:
         UnreadableError: nobody can tell.
     """
     default = store.default(view)
-    entries = [entry for entry in store.releases(view) if default in {None, entry.name}]
-    if not entries:
+    names = [entry.name for entry in store.entries(view) if default in {None, entry.name}]
+    if not names:
         return None
-    entry = entries[-1]
+    entry = store.existing(view, names[-1])
     results = last_results(read_records(store.root, view, entry.lock_digest)).values()
     return BuiltView(entry.name, entry.name == default, sum(results), len(results) - sum(results))
 
@@ -424,6 +424,7 @@ def _promote(store: Store, view: str, release: str, *, back: bool, override: str
 
 
 def _former(store: Store, view: str) -> str | None:
-    there = {entry.name for entry in store.releases(view)} - {store.default(view)}
+    # One that cannot be read is refused later: an older one in its place would be made the default unasked.
+    there = {entry.name for entry in store.entries(view)} - {store.default(view)}
     changes = history.read(store.view_folder(view))
     return next((name for name in reversed(history.former(changes)) if name in there), None)

@@ -79,6 +79,26 @@ def test_rollback_leaves_out_what_was_removed(three):
     assert three("rollback", "demo", "--json").data["release"] == first
 
 
+def test_what_cannot_be_read_is_not_passed_over(three):
+    """An older release in its place would become the default, or be shown, without a word."""
+    _, second, last = three.made
+    damaged = [three.root / f"envs/demo/{name}/{host_platform()}/release.json" for name in (second, last)]
+    kept = [path.read_bytes() for path in damaged]
+
+    damaged[0].write_bytes(b"")
+    refused = three("rollback", "demo", "--json")
+    assert (refused.code, refused.codes, default(three)) == (3, ["unreadable"], last)
+
+    damaged[0].write_bytes(kept[0])
+    damaged[1].write_bytes(b"")
+    told = three("list", "--json")
+    assert (told.code, told.codes) == (3, ["unreadable"])
+    (three.root / "envs/demo/default").unlink()
+    for arguments in (("list",), ("gpus", "--all")):
+        told = three(*arguments, "--json")
+        assert (told.code, told.codes) == (3, ["unreadable"]), arguments
+
+
 @pytest.mark.parametrize("verb", ["promote", "pin", "remove"])
 @pytest.mark.parametrize("name", ["demo/2020.01.01", "demo/..", "demo/default", "demo/2020.01.01/linux-64", "no/x"])
 def test_what_is_no_release_is_refused(three, verb, name):

@@ -88,6 +88,17 @@ def test_what_the_repository_holds_is_no_work(published, publisher):
     assert "holds all of it" in publisher("publish", "demo", "--plan").out
 
 
+def test_no_older_release_is_published_in_place_of_one_that_cannot_be_read(published, publisher, tmp_path):
+    publisher("build", "demo", "--rebuild")
+    newest = max((tmp_path / "staging/envs/demo").glob("[0-9]*"), key=lambda path: (len(path.name), path.name))
+    assert newest.name != published
+    (newest / "linux-64/release.json").write_bytes(b"")
+
+    refused = publisher("publish", "demo", "--plan", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["unreadable"])
+
+
 def test_a_promotion_is_small_and_changes_the_default_alone(published, publisher, carry_out, repository, tmp_path):
     publisher("promote", f"demo/{published}")
     before = {path: path.lstat().st_mtime for path in (repository.views / f"envs/demo/{published}").rglob("*")}
