@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlviews import files
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files import write_atomically, write_failure
-from mlviews.reading import content, is_file, is_folder_at, names_in, status
+from mlviews.reading import UnreadableError, content, is_file, is_folder_at, names_in, status
+from mlviews.release import RELEASE_FILE
 from mlviews.render import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlviews.release import Release
 
@@ -30,10 +32,12 @@ __all__ = [
     "Place",
     "add",
     "kernel_name",
+    "kernels_below",
     "kernels_in",
     "kernelspec",
     "places",
     "prefix_place",
+    "programs_in",
     "remove",
     "render_kernel",
     "swan_place",
@@ -152,7 +156,8 @@ class Kernel:
         release: what it runs; for one that follows the default, what that was when it was added.
         lock: the release's lock digest.
         launch: what it starts.
-        works: whether that is there.
+        state: ``ok`` where that starts a release, ``removed`` where it says that the release was removed, ``gone``
+            where nothing is there.
     """
 
     name: str
@@ -162,7 +167,7 @@ class Kernel:
     lock: str
     folder: Path
     launch: Path
-    works: bool
+    state: Literal["ok", "removed", "gone"]
 
 
 def user_place() -> Place:
@@ -265,7 +270,27 @@ def remove_below(place: Place, folder: Path) -> tuple[Kernel, ...]:
     Raises:
         FailedError: one cannot be deleted, or nobody can tell what there is.
     """
-    return _delete([kernel for kernel in kernels_in(place) if kernel.launch.is_relative_to(folder)])
+    return _delete(kernels_below(place, folder))
+
+
+def kernels_below(place: Place, folder: Path) -> tuple[Kernel, ...]:
+    """Return the kernels in a place that start what lies below a folder.
+
+    Raises:
+        UnreadableError: nobody can tell what there is.
+    """
+    return tuple(kernel for kernel in kernels_in(place) if kernel.launch.is_relative_to(folder))
+
+
+def programs_in(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each kernel in a folder of kernelspecs, whoever made it, and the program that starts it.
+
+    What cannot be read is left out, as it is no kernel that could start.
+    """
+    with suppress(UnreadableError):
+        for kernel in (folder / name for name in names_in(folder)):
+            with suppress(UnreadableError, ValueError, RecursionError, LookupError, TypeError):
+                yield kernel, Path(_specification(kernel)["argv"][0])
 
 
 def _delete(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
@@ -302,14 +327,24 @@ def _read(folder: Path) -> Kernel | None:
     if not is_folder_at(folder) or not is_file(folder / SPECIFICATION):
         return None
     try:
-        stated: Any = json.loads(content(folder / SPECIFICATION, most=_LONGEST) or b"")
+        stated = _specification(folder)
         own = stated["metadata"]["mlviews"]
         view, release, lock = (str(own[key]) for key in ("view", "release", "lock"))
-        launch = str(stated["argv"][0])
+        launch = Path(str(stated["argv"][0]))
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
     follows: Literal["release", "default"] = "release" if own.get("follows") == "release" else "default"
-    return Kernel(folder.name, view, release, follows, lock, folder, Path(launch), os.access(launch, os.X_OK))
+    return Kernel(folder.name, view, release, follows, lock, folder, launch, _state(launch))
+
+
+def _specification(folder: Path) -> Any:
+    return json.loads(content(folder / SPECIFICATION, most=_LONGEST) or b"")
+
+
+def _state(launch: Path) -> Literal["ok", "removed", "gone"]:
+    if not os.access(launch, os.X_OK):
+        return "gone"
+    return "ok" if os.access(launch.with_name(RELEASE_FILE), os.F_OK) else "removed"
 
 
 def _user_data() -> Path:

@@ -126,7 +126,7 @@ def _in_swan(script: Path) -> str:
     return "/".join(["$CERNBOX_HOME", *parts[5:]]) if cernbox else str(script)
 
 
-_STATES = {True: ("ok", "green"), False: ("gone", "red")}
+_STATE_STYLES = {"ok": "green", "removed": "yellow", "gone": "red"}
 
 
 def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
@@ -142,7 +142,7 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
     rows = (
         (
             line.name, f"{line.view}/{line.release}" if line.follows == "release" else f"{line.view}, its default",
-            line.lock[:12], _STATES[line.works], str(line.folder),
+            line.lock[:12], (line.state, _STATE_STYLES[line.state]), str(line.folder),
         )
         for line in kernels
     )  # fmt: skip

@@ -124,16 +124,23 @@ def pin(app: App, release: str, *, undo: bool) -> Outcome:
     return Outcome(result, lambda console: console.print(text, markup=False))
 
 
+_force = click.option("--force", is_flag=True, help="Remove what is in use, too.")
+
+
 @verb("remove")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
-def remove(app: App, release: str) -> Outcome:
-    """Remove a release; never the default or a pinned one. Who still asks for it is told."""
+@_force
+def remove(app: App, release: str, *, force: bool) -> Outcome:
+    """Remove a release; never the default or a pinned one. Who still asks for it is told.
+
+    What uses it is named, as far as this host shows that to you: processes, kernels, venvs, views on top of it.
+    """
     from mlviews.cli.terminal import size
     from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
 
     view, name = split_release(release)
-    result = remove_release(Store(app.site.root, app.site.prefix), view, name, progress=app.progress)
+    result = remove_release(Store(app.site.root, app.site.prefix), view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
     return Outcome(result, lambda console: console.print(text, markup=False))
@@ -141,7 +148,8 @@ def remove(app: App, release: str) -> Outcome:
 
 @verb("uninstall")
 @click.argument("view", shell_complete=complete_view)
-def uninstall(app: App, view: str) -> Outcome:
+@_force
+def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     """Remove all of a view: releases, modules, kernels. Its recipe, lock and records stay; `build` makes it again."""
     from mlviews.cli.terminal import size
     from mlviews.jupyter import swan_place, user_place
@@ -149,7 +157,7 @@ def uninstall(app: App, view: str) -> Outcome:
     from mlviews.store.removal import uninstall as uninstall_view
 
     store = Store(app.site.root, app.site.prefix)
-    result = uninstall_view(store, view, (user_place(), swan_place()), progress=app.progress)
+    result = uninstall_view(store, view, (user_place(), swan_place()), force=force, progress=app.progress)
 
     def write(console: Console) -> None:
         names = ", ".join(result.releases) or "what was left"

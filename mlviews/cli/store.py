@@ -88,13 +88,15 @@ _SHOWN_LISTED = 10
 @click.option("--keep", default=KEEP, show_default=True, type=click.IntRange(0), help="Keep the newest N of each view.")
 @click.option(
     "--keep-days", default=DAYS, show_default=True, type=click.IntRange(0, 36500),
-    help="Keep what was the default until fewer days ago.",
+    help="Keep what was built, or was the default until, fewer days ago.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Remove what is in use, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed, and change nothing.")
-def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: bool) -> Outcome:
+def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bool, dry_run: bool) -> Outcome:
     """Remove old releases, what dead processes left, and packages in the cache that no release has.
 
-    A default, a pinned release and one in progress always stay.
+    A default, a pinned release and one in progress always stay. So does one in use, as far as this host shows that to
+    you, unless you give --force.
     """
     from datetime import timedelta
 
@@ -112,7 +114,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
                 f"There are: {', '.join(there) or 'none'}.",
             )
     chosen = tuple(dict.fromkeys(views)) or there
-    rule = Rule(keep, timedelta(days=keep_days))
+    rule = Rule(keep, timedelta(days=keep_days), force)
     if dry_run:
         result = foresee(store, app.site.cache, chosen, rule)
     else:
@@ -123,7 +125,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, dry_run: 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     from rich.markup import escape
 
-    from mlviews.cli.terminal import size, tell_unreadable
+    from mlviews.cli.terminal import say, size, tell_unreadable
 
     would = "would remove" if result.dry_run else "removed"
     groups = {
@@ -137,8 +139,9 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
             console.print(f"[yellow]{label}[/] {escape(name)}", soft_wrap=True)
         if len(shown) < len(names):
             console.print(f"[yellow]{label}[/] {len(names) - len(shown)} more (-v lists them)")
-    for kept in result.kept if details else ():
-        console.print(f"[green]kept[/] {kept.view}/{kept.release}: {kept.why}", soft_wrap=True)
+    for kept in result.kept:
+        if details or kept.why.startswith("in use"):
+            say(console, ("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
     for busy in result.busy:
         console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
     tell_unreadable(console, result.unreadable)

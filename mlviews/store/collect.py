@@ -7,7 +7,7 @@ processes wait for each other. A view that is being built is left alone.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
@@ -20,15 +20,17 @@ from mlviews.store import history
 from mlviews.store.debris import cache_debris, common_debris, unused, view_debris
 from mlviews.store.removal import finish, is_unfinished, remove_held
 from mlviews.store.retention import ReleaseState, kept
+from mlviews.store.users import release_uses, uses_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
     from pathlib import Path
 
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
+    from mlviews.store.users import ReleaseUse
 
 __all__ = ["BusyView", "GcResult", "GoingRelease", "KeptRelease", "Rule", "collect", "foresee"]
 
@@ -39,13 +41,13 @@ class Rule:
 
     Attributes:
         keep: how many of a view's newest releases.
-        within: how long what was the default, and what was fetched of channels and registries.
-        extended: prefix -> the releases of this root on top of it, as VIEW/RELEASE. Those in other roots nobody sees.
+        within: how long what was built or the default, and what was fetched of channels and registries.
+        force: whether what is in use goes, too.
     """
 
     keep: int
     within: timedelta
-    extended: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,9 @@ def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcRe
     Raises:
         UnreadableError: a folder cannot be read.
     """
-    entries = {view: store.entries(view) for view in store.views()}
-    rule = replace(rule, extended=_extended(entries.values()))
-    sweeps = [_sweep_if_free(store, view, entries[view], rule) for view in views]
+    entries = store.all_entries()
+    uses = () if rule.force else release_uses(store, entries)
+    sweeps = [_sweep_if_free(store, view, entries[view], rule, uses) for view in views]
     going = {(release.view, release.release) for sweep in sweeps for release in sweep.removed}
     stays, tally = [], _Tally()
     for view, entry in ((view, entry) for view, found in entries.items() for entry in found):
@@ -151,12 +153,12 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
         UnreadableError: a folder cannot be read.
     """
     sweeps = []
-    rule = replace(rule, extended=_extended(store.entries(view) for view in store.views()))
+    uses = () if rule.force else release_uses(store, store.all_entries())
     debris = common_debris(store.root)
     freed = sum(map(_delete, debris))
     with progress("Removing", total=len(views)) as advance:
         for view in views:
-            sweep, bytes_ = _collect_view(store, view, rule)
+            sweep, bytes_ = _collect_view(store, view, rule, uses)
             sweeps.append(sweep)
             freed += bytes_
             advance()
@@ -168,14 +170,6 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
         freed += sum(_delete(cache / name) for name in free)
         freed += sum(map(_delete, left))
     return _result(sweeps, (*debris, *left), free, freed)
-
-
-def _extended(found: Iterable[Sequence[ReleaseEntry]]) -> dict[str, tuple[str, ...]]:
-    tops: dict[str, tuple[str, ...]] = {}
-    for release in (release for entries in found for entry in entries for release in entry.platforms.values()):
-        if release.base:
-            tops[release.base.prefix] = (*tops.get(release.base.prefix, ()), f"{release.view}/{release.release}")
-    return tops
 
 
 def _unused(cache: Path, stays: Sequence[ReleaseEntry], rule: Rule) -> tuple[str, ...]:
@@ -199,10 +193,10 @@ def _result(
     )
 
 
-def _collect_view(store: Store, view: str, rule: Rule) -> tuple[_Sweep, int]:
+def _collect_view(store: Store, view: str, rule: Rule, uses: Sequence[ReleaseUse]) -> tuple[_Sweep, int]:
     try:
         with store.view_lock(view, waiting=None):
-            sweep = _sweep(store, view, store.entries(view), rule)
+            sweep = _sweep(store, view, store.entries(view), rule, uses)
             now = datetime.now(timezone.utc)
             # What needs no room on the disk comes first, and makes some.
             freed = sum(map(_delete, sweep.debris))
@@ -212,21 +206,23 @@ def _collect_view(store: Store, view: str, rule: Rule) -> tuple[_Sweep, int]:
         return _Sweep(view, busy=BusyView(view, held.holder)), 0
 
 
-def _sweep_if_free(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
+def _sweep_if_free(
+    store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule, uses: Sequence[ReleaseUse]
+) -> _Sweep:
     holder = held_by(store.view_folder(view) / LOCK)
-    return _Sweep(view, busy=BusyView(view, holder)) if holder else _sweep(store, view, entries, rule)
+    return _Sweep(view, busy=BusyView(view, holder)) if holder else _sweep(store, view, entries, rule, uses)
 
 
-def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
+def _sweep(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule, uses: Sequence[ReleaseUse]) -> _Sweep:
     """Judge a view; one of which something cannot be read besides its releases is left alone."""
     try:
-        return _judge(store, view, entries, rule)
+        return _judge(store, view, entries, rule, uses)
     except UnreadableError as error:
         known = (unreadable for entry in entries for unreadable in entry.unreadable)
         return _Sweep(view, unreadable=tuple(dict.fromkeys([*known, error.unreadable])))
 
 
-def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule) -> _Sweep:
+def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule, uses: Sequence[ReleaseUse]) -> _Sweep:
     default, unpublished = store.default(view), store.unpublished(view)
     left = history.left(history.read(store.view_folder(view)))
     judged = [
@@ -236,8 +232,9 @@ def _judge(store: Store, view: str, entries: Sequence[ReleaseEntry], rule: Rule)
             pinned=store.is_pinned(view, entry.name),
             in_progress=entry.name == unpublished,
             unreadable=bool(entry.unreadable),
+            built=max((release.created for release in entry.platforms.values()), default=None),
             left=left.get(entry.name),
-            extended_by=[name for one in entry.platforms.values() for name in rule.extended.get(one.prefix, ())],
+            used_by=[str(use) for use in uses_of(uses, view, entry.name)],
         )
         for entry in entries
     ]

@@ -110,6 +110,10 @@ class Store:
         found = [self.entry(view, name) for name in self.folders(view) if not is_removed(folder, name)]
         return tuple(entry for entry in found if entry.is_there)
 
+    def all_entries(self) -> dict[str, tuple[ReleaseEntry, ...]]:
+        """Return what there is of every view."""
+        return {view: self.entries(view) for view in self.views()}
+
     def releases(self, view: str) -> tuple[ReleaseEntry, ...]:
         """Return the view's releases that can be read, oldest first."""
         return tuple(entry for entry in self.entries(view) if entry.platforms)

@@ -27,6 +27,7 @@ from mlviews.store.loaders import (
 )
 from mlviews.store.removal import locked, removal_note, remove_held
 from mlviews.store.repair import repair
+from mlviews.store.users import refuse_used, release_uses, uses_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -350,14 +351,23 @@ def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progre
     return PinResult(view, release, pinned)
 
 
-def remove(store: Store, view: str, release: str, *, progress: Progress) -> RemoveResult:
+def remove(store: Store, view: str, release: str, *, force: bool = False, progress: Progress) -> RemoveResult:
     """Remove a release.
 
+    Args:
+        store: where it lies.
+        view: the view.
+        release: its release.
+        force: whether it goes although something uses it.
+        progress: told what is done.
+
     Raises:
-        RefusedError: it is the default or pinned, or there is no such release.
+        RefusedError: it is the default, pinned or in use, or there is no such release.
         FailedError: something cannot be written or deleted.
     """
     with locked(store, view, progress), progress(f"Removing {view}/{release}"):
+        if not force:
+            refuse_used(uses_of(release_uses(store, store.all_entries()), view, release), f"{view}/{release}")
         return RemoveResult(view, release, remove_held(store, view, release, datetime.now(timezone.utc)))
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from mlviews.errors import FailedError, RefusedError
 from mlviews.filelock import announce
 from mlviews.files import delete_tree, remove_file, write_atomically
-from mlviews.jupyter import remove_below
+from mlviews.jupyter import kernels_below, remove_below
 from mlviews.prefix import usage
 from mlviews.reading import DamagedError, content, is_folder_at, names_in, status
 from mlviews.release import RELEASE_FILE, Inside
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
 from mlviews.store.loaders import remove_loaders, write_removed_loaders
+from mlviews.store.users import refuse_used, release_uses
 from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
@@ -140,22 +141,29 @@ def locked(store: Store, view: str, progress: Progress) -> AbstractContextManage
     return store.view_lock(view, waiting=announce(progress, view))
 
 
-def uninstall(store: Store, view: str, places: Sequence[Place], *, progress: Progress) -> UninstallResult:
+def uninstall(
+    store: Store, view: str, places: Sequence[Place], *, force: bool = False, progress: Progress
+) -> UninstallResult:
     """Remove all of a view: releases, modules, kernels; also those kernels that were added to other places.
 
     Args:
         store: where it lies.
         view: the view.
         places: where else kernels of it may be.
+        force: whether a release goes although something besides these kernels uses it.
         progress: told what is done.
 
     Raises:
-        RefusedError: a release is pinned, or there is nothing of the view.
+        RefusedError: a release is pinned or in use, or there is nothing of the view.
         FailedError: something cannot be written or deleted.
     """
-    with locked(store, view, progress), progress(f"Removing {view}"):
-        names, freed = _uninstall(store, view, datetime.now(timezone.utc))
     below = store.baked(store.view_folder(view))
+    with locked(store, view, progress), progress(f"Removing {view}"):
+        if not force:
+            going = {str(kernel.folder) for place in places for kernel in kernels_below(place, below)}
+            uses = (use for use in release_uses(store, store.all_entries()) if use.view == view)
+            refuse_used([use for use in uses if use.name not in going], view)
+        names, freed = _uninstall(store, view, datetime.now(timezone.utc))
     kernels = [kernel.folder for place in places for kernel in remove_below(place, below)]
     return UninstallResult(view, names, kernels, freed)
 

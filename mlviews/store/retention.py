@@ -24,8 +24,9 @@ class ReleaseState:
         pinned: whether people said that it stays.
         in_progress: whether a build has written its file, and is not done with it.
         unreadable: whether nobody can tell what it is.
+        built: when it was made; None where nobody knows.
         left: when it stopped being the default, if it ever was.
-        extended_by: the releases on top of it that can be seen, as VIEW/RELEASE.
+        used_by: who uses it, as far as that can be seen.
     """
 
     name: str
@@ -33,8 +34,9 @@ class ReleaseState:
     pinned: bool = False
     in_progress: bool = False
     unreadable: bool = False
+    built: datetime | None = None
     left: datetime | None = None
-    extended_by: Sequence[str] = ()
+    used_by: Sequence[str] = ()
 
 
 def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now: datetime) -> dict[str, str]:
@@ -43,8 +45,9 @@ def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now:
     Args:
         releases: of one view, oldest first.
         keep: how many of the newest stay.
-        within: how long a release stays after it stopped being the default.
-        now: the moment to count back from. What stopped being the default after it, by a clock that was wrong, stays.
+        within: how long a release stays after it was built, and after it stopped being the default: jobs on other
+            hosts, which nobody sees from here, may have begun with it.
+        now: the moment to count back from. What happened after it, by a clock that was wrong, was lately.
     """
     newest = {release.name for release in releases[max(0, len(releases) - keep) :]}
     reasons = {}
@@ -57,10 +60,12 @@ def kept(releases: Sequence[ReleaseState], *, keep: int, within: timedelta, now:
             reasons[release.name] = "in progress"
         elif release.unreadable:
             reasons[release.name] = "unreadable"
-        elif release.extended_by:
-            reasons[release.name] = f"extended by {', '.join(release.extended_by)}"
+        elif release.used_by:
+            reasons[release.name] = f"in use by {', '.join(release.used_by)}"
         elif release.name in newest:
             reasons[release.name] = f"among the last {keep}"
         elif release.left is not None and now - release.left < within:
             reasons[release.name] = f"the default until {release.left:%Y-%m-%d}"
+        elif release.built is not None and now - release.built < within:
+            reasons[release.name] = f"built on {release.built:%Y-%m-%d}"
     return reasons

@@ -49,7 +49,7 @@ def test_the_users_own_follows_the_default(demo):
         "lock": read(folder)["metadata"]["mlviews"]["lock"],
         "folder": str(folder),
         "launch": f"{demo.root}/envs/demo/default/linux-64/launch",
-        "works": True,
+        "state": "ok",
     }
     assert read(folder)["argv"][0] == f"{demo.root}/envs/demo/default/linux-64/launch"
     assert read(folder)["display_name"] == "demo (mlviews)"
@@ -133,16 +133,23 @@ def test_list_tells_what_runs_and_what_is_gone(demo, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(demo.root))
     kernels = demo("kernel", "list", "--json").data["kernels"]
     # The site's own folder of kernels is listed once.
-    assert sorted((line["name"], line["works"]) for line in kernels) == sorted(
-        [("demo", True), (f"demo-{name}", True)] * 2
+    assert sorted((line["name"], line["state"]) for line in kernels) == sorted(
+        [("demo", "ok"), (f"demo-{name}", "ok")] * 2
     )
     said = demo("kernel", "list").out
     assert f"demo/{name}" in said
     assert "demo, its default" in said
 
+    assert demo("build", "demo", "--rebuild").code == 0
+    assert demo("remove", f"demo/{name}", "--force").code == 0
+    kernels = demo("kernel", "list", "--json").data["kernels"]
+    assert {line["state"] for line in kernels if line["name"] == f"demo-{name}"} == {"removed"}
+    assert {line["state"] for line in kernels if line["name"] == "demo"} == {"ok"}
+    assert "removed" in demo("kernel", "list").out
+
     shutil.rmtree(demo.root / "envs")
 
-    assert {line["works"] for line in demo("kernel", "list", "--json").data["kernels"]} == {False}
+    assert {line["state"] for line in demo("kernel", "list", "--json").data["kernels"]} == {"gone"}
     assert "gone" in demo("kernel", "list").out
 
 

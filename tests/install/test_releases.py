@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shlex
 import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -340,6 +344,49 @@ def test_releases_and_verify_without_a_view_take_all(builder):
     assert "first/" in verified.out
     assert builder("verify", "--repair").code == 0
     assert builder("verify").code == 0
+
+
+MAP = "import mmap, sys; f = open(sys.argv[1]); m = mmap.mmap(f.fileno(), 0, prot=1); print(flush=1); input()"
+
+
+def test_what_is_in_use_is_named_and_stays_unless_forced(three, tmp_path, monkeypatch):
+    """A process, another's kernel, a venv, and a kernel of such a venv; the store's own kernels do not count."""
+    first, second, _ = three.made
+    old, new = (three.root / "envs/demo" / name / host_platform() for name in (first, second))
+    home = Path(os.environ["HOME"])
+    monkeypatch.setenv("JUPYTER_PATH", f"{three.root}:{tmp_path}/jupyter")
+    kernels = {"mine": old / "bin/python", "late": tmp_path / "elsewhere/v/bin/python", "other": "/usr/bin/python"}
+    for name, program in kernels.items():
+        (tmp_path / "jupyter/kernels" / name).mkdir(parents=True)
+        (tmp_path / "jupyter/kernels" / name / "kernel.json").write_text(json.dumps({"argv": [str(program)]}))
+    (tmp_path / "jupyter/kernels/broken").mkdir()
+    (tmp_path / "jupyter/kernels/broken/kernel.json").write_text("[" * 9000)
+    for folder, base in ((home / "venv", old), (tmp_path / "elsewhere/v", new), (home / "no", Path("/usr"))):
+        folder.mkdir(parents=True)
+        (folder / "pyvenv.cfg").write_text(f"home = {base}/bin\nversion = 3\n")
+    used = subprocess.Popen([sys.executable, "-c", MAP, old / "setup.sh"], stdin=PIPE, stdout=PIPE)
+    with used:
+        assert used.stdout.readline()
+        refused = three("remove", f"demo/{first}", "--json")
+        foretold = three("gc", "--keep", "0", "--keep-days", "0", "--dry-run", "--json").data
+        kept = three("gc", "--keep", "0", "--keep-days", "0", "--json").data
+        used.kill()
+
+    owner = pwd.getpwuid(os.getuid()).pw_name
+    told = [f"process {used.pid} ({Path(sys.executable).name}, of {owner})", f"kernel {tmp_path}/jupyter/kernels/mine"]
+    told += [f"venv {home}/venv"]
+    assert set(refused.codes) == {"release-in-use"}
+    assert [error["message"] for error in refused.json["errors"]] == [f"demo/{first} is in use: {use}" for use in told]
+    whys = {line["release"]: line["why"] for line in kept["kept"]}
+    assert whys.items() >= {first: f"in use by {', '.join(told)}"}.items()
+    assert whys[second] == f"in use by kernel {tmp_path}/jupyter/kernels/late"
+    assert (foretold["kept"], foretold["removed"]) == (kept["kept"], [])
+    assert f"kept demo/{first}: in use by" in three("gc", "--keep", "0", "--keep-days", "0").out
+    assert "is in use\n  kernel " in three("uninstall", "demo").err
+    assert three("remove", f"demo/{first}", "--force").code == 0
+    assert [
+        line["release"] for line in three("gc", "--keep-days", "0", "--keep", "0", "--force", "--json").data["removed"]
+    ] == [second]
 
 
 def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypatch):

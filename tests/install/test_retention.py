@@ -23,7 +23,9 @@ def states(draw: st.DrawFn) -> list[ReleaseState]:
             default=number == default,
             pinned=draw(st.booleans()),
             in_progress=draw(st.sampled_from([False, False, True])),
+            built=draw(MOMENTS),
             left=draw(MOMENTS),
+            used_by=draw(st.sampled_from([(), (), ("process 1",)])),
         )
         for number in range(count)
     ]
@@ -40,10 +42,11 @@ def test_what_must_stay_stays_and_the_rest_goes(releases, keep, days):
             release.default
             or release.pinned
             or release.in_progress
+            or release.used_by
             or len(releases) - number <= keep
-            or (release.left is not None and release.left > NOW - within)
+            or any(moment is not None and moment > NOW - within for moment in (release.built, release.left))
         )
-        assert (release.name in stays) == must, release
+        assert (release.name in stays) == bool(must), release
 
 
 @given(states(), st.integers(0, 15), st.integers(0, 4000), MOMENTS.filter(bool))
@@ -61,6 +64,8 @@ def test_each_has_its_reason():
     releases = [
         ReleaseState(name="a"),
         ReleaseState(name="b", left=NOW - timedelta(days=2)),
+        ReleaseState(name="bb", built=NOW - timedelta(days=1)),
+        ReleaseState(name="bc", used_by=["process 1", "kernel k"], left=NOW),
         ReleaseState(name="c", pinned=True),
         ReleaseState(name="d", in_progress=True),
         ReleaseState(name="e", default=True),
@@ -69,6 +74,8 @@ def test_each_has_its_reason():
 
     assert kept(releases, keep=1, within=timedelta(days=3), now=NOW) == {
         "b": "the default until 2026-11-21",
+        "bb": "built on 2026-11-22",
+        "bc": "in use by process 1, kernel k",
         "c": "pinned",
         "d": "in progress",
         "e": "default",

@@ -251,7 +251,10 @@ def test_the_base_of_an_extension_that_is_seen_stays(based: Any, whole: Any, ind
     whole.recipe("greet")
     told = based("gc", "--keep", "1", "--keep-days", "0", "--json").data
     why = {line["release"]: line["why"] for line in told["kept"] if line["view"] == "demo"}[first]
-    assert why.startswith("extended by my-demo/")
+    assert why.startswith("in use by view my-demo/")
+    refused = based("remove", f"demo/{first}", "--json")
+    assert refused.codes == ["release-in-use"]
+    assert "is in use: view my-demo/" in refused.json["errors"][0]["message"]
     assert based.process("run", "my-demo", "--", "python", "-c", "import tagger").code == 0
 
 
