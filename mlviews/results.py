@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockState
     from mlviews.newview import Adopted, Held
     from mlviews.nightly.night import NightRun
+    from mlviews.offline import OfflineChannel
     from mlviews.recipe.compose import Override, Reason, ViewHardware
     from mlviews.release import Clobber, GpuLine
     from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
+    from mlviews.squashfs import PackedImage
     from mlviews.store.proofs import GatheredRecord
     from mlviews.store.releases import BuiltView
 
@@ -37,6 +39,19 @@ class DiffResult:
     after: str
     bytes: int
     changes: Sequence[PackageChange]
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """``mlviews pack VIEW``.
+
+    Attributes:
+        image: with ``-o FILE``.
+        channel: with ``--offline FOLDER``.
+    """
+
+    image: PackedImage | None = None
+    channel: OfflineChannel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import build, doctor, extend, jupyter, newview, reading, release, results, squashfs, upstream
+from mlviews import build, doctor, extend, jupyter, newview, offline, reading, release, results, squashfs, upstream
 from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
@@ -39,7 +39,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, extend, find, jupyter, lockfile, make, newview),
     *(night, plan, programs, proofs, reading, records, release, releases, removal, report, results, rules),
-    *(squashfs, upstream, verify),
+    *(offline, squashfs, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

@@ -22,7 +22,7 @@ from mlviews.storefile import parse
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-__all__ = ["PackResult", "image_command", "image_release", "pack"]
+__all__ = ["PackedImage", "image_command", "image_release", "pack"]
 
 _FIXED = (
     *("-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-all-root", "-no-xattrs", "-no-exports"),
@@ -32,8 +32,8 @@ _TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class PackResult:
-    """``mlviews pack VIEW -o FILE``.
+class PackedImage:
+    """A release as one file.
 
     Attributes:
         lock: the lock's digest.
@@ -51,7 +51,7 @@ class PackResult:
     place: str
 
 
-def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> PackResult:
+def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> PackedImage:
     """Write a release's prefix as a squashfs image, whole or not at all; the same release gives the same bytes.
 
     Args:
@@ -72,7 +72,7 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
             part.chmod(0o644)
     except OSError as error:
         raise write_failure(f"{path} cannot be written", error) from error
-    return PackResult(
+    return PackedImage(
         release.view, release.release, release.platform, release.lock_digest, path, path.stat().st_size, release.prefix
     )
 

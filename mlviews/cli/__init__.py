@@ -9,7 +9,7 @@ import click
 from mlviews import __version__
 from mlviews.cli.app import Verb, shared_options
 from mlviews.cli.bisect import bisect
-from mlviews.cli.build import build, pack, run, shell
+from mlviews.cli.build import build, run, shell
 from mlviews.cli.catalogue import checks, layers, list_views, show
 from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor, use
@@ -20,6 +20,7 @@ from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
 from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
+from mlviews.cli.pack import pack
 from mlviews.cli.publish import publish
 from mlviews.cli.records import records
 from mlviews.cli.releases import pin, promote, releases, remove, rollback, uninstall

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.release import LinkScripts
 
-__all__ = ["build", "run", "write_built"]
+__all__ = ["build", "run", "shell", "write_built"]
 
 
 @verb("build")
@@ -202,25 +202,3 @@ def shell(app: App, view: str) -> Outcome | None:
 
 def _names(app: App) -> Iterator[str]:
     return (path.stem for path in app.recipes.glob("*.yaml"))
-
-
-@verb("pack")
-@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The image.")
-def pack(app: App, view: str, *, output: Path) -> Outcome:
-    """Write a release as one file, a squashfs image: `mlviews run --image FILE -- CMD...` runs a program from it."""
-    from mlviews.cli.terminal import size
-    from mlviews.errors import RefusedError
-    from mlviews.prefix.verify import verify
-    from mlviews.squashfs import pack as write_image
-    from mlviews.store.launcher import release_here
-
-    prefix, release = release_here(app.root, view)
-    name = f"{release.view}/{release.release}"
-    if verify(prefix, shared=app.site.group is not None, progress=app.progress).faults:
-        raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` names what is not."
-        )
-    packed = write_image(prefix, release, output.absolute(), progress=app.progress)
-    text = f"{name}: {size(packed.bytes)} in {packed.path}; its programs find it at {packed.place}"
-    return Outcome(packed, lambda console: console.print(text, markup=False, soft_wrap=True))

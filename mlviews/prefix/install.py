@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "restore"]
+__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "local_archive", "restore"]
 
 _T = TypeVar("_T")
 
@@ -118,7 +118,7 @@ def install(
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
     check_prefix(baked)
-    located = [_locate(package, mirrors) for package in packages]
+    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
     _check_archives([item for item in located if item.archive], progress)
     gid, unpacked = group_id(group), cache / PACKAGES
     total = sum(package.size for package in packages)
@@ -273,12 +273,18 @@ class _Located:
     archive: Path | None
 
 
-def _locate(package: LockedPackage, mirrors: Mapping[str, str]) -> _Located:
+def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | None:
+    """Return where an archive lies in a folder, be it there or not; None for one that a server has.
+
+    Args:
+        package: whose archive.
+        mirrors: channel -> folder or URL to fetch from.
+    """
     for channel, location in mirrors.items():
         folder = channel_folder(location)
         if folder and package.url.startswith(channel_url(channel)):
-            return _Located(package, folder / package.subdir / package.archive)
-    return _Located(package, channel_folder(package.url) if package.url.startswith("file://") else None)
+            return folder / package.subdir / package.archive
+    return channel_folder(package.url) if package.url.startswith("file://") else None
 
 
 def _check_archives(located: Sequence[_Located], progress: Progress) -> None:

@@ -27,7 +27,7 @@ def packed(builder: Any, require: Callable[[str], str], tmp_path: Path) -> Any:
     assert again.code == 0
     assert (tmp_path / "again.sqfs").read_bytes() == (tmp_path / "images/demo.sqfs").read_bytes()
     shutil.rmtree(builder.root / "envs")
-    return done.data
+    return done.data["image"]
 
 
 def run(cli: Any, image: str | Path, *command: str) -> subprocess.CompletedProcess[str]:
