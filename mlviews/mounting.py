@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["entering"]
+__all__ = ["AS_ROOT", "AS_USER", "SCRIPT", "entering"]
 
 _PROBE_SECONDS = 20
 
-# Arguments: how, what, where, the user and the group to be again (empty for root), and the command.
-_SCRIPT = r"""
+AS_ROOT = ("unshare", "--mount")
+"""What gives a program a mount namespace; it is to be root's."""
+AS_USER = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+"""What lets anybody mount for a program; what mounts by a process of its own, as squashfuse does, ends with it."""
+SCRIPT = r"""
 set -eu
 how=$1 source=$2 place=$3 user=$4 group=$5
 shift 5
@@ -78,6 +81,8 @@ PATH=$path
 [ -z "$user" ] || set -- unshare --user --fork --map-user="$user" --map-group="$group" -- "$@"
 exec "$@"
 """
+"""What mounts, for ``sh -c``: how (folder, kernel, fuse), what, where, user and group to be again (empty for root), and
+the command."""
 
 
 def entering(source: Path, place: Path) -> tuple[str, ...]:
@@ -114,16 +119,15 @@ def _entering(source: Path, place: Path) -> tuple[str, ...]:
 
 def _ways(source: Path, place: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     is_folder = source.is_dir()
-    script = ("sh", "-c", _SCRIPT, "mlviews")
+    script = ("sh", "-c", SCRIPT, "mlviews")
     if os.geteuid() == 0:
         how = "folder" if is_folder else "kernel"
-        yield "unshare", ("unshare", "--mount", *script, how, str(source), str(place), "", "")
+        yield "unshare", (*AS_ROOT, *script, how, str(source), str(place), "", "")
     elif is_folder:
         yield "bwrap", ("bwrap", "--die-with-parent", *_around(place), "--ro-bind", str(source), str(place), "--")
-    own = ("unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     user, group = str(os.geteuid()), str(os.getegid())
     how = "folder" if is_folder else "fuse"
-    yield "user namespace", (*own, *script, how, str(source), str(place), user, group)
+    yield "user namespace", (*AS_USER, *script, how, str(source), str(place), user, group)
 
 
 def _around(place: Path) -> Iterator[str]:

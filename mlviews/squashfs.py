@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.files import make_folder, replacing, write_failure
-from mlviews.mounting import entering
+from mlviews.files import make_folder, replacing, write_atomically, write_failure
+from mlviews.mounting import AS_ROOT, AS_USER, SCRIPT, entering
 from mlviews.reading import DamagedError, is_file
 from mlviews.release import RELEASE_FILE, Release
+from mlviews.render import escape
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-__all__ = ["PackedImage", "image_command", "image_release", "pack"]
+__all__ = ["PackedImage", "image_command", "image_launch", "image_release", "pack"]
 
 _FIXED = (
     *("-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-all-root", "-no-xattrs", "-no-exports"),
@@ -38,6 +39,7 @@ class PackedImage:
     Attributes:
         lock: the lock's digest.
         path: the image.
+        launch: the program beside it that runs others from it, without mlviews.
         bytes: its size.
         place: where a program that runs from it finds the release.
     """
@@ -47,12 +49,15 @@ class PackedImage:
     platform: str
     lock: str
     path: Path
+    launch: Path
     bytes: int
     place: str
 
 
 def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> PackedImage:
     """Write a release's prefix as a squashfs image, whole or not at all; the same release gives the same bytes.
+
+    Beside it a program is written that runs others from the image on hosts without mlviews.
 
     Args:
         prefix: where it lies, intact.
@@ -72,9 +77,32 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
             part.chmod(0o644)
     except OSError as error:
         raise write_failure(f"{path} cannot be written", error) from error
+    size = path.stat().st_size
+    launch = image_launch(path)
+    write_atomically(launch, _launch_text(release, size), executable=True)
     return PackedImage(
-        release.view, release.release, release.platform, release.lock_digest, path, path.stat().st_size, release.prefix
+        release.view, release.release, release.platform, release.lock_digest, path, launch, size, release.prefix
     )
+
+
+def _launch_text(release: Release, size: int) -> str:
+    return escape.render(
+        "image.launch",
+        "sh",
+        {
+            "name": f"{release.view}/{release.release}, lock {release.lock_digest}",
+            "place": release.prefix,
+            "bytes": str(size),
+            "script": SCRIPT,
+            "root": AS_ROOT,
+            "user": AS_USER,
+        },
+    )
+
+
+def image_launch(image: Path) -> Path:
+    """Return the program beside an image that runs others from it."""
+    return image.with_name(f"{image.name}.launch")
 
 
 def image_release(image: Path) -> Release:

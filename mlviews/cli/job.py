@@ -39,7 +39,7 @@ _COUNT = click.IntRange(min=1)
 
 
 @verb("job")
-@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.argument("view", metavar="VIEW[/RELEASE]", required=False, shell_complete=complete_release)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.option(
     "--system",
@@ -67,18 +67,28 @@ _COUNT = click.IntRange(min=1)
 @click.option(
     "--via", type=click.Choice(["launch", "image"]), help="Enter the view from the shared root, or its image."
 )
+@click.option(
+    "--image", type=click.Path(path_type=Path), metavar="FILE",
+    help="In place of a view: what `pack` wrote, where every node sees it.",
+)  # fmt: skip
 @click.option("--interactive", is_flag=True, help="Write the one line that gives a shell on a node instead.")
 @click.option("--submit", "submits", is_flag=True, help="Write the files, and submit them.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write."
 )
 def job(
-    app: App, view: str, command: tuple[str, ...], *, system: System | None, nodes: int, gpus: int | None,
+    app: App, view: str | None, command: tuple[str, ...], *, system: System | None, nodes: int, gpus: int | None,
     cores: int | None, memory: int | None, seconds: int, queue: str | None, array: int | None, resume: bool,
-    tries: int, lightning: bool, check_first: bool, via: Literal["launch", "image"] | None, interactive: bool,
-    submits: bool, output: Path | None,
+    tries: int, lightning: bool, check_first: bool, via: Literal["launch", "image"] | None, image: Path | None,
+    interactive: bool, submits: bool, output: Path | None,
 ) -> Outcome:  # fmt: skip
     """Write the job of a program in a view, for Slurm, HTCondor or PanDA."""
+    if image and via:
+        raise click.UsageError("--image is a way in by itself: leave out --via")
+    if image and view is not None:
+        command = (view, *command)
+    elif view is None and not image:
+        raise click.UsageError("name a view, or --image FILE")
     if interactive == bool(command):
         raise click.UsageError("name a program after --, or --interactive")
     if lightning and not resume:
@@ -93,7 +103,7 @@ def job(
         command=command, nodes=nodes, gpus=gpus, cores=cores, megabytes=memory, seconds=seconds, queue=queue,
         array=array or 0, resume=resume, tries=tries, check_first=check_first, lightning=lightning,
     )  # fmt: skip
-    entry = _entry(app, view, chosen, via)
+    entry = _by_file(image.absolute(), chosen) if image else _entry(app, view or "", chosen, via)
     planned = plan_job(request, entry, chosen, app.site.batch.get(chosen))
     if interactive:
         line = interactive_line(planned)
@@ -123,6 +133,22 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
         return by_image(it.image().container, system)
     _, found = release_here(app.root, view)
     return by_launch(found)
+
+
+def _by_file(image: Path, system: System) -> Entry:
+    from mlviews.errors import BadInputError, RefusedError
+    from mlviews.jobs.job import by_file
+    from mlviews.reading import is_file
+    from mlviews.squashfs import image_launch, image_release
+
+    if system == "panda":
+        raise BadInputError("job-request", "PanDA's nodes do not see this file", "Leave out --image, name the view.")
+    release = image_release(image)
+    launch = image_launch(image)
+    if not is_file(launch):
+        hint = "`mlviews pack VIEW -o FILE` writes both: keep them in one folder."
+        raise RefusedError("image-launch-missing", f"there is no {launch}, which enters the image", hint)
+    return by_file(release, launch)
 
 
 def _result(

@@ -13,12 +13,13 @@ from mlviews.site.batch import BatchSystem, megabytes, seconds, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from mlviews.container.describe import Container
     from mlviews.release import Release
     from mlviews.site.batch import Queue, System
 
-__all__ = ["MARGIN_SECONDS", "Entry", "Job", "JobRequest", "by_image", "by_launch", "plan_job", "queue_for"]
+__all__ = ["MARGIN_SECONDS", "Entry", "Job", "JobRequest", "by_file", "by_image", "by_launch", "plan_job", "queue_for"]
 
 Launcher = Literal["alone", "torchrun", "lightning"]
 
@@ -71,11 +72,13 @@ class Entry:
         view: what is in it.
         words: what stands before a program to start it in the view.
         image: the image's name in its registry; empty where it is entered by ``launch``.
+        copies: whether it is an image of `mlviews.squashfs`, which is copied to each node's own disk first.
     """
 
     view: Release
     words: tuple[str, ...]
     image: str = ""
+    copies: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,11 @@ class Job:
 def by_launch(release: Release) -> Entry:
     """Enter a release on a root that every node sees."""
     return Entry(release, (f"{release.prefix}/launch",))
+
+
+def by_file(release: Release, launch: Path) -> Entry:
+    """Enter a release by the launch of its squashfs image, which every node sees; it is copied to each once."""
+    return Entry(release, (str(launch),), copies=True)
 
 
 def by_image(container: Container, system: System) -> Entry:
@@ -201,7 +209,7 @@ def _refuse_contradictions(request: JobRequest, entry: Entry, system: System) ->
         ),
         (
             request.lightning
-            and (system != "slurm" or entry.image or not packages & {"lightning", "pytorch-lightning"}),
+            and (system != "slurm" or entry.image or entry.copies or not packages & {"lightning", "pytorch-lightning"}),
             "Lightning's plugin resumes jobs of Slurm, entered by launch, of a view that holds lightning",
             "Leave out --lightning, and save checkpoints with mlviews_resume: docs/jobs.md.",
         ),

@@ -143,6 +143,7 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         "passed": (*_PASSED, *job.caches),
         "talks": request.resume or several or request.check_first,
         "words": job.entry.words,
+        "copies": job.entry.copies,
         "command": request.command,
         "arguments": request.command[1:],
         "image": f"docker://{job.entry.image}" if job.entry.image else "",

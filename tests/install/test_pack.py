@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +52,69 @@ def test_a_program_runs_from_it_where_the_release_was_and_is_not(builder, packed
     assert "Read-only" in status.stderr
     assert not place.exists()
     assert "demo.sqfs" not in Path("/proc/self/mounts").read_text()
+
+
+def test_the_program_beside_it_runs_others_without_mlviews(builder, packed, tmp_path):
+    place, launch = Path(packed["place"]), Path(packed["launch"])
+    hostile = ["it's", "$(touch pwned)", "a\nb", ""]
+    lines = "import sys, os; print(sys.prefix, sys.argv[1:], 'MLVIEWS_SCRATCH' in os.environ)"
+    scratch = tmp_path / "a node's $own disk"
+    scratch.mkdir()
+
+    def call(*command: str, **variables: str) -> Any:
+        environment = {"PATH": os.environ["PATH"], **variables}
+        return subprocess.run(
+            [launch, *command], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    plain = call("python", "-c", lines, *hostile)
+    assert (plain.returncode, plain.stdout) == (0, f"{place} {hostile} False\n"), plain.stderr
+    assert call("sh", "-c", "exit 5").returncode == 5
+
+    with ThreadPoolExecutor() as pool:
+        many = list(pool.map(lambda _: call("python", "-c", lines, MLVIEWS_SCRATCH=str(scratch)), range(3)))
+    assert {done.stdout for done in many} == {f"{place} [] False\n"}, many
+    assert (scratch / launch.stem).read_bytes() == Path(packed["path"]).read_bytes()
+    assert sorted(path.name for path in scratch.iterdir()) == ["demo.sqfs", "image.lock"]
+    from_copy = call("sh", "-c", "cat /proc/self/mountinfo", MLVIEWS_SCRATCH=str(scratch))
+    assert str(place) in from_copy.stdout
+    nowhere = call("python", "-c", lines, MLVIEWS_SCRATCH="/dev/null/x")
+    assert (nowhere.returncode, nowhere.stdout) == (0, f"{place} [] False\n")
+    assert "no room for a copy" in nowhere.stderr
+
+    Path(packed["path"]).write_bytes(Path(packed["path"]).read_bytes()[:-1])
+    cut = call("python", "-c", lines)
+    assert cut.returncode == 127
+    assert "is not the image that" in cut.stderr
+    assert not place.exists()
+    assert "demo.sqfs" not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a /dev/fuse that everybody may use")
+def test_a_user_who_is_no_root_runs_it_by_squashfuse_and_is_told_where_that_cannot_be(
+    builder, packed, tmp_path, require
+):
+    for folder in (tmp_path, *tmp_path.parents):  # pytest's own folder is its user's alone; the image is everybody's
+        if folder.stat().st_uid == os.geteuid() and not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    require("squashfuse")
+    require("setpriv")
+
+    def as_user(mode: str, *command: str) -> Any:
+        make = (
+            f"mknod -m {mode} {tmp_path}/fuse c 10 229 && mount --bind {tmp_path}/fuse /dev/fuse && rm {tmp_path}/fuse"
+        )
+        user = ["setpriv", "--reuid", "1234", "--regid", "1234", "--clear-groups", packed["launch"], *command]
+        line = ["unshare", "--mount", "sh", "-c", f'{make} && exec "$@"', "sh", *user]
+        return subprocess.run(line, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+    data = f"{packed['place']}/share/plain/data"
+    done = as_user("666", "sh", "-c", f"id -u; cat {data}; echo $MLVIEWS_VIEW; echo x >> {data}")
+    assert (done.returncode, done.stdout) == (2, "1234\nplain\ndemo\n"), done.stderr
+    refused = as_user("600", "greet")
+    assert refused.returncode == 127
+    assert "cannot be mounted" in refused.stderr
+    assert "by_squashfuse: fuse" in refused.stderr
 
 
 def test_what_is_damaged_is_not_packed(builder, tmp_path, require):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,35 @@ def test_a_job_goes_from_the_line_to_slurm_and_back(demo, slurm, tmp_path, monke
     assert f"{demo.root}/envs/demo/" in said
     assert "['a b']" in said
     assert (done.data["system"], done.data["queue"]) == ("slurm", "main")
+
+
+def test_a_job_runs_from_an_image_that_it_copies_to_its_node(demo, slurm, tmp_path, monkeypatch, require):
+    require("mksquashfs")
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    tmp_path.chmod(0o755)
+    image = demo("pack", "demo", "-o", tmp_path / "demo.sqfs", "--json").data["image"]
+    shutil.rmtree(demo.root / "envs")
+    options = ("--site", "here", "--system", "slurm", "--image", image["path"], "--time", "1h")
+    program = """
+import os, sys
+scratch = os.path.dirname(os.environ["MPLCONFIGDIR"])
+print(sys.prefix, sorted(os.listdir(scratch)), sys.argv[1:])
+"""
+
+    done = demo("job", *options, "--submit", "-o", tmp_path / "j.sh", "--json", "--", "python", "-c", program, "a b")
+
+    assert done.code == 0, done.out
+    number = done.data["submitted"].split()[-1]
+    slurm.wait(number, "COMPLETED")
+    assert slurm.output(number) == f"{image['place']} ['demo.sqfs', 'image.lock'] ['a b']\n"
+    assert (done.data["view"], done.data["lock"]) == ("demo", image["lock"])
+    assert not Path(image["place"]).exists()
+    line = demo("job", *options, "--interactive").out
+    assert line.endswith(f"{image['launch']} bash\n")
+    assert demo("job", "--image", image["path"], "--system", "panda", "--", "x").code == 2
+    Path(image["launch"]).unlink()
+    assert demo("job", *options, "--json", "--", "x").codes == ["image-launch-missing"]
 
 
 def test_a_job_is_written_beside_what_it_needs(demo, tmp_path):
