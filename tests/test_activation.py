@@ -13,7 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlviews.errors import FailedError
-from mlviews.prefix import scripts
+from mlviews.prefix import copied, scripts
 from mlviews.prefix.activation import capture
 from mlviews.release import Activation, Around
 
@@ -303,15 +303,47 @@ def both(path):
     return ", ".join(sorted([path, "lib/other"]))
 
 
-def test_a_shared_file_that_a_script_changes_all_the_same_ends_the_build(prefix, monkeypatch):
+@pytest.fixture
+def library(prefix, tmp_path, monkeypatch):
+    """A file of the prefix so large that a copy does without it, and that is the cache's too."""
     monkeypatch.setattr(scripts, "_can_layer", lambda *_: False)
-    monkeypatch.setattr(scripts, "_LARGEST_COPY", 100)
-    (prefix / "bin/library").write_text("x" * 101)
+    monkeypatch.setattr(copied, "_can_clone", lambda *_: False)
+    (prefix / "bin/library").write_bytes(bytes((1 << 20) + 1))
+    (tmp_path / "cached").hardlink_to(prefix / "bin/library")
+    return prefix / "bin/library"
+
+
+@pytest.mark.parametrize("how", ["echo y >>", "echo y >", "truncate -s 0", "touch"])
+def test_a_file_that_is_too_large_to_copy_is_guarded(prefix, tmp_path, library, how):
+    activate(
+        prefix, a=f'cat "$CONDA_PREFIX/bin/library" > /dev/null; {how} "$CONDA_PREFIX/bin/library"'.replace('= "', '="')
+    )
+    before = state(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(FailedError, match="wanted to write to bin/library") as caught:
+        capture(prefix)
+    assert caught.value.code == "activation-wrote"
+    assert state(tmp_path) == before
+    assert time.monotonic() - began < 20
+
+
+def test_one_that_nobody_guards_and_a_script_changes_ends_the_build(prefix, library, monkeypatch):
+    monkeypatch.setattr(copied, "_leases", lambda *_: {})
     activate(prefix, a='echo y >> "$CONDA_PREFIX/bin/library"')
-    with pytest.raises(FailedError, match="bin/library") as caught:
+    with pytest.raises(FailedError, match="changed bin/library") as caught:
         capture(prefix)
     assert caught.value.code == "activation-wrote"
     assert sorted(path.name for path in prefix.iterdir()) == ["bin", "etc"]
+
+
+@pytest.mark.parametrize(
+    "script", ["chmod 600", "rm", "ln -sf other", "python3 -c 'import os, sys; os.utime(sys.argv[1], (0, 0))'"]
+)
+def test_what_else_a_script_does_to_one_is_undone(prefix, tmp_path, library, script):
+    activate(prefix, a=f'{script} "$CONDA_PREFIX/bin/library"')
+    before = state(tmp_path)
+    assert [note.partition(";")[0] for note in capture(prefix).notes] == ["a.sh wanted to change bin/library"]
+    assert state(tmp_path) == before
 
 
 def test_a_script_that_goes_wrong_leaves_the_copied_prefix_whole(prefix, monkeypatch):

@@ -3,7 +3,7 @@
 The scripts are other people's, and the prefix's files are the cache's and other releases' too (hard links): what a
 script writes must reach none of them. Where the kernel allows it, each run sees the prefix through an overlay whose
 upper layer is thrown away. Read-only alone would not do: a script that cannot write fails in ways in which it would not
-fail under conda. Where the kernel does not allow it, the runs get a copy in the prefix's place, which takes longer.
+fail under conda. Where the kernel does not allow it, they get a copy in the prefix's place (`mlviews.prefix.copied`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -22,11 +21,13 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
-from mlviews.files import write_failure
+from mlviews.prefix.copied import copied
 from mlviews.reading import paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mlviews.prefix.copied import Copy
 
 __all__ = ["HOST_PATH", "USERS_PATH", "Run", "Sourced", "scripts_of", "sourcing"]
 
@@ -36,9 +37,8 @@ USERS_PATH = "/mlviews/PATH-of-the-user"
 """Stands in PATH for what a user has there."""
 
 _LARGEST_FILE = 256 * 1024  # KiB; no script has cause to write a larger one, an endless loop has
-_LARGEST_COPY = 1 << 20  # bytes; larger files are libraries, which a script has no cause to change
 _SHOWN = 2000  # characters of a script's output
-_KEPT = ".mlviews-kept"
+_LOOK_SECONDS = 0.05
 
 # Another host, as the programs tell that scripts ask. Twice as many processors and six, so that half of it differs too.
 _ELSEWHERE = {
@@ -120,20 +120,20 @@ def sourcing(prefix: Path, name: str, *, timeout: float) -> Iterator[Callable[[S
     if bash is None:
         raise FailedError("activation-failed", "Activation scripts need bash, which is not on PATH.", "Install bash.")
     with contextlib.ExitStack() as kept:
-        changed = None if _can_layer(prefix) else kept.enter_context(_copied(prefix))
+        copy = None if _can_layer(prefix) else kept.enter_context(copied(prefix))
 
         def source(runs: Sequence[Run]) -> list[Sourced]:
             with contextlib.ExitStack() as stack:
                 folders = [Path(stack.enter_context(_folder())) for _ in runs]
                 started = [
-                    _prepare(prefix, name, folder, run, bash, layered=changed is None)
+                    _prepare(prefix, name, folder, run, bash, layered=copy is None)
                     for run, folder in zip(runs, folders, strict=True)
                 ]
-                statuses = _run(started, timeout=timeout)
+                statuses = _run(started, copy, timeout=timeout)
                 for folder, status in zip(folders, statuses, strict=True):
                     if status != 0 or not (folder / "environment").is_file():
                         raise _failure(prefix, folder, status, timeout=timeout)
-                written = changed() if changed else ()
+                written = copy.changed() if copy else ()
                 return [_sourced(prefix, name, one, written) for one in started]
 
         yield source
@@ -233,10 +233,13 @@ def _program(prefix: Path, named: Path, folder: Path, *, watched: bool) -> str:
     return "\n".join([*lines, f"{env} -0 > {quoted['environment']}"])
 
 
-def _run(started: Sequence[_Started], *, timeout: float) -> list[int | None]:
-    """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds."""
+def _run(started: Sequence[_Started], copy: Copy | None, *, timeout: float) -> list[int | None]:
+    """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds.
+
+    Raises:
+        FailedError: one wanted to write to a file that the copy guards.
+    """
     processes: list[subprocess.Popen[bytes]] = []
-    statuses: list[int | None] = []
     deadline = time.monotonic() + timeout
     try:
         for one in started:
@@ -252,17 +255,24 @@ def _run(started: Sequence[_Started], *, timeout: float) -> list[int | None]:
                         start_new_session=True,
                     )
                 )
-        for process in processes:
-            try:
-                statuses.append(process.wait(max(0.0, deadline - time.monotonic())))
-            except subprocess.TimeoutExpired:
-                statuses.append(None)
+        return [_waited(process, copy, deadline) for process in processes]
     finally:  # also what a script left running, and when Ctrl-C came
         for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    return statuses
+
+
+def _waited(process: subprocess.Popen[bytes], copy: Copy | None, deadline: float) -> int | None:
+    """Return a process's status, or None where it has not ended in time; meanwhile see to what a copy guards."""
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(min(left, _LOOK_SECONDS) if copy else left)
+        if copy:
+            copy.refuse_writers()
+        if process.returncode is not None:
+            break
+    return process.poll()
 
 
 def _failure(prefix: Path, folder: Path, status: int | None, *, timeout: float) -> FailedError:
@@ -324,69 +334,3 @@ def _new_writes(prefix: Path, folder: Path, scripts: int) -> Iterator[tuple[str,
 def _parse(dump: bytes) -> dict[str, str]:
     pairs = (entry.partition(b"=") for entry in dump.split(b"\0") if entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-
-
-@contextlib.contextmanager
-def _copied(prefix: Path) -> Iterator[Callable[[], tuple[str, ...]]]:
-    """Put a copy in the place of a prefix's content, and give what tells the paths that changed in it; then undo it.
-
-    The content waits in the prefix itself: after a kill nothing of it lies where nobody clears it away.
-    """
-    kept, moved = prefix / _KEPT, False
-    try:
-        kept.mkdir()
-        try:
-            for entry in _content(prefix):
-                entry.rename(kept / entry.name)
-            moved = True
-            shutil.copytree(kept, prefix, symlinks=True, copy_function=_copy, dirs_exist_ok=True)
-            before = dict(_states(prefix))
-            yield lambda: _changed(before, dict(_states(prefix)))
-        finally:
-            for entry in _content(prefix) if moved else ():
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
-            for entry in list(kept.iterdir()):
-                entry.rename(prefix / entry.name)
-            kept.rmdir()
-    except OSError as error:
-        raise write_failure(f"{prefix} cannot be copied for its activation scripts", error) from error
-
-
-def _content(prefix: Path) -> list[Path]:
-    return [entry for entry in prefix.iterdir() if entry.name != _KEPT]
-
-
-def _copy(source: str, target: str) -> None:
-    if os.lstat(source).st_size > _LARGEST_COPY:
-        with contextlib.suppress(OSError):  # AFS links within one folder only
-            os.link(source, target, follow_symlinks=False)
-            return
-    shutil.copy2(source, target)
-
-
-def _states(prefix: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Give each path below the prefix with its mode and, but for folders, its inode, size and time."""
-    for folder, folders, names in os.walk(prefix):
-        if folder == str(prefix):
-            folders.remove(_KEPT)
-        for name in (*folders, *names):
-            path = os.path.join(folder, name)  # noqa: PTH118  (there may be a hundred thousand)
-            found = os.lstat(path)
-            own = () if stat.S_ISDIR(found.st_mode) else (found.st_ino, found.st_size, found.st_mtime_ns)
-            yield os.path.relpath(path, prefix), (found.st_mode, *own)
-
-
-def _changed(before: Mapping[str, tuple[int, ...]], after: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
-    changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-    for path in changed:
-        old, new = before.get(path, ()), after.get(path, ())
-        if len(old) == len(new) > 1 and old[1] == new[1] and old[2] > _LARGEST_COPY:
-            raise FailedError(
-                "activation-wrote",
-                f"An activation script changed {path}, a file that the cache and other releases share.",
-                "`mlviews verify` finds what it damaged. Leave out the package that brought the script.",
-            )
-    return tuple(changed)
