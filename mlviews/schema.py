@@ -16,7 +16,20 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from mlviews import build, doctor, extend, jupyter, newview, offline, reading, release, results, squashfs, upstream
+from mlviews import (
+    build,
+    doctor,
+    extend,
+    holdings,
+    jupyter,
+    newview,
+    offline,
+    reading,
+    release,
+    results,
+    squashfs,
+    upstream,
+)
 from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
@@ -37,8 +50,8 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, collect, compose, container, coverage, diff, doctor, extend, find, jupyter, lockfile, make, newview),
-    *(night, plan, programs, proofs, reading, records, release, releases, removal, report, results, rules),
+    *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, lockfile, make),
+    *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results, rules),
     *(offline, squashfs, upstream, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)

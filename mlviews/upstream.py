@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import LockedPackage
     from mlviews.release import Release
 
-__all__ = ["ENDINGS", "TABLED", "Ending", "GpusAllResult", "ViewGpu", "ViewGpus", "view_of_lock", "view_of_release"]
+__all__ = [
+    "ENDINGS",
+    "TABLED",
+    "Ending",
+    "GpusAllResult",
+    "ViewGpu",
+    "ViewGpus",
+    "cuda_of",
+    "view_of_lock",
+    "view_of_release",
+]
 
 TABLED: tuple[Gpu, ...] = tuple(
     GPUS[name]
@@ -315,20 +325,17 @@ def _is_cuda(package: LockedPackage) -> bool:
 
 
 def _known(package: LockedPackage) -> _Build | None:
-    cuda = _cuda(package)
+    cuda = cuda_of(package)
     for build in _BUILDS:
-        if (
-            package.name in build.names
-            and package.version in build.versions
-            and f"{build.cuda}.".startswith(f"{cuda}.")
-        ):
+        same = package.name in build.names and package.version in build.versions
+        if same and cuda and f"{build.cuda}.".startswith(f"{cuda}."):
             return build
     return None
 
 
-def _cuda(package: LockedPackage) -> str:
-    """Return the CUDA that a package was built with, as its build string or its dependencies tell: `12.9`, or `12`."""
+def cuda_of(package: LockedPackage) -> str | None:
+    """Return the CUDA that a package was built for, as its build string or its dependencies tell: `12.9`, or `12`."""
     if found := re.search(r"cuda(\d\d)(\d)", package.build):
         return f"{found[1]}.{found[2]}"
     found = re.match(r">=(\d+(?:\.\d+)?)", package.dependencies.get("cuda-version", ""))
-    return found[1] if found else "?"
+    return found[1] if found else None

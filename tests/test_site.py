@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from mlviews.errors import BadInputError
+from mlviews.recipe.catalogue import open_catalogue
 from mlviews.site.profile import open_site, site_names
+from mlviews.site.spec import for_site
 
 
 @pytest.fixture
@@ -47,6 +49,17 @@ def test_every_shipped_site_opens(tmp_path: Path) -> None:
     assert open_site("cvmfs").prefix == Path("/cvmfs/atlasml.cern.ch")
     user = getpass.getuser()
     assert open_site("lxplus").root == Path(f"/afs/cern.ch/work/{user[0]}/{user}/mlviews")
+
+
+def test_no_view_for_gpus_gets_wheels_for_cpus(repository: Path) -> None:
+    from mlviews.wheels.requirements import provider_of
+
+    site = open_site("pypi")
+    assert site.cuda
+    for spec in open_catalogue(repository / "recipes").views():
+        if spec.hardware.cuda:
+            asked = [request.name for request in for_site(spec, site).spec.dependencies if request.name != "python"]
+            assert [name for name in asked if provider_of(name)[0].endswith("-cpu")] == [], spec.name
 
 
 def test_a_users_own_site(sites: Path) -> None:

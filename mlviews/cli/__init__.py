@@ -21,6 +21,7 @@ from mlviews.cli.locks import diff, lock
 from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
 from mlviews.cli.pack import pack
+from mlviews.cli.packages import catalogue, packages, search
 from mlviews.cli.publish import publish
 from mlviews.cli.records import records
 from mlviews.cli.releases import pin, promote, releases, remove, rollback, uninstall
@@ -34,6 +35,8 @@ GROUPS: dict[str, dict[click.Command, str]] = {
     "Use views": {
         list_views: "mlviews list",
         show: "mlviews show plotting",
+        packages: "mlviews packages plotting",
+        search: "mlviews search xgboost",
         doctor: "mlviews doctor",
         use: "mlviews use pypi",
         build: "mlviews build plotting",
@@ -68,6 +71,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         verify: "mlviews verify plotting",
         gc: "mlviews gc --dry-run",
         publish: "mlviews publish plotting --plan",
+        catalogue: "mlviews catalogue -o FOLDER",
         records: "mlviews records gather FILE",
     },
 }

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console, Part
     from mlviews.gpus.coverage import CodeLine, GpusResult, LibraryServing
     from mlviews.release import Release
-    from mlviews.store.disk import Store
     from mlviews.upstream import Ending, GpusAllResult, ViewGpus
 
 __all__ = ["gpus"]
@@ -46,6 +45,7 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
 
 def _all(app: App) -> Outcome:
     from mlviews.errors import MlviewsError
+    from mlviews.holdings import gpus_of, holdings_of
     from mlviews.store.disk import Store
     from mlviews.upstream import ENDINGS, GpusAllResult
 
@@ -56,7 +56,7 @@ def _all(app: App) -> Outcome:
     errors: list[MlviewsError] = []
     for name in sorted({*app.catalogue.own, *store.views()}):
         try:
-            found = _view(app, store, name)
+            found = gpus_of(holdings_of(name, app.catalogue, app.site, store))
         except MlviewsError as error:
             errors.append(error)
         else:
@@ -65,27 +65,6 @@ def _all(app: App) -> Outcome:
     result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS)
     code = max((error.exit_code for error in errors), default=0)
     return Outcome(result, lambda console: _write_all(console, result), code, tuple(errors))
-
-
-def _view(app: App, store: Store, name: str) -> ViewGpus | None:
-    """Return what is known of a view; None where it is for CPUs."""
-    from mlviews.lock.status import lock_status
-    from mlviews.site.spec import for_site
-    from mlviews.upstream import ViewGpus, view_of_lock, view_of_release
-
-    newest = next((entry.name for entry in reversed(store.entries(name))), None)
-    if built := store.default(name) or newest:
-        release = next(iter(store.existing(name, built).platforms.values()))
-        return view_of_release(release) if release.cuda else None
-    if name not in app.catalogue.names:
-        return ViewGpus(view=name, source="none", release=None, gpus=(), unknown=())
-    spec = app.catalogue.view(name)
-    if spec.hardware.cuda is None:
-        return None
-    lock = lock_status(for_site(spec, app.site), app.site).lock
-    if lock is None:
-        return ViewGpus(view=name, source="none", release=None, gpus=(), unknown=())
-    return view_of_lock(name, lock.on(spec.platforms[0]), [reason.package for reason in spec.some_gpus_only])
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

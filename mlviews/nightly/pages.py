@@ -6,8 +6,6 @@ program and no network to show them. Without it the same figures are there in ta
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,17 +13,16 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
-import mlviews
-from mlviews import files
+from mlviews import webpage
 from mlviews.nightly.cell import FAILURES
-from mlviews.progress import size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import ModuleType
+
+    import jinja2
 
     from mlviews.lock.diff import PackageChange
     from mlviews.nightly.history import PastCell
@@ -165,7 +162,6 @@ _CONFIG = {
 SYMBOLS = {
     "ok": "✓", "updated": "↑", "unsolvable": "✗", "install-failed": "✗", "check-failed": "✗", "not-run": "○",
 }  # fmt: skip
-_PLAIN = "\n\t"
 _BYTES = 1e6
 _MOST_FIGURES = 12
 _STRIP = 14  # nights
@@ -273,47 +269,11 @@ def render(page: str, run: NightRun, values: Mapping[str, Any]) -> str:
         run: the night.
         values: what this page shows besides.
     """
-    style, script = _part("style.css"), _part("filter.js")
-    return (
-        _environment()
-        .get_template(f"{page}.html.j2")
-        .render(
-            run=run,
-            style=Markup(style),  # noqa: S704  (our own file)
-            script=Markup(script),  # noqa: S704  (our own file)
-            script_hash=_hash(script),
-            **values,
-        )
-    )
-
-
-@cache
-def _part(name: str) -> str:
-    return (files.folder("templates") / "report" / name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    """Return what lets the browser run this script and no other (Content Security Policy, level 2)."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
+    return webpage.render(_environment(), page, {"run": run, **values})
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.folder("templates") / "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_harmless,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return webpage.environment(
+        filters={"view_file": view_file, "svg": Markup}, values={"symbols": SYMBOLS, "failures": FAILURES}
     )
-    environment.filters |= {"size": size, "view_file": view_file, "svg": Markup}
-    environment.globals |= {"symbols": SYMBOLS, "failures": FAILURES, "version": mlviews.__version__}
-    return environment
-
-
-def _harmless(value: object) -> object:
-    """Write characters that could turn text around, or that no page may hold, as escapes."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "".join(c if c.isprintable() or c in _PLAIN else ascii(c)[1:-1] for c in value)

@@ -1,33 +1,39 @@
 "use strict";
-// Filters the table of changes, and keeps the filter in the address: a link shows what its sender saw.
+// Filters a table, and keeps the filter in the address: a link shows what its sender saw. A row has an attribute for each
+// field: a choice must be one of the values there, a text be found in them.
 const form = document.querySelector(".filter");
 if (form) {
-  const rows = [...document.querySelectorAll("#changes tbody tr")];
+  const table = document.querySelector("table.filtered");
+  const rows = [...table.querySelectorAll("tbody tr")];
   const fields = [...form.querySelectorAll("input, select")];
   const count = form.querySelector("output");
+  const usual = (field) => [...field.options ?? []].find((option) => option.defaultSelected)?.value ?? "";
   const show = () => {
-    const wanted = Object.fromEntries(fields.map((field) => [field.name, field.value.trim().toLowerCase()]));
+    const wanted = fields.filter((field) => field.value.trim())
+      .map((field) => [field.name, field.value.trim().toLowerCase(), field.options]);
     let shown = 0;
     for (const row of rows) {
-      const views = row.dataset.views.split(" ");
-      const fits = (!wanted.kind || row.dataset.kind === wanted.kind) && (!wanted.view || views.includes(wanted.view))
-        && row.dataset.name.includes(wanted.package);
+      const fits = wanted.every(([name, value, options]) => {
+        const own = row.dataset[name].toLowerCase();
+        return options ? own.split("|").includes(value) : own.includes(value);
+      });
       row.hidden = !fits;
       shown += fits;
     }
-    count.textContent = `${shown} of ${rows.length} changes`;
+    count.textContent = `${shown} of ${rows.length} ${table.dataset.what}`;
   };
   const read = () => {
     const asked = new URLSearchParams(location.hash.slice(1));
     for (const field of fields) {
-      field.value = asked.get(field.name) ?? "";
-      if (field.value === "" && field.options) field.selectedIndex = 0;
+      field.value = asked.get(field.name) ?? usual(field);
+      if (field.options && field.selectedIndex < 0) field.value = usual(field);
     }
     show();
+    if (location.hash.includes("=")) form.scrollIntoView();
   };
   const write = () => {
-    const asked = new URLSearchParams(fields.filter((field) => field.value).map((field) => [field.name, field.value]));
-    history.replaceState(null, "", `#${asked}`);
+    const asked = fields.filter((field) => field.value !== usual(field)).map((field) => [field.name, field.value]);
+    history.replaceState(null, "", `#${new URLSearchParams(asked)}`);
     show();
   };
   form.hidden = false;

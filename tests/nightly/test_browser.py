@@ -8,8 +8,8 @@ import pytest
 
 
 def shown(browser: Any) -> list[str]:
-    rows = "[...document.querySelectorAll('#changes tbody tr')]"
-    return browser.execute_script(f"return {rows}.filter((row) => row.offsetHeight).map((row) => row.dataset.name)")
+    rows = "[...document.querySelectorAll('table.filtered tbody tr')]"
+    return browser.execute_script(f"return {rows}.filter((row) => row.offsetHeight).map((row) => row.dataset.package)")
 
 
 def test_changes_are_filtered_and_the_address_carries_the_filter(busy, show):

@@ -1,0 +1,130 @@
+"""Which package is in which view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_view, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlviews.cli.terminal import Console, Part
+    from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
+    from mlviews.store.disk import Store
+
+__all__ = ["catalogue", "packages", "search"]
+
+
+@verb("packages")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view)
+def packages(app: App, view: str) -> Outcome:
+    """List all packages of a view: those of its default release, else of its newest, else of its lock."""
+    from mlviews.errors import RefusedError
+    from mlviews.holdings import PackagesResult, holdings_of, packages_of
+
+    name, _, release = view.partition("/")
+    store = _store(app)
+    held = holdings_of(name, app.catalogue, app.site, store, release=release or None)
+    if held.entry is None and held.lock is None:
+        raise RefusedError(
+            "lock-missing", f"there is no release of {name} and no lock", f"`mlviews lock {name}` makes a lock."
+        )
+    found = packages_of(held, store)
+    source = held.entry.name if held.entry else None
+    result = PackagesResult(name, "release" if source else "lock", source, found)
+    return Outcome(result, lambda console: _write_packages(console, result))
+
+
+@verb("search")
+@click.argument("package")
+def search(app: App, package: str) -> Outcome:
+    """Say which views hold a package, in which version, for which CUDA; `*` stands for any letters."""
+    from mlviews.holdings import all_holdings
+    from mlviews.holdings import search as find
+
+    held = all_holdings(app.catalogue, app.site, _store(app))
+    result = find(package, held)
+    code = max((error.exit_code for error in held.errors), default=0)
+    return Outcome(result, lambda console: _write_found(console, result), code, held.errors)
+
+
+@verb("catalogue")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", required=True, help="Where it goes.")
+def catalogue(app: App, output: Path) -> Outcome:
+    """Write the catalogue as a page for a browser: views, packages, which GPUs they serve, what is proved.
+
+    The page needs no server: open FOLDER/index.html, or copy it anywhere. FOLDER/catalogue.json holds the same.
+    """
+    from mlviews.holdings import all_holdings, write_catalogue
+
+    held = all_holdings(app.catalogue, app.site, _store(app))
+    result = write_catalogue(output.absolute(), held)
+    code = max((error.exit_code for error in held.errors), default=0)
+    return Outcome(result, lambda console: _write_page(console, result), code, held.errors)
+
+
+def _store(app: App) -> Store:
+    from mlviews.store.disk import Store
+
+    return Store(app.site.root, app.site.prefix)
+
+
+def _write_packages(console: Console, result: PackagesResult) -> None:
+    from mlviews.cli.terminal import Column, say, write_table
+
+    say(console, (result.view, "bold"), f" {result.release or 'is not built: this is its lock'}")
+    columns = (
+        Column("Package"), Column("Version"), Column("Build", rank=2, folds=20), Column("CUDA", rank=1),
+        Column("Platform", rank=3, folds=13),
+    )  # fmt: skip
+    write_table(console, columns, _alike(result.packages))
+    asked = len({package.name for package in result.packages if package.asked})
+    say(console, (f"bold: the {asked} that the recipe asks for; the others are what these need", "dim"))
+
+
+def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:
+    """Return one row for a package that is the same on several platforms."""
+    platforms: dict[tuple[str, str, str, str, bool], list[str]] = {}
+    for package in packages:
+        key = (package.name, package.version, package.build or "wheel", package.cuda or "-", package.asked)
+        platforms.setdefault(key, []).append(package.platform)
+    return [
+        ((name, "bold" if asked else ""), version, build, cuda, " ".join(found))
+        for (name, version, build, cuda, asked), found in platforms.items()
+    ]
+
+
+def _write_found(console: Console, result: SearchResult) -> None:
+    from mlviews.cli.terminal import Column, say, write_table
+
+    if result.packages:
+        columns = (
+            Column("Package", style="bold"), Column("Version"), Column("View"), Column("From", rank=3),
+            Column("CUDA", rank=1), Column("Build", rank=2, folds=20), Column("Platform", rank=4),
+        )  # fmt: skip
+        rows = (
+            (
+                one.name,
+                one.version,
+                one.view,
+                one.release or "lock",
+                one.cuda or "-",
+                one.build or "wheel",
+                one.platform,
+            )
+            for one in result.packages
+        )
+        write_table(console, columns, rows)
+    for gap in result.gaps:
+        say(console, (f"{gap.view} cannot have {gap.package} yet", "yellow"), f": {gap.why}")
+
+
+def _write_page(console: Console, result: CatalogueResult) -> None:
+    from mlviews.cli.terminal import say
+
+    say(console, f"{len(result.views)} views, {len(result.packages)} packages")
+    say(console, str(result.page))
