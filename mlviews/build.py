@@ -77,6 +77,8 @@ class BuildResult:
         link_scripts: what became of packages' post-link scripts.
         clobbers: files that packages lost to others.
         checks: what the first checks found; of an unchanged release, those that the recipe has asked for since.
+        chosen: why it is this variant of the view; empty where the view has none, or one was named.
+        others: the other variants that were asked for, and their releases.
         unreadable: what lies among the view's releases and cannot be read; one may be of this lock.
         base: the release that it extends; null where it extends none.
         base_changes: what differs between that and the one that the last release extends.
@@ -103,6 +105,8 @@ class BuildResult:
     link_scripts: LinkScripts
     clobbers: Sequence[Clobber]
     checks: Sequence[CheckLine]
+    chosen: str = ""
+    others: Mapping[str, str] = field(default_factory=dict)
     unreadable: Sequence[Unreadable] = ()
     base: str | None = None
     added: Mapping[str, str] = field(default_factory=dict)

@@ -29,9 +29,11 @@ __all__ = [
     "Release",
     "ReleaseBase",
     "ReleasePackage",
+    "ReleaseVariant",
     "gpus_in_words",
     "is_intact",
     "loading",
+    "module_versions",
     "sealed",
     "served_in_words",
 ]
@@ -164,9 +166,18 @@ class ReleaseBase(StorePart):
     lock_digest: Text
 
 
+class ReleaseVariant(StorePart):
+    """Which variant of a view a release is of, and the module that it shares with the others."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
+    view: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+$")]
+    module: Inside
+
+
 class Release(StoreFile):
     """Everything that is rendered from a release, in one value; stored as ``release.json``.
 
+    ``variant`` says whose variant the view is, where it is one.
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
     ``differs`` what the site has instead of what the recipe asks for. ``overrides`` say which requirements of wheels
@@ -202,6 +213,7 @@ class Release(StoreFile):
     differs: dict[Text, Text] = Field(default_factory=dict)
     overrides: tuple[Text, ...] = ()
     base: ReleaseBase | None = None
+    variant: ReleaseVariant | None = None
     packages: tuple[ReleasePackage, ...] = ()
     link_scripts: LinkScripts = LinkScripts()
     clobbers: tuple[Clobber, ...] = ()
@@ -216,9 +228,26 @@ class Release(StoreFile):
         return not self.packages or any(package.name == "python" for package in self.packages)
 
     @property
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """The modulefiles that load it, by module and version; that of a variant's shared module tells which it is."""
+        return module_versions(self.module, self.release, self.variant)
+
+    @property
     def needed(self) -> str:
         """The folder without which nothing of it runs: that of its programs, or of its base's."""
         return f"{self.base.prefix if self.base else self.prefix}/bin"
+
+
+def module_versions(module: str, release: str, variant: ReleaseVariant | None) -> tuple[tuple[str, str], ...]:
+    """Return the modulefiles that load a release, by module and version.
+
+    Args:
+        module: the view's.
+        release: its name.
+        variant: where the view is one of another's: that one's module has it too, under a version that tells which.
+    """
+    shared = ((variant.module, f"{release}-{variant.name}"),) if variant else ()
+    return ((module, release), *shared)
 
 
 def sealed(release: Release) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlviews.squashfs import PackedImage
     from mlviews.store.proofs import GatheredRecord
     from mlviews.store.releases import BuiltView
+    from mlviews.variants import VariantChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,16 @@ class CiGithubResult:
 
 @dataclass(frozen=True, slots=True)
 class DoctorResult:
-    """``mlviews doctor``."""
+    """``mlviews doctor``.
+
+    Attributes:
+        variants: of views that have some, the one that this host takes.
+    """
 
     findings: Sequence[Finding]
     views: Sequence[Fit]
     drivers: Sequence[DriverLine]
+    variants: Sequence[VariantChoice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +195,13 @@ class ListResult:
     Attributes:
         recipes: the folder of recipes.
         hidden: views that travel with mlviews -> the folder's own view that has the name, or the module, of each.
+        variants: of views that have some, the one that this host takes.
     """
 
     recipes: str
     views: Sequence[ViewLine]
     hidden: Mapping[str, str]
+    variants: Sequence[VariantChoice]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from mlviews import (
     results,
     squashfs,
     upstream,
+    variants,
 )
 from mlviews.bisect import find
 from mlviews.container import build as container
@@ -52,7 +53,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, lockfile, make),
     *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results, rules),
-    *(offline, squashfs, upstream, verify),
+    *(offline, squashfs, upstream, variants, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlviews.gpus.nvidia import Gpu
     from mlviews.lock.lockfile import LockedPackage
     from mlviews.release import Release
+    from mlviews.variants import VariantChoice
 
 __all__ = [
     "ENDINGS",
@@ -252,11 +253,13 @@ class GpusAllResult:
         views: those for GPUs.
         cpu: views without CUDA.
         endings: from which version on a GPU is no longer served.
+        variants: of views that have some, the one that this host takes.
     """
 
     views: Sequence[ViewGpus]
     cpu: Sequence[str]
     endings: Sequence[Ending]
+    variants: Sequence[VariantChoice]
 
 
 def view_of_release(release: Release) -> ViewGpus:

@@ -12,6 +12,8 @@ from mlviews.recipe.catalogue import open_catalogue
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Recipes
 
 
@@ -32,6 +34,36 @@ def test_views_by_name(recipes: Recipes) -> None:
     assert catalogue.names == ("one", "two")
     assert catalogue.view("one").name == "one"
     assert [spec.name for spec in catalogue.views()] == ["one", "two"]
+
+
+def test_each_variant_is_a_view_beside_its_recipes_own(recipes: Recipes, tmp_path: Path) -> None:
+    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": {}, "arm": {}})
+    recipes.recipe("two")
+    catalogue = open_catalogue(recipes.folder)
+    assert catalogue.names == ("one-gpu", "one-gpu-arm", "one-gpu-cuda13", "two")
+    assert [spec.name for spec in catalogue.views()] == [*catalogue.names]
+    assert [spec.name for spec in catalogue.family("one-gpu")] == ["one-gpu", "one-gpu-cuda13", "one-gpu-arm"]
+    for alone in ("one-gpu-arm", "two"):
+        assert [spec.name for spec in catalogue.family(alone)] == [alone]
+    assert catalogue.recipe("one-gpu-arm").model.name == "one-gpu"
+
+    mine = type(recipes)(tmp_path / "mine")
+    mine.recipe("three", module="atlasml/one-gpu")
+    behind = open_catalogue(mine.folder, behind=recipes.folder)
+    assert behind.names == ("three", *catalogue.names)
+    assert [spec.name for spec in behind.family("one-gpu")] == ["one-gpu", "one-gpu-cuda13", "one-gpu-arm"]
+    mine.recipe("one-gpu", module="atlasml/mine")
+    behind = open_catalogue(mine.folder, behind=recipes.folder)
+    assert behind.names == ("one-gpu", "three", "two")
+    assert behind.hidden == dict.fromkeys(("one-gpu", "one-gpu-arm", "one-gpu-cuda13"), "one-gpu")
+
+
+def test_a_variant_has_its_name_and_its_module_for_itself(recipes: Recipes) -> None:
+    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": {}})
+    recipes.recipe("one-gpu-cuda13", module="atlasml/other")
+    assert "makes a view 'one-gpu-cuda13', which is the name in" in clash(recipes, "one-gpu")
+    recipes.recipe("one-gpu-cuda13", module="atlasml/one-cuda13")
+    assert "makes a module 'atlasml/one-cuda13', beside that in" in clash(recipes, "one-gpu")
 
 
 def test_an_unknown_view_is_answered_with_the_nearest(recipes: Recipes) -> None:
@@ -136,9 +168,9 @@ def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
     done = cli("list", "--json").data
     assert {line["name"]: line["own"] for line in done["views"]} == {
         **dict.fromkeys(("mine", "shallow", "tags"), True),
-        **dict.fromkeys({*shipped.names} - {"shallow", "tagging-gpu"}, False),
+        **dict.fromkeys({*shipped.names} - {"shallow", "tagging-gpu", "tagging-gpu-cuda13"}, False),
     }
-    assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags"}
+    assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags", "tagging-gpu-cuda13": "tags"}
     told = cli("list").out
     assert f"The catalogue's shallow is hidden: shallow in {recipes.folder} has the same name." in told
     assert "The catalogue's tagging-gpu is hidden: tags" in told

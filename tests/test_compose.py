@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import BadInputError
-from mlviews.recipe.compose import ViewSpec, compose
+from mlviews.recipe.compose import VariantOf, ViewSpec, compose
 from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
@@ -53,6 +53,50 @@ def test_everybody_who_asked_is_remembered_when_requests_are_joined(recipes: Rec
     assert numpy.name == "numpy"
     assert [request.text for request in found.dependencies] == ["python", "numpy >=2", "numpy <3"]
     assert found.platforms == ("linux-64",), "a platform that is named twice is solved once"
+
+
+def test_a_variant_goes_over_what_the_layers_and_the_recipe_say(recipes: Recipes) -> None:
+    cuda13 = {"hardware": {"cuda": "13.0", "gpus": ["B200"]}, "constraints": ["cuda-version 13.0.*", "libcudnn"]}
+    hardware = {"glibc": "2.34", "cuda": "12.9", "gpus": ["V100", "T4"]}
+    limits = ["cuda-version <=12.9", "libcudnn <9.11"]
+    layer = recipes.layer("cuda", "python", hardware=hardware, constraints=limits, variants={"cuda13": cuda13})
+    mine = {"dependencies": ["numpy >=2.3"], "constraints": ["numpy <2.5"]}
+    path = recipes.recipe("x-gpu", "numpy <2.4", layers=["cuda"], module="atlasml/x", variants={"cuda13": mine})
+    own, variant = spec(path), compose(parse(path, Recipe), path.parent / "layers", variant="cuda13")
+
+    assert (own.variant, own.hardware.cuda, own.hardware.gpus) == (None, "12.9", ("V100", "T4"))
+    assert [request.text for request in own.constraints] == limits
+    assert variant.variant == VariantOf("cuda13", "x-gpu", "atlasml/x")
+    assert (variant.name, variant.module) == ("x-gpu-cuda13", "atlasml/x-cuda13")
+    assert (variant.hardware.glibc, variant.hardware.cuda, variant.hardware.gpus) == ("2.34", "13.0", ("B200",))
+    assert [request.text for request in variant.dependencies] == ["python", "numpy >=2.3"]
+    assert [request.text for request in variant.constraints] == ["cuda-version 13.0.*", "libcudnn", "numpy <2.5"]
+    where = next(request.origins[0].where for request in variant.constraints if request.name == "libcudnn")
+    assert where.startswith(f"{layer}:")
+    assert where.endswith("variants.cuda13.constraints[1]")
+
+
+@pytest.mark.parametrize(
+    ("variants", "told"),
+    [
+        ({"own": {}}, "'own' is reserved"),
+        ({"cuda-13": {}}, "must be at most 16 lower-case letters and digits"),
+        ({"cuda13": {"hardware": {"cudda": "13.0"}}}, "unknown key; did you mean 'cuda'?"),
+        ({"cuda13": {"smoke": []}}, "unknown key; known are constraints, dependencies, hardware"),
+        ({"cuda13": {"constraints": ["cuda-version 13.0"]}}, "means exactly 13.0"),
+    ],
+)
+def test_a_faulty_variant_is_told(recipes: Recipes, variants: dict[str, object], told: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse(recipes.recipe("x-gpu", variants=variants), Recipe)
+    assert told in str(caught.value)
+
+
+def test_a_view_on_another_has_no_variants(recipes: Recipes) -> None:
+    path = recipes.recipe("mine", hardware=None, on="theirs", variants={"cuda13": {}})
+    with pytest.raises(BadInputError) as caught:
+        compose(parse(path, Recipe), path.parent / "layers", variant="cuda13")
+    assert "and no variants" in str(caught.value)
 
 
 def test_scalars_that_agree_are_joined(recipes: Recipes) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from click.core import ParameterSource
 from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.release import LinkScripts
 
 __all__ = ["build", "run", "shell", "write_built"]
@@ -27,12 +29,60 @@ __all__ = ["build", "run", "shell", "write_built"]
 @verb("build")
 @click.argument("view", shell_complete=complete_view)
 @click.option("--rebuild", is_flag=True, help="Make a new release, even if nothing has changed.")
-def build(app: App, view: str, *, rebuild: bool) -> Outcome:
+@click.option(
+    "--variant", metavar="NAME", help="Of a view with variants; `own` is the recipe itself.  [default: this host's]"
+)
+@click.option("--all-variants", "every", is_flag=True, help="The recipe itself and each of its variants.")
+def build(app: App, view: str, *, rebuild: bool, variant: str | None, every: bool) -> Outcome:
     """Build a view: lock if there is none, install, check, and make it the default."""
     from mlviews.build import build as build_view
+    from mlviews.errors import MlviewsError
+    from mlviews.site.spec import for_site
 
-    built = build_view(app.site_spec(view), app.site, rebuild=rebuild, progress=app.progress)
-    return Outcome(built, lambda console: write_built(console, built, app))
+    if variant and every:
+        raise click.UsageError("--variant names one, --all-variants takes all: give one of them")
+    specs, chosen = _variants(app, view, variant, every=every)
+    built: list[BuildResult] = []
+    errors: list[MlviewsError] = []
+    for spec in specs:
+        try:
+            built.append(build_view(for_site(spec, app.site), app.site, rebuild=rebuild, progress=app.progress))
+        except MlviewsError as error:
+            errors.append(error)
+    if not built:
+        raise errors[0]
+    others = {other.view: other.release for other in built[1:]}
+    result = replace(built[0], chosen=chosen, others=others)
+
+    def show(console: Console) -> None:
+        for one in (result, *built[1:]):
+            write_built(console, one, app)
+
+    return Outcome(result, show, max((error.exit_code for error in errors), default=0), tuple(errors))
+
+
+def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple[Sequence[ViewSpec], str]:
+    """Return what is built, and why it is this variant where nobody named one.
+
+    A variant that this host would take needs a lock here: else the recipe's own is built, as it always was.
+    """
+    from mlviews.lock.status import lock_status
+    from mlviews.site.spec import for_site
+    from mlviews.variants import choose, named, read_driver
+
+    family = app.catalogue.family(view)
+    if every or (len(family) == 1 and not variant):
+        return family, ""
+    if variant:
+        return (named(family, variant),), ""
+    choice = choose(family, read_driver())
+    best = next(spec for spec in family if spec.name == choice.takes)
+    if best is family[0]:
+        return (best,), choice.why
+    found = lock_status(for_site(best, app.site), app.site)
+    if found.lock or (app.site.packages == "wheels" and found.state == "none"):
+        return (best,), choice.why
+    return family[:1], f"{best.name} would suit this host ({choice.why}), and has no lock: `mlviews lock {best.name}`"
 
 
 def write_built(console: Console, built: BuildResult, app: App) -> None:
@@ -41,6 +91,8 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
+    if built.chosen:
+        say(console, ("variant", "yellow"), f" {built.view}: {built.chosen}")
     if built.status == "unchanged":
         what = "checks of its recipe ran" if built.checks else "nothing to do"
         say(console, f"{name} is there already, from the same lock: {what}")

@@ -31,6 +31,7 @@ def list_views(app: App) -> Outcome:
     from mlviews.lock.status import lock_status
     from mlviews.results import ListResult
     from mlviews.site.spec import for_site
+    from mlviews.variants import choices, read_driver
 
     lines: list[ViewLine] = []
     errors: list[MlviewsError] = []
@@ -43,7 +44,12 @@ def list_views(app: App) -> Outcome:
             errors += _unreadable(found)
         except MlviewsError as error:
             errors.append(error)
-    result = ListResult(recipes=str(app.catalogue.folder), views=lines, hidden=app.catalogue.hidden)
+    result = ListResult(
+        recipes=str(app.catalogue.folder),
+        views=lines,
+        hidden=app.catalogue.hidden,
+        variants=choices(app.catalogue, read_driver()),
+    )
     code = max((error.exit_code for error in errors), default=0)
     return Outcome(result, lambda console: _list(console, result), code, tuple(errors))
 
@@ -87,7 +93,7 @@ _LOCK_STYLES = {"current": "green", "stale": "yellow", "invalid": "red", "none":
 
 
 def _list(console: Console, result: ListResult) -> None:
-    from mlviews.cli.terminal import say
+    from mlviews.cli.terminal import say, tell_variants
 
     own, others = ([line for line in result.views if line.own is own] for own in (True, False))
     if own and others:
@@ -98,6 +104,7 @@ def _list(console: Console, result: ListResult) -> None:
     for view, by in result.hidden.items():
         why = "has the same name" if view == by else f"has the module of {view}"
         say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} {why}.")
+    tell_variants(console, result.variants)
 
 
 def _table(console: Console, lines: Sequence[ViewLine]) -> None:

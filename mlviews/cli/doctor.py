@@ -21,6 +21,7 @@ def doctor(app: App) -> Outcome:
     from mlviews.doctor import drivers, examine, fits, left_out, without_base
     from mlviews.results import DoctorResult
     from mlviews.store.disk import Store
+    from mlviews.variants import choices, read_driver
 
     host = examine(app.site)
     store = Store(app.site.root, app.site.prefix)
@@ -30,6 +31,7 @@ def doctor(app: App) -> Outcome:
         findings=[*host.findings, *left_out(here, host), *without_base(here)],
         views=fits(app.catalogue, host, {release.view for release in here}),
         drivers=drivers(app.catalogue, host),
+        variants=choices(app.catalogue, read_driver()),
     )
     problems = any(finding.status == "problem" for finding in result.findings)
     return Outcome(result, lambda console: _write(console, result), 1 if problems else 0)
@@ -42,7 +44,7 @@ _HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
 
 def _write(console: Console, result: DoctorResult) -> None:
-    from mlviews.cli.terminal import Column, write_table
+    from mlviews.cli.terminal import Column, tell_variants, write_table
 
     columns = (Column(), Column(), Column(folds=20), Column(folds=20))
     findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
@@ -52,6 +54,7 @@ def _write(console: Console, result: DoctorResult) -> None:
     write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
     if any(fit.runs and not fit.built for fit in result.views):
         console.print("what would run is not built here: `mlviews build VIEW`", markup=False, soft_wrap=True)
+    tell_variants(console, result.variants)
     if result.drivers:
         console.print()
         _write_drivers(console, result)

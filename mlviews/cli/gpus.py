@@ -48,6 +48,7 @@ def _all(app: App) -> Outcome:
     from mlviews.holdings import gpus_of, holdings_of
     from mlviews.store.disk import Store
     from mlviews.upstream import ENDINGS, GpusAllResult
+    from mlviews.variants import choices, read_driver
 
     app.command = "gpus --all"
     store = Store(app.site.root, app.site.prefix)
@@ -62,7 +63,7 @@ def _all(app: App) -> Outcome:
         else:
             views += [found] if found else []
             cpu += [] if found else [name]
-    result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS)
+    result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS, variants=choices(app.catalogue, read_driver()))
     code = max((error.exit_code for error in errors), default=0)
     return Outcome(result, lambda console: _write_all(console, result), code, tuple(errors))
 
@@ -164,7 +165,7 @@ def _write_verdicts(console: Console, result: GpusResult) -> None:
 
 
 def _write_all(console: Console, result: GpusAllResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
+    from mlviews.cli.terminal import Column, say, tell_variants, write_table
 
     columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
     write_table(console, columns, [row for view in result.views for row in _rows(view)])
@@ -176,6 +177,7 @@ def _write_all(console: Console, result: GpusAllResult) -> None:
                 say(console, f"  {view.view}: {', '.join(view.unknown)}")
     if result.cpu:
         say(console, f"for CPUs: {', '.join(result.cpu)}")
+    tell_variants(console, result.variants)
     say(console, "a MIG slice of an A100 or H100 is served as the whole GPU is")
     console.print()
     ends = (

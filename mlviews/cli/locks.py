@@ -39,10 +39,17 @@ def lock(
     if check and (upgrade or packages or as_of):
         raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
     from mlviews.lock.make import LockOptions, check_locks, lock_views
+    from mlviews.lock.status import find_lock
     from mlviews.site.spec import for_site
 
     catalogue = app.catalogue
-    specs = catalogue.views() if every else tuple(catalogue.view(name) for name in dict.fromkeys(views))
+    named = tuple(catalogue.view(name) for name in dict.fromkeys(views))
+    # What a channel has for one CUDA it may not have for another: a variant's first lock is asked for by name.
+    specs = named or tuple(
+        spec
+        for spec in catalogue.views()
+        if not spec.variant or find_lock(spec.name, app.site.lockfiles, app.site.shipped_lockfiles)
+    )
     site_specs = [for_site(spec, app.site) for spec in specs]
     if check:
         result, found = check_locks(site_specs, app.site)

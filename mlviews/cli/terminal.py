@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlviews.lock.diff import PackageChange
     from mlviews.progress import Advance
     from mlviews.reading import Unreadable
+    from mlviews.variants import VariantChoice
 
     Part: TypeAlias = str | tuple[str, str]
     """A text as it is, which anyone may have written; with a style where it is a pair."""
@@ -36,6 +37,7 @@ __all__ = [
     "say",
     "size",
     "tell_unreadable",
+    "tell_variants",
     "write_changes",
     "write_table",
 ]
@@ -81,6 +83,15 @@ def tell_unreadable(console: Console, found: Iterable[Unreadable]) -> None:
     """Say what cannot be read, and so was left as it is."""
     for item in found:
         say(console, ("cannot be read", "bold red"), f" and stays: {item.path}: {item.why}")
+
+
+def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
+    """Say which variant this host takes of each view that has some, and why; a line for all with the same reason."""
+    by_reason: dict[str, list[str]] = {}
+    for choice in found:
+        by_reason.setdefault(choice.why, []).append(choice.takes)
+    for why, takes in by_reason.items():
+        say(console, "of their variants this host takes ", (", ".join(takes), "bold"), f": {why}")
 
 
 class Bars:

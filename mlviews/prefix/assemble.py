@@ -21,7 +21,7 @@ from mlviews.prefix.clobbers import find_clobbers, refuse_lost
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage
+from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage, ReleaseVariant
 from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:
@@ -207,6 +207,7 @@ def stated(site_spec: SiteSpec) -> dict[str, Any]:
         "differs": dict(site_spec.differs),
         "overrides": tuple(f"{o.of} takes {o.package} {o.spec or '*'}: {o.why}" for o in spec.overrides),
         "base": site_spec.base.stated if site_spec.base else None,
+        "variant": ReleaseVariant(name=of.name, view=of.view, module=of.module) if (of := spec.variant) else None,
     }
 
 

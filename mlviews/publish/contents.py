@@ -12,7 +12,7 @@ from mlviews import jupyter
 from mlviews.files import is_folder, walk
 from mlviews.lock.lockfile import lock_path
 from mlviews.reading import folders_in, names_in, paths_in, status
-from mlviews.release import RELEASE_LOCK
+from mlviews.release import RELEASE_LOCK, module_versions
 from mlviews.render.modulefile import MODULE, default_file
 from mlviews.render.sbom import SBOM
 from mlviews.render.setup_script import REMOVED_FILES
@@ -73,10 +73,10 @@ def tree_items(store: Store, view: str, entry: ReleaseEntry, platform: str) -> I
 def release_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
     """Yield what a release has beside its prefixes: modulefiles, kernel, bills of materials, and its ``version``."""
     release = entry.platforms[min(entry.platforms)]
-    own, modules = f"envs/{view}/{entry.name}", f"modulefiles/{release.module}"
+    own = f"envs/{view}/{entry.name}"
     names = [f"{own}/{_version(store, entry).removeprefix('.')}"]
     names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
-    names += [f"{modules}/{entry.name}", f"{modules}/{entry.name}.lua"]
+    names += _modulefiles(release.modules)
     yield from _there(store, [*names, *_in(store, f"kernels/{jupyter.kernel_name(release)}")], _time(entry))
 
 
@@ -121,8 +121,12 @@ def removal_items(store: Store, view: str, note: RemovalNote, module: str | None
     names = [f"envs/{view}/{note.release}/{NOTE}"]
     for platform in folders_in(own):
         names += [f"{platform.relative_to(store.root)}/{name}" for name in sorted(REMOVED_FILES)]
-    names += [f"modulefiles/{module}/{note.release}{ending}" for ending in ("", ".lua")] if module else []
+    names += _modulefiles(module_versions(module, note.release, note.variant)) if module else []
     yield from _there(store, [*names, *_in(store, f"kernels/{view}-{note.release}")], _seconds(note.removed))
+
+
+def _modulefiles(modules: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"modulefiles/{module}/{version}{ending}" for module, version in modules for ending in ("", ".lua")]
 
 
 def with_folders(store: Store, items: Iterable[Item]) -> tuple[Item, ...]:

@@ -36,9 +36,14 @@ class Catalogue:
     behind: Catalogue | None = None
 
     @property
+    def variants(self) -> dict[str, tuple[str, str]]:
+        """The folder's views that are a variant of another: that one, and the variant's name."""
+        return {f"{view}-{name}": (view, name) for view, item in self.recipes.items() for name in item.model.variants}
+
+    @property
     def own(self) -> tuple[str, ...]:
         """The folder's own views, faulty ones too, in alphabetical order."""
-        return tuple(sorted({*self.recipes, *self.faulty}))
+        return tuple(sorted({*self.recipes, *self.variants, *self.faulty}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +59,9 @@ class Catalogue:
             alike = (own for own, mine in self.recipes.items() if modules_clash(mine.model.module, module))
             if by := name if name in self.own else next(alike, None):
                 found[name] = by
+        for name, (view, _) in (self.behind.variants if self.behind else {}).items():
+            if view in found or name in self.own:
+                found[name] = name if name in self.own else found[view]
         return found
 
     @property
@@ -71,6 +79,9 @@ class Catalogue:
             raise self.faulty[name]
         if name in self.recipes:
             return compose(self.recipes[name], *self.layers)
+        if name in self.variants:
+            view, variant = self.variants[name]
+            return compose(self.recipes[view], *self.layers, variant=variant)
         if by := self.hidden.get(name):
             raise BadInputError(
                 "recipe-clash",
@@ -85,9 +96,21 @@ class Catalogue:
             "`mlviews list` shows all; `mlviews new VIEW` starts one.",
         )
 
+    def family(self, name: str) -> tuple[ViewSpec, ...]:
+        """Return a view and its variants; of a variant, or of a view that has none, it alone.
+
+        Raises:
+            BadInputError: as for `view`.
+        """
+        found = [other for other, (view, _) in self.variants.items() if view == name]
+        if name not in self.own and self.behind and name in self.names:
+            return self.behind.family(name)
+        return tuple(self.view(each) for each in (name, *found))
+
     def recipe(self, name: str) -> Parsed[Recipe]:
         """Return the recipe of a view that `view` gives."""
-        return self.recipes[name] if name in self.recipes or not self.behind else self.behind.recipe(name)
+        view, _ = self.variants.get(name, (name, ""))
+        return self.recipes[view] if view in self.recipes or not self.behind else self.behind.recipe(name)
 
     def all_recipes(self) -> tuple[Parsed[Recipe], ...]:
         """Return all that can be used, those behind too."""
@@ -168,6 +191,7 @@ def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
             theirs, there = other.model, other.document
             if other is item:
                 continue
+            found += _variant_clashes(item, other)
             if theirs.name == mine.name:
                 found.append(f"{document.where(('name',))}: {mine.name!r} is also the name in {there.where(('name',))}")
             if theirs.module == mine.module:
@@ -181,6 +205,20 @@ def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:
                     f"(also {there.where(('module',))}), so neither could be loaded by its short name"
                 )
     return {stem: found for stem, found in faults.items() if found}
+
+
+def _variant_clashes(item: Parsed[Recipe], other: Parsed[Recipe]) -> list[str]:
+    """Return where another recipe has the name or the module of a variant."""
+    mine, theirs, there = item.model, other.model, other.document
+    found = []
+    for variant in mine.variants:
+        where = item.document.where(("variants", variant))
+        if theirs.name == f"{mine.name}-{variant}":
+            found.append(f"{where}: makes a view {theirs.name!r}, which is the name in {there.where(('name',))}")
+        if modules_clash(theirs.module, f"{mine.module}-{variant}"):
+            module = f"{mine.module}-{variant}"
+            found.append(f"{where}: makes a module {module!r}, beside that in {there.where(('module',))}")
+    return found
 
 
 def modules_clash(one: str, other: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mlviews.errors import BadInputError
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import virtual_packages
-from mlviews.recipe.model import Hardware, Layer, Recipe, nearest, parse, spec_name
+from mlviews.recipe.model import Hardware, Layer, Recipe, Variant, nearest, parse, spec_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Origin", "Override", "Reason", "Request", "ViewHardware", "ViewSpec", "compose", "layer_files"]
+__all__ = ["Origin", "Override", "Reason", "Request", "VariantOf", "ViewHardware", "ViewSpec", "compose", "layer_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,21 @@ class Override:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class VariantOf:
+    """Which variant a view is, and of which: they share a module.
+
+    Attributes:
+        name: the variant's, such as ``cuda13``.
+        view: the view of the recipe itself.
+        module: of that view; it gives whichever of them the host's driver serves best.
+    """
+
+    name: str
+    view: str
+    module: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewHardware:
     """What a lock is solved for; see `mlviews.recipe.model.Hardware`."""
@@ -85,6 +100,7 @@ class ViewSpec:
 
     Attributes:
         on: the view, VIEW/RELEASE, or path of one, that this view extends; its hardware is the base's.
+        variant: which variant it is; None for what the recipe itself says.
     """
 
     name: str
@@ -104,6 +120,7 @@ class ViewSpec:
     pip_check_waivers: tuple[Reason, ...]
     overrides: tuple[Override, ...] = ()
     on: str | None = None
+    variant: VariantOf | None = None
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
         """Return what a lock depends on: all that the solve reads, and nothing that it does not."""
@@ -131,20 +148,24 @@ def inputs_digest(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def compose(recipe: Parsed[Recipe], *layers_folders: Path) -> ViewSpec:
+def compose(recipe: Parsed[Recipe], *layers_folders: Path, variant: str | None = None) -> ViewSpec:
     """Join a recipe and its layers: layers in their order, each after the layers it builds on, the recipe last.
 
     Args:
         recipe: the recipe.
         layers_folders: where layers are looked for, the folder that wins first.
+        variant: one that the recipe names; what it says in each file, in the same order, goes over all of the above.
 
     Raises:
         BadInputError: a layer is missing, faulty or part of a circle, or two files contradict each other. All faults of
             all files are named at once.
     """
-    parts = _Collector(layers_folders)
+    parts = _Collector(layers_folders, variant)
     parts.visit(recipe, ())
     own = recipe.model
+    if variant and own.on:
+        where = recipe.document.where(("variants", variant))
+        parts.faults.append(f"{where}: a view `on` another one has that one's hardware, and no variants")
     hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
     if parts.faults:
         raise BadInputError(
@@ -154,9 +175,9 @@ def compose(recipe: Parsed[Recipe], *layers_folders: Path) -> ViewSpec:
             faults=tuple(dict.fromkeys(parts.faults)),
         )
     return ViewSpec(
-        name=own.name,
+        name=f"{own.name}-{variant}" if variant else own.name,
         summary=own.summary,
-        module=own.module,
+        module=f"{own.module}-{variant}" if variant else own.module,
         layers=tuple(part.source for part in parts.parts[:-1]),
         platforms=tuple(dict.fromkeys(own.platforms)),
         hardware=hardware,
@@ -171,6 +192,7 @@ def compose(recipe: Parsed[Recipe], *layers_folders: Path) -> ViewSpec:
         pip_check_waivers=parts.reasons("pip_check_waivers"),
         overrides=parts.overrides(),
         on=own.on,
+        variant=VariantOf(variant, own.name, own.module) if variant else None,
     )
 
 
@@ -188,6 +210,9 @@ class _Part:
     def model(self) -> Layer:
         return self.parsed.model
 
+    def variant(self, name: str | None) -> Variant | None:
+        return self.model.variants.get(name) if name else None
+
     def origin(self, *path: str | int) -> Origin:
         return Origin(self.label, self.parsed.document.where(path))
 
@@ -199,8 +224,9 @@ class _Part:
 class _Collector:
     """Visits layers depth first and gathers what they ask for, and what is wrong with them."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], variant: str | None) -> None:
         self.folders = folders
+        self.variant = variant
         self.parts: list[_Part] = []
         self.faults: list[str] = []
         self._seen: set[str] = set()
@@ -231,16 +257,20 @@ class _Collector:
             return None
 
     def hardware(self, view: str) -> ViewHardware:
-        gpus = tuple(dict.fromkeys(gpu for part in self.parts for gpu in part.model.hardware.gpus))
+        usual = tuple(dict.fromkeys(gpu for part in self.parts for gpu in part.model.hardware.gpus))
+        gpus = tuple(dict.fromkeys(gpu for _, variant in self._variants() for gpu in variant.hardware.gpus)) or usual
         glibc = self._scalar("glibc")
         if glibc is None:
             where = self.parts[-1].origin("hardware").where
             self.faults.append(f"{where}: neither {view!r} nor a layer of it says hardware.glibc, such as '2.34'")
         cuda = self._scalar("cuda")
         if gpus and cuda is None:
-            where = next(p.origin("hardware", "gpus").where for p in self.parts if p.model.hardware.gpus)
+            where = next((p.origin("hardware", "gpus").where for p in self.parts if p.model.hardware.gpus), view)
             self.faults.append(f"{where}: names GPUs, but nothing says hardware.cuda")
         return ViewHardware(glibc=glibc or "", cuda=cuda, archspec=self._scalar("archspec"), gpus=gpus)
+
+    def _variants(self) -> Iterator[tuple[_Part, Variant]]:
+        return ((part, found) for part in self.parts if (found := part.variant(self.variant)))
 
     def none_of_its_own(self) -> ViewHardware:
         """Return the hardware of a view that extends another one, which brings its own."""
@@ -260,13 +290,20 @@ class _Collector:
             first, first_origin = given[0]
             if value != first:
                 self.faults.append(f"hardware.{key} is {first!r} in {first_origin} but {value!r} in {origin}")
-        return given[0][0] if given else None
+        over = [value for _, variant in self._variants() if (value := getattr(variant.hardware, key)) is not None]
+        return over[-1] if over else given[0][0] if given else None
 
     def requests(self, key: str) -> tuple[Request, ...]:
         origins: dict[str, list[Origin]] = {}
         for part in self.parts:
             for index, text in enumerate(getattr(part.model, key)):
                 origins.setdefault(text, []).append(part.origin(key, index))
+        for part, variant in self._variants():
+            texts = getattr(variant, key, ())
+            replaced = {spec_name(text) for text in texts}
+            origins = {text: asked for text, asked in origins.items() if spec_name(text) not in replaced}
+            for index, text in enumerate(texts):
+                origins.setdefault(text, []).append(part.origin("variants", self.variant or "", key, index))
         return tuple(Request(text, tuple(asked)) for text, asked in origins.items())
 
     def overrides(self) -> tuple[Override, ...]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlviews.yamlfile import Document
 
 __all__ = [
+    "OWN",
     "GpuName",
     "Hardware",
     "Layer",
@@ -36,6 +37,7 @@ __all__ = [
     "Recipe",
     "Remark",
     "Text",
+    "Variant",
     "ViewName",
     "check_match_spec",
     "check_requirement",
@@ -127,10 +129,13 @@ def _specifiers(value: str) -> str:
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _MODULE_PART = re.compile(r"[a-z0-9]+([._+-][a-z0-9]+)*")
+_VARIANT = re.compile(r"[a-z0-9]{1,16}")
 _VERSION = re.compile(r"\d+\.\d+")
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _RESERVED = "default"
 _NAME_LENGTH, _MODULE_LENGTH = 64, 128
+OWN = "own"
+"""What names a recipe without any of its variants, where a variant is asked for."""
 
 
 def _text(value: str) -> str:
@@ -149,6 +154,14 @@ def _name(value: str) -> str:
         )
     if value == _RESERVED:
         raise ValueError(f"{_RESERVED!r} is reserved: it names the release that a plain load gives")
+    return value
+
+
+def _variant_name(value: str) -> str:
+    if not _VARIANT.fullmatch(value):
+        raise ValueError("must be at most 16 lower-case letters and digits, such as 'cuda13'")
+    if value == OWN:
+        raise ValueError(f"{OWN!r} is reserved: it names the recipe without its variants")
     return value
 
 
@@ -225,6 +238,7 @@ _Module = Annotated[
         maxLength=_MODULE_LENGTH,
     ),
 ]
+_VariantName = Annotated[Text, AfterValidator(_variant_name)]
 _Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
 _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
 _Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
@@ -267,6 +281,14 @@ class Override(_Strict):
     why: PublicText = Field(description="The reason, for people.")
 
 
+class Variant(_Strict):
+    """What a variant of a view has in place of what the rest says; an entry on a package replaces those on the same."""
+
+    hardware: Hardware = Hardware()
+    dependencies: list[_Spec] = Field([], description="conda match specs.")
+    constraints: list[_Spec] = Field([], description="Limits on packages; a bare name takes the limit away.")
+
+
 class Layer(_Strict):
     """A recipe fragment in ``recipes/layers/`` that recipes list under ``layers:``."""
 
@@ -286,6 +308,9 @@ class Layer(_Strict):
     )
     some_gpus_only: list[Remark] = Field(
         [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
+    )
+    variants: dict[_VariantName, Variant] = Field(
+        {}, description="What variants change; a view has those that its recipe itself names."
     )
     smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
     link_scripts: list[_PackageName] = Field(
@@ -380,8 +405,8 @@ def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]
     model = kind
     for part in path:
         if isinstance(part, str):
-            found = next(f for name, f in model.model_fields.items() if part in {name, f.alias})
-            model = _model_in(found.annotation) or model
+            found = next((f for name, f in model.model_fields.items() if part in {name, f.alias}), None)
+            model = (found and _model_in(found.annotation)) or model  # a variant's name is no field
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

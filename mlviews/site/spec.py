@@ -173,6 +173,12 @@ def _cuda(spec: ViewSpec, site: Site) -> CudaWheels | None:
             f"view {spec.name} is for drivers of CUDA {wanted}; site {site.name} has wheels for {site.cuda.version}",
             "Take a view for a newer CUDA, or change `cuda:` in the site's file.",
         )
+    if spec.variant and version_key(site.cuda.version)[0] != version_key(wanted)[0]:
+        raise RefusedError(
+            "cuda-at-wheels",
+            f"view {spec.name} is for CUDA {wanted}; site {site.name} has wheels for {site.cuda.version}",
+            f"Take {spec.variant.view}, or change `cuda:` in the site's file.",
+        )
     return site.cuda
 
 

@@ -45,7 +45,7 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
     folder = store.view_folder(view)
     found = [path for path in _hidden(folder) if path.name not in KEPT]
     there = {entry.name for entry in entries}
-    modules = {release.module for entry in entries for release in entry.platforms.values()}
+    modules = {name for entry in entries for release in entry.platforms.values() for name, _ in release.modules}
     for name in store.folders(view):
         if is_removed(folder, name):
             continue

@@ -12,11 +12,11 @@ from mlviews import jupyter
 from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.reading import link_text
 from mlviews.render import modulefile
-from mlviews.render.modulefile import ModuleNotes, default_file, render_lua, render_tcl
+from mlviews.render.modulefile import ModuleNotes, SharedDefault, default_file, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.release import Release
@@ -52,13 +52,19 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     for error in entry.errors.values():
         raise error
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
-    folder = store.root / "modulefiles" / releases[0].module
-    told = module_notes(store, entry)
-    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, told))
-    write_atomically(folder / entry.name, render_tcl(releases, told))
+    _write_modulefiles(store, releases, module_notes(store, entry))
     _write_kernel(store, releases[0], versioned=True)
-    name, content = default_file(_tree(store), entry.name)
+    shared = SharedDefault(store.baked(store.root / "envs"), releases[0]) if releases[0].cuda else None
+    name, content = default_file(_tree(store), entry.name, shared)
     write_atomically(store.view_folder(view) / entry.name / name.removeprefix("."), content)
+
+
+def _write_modulefiles(store: Store, releases: Sequence[Release], told: ModuleNotes) -> None:
+    for module, version in releases[0].modules:
+        alike = [release.model_copy(update={"module": module}) for release in releases]
+        folder = store.root / "modulefiles" / module
+        write_atomically(folder / f"{version}.lua", render_lua(alike, told))
+        write_atomically(folder / version, render_tcl(alike, told))
 
 
 def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None]) -> None:
@@ -183,37 +189,34 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     loads = next((release.module for release in now.values()), module)
     instead = f"{loads} loads the default, {default} by then" if default else "it has no default to load instead"
     removed = f"mlviews: release {entry.name} of {view} was removed; {instead}."
-    folder = store.root / "modulefiles" / module
-    write_atomically(folder / f"{entry.name}.lua", render_lua(releases, ModuleNotes(gone=removed)))
-    write_atomically(folder / entry.name, render_tcl(releases, ModuleNotes(gone=removed)))
+    _write_modulefiles(store, releases, ModuleNotes(gone=removed))
     if releases[0].has_python:
         kernelspec = store.root / "kernels" / jupyter.kernel_name(releases[0]) / jupyter.SPECIFICATION
         write_atomically(kernelspec, jupyter.render_kernel(releases[0], removed=True))
 
 
-def remove_loaders(store: Store, view: str, modules: Mapping[str, str | None]) -> None:
+def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Delete what leads to a view that has no release any more: modulefiles, their default, kernels, ``views/<view>``.
 
     Args:
         store: where they lie.
         view: the view.
-        modules: of each release that was removed, the module that tells of it; None where nobody knows.
+        modules: of each release that was removed, the modules and versions that tell of it; none where nobody knows.
 
     Raises:
         FailedError: one cannot be deleted.
     """
-    for release, module in modules.items():
+    for release, found in modules.items():
         delete_tree(store.root / "kernels" / f"{view}-{release}")
-        if module is None:
-            continue
-        folder = store.root / "modulefiles" / module
-        for name in (release, f"{release}.lua"):
-            remove_file(folder / name)
-        name, _ = default_file(_tree(store), release)
-        if link_text(folder / name) == _default_target(store, view, folder / name):  # views may share a module
-            remove_file(folder / name)
-        with suppress(OSError):
-            folder.rmdir()  # unless it holds another view's
+        for module, version in found:
+            folder = store.root / "modulefiles" / module
+            for name in (version, f"{version}.lua"):
+                remove_file(folder / name)
+            name, _ = default_file(_tree(store), release)
+            if link_text(folder / name) == _default_target(store, view, folder / name):  # views may share a module
+                remove_file(folder / name)
+            with suppress(OSError):
+                folder.rmdir()  # unless it holds another view's
     delete_tree(store.root / "kernels" / view)
     remove_file(store.root / "views" / view)
 

@@ -13,7 +13,7 @@ from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import kernels_below, remove_below
 from mlviews.prefix import usage
 from mlviews.reading import DamagedError, content, is_folder_at, names_in, status
-from mlviews.release import RELEASE_FILE, Inside
+from mlviews.release import RELEASE_FILE, Inside, ReleaseVariant, module_versions
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
 from mlviews.store.loaders import remove_loaders, write_removed_loaders
@@ -46,6 +46,7 @@ class RemovalNote(StoreFile):
 
     Attributes:
         module: whose modulefile tells of it; None in notes from before they said so.
+        variant: which variant of another view it is; that one's module tells of it, too.
     """
 
     view: str
@@ -54,6 +55,12 @@ class RemovalNote(StoreFile):
     removed: datetime
     default: str | None
     module: Inside | None = None
+    variant: ReleaseVariant | None = None
+
+    @property
+    def modules(self) -> tuple[tuple[str, str], ...]:
+        """The modules and versions that tell of it; none where nobody knows."""
+        return module_versions(self.module, self.release, self.variant) if self.module else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
         removed=now,
         default=default,
         module=entry.platforms[min(entry.platforms)].module,
+        variant=entry.platforms[min(entry.platforms)].variant,
     )
     text = note.text()
     folder = store.view_folder(view) / release
@@ -193,7 +201,7 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
     notes = [note for name in store.folders(view) if (note := removal_note(store, view, name))]
     if not notes:
         raise no_release_error(store.root, view)
-    remove_loaders(store, view, {note.release: note.module for note in notes})
+    remove_loaders(store, view, {note.release: note.modules for note in notes})
     return tuple(entry.name for entry in entries), freed
 
 

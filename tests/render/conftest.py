@@ -106,6 +106,15 @@ def lmod() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def own_driver(require: Callable[[str], str]) -> list[str]:
+    """Return what gives a program a /proc/driver of its own."""
+    command = [require("unshare"), "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/proc/driver"], check=False).returncode:
+        pytest.skip("this kernel gives no mount namespace")
+    return command
+
+
+@pytest.fixture(scope="session")
 def newest_lmod() -> Callable[[str], str]:
     """Return the same of the newest Lmod that the distribution has."""
     return _start_lmod(str(_unpacked("-newest") / "usr/share/lmod/lmod/init"))

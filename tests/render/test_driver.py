@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 
@@ -24,7 +23,7 @@ def start(request):
 
 
 @pytest.fixture
-def load(start, make_release, require, tmp_path):
+def load(start, make_release, require, tmp_path, own_driver):
     """Return a function that loads a view's module on a host whose kernel tells of a driver, and gives what is said."""
 
     def say(line, *, cuda="12.9", others=OTHERS, served=(), models=()):
@@ -47,7 +46,7 @@ def load(start, make_release, require, tmp_path):
             "printenv MLVIEWS_VIEW; module unload plotting 2>/dev/null; module purge",
         ]
         done = subprocess.run(
-            [*namespace(require), require("bash"), "--norc", "-c", "\n".join(script)],
+            [*own_driver, require("bash"), "--norc", "-c", "\n".join(script)],
             check=False, capture_output=True, text=True, timeout=60,
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"},
         )  # fmt: skip
@@ -55,14 +54,6 @@ def load(start, make_release, require, tmp_path):
         return " ".join(done.stderr.split())
 
     return say
-
-
-def namespace(require):
-    """Return what gives a program a /proc/driver of its own."""
-    command = [require("unshare"), "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
-    if subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/proc/driver"], check=False).returncode:
-        pytest.skip("this kernel gives no mount namespace")
-    return command
 
 
 @pytest.mark.parametrize("line", [CLOSED, OPEN])
