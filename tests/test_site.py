@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def test_every_shipped_site_opens(tmp_path: Path) -> None:
     assert open_site("cvmfs").prefix == Path("/cvmfs/atlasml.cern.ch")
     user = getpass.getuser()
     assert open_site("lxplus").root == Path(f"/afs/cern.ch/work/{user[0]}/{user}/mlviews")
+
+
+@pytest.mark.usefixtures("sites")
+def test_a_variant_gets_wheels_for_its_own_cuda(repository: Path) -> None:
+    own, cuda13 = open_catalogue(repository / "recipes").family("inference-gpu")
+    site = open_site("pypi")
+    assert for_site(own, site).spec.hardware.cuda == "12.8"
+    assert for_site(cuda13, site).spec.hardware.cuda == "13.0"
+    only = dataclasses.replace(site, cuda=site.cuda[:1])
+    refused = for_site(cuda13, only).error
+    assert refused
+    assert "site pypi has wheels for 12.8" in refused.message
+    newer = dataclasses.replace(cuda13, variant=None)  # CUDA 12 runs with a driver for 13
+    assert for_site(newer, only).spec.hardware.cuda == "12.8"
 
 
 def test_no_view_for_gpus_gets_wheels_for_cpus(repository: Path) -> None:

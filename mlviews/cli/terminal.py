@@ -91,7 +91,8 @@ def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
     for choice in found:
         by_reason.setdefault(choice.why, []).append(choice.takes)
     for why, takes in by_reason.items():
-        say(console, "of their variants this host takes ", (", ".join(takes), "bold"), f": {why}")
+        parts: tuple[Part, ...] = ("of their variants this host takes ", (", ".join(takes), "bold"), f": {why}")
+        console.print(Text.assemble(*(_text(console, part) for part in parts)), overflow="fold")
 
 
 class Bars:

@@ -238,7 +238,7 @@ _Module = Annotated[
         maxLength=_MODULE_LENGTH,
     ),
 ]
-_VariantName = Annotated[Text, AfterValidator(_variant_name)]
+_VariantName = Annotated[Text, AfterValidator(_variant_name), _schema(pattern=f"^(?!{OWN}$){_VARIANT.pattern}$")]
 _Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
 _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
 _Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
@@ -310,7 +310,9 @@ class Layer(_Strict):
         [], alias="some-gpus-only", description="Packages that may hold no code for some of `hardware.gpus`."
     )
     variants: dict[_VariantName, Variant] = Field(
-        {}, description="What variants change; a view has those that its recipe itself names."
+        {},
+        description="What variants change; a view has those that its recipe itself names.",
+        json_schema_extra={"additionalProperties": False},
     )
     smoke: list[ViewName] = Field([], description="Smoke checks that prove the view.")
     link_scripts: list[_PackageName] = Field(

@@ -158,7 +158,9 @@ class SiteFile(BaseModel):
     beside: dict[Text, dict[Text, Text]] = Field(
         {}, description="With wheels: package -> what a view that holds it cannot have, and why."
     )
-    cuda: CudaWheels | None = Field(None, description="With wheels: what views for GPUs are made of.")
+    cuda: list[CudaWheels] = Field(
+        [], description="With wheels: what views for GPUs are made of, for each CUDA that there are some for."
+    )
     repository: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = Field(
         None, description="CVMFS repository that `publish` changes itself, where its `cvmfs_server` is: the prefix's."
     )
@@ -188,7 +190,7 @@ class Site:
             travel with mlviews; None where that would be wrong.
         channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
-        cuda: with wheels, what views for GPUs are made of; None where there are none.
+        cuda: with wheels, what views for GPUs are made of, for each CUDA.
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
         repository: the one that `publish` may change itself; None where it only plans.
         promotion: what must be proved of a release before it becomes the default; None for nothing.
@@ -210,7 +212,7 @@ class Site:
     absent: Mapping[str, str] = field(default_factory=dict)
     cpu_index: str | None = None
     beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    cuda: CudaWheels | None = None
+    cuda: tuple[CudaWheels, ...] = ()
     gpu_coverage: Literal["tell", "refuse"] = "tell"
     repository: str | None = None
     promotion: Promotion | None = None
@@ -283,7 +285,7 @@ def open_site(
         absent=given.absent,
         cpu_index=given.cpu_index,
         beside=given.beside,
-        cuda=given.cuda,
+        cuda=tuple(given.cuda),
         gpu_coverage=given.gpu_coverage,
         repository=given.repository,
         promotion=given.promotion,

@@ -161,25 +161,23 @@ def _cuda(spec: ViewSpec, site: Site) -> CudaWheels | None:
     wanted = spec.hardware.cuda
     if wanted is None:
         return None
-    if site.cuda is None:
+    if not site.cuda:
         raise RefusedError(
             "cuda-at-wheels",
             f"view {spec.name} is for CUDA {wanted}; site {site.name} makes views for the CPU",
             "Take a CPU view, such as training-cpu, or say under `cuda:` in the site's file which wheels to take.",
         )
-    if version_key(site.cuda.version) > version_key(wanted):
+    older = [wheels for wheels in site.cuda if version_key(wheels.version) <= version_key(wanted)]
+    # What is for one major version is no variant for another; the view itself takes any that its driver runs.
+    same = [wheels for wheels in older if version_key(wheels.version)[0] == version_key(wanted)[0] or not spec.variant]
+    if not same:
+        known = " and ".join(wheels.version for wheels in site.cuda)
         raise RefusedError(
             "cuda-at-wheels",
-            f"view {spec.name} is for drivers of CUDA {wanted}; site {site.name} has wheels for {site.cuda.version}",
+            f"view {spec.name} is for drivers of CUDA {wanted}; site {site.name} has wheels for {known}",
             "Take a view for a newer CUDA, or change `cuda:` in the site's file.",
         )
-    if spec.variant and version_key(site.cuda.version)[0] != version_key(wanted)[0]:
-        raise RefusedError(
-            "cuda-at-wheels",
-            f"view {spec.name} is for CUDA {wanted}; site {site.name} has wheels for {site.cuda.version}",
-            f"Take {spec.variant.view}, or change `cuda:` in the site's file.",
-        )
-    return site.cuda
+    return max(same, key=lambda wheels: version_key(wheels.version))
 
 
 def _stand_ins(request: Request, projects: Mapping[str, str]) -> tuple[Request, ...]:

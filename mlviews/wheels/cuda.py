@@ -1,8 +1,9 @@
 """Which wheels are built for CUDA, and how their libraries find NVIDIA's, which come in wheels of their own.
 
 A wheel says it in its name (``nvidia-cublas-cu12``, ``cupy-cuda12x``) or, if it holds binaries, by what it asks for,
-be it in an extra. Its package is then a CUDA build as conda-forge has them, for the major version: within one, NVIDIA
-promises that binaries of an older toolkit run with the libraries of a newer one.
+be it in an extra. NVIDIA's own of CUDA 13 have names without a number. Its package is then a CUDA build as conda-forge
+has them, for the major version: within one, NVIDIA promises that binaries of an older toolkit run with the libraries of
+a newer one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ __all__ = ["asks_for_cuda", "cuda_depends", "cuda_of", "finds_cuda_itself", "is_
 _NAMED = re.compile(r"(?:nvidia-.+-cu|(?:.+-)?cuda)(\d\d)x?(?:-.+)?")
 # NVIDIA's projects that are for whichever CUDA their version says.
 _VERSIONED = frozenset({"cuda-bindings", "cuda-toolkit"})
+# Those of CUDA 13, as `cuda-toolkit` 13.0.2 asks for them; for CUDA 12 each has another name.
+_OF_13 = frozenset(
+    f"nvidia-{name}"
+    for name in (
+        *("cublas", "cuda-cccl", "cuda-crt", "cuda-cupti", "cuda-nvcc", "cuda-nvrtc", "cuda-runtime", "cufft"),
+        *("cufile", "curand", "cusolver", "cusparse", "nvfatbin", "nvjitlink", "nvptxcompiler", "nvtx", "nvvm"),
+    )
+)
 _DRIVER_ONLY = "nvidia-ml-py"  # asks the driver, if there is one
 
 # Library's name up to `.so`: the folder below site-packages/nvidia that its wheel for CUDA 12 puts it into.
@@ -49,12 +58,15 @@ _FOLDERS = {
     "libnvrtc": "cuda_nvrtc",
     "libnvshmem_host": "nvshmem",
 }
+_FOLDER_OF_13 = "cu13"  # those of CUDA 13 share one, but for cuDNN, NCCL and NVSHMEM
 
 
 def cuda_of(wheel: Wheel | Offer) -> str:
     """Return the major version of the CUDA that a wheel is built for, such as ``12``; empty for none."""
     if match := _NAMED.fullmatch(wheel.name):
         return match[1]
+    if wheel.name in _OF_13:
+        return "13"
     if any(tag.platform == "any" for tag in wheel.tags):
         return ""
     asked = {version for line in wheel.said.requires if (version := _cuda_asked(line))}
@@ -105,6 +117,7 @@ def with_runpath(source: io.BufferedIOBase, to_site: str, scratch: Path) -> io.B
     if (links := read_links(file)) and not links.has_path:
         names = [name.partition(".so")[0] for name in links.needed]
         folders = dict.fromkeys(_FOLDERS[name] for name in names if name in _FOLDERS)
+        folders |= dict.fromkeys([_FOLDER_OF_13] if folders else [])
         if folders:
             links.add_runpath(file, ":".join(f"$ORIGIN/{to_site}/nvidia/{folder}/lib" for folder in folders))
     file.seek(0)
@@ -116,4 +129,4 @@ def _cuda_asked(line: Requirement) -> str:
     if name in _VERSIONED:
         return next((clause.version.partition(".")[0] for clause in line.specifier if clause.operator == "=="), "")
     match = _NAMED.fullmatch(name)
-    return match[1] if match else ""
+    return match[1] if match else "13" if name in _OF_13 else ""

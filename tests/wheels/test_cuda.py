@@ -41,6 +41,8 @@ NATIVE = f"py3-none-{PLATFORM}"
         ("torch", NATIVE, ["nvidia-cublas-cu12==12.8.4.1", "cuda-bindings==12.9.4"], "12"),
         ("torch", NATIVE, ["nvidia-cudnn-cu13==9.1", "cuda-toolkit[cublas]==13.0.2"], "13"),
         ("onnxruntime-gpu", NATIVE, ['nvidia-cufft-cu12~=11.0; extra == "cuda"'], "12"),
+        ("nvidia-cublas", NATIVE, [], "13"),
+        ("onnxruntime-gpu", NATIVE, ['nvidia-cufft~=12.0; extra == "cuda"'], "13"),
         ("tensorflow", NATIVE, ['nvidia-nccl-cu12<3; extra == "and-cuda"'], "12"),
         ("jax", "py3-none-any", ['jax-cuda12-plugin==0.10; extra == "cuda12"'], ""),
         ("numba-cuda", NATIVE, ['cuda-toolkit==12.*; extra == "cu12"', 'cuda-toolkit==13.*; extra == "cu13"'], ""),
@@ -221,10 +223,10 @@ lockfiles: "{root}/lockfiles"
 pins: {{pytorch: "2.13"}}
 absent: {{gxx: no wheel}}
 cuda:
-  version: "12.8"
-  stand-ins: {{onnxruntime: "onnxruntime-gpu[cuda]", pytorch-gpu: torch, libcublas: nvidia-cublas-cu12}}
-  pins: {{pytorch: "2.10"}}
-  absent: {{cuda-cudart-dev: Triton has it}}
+  - version: "12.8"
+    stand-ins: {{onnxruntime: "onnxruntime-gpu[cuda]", pytorch-gpu: torch, libcublas: nvidia-cublas-cu12}}
+    pins: {{pytorch: "2.10"}}
+    absent: {{cuda-cudart-dev: Triton has it}}
 """
 
 
