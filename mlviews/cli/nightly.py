@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
@@ -71,14 +72,17 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
 )
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
 @click.option("--scheduler", metavar="ADDRESS", help="Test on the Dask cluster of this scheduler, not here.")
+@click.option("--cluster", is_flag=True, help="Test in jobs of the site's batch system, --jobs at a time.")
 def nightly(
     app: App, views: tuple[str, ...], *, solve_only: bool, as_of: datetime | None,
     backfill: tuple[date, ...], cuda: str | None, resume: bool, others: tuple[Path, ...], jobs: int,
-    scheduler: str | None,
+    scheduler: str | None, cluster: bool,
 ) -> Outcome:  # fmt: skip
     """Try every view, or those named, with the newest packages; lock files stay as they are."""
     if backfill and as_of:
         raise click.UsageError("--backfill names its own days: it goes without --as-of")
+    if cluster and scheduler:
+        raise click.UsageError("--cluster starts a scheduler of its own: it goes without --scheduler")
     if others:
         if views or solve_only or as_of or backfill or cuda or resume:
             raise click.UsageError("--gather runs nothing: it goes alone")
@@ -87,6 +91,7 @@ def nightly(
     today = datetime.now(timezone.utc).date()
     if any(day > today for day in days):
         raise click.UsageError(f"{max(days)} is yet to come")
+    from mlviews.jobs.cluster import workers_on
     from mlviews.nightly.history import open_history
     from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from
@@ -99,7 +104,9 @@ def nightly(
     only = solve_only or bool(backfill)
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
-    with open_history(app.site.root) as history:
+    with open_history(app.site.root) as history, ExitStack() as stack:
+        if cluster:
+            scheduler = stack.enter_context(workers_on(app.site.batch, jobs, app.site.root / "nightly/workers"))
         runner = _runner(jobs, scheduler)
         runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
