@@ -14,12 +14,14 @@ from mlviews.cli.app import App, Outcome, complete_view, end_of_day, ends_of_mon
 from mlviews.cli.output import distinct
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
     from rich.console import Console
 
     from mlviews.errors import MlviewsError
+    from mlviews.jobs.cluster import Workers
+    from mlviews.nightly.cell import CellJob, Tested
     from mlviews.nightly.matrix import Runner
     from mlviews.nightly.night import NightCell, NightRun
     from mlviews.results import NightlyResult
@@ -91,7 +93,6 @@ def nightly(
     today = datetime.now(timezone.utc).date()
     if any(day > today for day in days):
         raise click.UsageError(f"{max(days)} is yet to come")
-    from mlviews.jobs.cluster import workers_on
     from mlviews.nightly.history import open_history
     from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from
@@ -105,9 +106,8 @@ def nightly(
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
     nights = nights or [Night(day=today, cuda=cuda, solve_only=only)]
     with open_history(app.site.root) as history, ExitStack() as stack:
-        if cluster:
-            scheduler = stack.enter_context(workers_on(app.site.batch, jobs, app.site.root / "nightly/workers"))
-        runner = _runner(jobs, scheduler)
+        gpu = any(spec.hardware.cuda for spec in specs)
+        runner = _in_jobs(app, stack, jobs, gpu=gpu) if cluster else _runner(jobs, scheduler)
         runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
@@ -148,6 +148,40 @@ def _runner(jobs: int, scheduler: str | None) -> Runner:
     from mlviews.nightly.workers import each, each_on
 
     return partial(each_on, scheduler) if scheduler else partial(each, count=jobs)
+
+
+def _in_jobs(app: App, stack: ExitStack, jobs: int, *, gpu: bool) -> Runner:
+    """Return what tries cells in jobs of the batch system; their workers start with the first cells, and go at the end.
+
+    Raises:
+        RefusedError: the site has no system or queue for them.
+        FailedError: Dask is not installed.
+    """
+    from functools import cache
+
+    from mlviews.errors import FailedError
+    from mlviews.nightly.workers import each_of
+    from mlviews.trial import scratch
+
+    try:
+        from mlviews.jobs.cluster import plan_workers, workers_on
+    except ImportError as error:
+        raise FailedError(
+            "dask-missing", "--cluster needs dask-jobqueue, which is not installed", "pip install 'mlviews[cluster]'"
+        ) from error
+    planned = plan_workers(app.site.batch, jobs, gpu=gpu)
+
+    @cache
+    def workers() -> Workers:
+        return stack.enter_context(workers_on(planned, stack.enter_context(scratch(app.site.root))))
+
+    def run(
+        work: Callable[[CellJob], Tested], cells: Sequence[CellJob]
+    ) -> Iterator[tuple[CellJob, Tested | Exception]]:
+        found = workers()
+        return each_of(found.client, work, cells, trouble=found.trouble)
+
+    return run
 
 
 def _exit_code(runs: Sequence[NightRun]) -> int:

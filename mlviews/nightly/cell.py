@@ -13,6 +13,7 @@ from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_of
 from mlviews.nightly.night import CellFigures, NightCell
+from mlviews.nightly.workers import WORKERS_LOST
 from mlviews.smoke.runner import NO_SUCH_CHECK
 from mlviews.solve import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
@@ -217,6 +218,8 @@ def _blamed(problem: Problem) -> str:
 
 
 def _tried(trial: Trial, cell: Cell) -> _Found:
+    if trial.problem and trial.problem.code == WORKERS_LOST:
+        return _Found("not-run", trial.problem.message.partition("\n")[0], trial.problem)
     if _elsewhere(trial):
         return _Found("not-run", f"this host is {trial.platform}")
     if trial.problem:
@@ -242,7 +245,8 @@ def _joined(reason: str, committed: CellState | None) -> str:
 
 
 def _elsewhere(trial: Trial) -> bool:
-    return trial.problem is not None and trial.problem.code == "platform-missing"
+    """Tell whether nothing was tried: that says nothing about the packages."""
+    return trial.problem is not None and trial.problem.code in {"platform-missing", WORKERS_LOST}
 
 
 def _failed(checks: tuple[CheckLine, ...]) -> list[CheckLine]:

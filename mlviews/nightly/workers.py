@@ -5,11 +5,15 @@ A cluster's workers may be jobs of Slurm or HTCondor; they must see the same fol
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mlviews.errors import FailedError
@@ -20,7 +24,12 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import ModuleType
 
-__all__ = ["each", "each_on"]
+    import distributed
+
+__all__ = ["WORKERS_LOST", "each", "each_of", "each_on"]
+
+WORKERS_LOST = "workers-lost"
+"""The code of the error that jobs get which no worker was left for."""
 
 
 _Job = TypeVar("_Job")
@@ -111,12 +120,15 @@ def _child(sender: Connection, work: Callable[[_Job], _Result], job: _Job) -> No
 
 
 _CONNECT_SECONDS = "30s"
+_LOOK_SECONDS = 1.0
+_RESULT_SECONDS = 60.0  # a result whose worker died before it was fetched is worked out again
+_NO_WORKER_SECONDS = 900.0
 
 
 def each_on(
     scheduler: str, work: Callable[[_Job], _Result], jobs: Sequence[_Job]
 ) -> Iterator[tuple[_Job, _Result | Exception]]:
-    """Do ``work`` for each job on a cluster, and give results as they come; see `mlviews.nightly.workers.each`.
+    """Do ``work`` for each job on a cluster that is there; see `mlviews.nightly.workers.each_of`.
 
     Args:
         scheduler: its address, such as ``tcp://host:8786``; ``tls://`` takes its keys from Dask's configuration.
@@ -125,7 +137,7 @@ def each_on(
 
     Raises:
         FailedError: the scheduler cannot be reached, or Dask is not installed.
-        KeyboardInterrupt: Ctrl-C; what has not begun is cancelled, and what has goes to its end unheard.
+        KeyboardInterrupt: Ctrl-C.
     """
     distributed = _distributed()
     try:
@@ -135,19 +147,74 @@ def each_on(
             "scheduler-unreachable", f"the scheduler {scheduler} cannot be reached: {error}", "Check its address."
         ) from error
     with client:
-        # A cell that ended its worker once is not given to a second one.
-        futures = {client.submit(work, job, pure=False, retries=0): job for job in jobs}
-        try:
-            for future in distributed.as_completed(list(futures), loop=client.loop, raise_errors=False):
-                yield futures[future], _outcome(future)
-        finally:
-            client.cancel(list(futures))
+        yield from each_of(client, work, jobs, trouble=_without_workers(client))
 
 
-def _outcome(future: object) -> _Result | Exception:
-    error = future.exception()  # type: ignore[attr-defined]
+def each_of(
+    client: distributed.Client, work: Callable[[_Job], _Result], jobs: Sequence[_Job], *, trouble: Callable[[], str]
+) -> Iterator[tuple[_Job, _Result | Exception]]:
+    """Do ``work`` for each job on a cluster, and give results as they come; see `mlviews.nightly.workers.each`.
+
+    Each job has one result, whatever happens to workers: one that was lost with its worker is done again, by
+    three more at most.
+
+    Args:
+        client: of the cluster.
+        work: a function of a module; it, the jobs and the results are pickled.
+        jobs: what it is called with.
+        trouble: asked again and again: why no worker is to be hoped for; empty while there is hope.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what has not begun is cancelled, and what has goes to its end unheard.
+    """
+    finished: SimpleQueue[distributed.Future] = SimpleQueue()
+    waiting = {client.submit(work, job, pure=False): job for job in jobs}
+    futures = list(waiting)
+    for future in futures:
+        future.add_done_callback(finished.put)
+    try:
+        while waiting:
+            with suppress(Empty):
+                future = finished.get(timeout=_LOOK_SECONDS)
+                try:
+                    found: _Result | Exception = _outcome(future)
+                except (TimeoutError, asyncio.TimeoutError):
+                    finished.put(future)
+                else:
+                    yield waiting.pop(future), found
+            if waiting and (why := trouble()):
+                hint = "Look at the batch system; --resume goes on with what is missing."
+                lost = FailedError(WORKERS_LOST, f"no worker is left: {why}", hint)
+                yield from ((job, lost) for job in waiting.values())
+                return
+    finally:
+        client.cancel(futures)
+
+
+def _without_workers(client: distributed.Client) -> Callable[[], str]:
+    """Return what says that a cluster has had no workers for too long."""
+    seen = time.monotonic()
+
+    def trouble() -> str:
+        nonlocal seen
+        with suppress(OSError, RuntimeError):  # a scheduler that is away has none
+            if client.scheduler_info()["workers"]:
+                seen = time.monotonic()
+        waited = time.monotonic() - seen
+        return f"the scheduler has had none for {waited:.0f} s" if waited >= _NO_WORKER_SECONDS else ""
+
+    return trouble
+
+
+def _outcome(future: distributed.Future) -> _Result | Exception:
+    """Return what came of a job.
+
+    Raises:
+        TimeoutError: its result was lost, and is not there again.
+    """
+    error = future.exception(timeout=_RESULT_SECONDS)
     if error is None:
-        result: _Result = future.result()  # type: ignore[attr-defined]
+        result: _Result = future.result(timeout=_RESULT_SECONDS)
         return result
     return FailedError("worker-died", f"the worker that did this gave {type(error).__name__}: {error}")
 
