@@ -169,7 +169,7 @@ def _in_jobs(app: App, stack: ExitStack, jobs: int, *, gpu: bool) -> Runner:
         raise FailedError(
             "dask-missing", "--cluster needs dask-jobqueue, which is not installed", "pip install 'mlviews[cluster]'"
         ) from error
-    planned = plan_workers(app.site.batch, jobs, gpu=gpu)
+    planned = plan_workers(app.site.batch, jobs, app.site.root, gpu=gpu)
 
     @cache
     def workers() -> Workers:

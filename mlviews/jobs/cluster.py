@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -72,17 +73,21 @@ class WorkerJobs:
     gpus: int
 
 
-def plan_workers(site_batch: Mapping[System, BatchSystem], count: int, *, gpu: bool) -> WorkerJobs:
+def plan_workers(site_batch: Mapping[System, BatchSystem], count: int, root: Path, *, gpu: bool) -> WorkerJobs:
     """Return the jobs that workers need on the first of a site's batch systems that Dask knows.
 
     Args:
         site_batch: the site's batch systems.
         count: how many workers.
+        root: of the site; below it lies what workers are told by a path.
         gpu: whether some of the work needs a GPU; each worker then has one, if the site names a queue with any.
 
     Raises:
-        RefusedError: there is no such system, or no queue that workers fit into.
+        RefusedError: there is no such system, no queue that workers fit into, or a path that no job can name.
     """
+    for path in (str(root), sys.executable):
+        if shlex.quote(path) != path or "%" in path:  # Dask writes paths into jobs without quotes
+            raise RefusedError("cluster-path", f"a job cannot name {printable(path)}", "Take a root with a plain name.")
     system = next((name for name in site_batch if name in _QUEUES), None)
     if system is None:
         raise RefusedError(

@@ -7,16 +7,14 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.errors import RefusedError
 from mlviews.jobs import cluster
 from mlviews.site.batch import BatchSystem
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 QUEUES = {
     "short": {"limit": "2h"},
@@ -39,18 +37,25 @@ def _site(system: str, queues: Any = QUEUES, **keys: Any) -> dict[Any, BatchSyst
     ],
 )
 def test_workers_go_where_they_fit(site: Any, gpu: bool, queue: str, seconds: int, gpus: int) -> None:
-    planned = cluster.plan_workers(site, 2, gpu=gpu)
+    planned = cluster.plan_workers(site, 2, Path("/data"), gpu=gpu)
     assert (planned.queue, planned.seconds, planned.gpus) == (queue, seconds, gpus)
 
 
 def test_panda_alone_has_no_workers() -> None:
     with pytest.raises(RefusedError) as raised:
-        cluster.plan_workers(_site("panda"), 1, gpu=False)
+        cluster.plan_workers(_site("panda"), 1, Path("/data"), gpu=False)
     assert raised.value.code == "cluster-missing"
 
 
+@pytest.mark.parametrize("root", ["/data/my views", "/data/$(touch x)", "/data/%j", "/data/a;b"])
+def test_a_root_that_a_job_cannot_name_is_refused(root: str) -> None:
+    with pytest.raises(RefusedError) as raised:
+        cluster.plan_workers(_site("slurm"), 1, Path(root), gpu=False)
+    assert raised.value.code == "cluster-path"
+
+
 def _script(folder: Path, site: Any) -> str:
-    made = cluster._cluster(cluster.plan_workers(site, 1, gpu=True), folder)
+    made = cluster._cluster(cluster.plan_workers(site, 1, folder, gpu=True), folder)
     try:
         return made.job_script()
     finally:

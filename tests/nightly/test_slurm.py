@@ -49,7 +49,7 @@ def doing(
     def work() -> None:
         jobqueue = {"interface": "lo", "job-script-prologue": [prologue] if prologue else []}
         with dask.config.set({"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **jobqueue}}):
-            planned = cluster.plan_workers(SITE, jobs, gpu=False)
+            planned = cluster.plan_workers(SITE, jobs, folder, gpu=False)
             with cluster.workers_on(planned, folder) as workers:
                 found.extend(each_of(workers.client, os.system, commands, trouble=workers.trouble))
 
