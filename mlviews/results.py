@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlviews.release import Clobber, GpuLine
     from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
-    from mlviews.smoke.report import CheckLine, RouteLine
+    from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
     from mlviews.squashfs import PackedImage
     from mlviews.store.proofs import GatheredRecord
     from mlviews.store.releases import BuiltView
@@ -392,6 +392,7 @@ class SmokeResult:
         routes: what was found through each route that was named.
         differences: what is not the same through each, the route's name first.
         slower: figures far below what earlier records of the same GPU hold; a warning.
+        gpus: what was found on each kind of GPU of a batch system, with `--cluster`.
     """
 
     view: str | None
@@ -406,6 +407,7 @@ class SmokeResult:
     routes: Sequence[RouteLine] = ()
     differences: Sequence[str] = ()
     slower: Sequence[SpeedDrop] = ()
+    gpus: Sequence[GpuKindLine] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,12 +54,17 @@ SlurmdTimeout=10
 GresTypes=gpu
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-NodeName=n[1-2] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 RealMemory=16000 Gres=gpu:2 \
-Feature=v100
+NodeName=DEFAULT CPUs=4 RealMemory=16000 Feature=v100
+NodeName=n1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} Gres=gpu:tesla_v100:2
+NodeName=n2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={last} Gres=gpu:a100:2
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE PriorityTier=1 GraceTime=5 PreemptMode=REQUEUE
 PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
-_GRES = "AutoDetect=off\nNodeName=n[1-2] Name=gpu File={folder}/dev/nvidia[0-1]\n"
+_GRES = """\
+AutoDetect=off
+NodeName=n1 Name=gpu Type=tesla_v100 File={folder}/dev/nvidia[0-1]
+NodeName=n2 Name=gpu Type=a100 File={folder}/dev/nvidia[0-1]
+"""
 
 
 @dataclass

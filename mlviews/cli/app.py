@@ -37,6 +37,7 @@ __all__ = [
     "end_of_day",
     "ends_of_months",
     "own_recipes",
+    "reader",
     "shared_options",
     "split_release",
     "verb",
@@ -342,6 +343,23 @@ def split_release(text: str) -> tuple[str, str]:
     if not view or not release:
         raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
     return view, release
+
+
+def reader(name: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """Return what reads an option by a function of `mlviews.site.batch`."""
+
+    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+        del context, parameter
+        if value is None:
+            return None
+        from mlviews.site import batch
+
+        try:
+            return getattr(batch, name)(value)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} {error}") from None
+
+    return read
 
 
 def end_of_day(day: date) -> datetime:

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.cli.app import App, Outcome, complete_release, reader, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from mlviews.cli.terminal import Console
     from mlviews.jobs.job import Entry, Job
@@ -16,23 +16,6 @@ if TYPE_CHECKING:
     from mlviews.site.batch import System
 
 __all__ = ["job"]
-
-
-def _read(reader: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Return what reads an option by a function of `mlviews.site.batch`."""
-
-    def read(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-        del context, parameter
-        if value is None:
-            return None
-        from mlviews.site import batch
-
-        try:
-            return getattr(batch, reader)(value)
-        except ValueError as error:
-            raise click.BadParameter(f"{value!r} {error}") from None
-
-    return read
 
 
 _COUNT = click.IntRange(min=1)
@@ -51,13 +34,13 @@ _COUNT = click.IntRange(min=1)
     "--gpus-per-node", "gpus", type=click.IntRange(min=0), help="GPUs of each.  [default: 1 for a view with CUDA]"
 )
 @click.option("--cores-per-node", "cores", type=_COUNT, help="Processor cores of each.  [default: 4 a GPU]")
-@click.option("--memory", callback=_read("megabytes"), metavar="SIZE", help="Memory of each, such as 32GB.")
+@click.option("--memory", callback=reader("megabytes"), metavar="SIZE", help="Memory of each, such as 32GB.")
 @click.option(
-    "--time", "seconds", callback=_read("seconds"), default="1h", show_default=True, metavar="TIME",
+    "--time", "seconds", callback=reader("seconds"), default="1h", show_default=True, metavar="TIME",
     help="The longest that one start runs: 90m, 12h, 3d.",
 )  # fmt: skip
 @click.option(
-    "--queue", callback=_read("word"), metavar="NAME", help="Partition, flavour or queue.  [default: the site's]"
+    "--queue", callback=reader("word"), metavar="NAME", help="Partition, flavour or queue.  [default: the site's]"
 )
 @click.option("--array", type=_COUNT, metavar="K", help="K jobs; each has its number, from 0, in MLVIEWS_TASK.")
 @click.option("--resume", is_flag=True, help="Start again from a checkpoint until the program is done; docs/jobs.md.")

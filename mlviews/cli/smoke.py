@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_check, complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_check, complete_view, reader, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["smoke"]
 
 Level = Literal["quick", "full"]
+_JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 
 
 @verb("smoke")
@@ -45,6 +46,16 @@ Level = Literal["quick", "full"]
     help="Enter the view by this route, and compare; may be given again.",
 )
 @click.option("--base", metavar="IMAGE", help="Base of the image for --via container.  [default: the site's]")
+@click.option(
+    "--cluster",
+    is_flag=True,
+    help="Run the checks in Slurm's jobs, once on each kind of GPU of the site's partitions.",
+)
+@click.option("--queue", callback=reader("word"), metavar="NAME", help="With --cluster: this partition alone.")
+@click.option(
+    "--wait", callback=reader("seconds"), default="12h", show_default=True, metavar="TIME",
+    help="With --cluster: jobs that have not ended by then are cancelled.",
+)  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results as JUnit XML, too.")
 def smoke(
     app: App,
@@ -57,6 +68,9 @@ def smoke(
     timeout: float | None,
     routes: tuple[Route | Literal["all"], ...],
     base: str | None,
+    cluster: bool,
+    queue: str | None,
+    wait: int,
     junit: Path | None,
 ) -> Outcome:
     """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter."""
@@ -64,6 +78,13 @@ def smoke(
         raise click.UsageError("name a view, or give --python PATH")
     if python and routes:
         raise click.UsageError("--via is for views: a bare interpreter has no routes")
+    if cluster:
+        if python or routes or junit:
+            raise click.UsageError("--cluster is for views: it goes without --python, --via and --junit")
+        options = _smoke_options(names, level, timeout)
+        return _on_cluster(app, view or "", options, level=level, queue=queue, wait=wait)
+    if queue:
+        raise click.UsageError("--queue goes with --cluster")
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
     from mlviews.smoke.programs import PROGRAMS
@@ -109,6 +130,66 @@ def smoke(
     return Outcome(
         result, lambda console: _write(console, result, app.root), 1 if failed or result.differences else 0, errors
     )
+
+
+def _smoke_options(names: Sequence[str], level: Level, timeout: float | None) -> list[str]:
+    found = [f"--check={name}" for name in names]
+    return [*found, f"--level={level}", *([f"--timeout={timeout:g}"] if timeout else []), "--require-gpu", "--json"]
+
+
+def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, queue: str | None, wait: int) -> Outcome:
+    """Prove a view on each kind of GPU that Slurm offers and its binaries serve."""
+    import sys
+
+    from mlviews.errors import FailedError, RefusedError
+    from mlviews.filelock import announce
+    from mlviews.gpus.nvidia import GPUS
+    from mlviews.jobs.job import kinds_served
+    from mlviews.jobs.prove import gpu_nodes, kind_line, partitions, run_on
+    from mlviews.results import SmokeResult
+    from mlviews.site.batch import BatchSystem
+    from mlviews.site.file import quick_root
+    from mlviews.smoke.records import can_record, proves
+    from mlviews.store.disk import Store
+    from mlviews.store.launcher import release_here
+    from mlviews.trial import scratch
+
+    _, release = release_here(app.root, view)
+    if not release.cuda:
+        raise RefusedError("no-gpu-view", f"{release.view} is a view without CUDA", "Leave out --cluster.")
+    batch = app.site.batch.get("slurm", BatchSystem())
+    served = kinds_served(release)
+    offered = gpu_nodes(partitions(), batch, queue)
+    left = [nodes.kind for nodes in offered if served and nodes.kind in GPUS and nodes.kind not in served]
+    kinds = [nodes for nodes in offered if nodes.kind not in left]
+    if left:
+        app.remark(f"left out, since {release.view} does not serve it: {', '.join(left)}")
+    if not kinds:
+        where = f"the partition {queue}" if queue else "Slurm"
+        raise RefusedError("no-gpus", f"{where} has no GPUs that {release.view} serves", "`sinfo -o '%R %G %f'`")
+    label = f"{release.view}/{release.release}"
+    here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
+    command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
+    shared = app.root if can_record(app.root, release) else quick_root("local") or app.root
+    with scratch(shared) as folder, app.progress(f"Proving {label}", total=len(kinds)) as advance:
+        jobs = run_on(
+            kinds, command, folder, account=batch.account or "", seconds=_JOB_SECONDS, wait=wait,
+            done=lambda job: advance(note=job.nodes.kind),
+        )  # fmt: skip
+        store, waiting = Store(app.site.root, app.site.prefix), announce(app.progress, release.view)
+        lines = tuple(kind_line(job, store, waiting) for job in jobs)
+    result = SmokeResult(
+        view=release.view, release=release.release, lock=release.lock_digest, python=None, level=level,
+        proved=any(proves(line.checks) for line in lines), record=None, full_only=(), checks=(), gpus=lines,
+    )  # fmt: skip
+    errors = tuple(
+        FailedError("gpu-not-reached", f"{line.gpu} in {line.queue}: {line.problem}", "Look at the job, and try again.")
+        for line in lines
+        if line.problem
+    )
+    failed = any(check.status in {"fail", "error"} for line in lines for check in line.checks)
+    code = FailedError.exit_code if errors else int(failed)
+    return Outcome(result, lambda console: _write_gpus(console, result), code, errors)
 
 
 def _slower(
@@ -228,6 +309,29 @@ def _write_checks(console: Console, result: SmokeResult) -> None:
     write_table(console, columns, rows)
     if result.full_only:
         say(console, f"only with --level full: {', '.join(result.full_only)}")
+    if not result.proved:
+        say(console, ("nothing was proved", "bold yellow"))
+
+
+def _write_gpus(console: Console, result: SmokeResult) -> None:
+    """Write what was found on each kind of GPU: a row a kind, then what did not pass, then the records."""
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+
+    rows = []
+    for line in result.gpus:
+        found = [check.status for check in line.checks]
+        counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(found)) or "not run"
+        devices = dict.fromkeys(check.device for check in line.checks if check.device not in {"", "cpu"})
+        rows.append((line.gpu, line.queue, line.job, ", ".join(devices), counts))
+    columns = (Column("GPU"), Column("Queue"), Column("Job", rank=2), Column("Device", rank=1), Column("Checks"))
+    write_table(console, columns, rows)
+    for line in result.gpus:
+        for check in (check for check in line.checks if check.status != "pass"):
+            style = STATUS_STYLES[check.status]
+            say(console, (check.status, style), f" {line.gpu}, {check.name}: {check.reason}")
+    for line in result.gpus:
+        if line.record:
+            say(console, f"recorded in {line.record}")
     if not result.proved:
         say(console, ("nothing was proved", "bold yellow"))
 

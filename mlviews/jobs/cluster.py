@@ -25,12 +25,12 @@ from distributed.deploy import Adaptive
 
 from mlviews.errors import RefusedError
 from mlviews.jobs.job import JobRequest, queue_for
+from mlviews.jobs.submit import CALL_SECONDS, QUEUES, queued
 from mlviews.site.batch import seconds, span
 from mlviews.smoke.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
     from mlviews.site.batch import BatchSystem, System
@@ -40,17 +40,12 @@ __all__ = ["WorkerJobs", "Workers", "plan_workers", "workers_on"]
 _WORKER_SECONDS = 4 * 3600  # a night's longest trial, and time to wait for the next
 _WORKER_MEMORY = "8GB"
 _WORKER_CORES = 2  # two checks run side by side
-_CALL_SECONDS = 60  # for a program of the batch system: it may wait for a controller that is away
 _AGAIN_SECONDS = 10.0  # from a submission that was refused, or a look at the queue, to the next
 _REFUSED_SECONDS = 900.0  # a controller that is restarted is back by then
 _FIRST_SECONDS = 60.0  # before there was any worker: what is wrong then, stays wrong
 _QUEUED_SECONDS = 6 * 3600.0  # a night that waits longer for its first worker is over
 _FRUITLESS = 5  # jobs for each worker that may end before it has come
 _TAIL = 500  # bytes of what a worker printed
-_QUEUES: Mapping[str, tuple[str, ...]] = {
-    "slurm": ("squeue", "--noheader", "--me", "--format=%i"),
-    "htcondor": ("condor_q", "-format", "%d.", "ClusterId", "-format", "%d\n", "ProcId"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +83,7 @@ def plan_workers(site_batch: Mapping[System, BatchSystem], count: int, root: Pat
     for path in (str(root), sys.executable):
         if shlex.quote(path) != path or "%" in path:  # Dask writes paths into jobs without quotes
             raise RefusedError("cluster-path", f"a job cannot name {printable(path)}", "Take a root with a plain name.")
-    system = next((name for name in site_batch if name in _QUEUES), None)
+    system = next((name for name in site_batch if name in QUEUES), None)
     if system is None:
         raise RefusedError(
             "cluster-missing", "the site names no Slurm and no HTCondor", "Add `batch: {slurm: {}}` to the site's file."
@@ -138,8 +133,8 @@ def workers_on(jobs: WorkerJobs, folder: Path) -> Iterator[Workers]:
     finally:
         # Workers whose job is not cancelled in that time end by themselves: their scheduler is gone.
         with suppress(TimeoutError, asyncio.TimeoutError):
-            cluster.sync(keeper.finish, callback_timeout=2 * _CALL_SECONDS)
-            cluster.close(timeout=2 * _CALL_SECONDS)
+            cluster.sync(keeper.finish, callback_timeout=2 * CALL_SECONDS)
+            cluster.close(timeout=2 * CALL_SECONDS)
 
 
 async def _call(cmd: Sequence[str], **options: Any) -> str:
@@ -148,7 +143,7 @@ async def _call(cmd: Sequence[str], **options: Any) -> str:
     Raises:
         RuntimeError: it fails, or was ended.
     """
-    said: str = await Job._call(["timeout", str(_CALL_SECONDS), *cmd], **options)  # noqa: SLF001
+    said: str = await Job._call(["timeout", str(CALL_SECONDS), *cmd], **options)  # noqa: SLF001
     return said
 
 
@@ -265,21 +260,14 @@ class _Keeper(Adaptive):  # type: ignore[misc]
         there = self.observed
         missing = {name: job for name, job in self.cluster.workers.items() if name not in there}
         submitted = {name: job.job_id for name, job in missing.items() if job.job_id}
-        queued = await self._queued() if submitted else frozenset()
-        ended = [] if queued is None else [name for name, number in submitted.items() if number not in queued]
+        there_still = await asyncio.to_thread(queued, self._jobs.system) if submitted else None
+        ended = [name for name, number in submitted.items() if there_still is not None and number not in there_still]
         for name in (*(missing.keys() - submitted.keys()), *ended):
             # A new job gets a new name: of the old one Dask may still think that it is to be closed.
             missing[name].status = Status.closed
             self.cluster.workers.pop(name, None)
             self.cluster.worker_spec.pop(name, None)
         self._wait.fruitless += len(ended)
-
-    async def _queued(self) -> AbstractSet[str] | None:
-        """Return the numbers of this user's jobs; None where the system does not answer."""
-        try:
-            return {*(await _call(_QUEUES[self._jobs.system])).split()}
-        except (OSError, RuntimeError):
-            return None
 
     def trouble(self) -> str:
         """See `Workers`."""

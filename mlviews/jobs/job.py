@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.batch import Queue, System
 
-__all__ = ["MARGIN_SECONDS", "Entry", "Job", "JobRequest", "by_file", "by_image", "by_launch", "plan_job", "queue_for"]
+__all__ = [
+    "MARGIN_SECONDS",
+    "Entry",
+    "Job",
+    "JobRequest",
+    "by_file",
+    "by_image",
+    "by_launch",
+    "kinds_served",
+    "plan_job",
+    "queue_for",
+]
 
 Launcher = Literal["alone", "torchrun", "lightning"]
 
@@ -168,7 +179,7 @@ def plan_job(request: JobRequest, entry: Entry, system: System, batch: BatchSyst
     _refuse_contradictions(request, entry, system)
     release = entry.view
     gpus = request.gpus if request.gpus is not None else int(release.cuda is not None)
-    kinds = _kinds(release)
+    kinds = kinds_served(release)
     given = batch or BatchSystem()
     name = request.queue or queue_for(given, request, gpus, kinds)
     queue = given.queues.get(name)
@@ -219,7 +230,7 @@ def _refuse_contradictions(request: JobRequest, entry: Entry, system: System) ->
             raise BadInputError("job-request", what, hint)
 
 
-def _kinds(release: Release) -> tuple[str, ...]:
+def kinds_served(release: Release) -> tuple[str, ...]:
     """Return the GPUs that the binaries serve; where they were not read, those that the recipe names."""
     if release.served:
         return tuple(kind for kind, way in release.served.items() if way != "none")

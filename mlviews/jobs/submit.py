@@ -7,19 +7,60 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
+from mlviews.smoke.report import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlviews.jobs.job import Job
     from mlviews.site.batch import System
 
-__all__ = ["SUBMITTERS", "TITLES", "interactive_line", "submit"]
+__all__ = ["CALL_SECONDS", "QUEUES", "SUBMITTERS", "TITLES", "call", "interactive_line", "queued", "submit"]
 
 TITLES: dict[System, str] = {"slurm": "Slurm", "htcondor": "HTCondor", "panda": "PanDA"}
 """What people call each system."""
 SUBMITTERS: dict[System, str] = {"slurm": "sbatch", "htcondor": "condor_submit", "panda": "prun"}
 """The program of each system that takes jobs."""
+QUEUES: dict[System, tuple[str, ...]] = {
+    "slurm": ("squeue", "--noheader", "--me", "--format=%i"),
+    "htcondor": ("condor_q", "-format", "%d.", "ClusterId", "-format", "%d\n", "ProcId"),
+}
+"""What prints the numbers of this user's jobs that have not ended."""
+CALL_SECONDS = 60
+"""For a program of a batch system: it may wait for a controller that is away."""
+
+
+def call(command: Sequence[str], *, given: str = "") -> str:
+    """Run a program of a batch system; what it prints comes back.
+
+    Args:
+        command: program and arguments.
+        given: its standard input.
+
+    Raises:
+        FailedError: it is not here, fails, or does not end.
+    """
+    try:
+        done = subprocess.run(
+            command, input=given, capture_output=True, text=True, check=False, timeout=CALL_SECONDS, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise FailedError("submitter-missing", f"there is no {command[0]} here", "Go where there is.") from error
+    except subprocess.TimeoutExpired as error:
+        raise FailedError("system-silent", f"{command[0]} does not answer", "Try again later.") from error
+    if done.returncode:
+        said = printable((done.stderr or done.stdout).strip())
+        raise FailedError("system-refuses", f"{command[0]} refuses: {said}", "Change the request, or try again later.")
+    return done.stdout
+
+
+def queued(system: System) -> frozenset[str] | None:
+    """Return the numbers of this user's jobs that have not ended; None where the system does not say."""
+    try:
+        return frozenset(call(QUEUES[system]).split())
+    except FailedError:
+        return None
 
 
 def submit(system: System, path: Path) -> str:

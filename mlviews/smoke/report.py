@@ -12,8 +12,9 @@ from mlviews.credentials import hide
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-__all__ = ["CheckLine", "RouteLine", "junit", "junit_suites"]
+__all__ = ["CheckLine", "GpuKindLine", "RouteLine", "junit", "junit_suites"]
 
 
 class CheckLine(BaseModel):
@@ -39,6 +40,27 @@ class RouteLine:
 
     route: Literal["prefix", "module", "kernel", "container"]
     checks: Sequence[CheckLine]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuKindLine:
+    """What the checks found on one kind of GPU of a batch system.
+
+    Attributes:
+        gpu: the kind, as the site's file or Slurm names it.
+        queue: the partition.
+        job: the number of the job that ran them; empty where none was taken.
+        checks: what they found.
+        record: the record that proves it, in this root.
+        problem: why nothing was found; empty otherwise.
+    """
+
+    gpu: str
+    queue: str
+    job: str
+    checks: Sequence[CheckLine] = ()
+    record: Path | None = None
+    problem: str = ""
 
 
 _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
