@@ -1,10 +1,11 @@
 """How long installing and a whole `mlviews build` take beside bare `rattler.install`, and what `run` adds.
 
-    python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3]
+    python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3] [--before DIR]
 
 Makes a channel of that size, installs it from a folder and from a server of its own, with a cold and a warm cache, and
 prints the best of some rounds side by side. Both sides check the cache in full (`ValidationMode.full`). A whole build
-is a process from its start to its end, and so is the bare install beside it.
+is a process from its start to its end, and so is the bare install beside it. In turn with them mlviews builds without
+what keeps a release safe (`UNSAFE`), which tells what that costs; and with `--before`, an earlier mlviews builds too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import json
 import os
 import random
 import resource
@@ -178,8 +180,10 @@ from rattler import Channel, SparseRepoData, install
 from rattler.package_cache import PackageCache, ValidationMode
 
 async def work(channel, prefix, cache):
-    data = SparseRepoData(Channel(channel.as_uri()), "linux-64", channel / "linux-64/repodata.json")
-    records = [record for name in data.package_names() for record in data.load_records(name)]
+    records = []
+    for subdir in ("linux-64", "noarch"):
+        data = SparseRepoData(Channel(channel.as_uri()), subdir, channel / subdir / "repodata.json")
+        records += [record for name in data.package_names() for record in data.load_records(name)]
     kept = PackageCache.new_layered([cache], validation_mode=ValidationMode.full())
     await install(records, prefix, package_cache=kept, show_progress=False, execute_link_scripts=False)
     await asyncio.sleep(0.02)
@@ -188,42 +192,79 @@ asyncio.run(work(*map(Path, sys.argv[1:])))
 """
 
 
-def whole_builds(packages: Sequence[LockedPackage], channel: Path, scratch: Path, rounds: int) -> None:
-    """Time `mlviews build` of all packages beside a process that does no more than install them."""
+def index(channel: Path) -> None:
+    """Add a package whose python is the one that runs this, and write the channel's metadata."""
     from rattler.index import index_fs
 
-    (channel / "noarch").mkdir(exist_ok=True)
+    index = {"name": "small", "version": "1.0", "build": "h0_0", "build_number": 0, "depends": [], "subdir": PLATFORM}
+    shim = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
+    write_conda(channel, index=index, members=[File(path="bin/python", source=shim, executable=True)])
+    (channel / "noarch").mkdir()
     run(index_fs(channel, write_zst=False, write_shards=False))
-    recipes, root, locks = scratch / "all-recipes", scratch / "all-root", scratch / "all-locks"
+
+
+# What `mlviews` runs, without what keeps a release safe: each step gives what it gives where nothing is wrong.
+UNSAFE = """
+import sys
+import mlviews.build, mlviews.prefix.assemble, mlviews.prefix.install as install
+from mlviews.__main__ import main
+
+install.check_unpacked = lambda *a, **k: []
+install.note_unpacked = install.settle = mlviews.build._refuse_unlike = lambda *a: None
+mlviews.prefix.assemble.find_clobbers = lambda *a: ()
+sys.argv[0] = "mlviews"
+main()
+"""
+
+
+def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None) -> None:
+    """Time `mlviews build` of all packages of a channel beside a process that does no more than install them.
+
+    Args:
+        channel: its folder, with metadata.
+        scratch: for all that is made.
+        rounds: of which the best counts.
+        before: a checkout of an earlier mlviews, whose build is timed too.
+    """
+    recipes, cache, prefix = scratch / "all-recipes", scratch / "all-cache", scratch / "all-prefix"
     recipes.mkdir()
-    names = ", ".join(package.name for package in packages)
+    tables = [json.loads((channel / subdir / "repodata.json").read_bytes()) for subdir in ("linux-64", "noarch")]
+    records = [record for table in tables for key in ("packages", "packages.conda") for record in table[key].values()]
+    names = ", ".join(sorted({record["name"] for record in records}))
     head = "schema: 1\nname: all\nsummary: All of the channel\nmodule: bench/all\nplatforms: [linux-64]\n"
-    (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.17"}}\ndependencies: [{names}]\n')
-    options = ["--root", str(root), "--recipes", str(recipes), "--lockfiles", str(locks), "-q"]
-    mlviews = [sys.executable, "-m", "mlviews", *options, "--mirror", f"conda-forge={channel}"]
-    subprocess.run([*mlviews, "lock", "all"], check=True, capture_output=True)
-    cache, prefix = scratch / "all-cache", scratch / "all-prefix"
-    sides = {
-        "bare": ([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], cache, prefix),
-        "mlviews": ([*mlviews, "build", "all"], root / "cache", root / "envs"),
+    (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.36"}}\ndependencies: [{names}]\n')
+    sides = {"bare": ([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], None, cache, prefix)}
+    programs = {
+        "mlviews": ["-m", "mlviews"],
+        "unsafe": ["-c", UNSAFE],
+        **({"before": ["-m", "mlviews"]} if before else {}),
     }
+    for side, program in programs.items():
+        checkout = before if side == "before" else None
+        root, locks = scratch / f"root-{side}", scratch / f"locks-{side}"
+        options = ["--root", str(root), "--recipes", str(recipes), "--lockfiles", str(locks), "-q"]
+        mlviews = [sys.executable, *program, *options, "--mirror", f"conda-forge={channel}"]
+        subprocess.run([*mlviews, "lock", "all"], cwd=checkout, check=True, capture_output=True)
+        sides[side] = ([*mlviews, "build", "all"], checkout, root / "cache", root / "envs")
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(rounds):
         for state in ("cold", "warm"):
             for side in sorted(sides, reverse=bool(number % 2)):
-                command, kept, made = sides[side]
+                command, checkout, kept, made = sides[side]
                 if state == "cold":
                     shutil.rmtree(kept, ignore_errors=True)
                 shutil.rmtree(made, ignore_errors=True)
                 began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                subprocess.run(command, check=True, capture_output=True)
+                subprocess.run(command, cwd=checkout, check=True, capture_output=True)
                 wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
                 spent = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
                 found.setdefault((side, state), []).append((wall, spent))
     for state in ("cold", "warm"):
         for number, unit in enumerate(("s", "s of CPU")):
-            rattler, mine = (min(times[number] for times in found[side, state]) for side in sides)
-            print(f"whole build, {state}: bare {rattler:.2f}, mlviews {mine:.2f} {unit}, ratio {mine / rattler:.2f}")
+            best = {side: min(times[number] for times in found[side, state]) for side in sides}
+            for other in [side for side in sides if side != "mlviews"]:
+                ratio = f"ratio {best['mlviews'] / best[other]:.2f}"
+                print(f"whole build, {state}: {other} {best[other]:.2f}, mlviews {best['mlviews']:.2f} {unit}, {ratio}")
 
 
 def whole_processes(scratch: Path, rounds: int) -> None:
@@ -241,13 +282,7 @@ def whole_processes(scratch: Path, rounds: int) -> None:
             dependencies: [small]
             """)
     )
-    from rattler.index import index_fs
-
-    index = {"name": "small", "version": "1.0", "build": "h0_0", "build_number": 0, "depends": [], "subdir": PLATFORM}
-    shim = f'#!/bin/sh\nexec {sys.executable} "$@"\n'.encode()
-    write_conda(channel, index=index, members=[File(path="bin/python", source=shim, executable=True)])
-    (channel / "noarch").mkdir()
-    run(index_fs(channel, write_zst=False, write_shards=False))
+    index(channel)
     options = ["--root", str(scratch / "root"), "--recipes", str(recipes), "--lockfiles", str(scratch / "locks")]
     mlviews = [sys.executable, "-m", "mlviews", *options, "--mirror", f"conda-forge={channel}"]
     subprocess.run([*mlviews, "-q", "build", "demo"], check=True, capture_output=True)
@@ -270,9 +305,16 @@ def main() -> None:
     for name, default in (("packages", 80), ("files", 20_000), ("megabytes", 300), ("rounds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--scratch", type=Path, help="folder for it all, on the disk to be measured")
+    parser.add_argument(
+        "--channel", type=Path, help="time whole builds alone, of all packages in this channel's folder"
+    )
+    parser.add_argument("--before", type=Path, help="checkout of an earlier mlviews, to be timed beside this one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.scratch) as name:
         scratch = Path(name)
+        if given.channel:
+            whole_builds(given.channel, scratch, given.rounds, given.before)
+            return
         packages = make_channel(scratch / "channel", Size(given.packages, given.files, given.megabytes))
         total = sum(package.size for package in packages) / 1e6
         print(f"{len(packages)} packages, {given.files} files, {given.megabytes} MB, {total:.0f} MB of archives")
@@ -283,7 +325,8 @@ def main() -> None:
         compare(packages, f"http://127.0.0.1:{port.get()}", scratch, given.rounds)
         server.terminate()
         server.join()
-        whole_builds(packages, scratch / "channel", scratch, given.rounds)
+        index(scratch / "channel")
+        whole_builds(scratch / "channel", scratch, given.rounds, given.before)
         whole_processes(scratch, given.rounds)
 
 
