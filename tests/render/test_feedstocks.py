@@ -2,12 +2,13 @@
 
     pytest tests/render/test_feedstocks.py -s
 
-prints the table of what each variable was found to mean. The texts are this test's own.
+prints the table of what each variable was found to mean, script by script. The texts are this test's own.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -127,10 +128,25 @@ def meaning(activation, name):
     return " and ".join(word for word, holds in found.items() if holds)
 
 
+def script_of(name):
+    """Return the script that speaks of a variable."""
+    return next(script for script, text in SCRIPTS.items() if re.search(rf"\b{name}\b", text))
+
+
+def value(activation, name):
+    """Return what a variable gets, or what is put before and after the user's, as <user's>."""
+    if around := activation.around.get(name):
+        return f"{around.before}<user's>{around.after}"
+    lists = [*activation.prepend.get(name, ()), "<user's>", *activation.append.get(name, ())]
+    return activation.set.get(name) or activation.default.get(name) or (":".join(lists) if len(lists) > 1 else "")
+
+
 def test_each_variable_is_found_to_mean_what_its_script_means(release):
     activation = release.activation
     rows = {name: meaning(activation, name) for name in MEANINGS}
-    print("\n\n" + "\n".join(f"{name:24} {word}" for name, word in sorted(rows.items(), key=lambda row: row[::-1])))
+    print(f"\n\n{'script':13} {'variable':23} {'meaning':8} value")
+    for name, word in sorted(rows.items(), key=lambda row: (script_of(row[0]), row[::-1])):
+        print(f"{script_of(name):13} {name:23} {word:8} {value(activation, name)}".rstrip())
     print("\n".join(activation.notes))
     assert rows == MEANINGS
     assert activation.set["JULIA_PROJECT"] == "@plotting"
