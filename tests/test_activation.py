@@ -299,6 +299,14 @@ def test_the_prefix_and_the_cache_stay_as_they_were(prefix, tmp_path, way, scrip
         assert told == [f"a.sh or b.sh wanted to change {both(path)}; the release keeps what its packages hold."]
 
 
+def test_what_is_told_names_the_view_where_it_will_lie(prefix, way, tmp_path):
+    activate(prefix, a='echo "$CONDA_PREFIX"; mkdir -p "$CONDA_PREFIX/share/$CONDA_PREFIX/lib"')
+    assert capture(prefix, name="demo", baked=tmp_path / "there").notes == (
+        f"a.sh printed: {tmp_path}/there",
+        f"a.sh wanted to change share{tmp_path}/there/lib; the release keeps what its packages hold.",
+    )
+
+
 def both(path):
     return ", ".join(sorted([path, "lib/other"]))
 

@@ -89,7 +89,9 @@ def capture(prefix: Path, *, name: str | None = None, baked: Path | None = None,
         (marked,) = source([Run({**marks, **declared})])
     states = [_state(run, {run.prefix: final, str(prefix): final}) for run in (here, elsewhere, marked)]
     meanings = _compared(states[0], states[1], states[2], marks, _base(here, declared, {here.prefix: final}))
-    return _activation(meanings, final, _notes(here, {here.prefix: final, str(prefix): final}))
+    # Where there is no layer, what both runs wrote is told of the first.
+    places = dict.fromkeys([here.prefix, elsewhere.prefix, str(prefix)], final)
+    return _activation(meanings, final, _notes(here, places))
 
 
 class _Meaning(NamedTuple):
@@ -247,7 +249,8 @@ def _notes(run: Sourced, places: Mapping[str, str]) -> list[str]:
         if text:
             how = "ended with status 1 and printed" if script in run.failed else "printed"
             notes.append(f"{script} {how}: {_moved(text, places)}")
-    for script, paths in run.written.items():
+    for script, written in run.written.items():
+        paths = list(dict.fromkeys(_moved(f"/{path}", places)[1:] for path in written))
         more = f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else ""
         shown = ", ".join(paths[:_PATHS_SHOWN])
         notes.append(f"{script} wanted to change {shown}{more}; the release keeps what its packages hold.")
