@@ -345,12 +345,20 @@ def test_one_that_nobody_guards_and_a_script_changes_ends_the_build(prefix, libr
 
 
 @pytest.mark.parametrize(
-    "script", ["chmod 600", "rm", "ln -sf other", "python3 -c 'import os, sys; os.utime(sys.argv[1], (0, 0))'"]
+    "script",
+    [
+        "chmod 600",
+        "rm -f",
+        'f() { rm -rf "$1"; mkdir -p "$1"; }; f',
+        "ln -sf other",
+        "python3 -c 'import os, sys; os.utime(sys.argv[1], (0, 0))'",
+    ],
 )
 def test_what_else_a_script_does_to_one_is_undone(prefix, tmp_path, library, script):
     activate(prefix, a=f'{script} "$CONDA_PREFIX/bin/library"')
     before = state(tmp_path)
-    assert [note.partition(";")[0] for note in capture(prefix).notes] == ["a.sh wanted to change bin/library"]
+    # The runs share a copy: what one has removed, the other may miss, and say so.
+    assert "a.sh wanted to change bin/library" in [note.partition(";")[0] for note in capture(prefix).notes]
     assert state(tmp_path) == before
 
 
