@@ -33,7 +33,11 @@ INSTALL = "install"
 
 # What a package, or a mixture of packages, can do to an install. All else tells of the host or the channel.
 _OF_THE_LOCK = frozenset(
-    {"install-failed", "activation-failed", "activation-file", "activation-timeout", "activation-value"}
+    {
+        *("activation-failed", "activation-file", "activation-timeout", "activation-value", "activation-wrote"),
+        *("archive-unsafe", "install-failed", "link-script-failed"),
+        *("package-broken", "package-clobbered", "package-wrong"),
+    }
 )
 _LONGEST = 10_000_000
 

@@ -98,6 +98,11 @@ _KINDS = tuple(
             "write-failed",
             "Check the folder's permissions and its disk, or choose another folder with --root.",
         ),
+        (
+            r"failed to (link|read) '",  # a file of the package; a package has no quotes
+            "package-broken",
+            "Try once more. If it stays so, the package lacks what it lists: lock another build, tell its maintainers.",
+        ),
     )
 )
 

@@ -7,7 +7,9 @@ import time
 from itertools import pairwise
 from math import ceil, log2
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from mlviews.lock.lockfile import read_lock
 
@@ -180,13 +182,19 @@ def test_what_is_added_or_taken_away_is_a_change_too(garden: Garden) -> None:
     assert data["because"] == [f"{user} 2.0 asks for extra, and there is no extra"]
 
 
-def test_a_package_that_cannot_be_loaded_is_found_by_that(garden: Garden) -> None:
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"files": {"etc/conda/activate.d/a.sh": "exit 1\n"}},
+        {"files": {"share/a": "a"}, "claims": {"share/a": "0" * 64}},
+    ],
+    ids=["it cannot be loaded", "its list is wrong"],
+)
+def test_a_package_that_gives_no_prefix_is_found_by_that(garden: Garden, keys: dict[str, Any]) -> None:
     garden.grow(8)
     culprit = garden.draw.choice(garden.names)
     garden.lock()
-    garden.shelf.add(
-        culprit, "3.0", modules={culprit: ""}, files={f"etc/conda/activate.d/{culprit}.sh": "exit 1\n"}
-    )  # fmt: skip
+    garden.shelf.add(culprit, "3.0", modules={culprit: ""}, **keys)
     garden.make("bad")
 
     data = garden.bisect("--retries", "0", "--json").data

@@ -150,6 +150,18 @@ def test_a_page_in_place_of_an_archive_is_told(builder, server, name):
     assert "login page" in failed.json["errors"][0]["hint"]
 
 
+def test_a_package_that_rattler_cannot_read_is_at_fault_itself(builder, shelf):
+    shelf.add("vague", files={"share/vague": "v"}, build_number=None)
+    shelf.patch("vague", build_number=0)
+    builder.recipes.recipe("tools", "native", "vague")
+
+    failed = builder("build", "tools", "--json")
+
+    assert (failed.code, failed.codes) == (3, ["package-broken"])
+    assert "vague-1.0-h0_0" in failed.json["errors"][0]["message"]
+    assert "lock another build" in failed.json["errors"][0]["hint"]
+
+
 @pytest.mark.parametrize("said", ["Operation not permitted (os error 1)", "Input/output error", "Permission denied"])
 def test_what_a_second_try_does_not_mend_is_not_tried_again(said):
     failure = install_failure(f"failed to link x-1.0-0.conda\nCaused by: {said}")
