@@ -100,6 +100,7 @@ class HeldPackage:
     """A package in a view, on one platform.
 
     Attributes:
+        variant: which one of another view's the view is; null for none.
         release: the one that holds it; null where nothing is built and the view's lock names it.
         build: empty for a wheel.
         cuda: the CUDA that it is built for; null where it is for none, or does not say which.
@@ -107,6 +108,7 @@ class HeldPackage:
     """
 
     view: str
+    variant: str | None
     release: str | None
     platform: str
     name: str
@@ -261,19 +263,20 @@ def packages_of(held: Holdings, store: Store) -> tuple[HeldPackage, ...]:
         folder = store.platform_folder(held.view, held.entry.name, held.release.platform)
         locked = read_lock(folder / RELEASE_LOCK).packages
         here = [package for package in locked if package.platform in held.entry.platforms]
-        return _held(held.view, held.entry.name, here, held.release.requested)
+        return _held(held, here, held.release.requested)
     asked = [*held.spec.dependencies, *held.spec.pypi] if held.spec else []
-    return _held(held.view, None, held.lock.packages if held.lock else (), [request.text for request in asked])
+    return _held(held, held.lock.packages if held.lock else (), [request.text for request in asked])
 
 
-def _held(
-    view: str, release: str | None, locked: Iterable[LockedPackage], asked: Iterable[str]
-) -> tuple[HeldPackage, ...]:
+def _held(held: Holdings, locked: Iterable[LockedPackage], asked: Iterable[str]) -> tuple[HeldPackage, ...]:
+    of = held.release or held.spec
+    variant = of.variant if of else None
     names = {str(canonicalize_name(spec_name(text))) for text in asked}
     found = [
         HeldPackage(
-            view=view,
-            release=release,
+            view=held.view,
+            variant=variant.name if variant else None,
+            release=held.entry.name if held.entry else None,
             platform=package.platform,
             name=package.name,
             version=package.version,

@@ -106,7 +106,7 @@ def test_the_page_is_filtered_in_the_browser_and_runs_no_text(show: Any, tmp_pat
 
     views = [gpu_view("one", proved=True, passed=["a"]), gpu_view("two", proved=False, passed=["a"])]
     packages = [
-        HeldPackage(view, None, "linux-64", name, HOSTILE, HOSTILE, cuda, asked)
+        HeldPackage(view, None, None, "linux-64", name, HOSTILE, HOSTILE, cuda, asked)
         for view in ("one", "two")
         for name, cuda, asked in ((HOSTILE, "12.9", True), ("numpy", None, True), ("libx", None, False))
     ]

@@ -66,6 +66,7 @@ def test_variants_are_built_locked_and_told_as_views_of_their_own(builder: Any, 
     assert [path.name for path in (tree / "demo-cuda13").glob("*.lua")] == [f"{release}.lua"]
     held = gpu("packages", "demo-gpu-cuda13", "--json").data["packages"]
     assert {package["name"] for package in held if package["asked"]} == {"native", "plain"}
+    assert {package["variant"] for package in held} == {"cuda13"}
 
     # A variant gets its first lock when it is asked for; then `--all` keeps it.
     assert gpu("lock", "--all", "--check").code == 0
