@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
     from mlviews.squashfs import PackedImage
+    from mlviews.store.listing import BuiltView
     from mlviews.store.proofs import GatheredRecord
-    from mlviews.store.releases import BuiltView
     from mlviews.variants import VariantChoice
 
 

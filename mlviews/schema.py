@@ -43,7 +43,7 @@ from mlviews.recipe import compose
 from mlviews.recipe.model import Layer, Recipe
 from mlviews.site.profile import SiteFile
 from mlviews.smoke import programs, records, report
-from mlviews.store import collect, proofs, releases, removal
+from mlviews.store import collect, listing, proofs, releases, removal
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
@@ -51,9 +51,9 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, lockfile, make),
-    *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results, rules),
-    *(offline, squashfs, upstream, variants, verify),
+    *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
+    *(make, newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
+    *(rules, offline, squashfs, upstream, variants, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

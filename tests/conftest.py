@@ -326,6 +326,14 @@ class Cli:
         return self.lockfiles / f"{view}.conda-lock.yml"
 
 
+def imported(*arguments: str) -> set[str]:
+    """Run one call and return which packages it imports."""
+    code = "import sys; from mlviews.__main__ import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return {name.split(".")[0] for name in done.stderr.split()}
+
+
 @pytest.fixture
 def cli(
     recipes: Recipes,
@@ -338,6 +346,7 @@ def cli(
     for name in [name for name in os.environ if name.startswith("MLVIEWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     home = tmp_path / "home"
     home.mkdir()
     made = Cli(recipes, tmp_path / "lockfiles", tmp_path / "root", capsys)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from conftest import imported
 
 from mlviews.cli import cli as command_group
 from mlviews.files import folder
@@ -58,11 +59,14 @@ def test_help_of_a_verb(cli: Cli, verb: str) -> None:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    code = "import sys; from mlviews.__main__ import run; run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
-    command = [sys.executable, "-c", code, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    loaded = {name.split(".")[0] for name in done.stderr.split()}
-    assert not loaded & HEAVY
+    assert not imported(*arguments) & HEAVY
+
+
+def test_what_only_looks_at_views_imports_no_solver_and_no_templates(cli: Cli) -> None:
+    cli.recipes.recipe("x", "python", "numpy >=2")
+    assert [cli("lock", "x").code, cli("list").code] == [0, 0]
+    for arguments in (["list"], ["show", "x"], ["releases"]):
+        assert not imported(*arguments) & {"rattler", "jinja2", "asyncio"}
 
 
 def test_help_shows_each_verb_once_with_an_example_and_shared_options_last(cli: Cli) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.lock.lockfile import Lock, RecordRest, lock_path, parse_lock, read_lock
+from mlviews.lock.lockfile import Lock, RecordRest, lock_path, read_lock
+from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import changes, find_lock
+from mlviews.lock.summary import FoundLock, LockSummary, summary_of
 from mlviews.lock.writer import lock_text
 
 if TYPE_CHECKING:
@@ -253,15 +256,15 @@ def test_what_a_recipe_changed_is_said(path: Path) -> None:
         "platforms": ["linux-64"],
         "channels": ["conda-forge", "ours"],
     }
-    assert changes(lock, now) == (
+    assert changes(lock.inputs, now) == (
         "channels: ours added",
         "dependencies: numpy taken out",
         "dependencies: numpy >=2 added",
         "hardware.cuda: None -> 12.9",
         "platforms: linux-aarch64 taken out",
     )
-    assert changes(lock, {**lock.inputs, "pins": {"a": "1"}}) == ("pins: None -> {'a': '1'}",)
-    assert changes(lock, dict(lock.inputs)) == ()
+    assert changes(lock.inputs, {**lock.inputs, "pins": {"a": "1"}}) == ("pins: None -> {'a': '1'}",)
+    assert changes(lock.inputs, dict(lock.inputs)) == ()
 
 
 # What the channel says and the format has no place for
@@ -325,3 +328,83 @@ def test_a_folder_of_modules_elsewhere_is_refused(path: Path) -> None:
     packages = tuple(replace(p, rest=rest) if p.name == "python" else p for p in lock.packages)
     evil = lock_text(replace(lock, packages=packages))
     assert "elsewhere" in refused(evil, "lock-invalid")
+
+
+# Summaries, kept in the user's own cache
+
+
+def summary(path: Path) -> LockSummary:
+    return FoundLock(path, "x", path.read_bytes()).summary
+
+
+@pytest.fixture
+def kept(path: Path, cli: Cli) -> Path:
+    """Where the lock's summary is kept: ``packages`` there is a lie, by which one sees whether it was read."""
+    assert summary(path) == summary_of(read_lock(path))
+    file = cli.root.parent / "home" / ".cache/mlviews/locks/x.json"
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    said = json.loads(file.read_text())
+    said["summary"]["packages"]["linux-64"] = 99
+    file.write_text(json.dumps(said))
+    return file
+
+
+def test_a_summary_is_kept_for_the_very_bytes_and_this_version(
+    path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert summary(path).packages == {"linux-64": 99, "linux-aarch64": 4}
+    raw = path.read_bytes()
+    path.write_bytes(raw + b"\n")
+    assert summary(path).packages["linux-64"] == 4
+    path.write_bytes(raw.replace(b"numpy-2.1.0", b"numpy-2.1.1"))
+    with pytest.raises(BadInputError):
+        summary(path)
+    path.write_bytes(raw)
+    kept.write_text(kept.read_text().replace(": 4", ": 77", 1))
+    monkeypatch.setattr("mlviews.__version__", "99.0")
+    assert summary(path).packages["linux-64"] == 4
+
+
+@pytest.mark.parametrize("way", ["writable", "link", "pipe", "folder", "others"])
+def test_a_summary_that_somebody_else_may_have_made_is_not_believed(
+    path: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    if way == "writable":
+        kept.chmod(0o620)
+    elif way == "link":
+        kept.rename(tmp_path / "there")
+        kept.symlink_to(tmp_path / "there")
+    elif way == "others":
+        monkeypatch.setattr("os.geteuid", lambda: 12345)
+    else:
+        kept.unlink()
+        os.mkfifo(kept) if way == "pipe" else kept.mkdir()
+    assert summary(path).packages == {"linux-64": 4, "linux-aarch64": 4}
+
+
+def test_what_no_summary_holds_is_not_believed(path: Path, kept: Path) -> None:
+    good = json.loads(kept.read_text())
+    right = {**good["summary"], "packages": {"linux-64": 4, "linux-aarch64": 4}}
+    for wrong in (
+        "", "[" * 100_000, "[]", "null", '{"state": 1}', "\xff",
+        {**good, "summary": []}, {**good, "summary": {}}, {**good, "state": good["state"][:-1]},
+        *({**good, "summary": {**right, **part}} for part in (
+            {"more": 1}, {"view": 1}, {"digest": None}, {"inputs": []}, {"inputs": {}}, {"inputs": {"platforms": 1}},
+            {"packages": {"linux-64": 4}}, {"packages": {"linux-64": "4", "linux-aarch64": 4}}, {"bytes": []},
+        )),
+    ):  # fmt: skip
+        kept.write_text(wrong if isinstance(wrong, str) else json.dumps(wrong))
+        assert summary(path) == summary_of(read_lock(path))
+
+
+def test_without_a_cache_of_ones_own_the_lock_is_read(path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert summary(path).packages["linux-64"] == 4
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # the standard says: ignore it
+    assert summary(path).packages["linux-64"] == 99
+    monkeypatch.setattr("pathlib.Path.home", _homeless)
+    assert summary(path).packages["linux-64"] == 4
+
+
+def _homeless() -> Path:
+    raise RuntimeError("Could not determine home directory.")

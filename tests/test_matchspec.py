@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rattler import MatchSpec
 
-from mlviews.recipe.model import check_match_spec, check_requirement, spec_name
+from mlviews.recipe.model import _PLAIN, _judged, check_match_spec, check_requirement, spec_name
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,12 @@ def test_any_text_is_taken_or_refused_and_means_what_it_says(text: str) -> None:
     assert spec.name.normalized == spec_name(text)
     if "==" in str(spec.version):
         assert "==" in text
+
+
+@given(text=st.from_regex(_PLAIN, fullmatch=True, alphabet=st.characters(codec="ascii")))
+def test_specs_that_rattler_is_not_asked_about_mean_what_they_say(text: str) -> None:
+    assert _judged(text) == text
+    assert MatchSpec(text).name.normalized == spec_name(text)
 
 
 @given(text=LIKELY)

@@ -19,7 +19,7 @@ from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.lock.writer import lock_text
 from mlviews.progress import silent
-from mlviews.smoke.release import BASIC
+from mlviews.smoke.programs import BASIC
 from mlviews.trial import scratch
 
 if TYPE_CHECKING:

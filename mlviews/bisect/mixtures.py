@@ -16,7 +16,8 @@ from rattler.exceptions import InvalidMatchSpecError
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import Lock, locked_package, repodata_record
+from mlviews.lock.lockfile import Lock
+from mlviews.lock.packages import locked_package, repodata_record
 from mlviews.loop import run
 from mlviews.recipe.compose import Request
 from mlviews.solve import solve

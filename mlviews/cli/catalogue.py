@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import FailedError, MlviewsError
-    from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
     from mlviews.results import AskedPackage, ListResult, ShownSite, ShowResult, ViewLine
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
-    from mlviews.store.releases import BuiltView
+    from mlviews.store.listing import BuiltView
 
 __all__ = ["checks", "layers", "list_views", "show"]
 
@@ -64,7 +63,7 @@ def _unreadable(found: LockStatus) -> tuple[FailedError, ...]:
 def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
     from mlviews.reading import UnreadableError
     from mlviews.store.disk import Store
-    from mlviews.store.releases import built_view
+    from mlviews.store.listing import built_view
 
     try:
         return built_view(Store(site.root, site.prefix), view)
@@ -84,7 +83,7 @@ def _line(spec: ViewSpec, found: LockStatus, built: BuiltView | None, *, own: bo
         platforms=list(spec.platforms),
         cuda=spec.hardware.cuda,
         lock=found.state,
-        packages=len(found.lock.on(spec.platforms[0])) if found.lock else None,
+        packages=found.summary.packages[spec.platforms[0]] if found.summary else None,
         built=built,
     )
 
@@ -149,8 +148,8 @@ def show(app: App, view: str) -> Outcome:
     if site_spec.base:
         spec = site_spec.spec  # its hardware is the base's
     found = lock_status(site_spec, app.site)
-    records = read_records(app.site.root, spec.name, found.lock.digest) if found.lock else ()
-    packages = {platform: found.lock.on(platform) for platform in found.lock.platforms} if found.lock else {}
+    lock = found.summary
+    records = read_records(app.site.root, spec.name, lock.digest) if lock else ()
     result = ShowResult(
         name=spec.name,
         summary=spec.summary,
@@ -166,16 +165,16 @@ def show(app: App, view: str) -> Outcome:
         some_gpus_only=spec.some_gpus_only,
         smoke=list(spec.smoke),
         link_scripts=spec.link_scripts,
-        link_scripts_skipped=_skipped_scripts(spec, found.lock, app.site),
+        link_scripts_skipped=_skipped_scripts(spec, found, app.site),
         pip_check_waivers=spec.pip_check_waivers,
         overrides=spec.overrides,
         on=spec.on,
         lock=ShownLock(
             state=found.state,
             path=str(found.path) if found.path else None,
-            digest=found.lock.digest if found.lock else None,
-            packages={platform: len(locked) for platform, locked in packages.items()},
-            bytes={platform: sum(package.size for package in locked) for platform, locked in packages.items()},
+            digest=lock.digest if lock else None,
+            packages=lock.packages if lock else {},
+            bytes=lock.bytes if lock else {},
             changes=list(found.changes),
         ),
         site=_at_site(site_spec, app.site),
@@ -204,16 +203,19 @@ def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
     )
 
 
-def _skipped_scripts(spec: ViewSpec, lock: Lock | None, site: Site) -> list[str]:
+def _skipped_scripts(spec: ViewSpec, lock: LockStatus, site: Site) -> list[str]:
     """Return packages with link scripts that the recipe does not name: what is unpacked here tells of them."""
-    from mlviews.lock.make import unpacked_scripts
+    from mlviews.lock.lockfile import unpacked_scripts
     from mlviews.store.disk import Store
 
-    if lock is None:
+    if lock.summary is None:
         return []
-    made = (entry for entry in Store(site.root, site.prefix).releases(spec.name) if entry.lock_digest == lock.digest)
+    releases = Store(site.root, site.prefix).releases(spec.name)
+    made = (entry for entry in releases if entry.lock_digest == lock.summary.digest)
     known = {name for entry in made for release in entry.platforms.values() for name in release.link_scripts.skipped}
-    return sorted((known | unpacked_scripts(lock.packages, site.cache)) - {*spec.link_scripts})
+    if (site.cache / "pkgs").is_dir() and lock.lock:  # reading the whole lock takes its time
+        known |= unpacked_scripts(lock.lock.packages, site.cache)
+    return sorted(known - {*spec.link_scripts})
 
 
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:

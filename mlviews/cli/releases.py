@@ -10,7 +10,8 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, split
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
-    from mlviews.store.releases import PromoteResult, ReleasesResult, ReleaseSummary
+    from mlviews.store.listing import ReleasesResult, ReleaseSummary
+    from mlviews.store.releases import PromoteResult
 
 __all__ = ["pin", "promote", "releases", "remove", "rollback", "uninstall"]
 
@@ -23,7 +24,7 @@ _NAMED = 5
 def releases(app: App, view: str | None) -> Outcome:
     """List a view's releases: what each takes, what is proved of it, the default, what is pinned. Without VIEW, all."""
     from mlviews.store.disk import Store
-    from mlviews.store.releases import all_releases, releases_of
+    from mlviews.store.listing import all_releases, releases_of
 
     store = Store(app.site.root, app.site.prefix)
     result = releases_of(store, view) if view else all_releases(store)

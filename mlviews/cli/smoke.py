@@ -87,9 +87,8 @@ def smoke(
         raise click.UsageError("--queue goes with --cluster")
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
-    from mlviews.smoke.programs import PROGRAMS
+    from mlviews.smoke.programs import BASIC, PROGRAMS
     from mlviews.smoke.records import proves
-    from mlviews.smoke.release import BASIC
     from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich.console
-from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 from rich.theme import Theme
 
@@ -19,6 +18,8 @@ from mlviews.progress import size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TypeAlias
+
+    from rich.progress import Progress, Task
 
     from mlviews.lock.diff import PackageChange
     from mlviews.progress import Advance
@@ -101,17 +102,10 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._open = 0
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            _Count(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+
+    @cached_property
+    def _bars(self) -> Progress:
+        return _progress(self._console)
 
     @contextmanager
     def __call__(self, label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
@@ -136,11 +130,28 @@ class Bars:
                 self._bars.stop()
 
 
-class _Count(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        write = decimal if task.fields["unit"] == "bytes" else str
-        done = write(int(task.completed))
-        return Text(done if task.total is None else f"{done} / {write(int(task.total))}")
+def _progress(console: Console) -> Progress:
+    # Here: many commands have nothing to show progress of.
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            write = decimal if task.fields["unit"] == "bytes" else str
+            done = write(int(task.completed))
+            return Text(done if task.total is None else f"{done} / {write(int(task.total))}")
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        Count(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def say(console: rich.console.Console, *parts: Part) -> None:

@@ -19,6 +19,7 @@ from rattler.exceptions import FetchRepoDataError, GatewayError
 from rattler.repo_data.gateway import SourceConfig
 
 from mlviews.conda.cuda import SeenBuilds, cuda_builds
+from mlviews.conda.records import site_packages_fault
 from mlviews.conda.servers import (
     CERTIFICATE_HINT,
     PORTAL_HINT,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.cuda import Builds
 
-__all__ = ["Sources", "open_sources", "record_fault", "site_packages_fault"]
+__all__ = ["Sources", "open_sources", "record_fault"]
 
 
 NOARCH = "noarch"
@@ -283,14 +284,6 @@ def record_fault(record: RepoDataRecord) -> str:
     if record.file_name not in {f"{label}.conda", f"{label}.tar.bz2"}:
         return f"the channel says that it is {label}"
     return site_packages_fault(record.python_site_packages_path)
-
-
-_SITE_PACKAGES = re.compile(r"lib/python3\.\d+t?/site-packages")
-
-
-def site_packages_fault(path: str | None) -> str:
-    """Say why Python's modules cannot lie there, by ``python_site_packages_path`` (CEP 17); empty where they can."""
-    return f"its modules would lie in {path!r}" if path and not _SITE_PACKAGES.fullmatch(path) else ""
 
 
 @dataclass(frozen=True, slots=True)

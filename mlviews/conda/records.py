@@ -6,6 +6,7 @@ the paths and 72 until it has their names; this module takes 57 and 18. And it w
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,10 +31,12 @@ __all__ = [
     "load_conda_record",
     "read_conda_record",
     "read_conda_records",
+    "site_packages_fault",
     "write_conda_record",
 ]
 
 _FOLDER = "conda-meta"
+_SITE_PACKAGES = re.compile(r"lib/python3\.\d+t?/site-packages")
 _KINDS: dict[str, Literal["link", "folder"]] = {"softlink": "link", "directory": "folder"}
 
 
@@ -196,3 +199,8 @@ def write_conda_record(file: Path, content: Mapping[str, Any]) -> None:
         OSError: it cannot be written.
     """
     file.write_bytes(to_json(content, indent=2) + b"\n")
+
+
+def site_packages_fault(path: str | None) -> str:
+    """Say why Python's modules cannot lie there, by ``python_site_packages_path`` (CEP 17); empty where they can."""
+    return f"its modules would lie in {path!r}" if path and not _SITE_PACKAGES.fullmatch(path) else ""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
 from mlviews.conda.channels import open_sources
-from mlviews.conda.records import link_script
 from mlviews.conflict import Base
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_of, lock_path
+from mlviews.lock.lockfile import lock_path, unpacked_scripts
+from mlviews.lock.packages import lock_of
 from mlviews.lock.status import lock_status
 from mlviews.lock.writer import lock_text
 from mlviews.loop import run
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.channels import Sources
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock, LockedPackage
+    from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
@@ -52,7 +51,6 @@ __all__ = [
     "lock_views",
     "prepare_view",
     "refuse_looking_back",
-    "unpacked_scripts",
 ]
 
 
@@ -192,12 +190,6 @@ def _locked(
     known = unpacked_scripts(lock.packages, cache) if lock and cache else frozenset()
     skipped = tuple(sorted(known - {*site_spec.spec.link_scripts}))
     return LockedView(site_spec.spec.name, path, status, digest, packages, changes, skipped)
-
-
-def unpacked_scripts(packages: Iterable[LockedPackage], cache: Path) -> frozenset[str]:
-    """Return which packages have a post-link script, of those that lie unpacked in the cache: no channel tells it."""
-    folders = ((package.name, cache / "pkgs" / package.stem) for package in packages)
-    return frozenset(name for name, folder in folders if os.path.lexists(folder / link_script(name)))
 
 
 def _prepared(

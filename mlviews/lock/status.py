@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews.errors import BadInputError, MlviewsError, RefusedError
-from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.lock.lockfile import lock_bytes, lock_path
+from mlviews.lock.summary import FoundLock
 from mlviews.reading import is_file
 from mlviews.recipe.compose import inputs_digest
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.lock.lockfile import Lock
+    from mlviews.lock.summary import LockSummary
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
@@ -24,13 +26,13 @@ __all__ = ["LockState", "LockStatus", "changes", "find_lock", "lock_status"]
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 
 
-def changes(lock: Lock, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+def changes(locked: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what differs between the inputs of a lock and what the recipe asks for now; empty if it is up to date."""
-    if lock.recipe_digest == inputs_digest(inputs):
+    if inputs_digest(locked) == inputs_digest(inputs):
         return ()
     found: list[str] = []
-    for key in sorted({*lock.inputs, *inputs}):
-        before, after = lock.inputs.get(key), inputs.get(key)
+    for key in sorted({*locked, *inputs}):
+        before, after = locked.get(key), inputs.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found += [
                 f"{key}.{part}: {before.get(part)} -> {after.get(part)}"
@@ -53,15 +55,26 @@ class LockStatus:
 
     Attributes:
         state: ``unavailable`` where the site cannot have the view at all.
+        found: the lock's file, where it holds a lock of the view.
         changes: what the recipe changed since, where the lock is stale.
         error: why the lock cannot be installed from, unless it is current.
     """
 
     state: LockState
     path: Path | None = None
-    lock: Lock | None = None
+    found: FoundLock | None = None
     changes: tuple[str, ...] = ()
     error: MlviewsError | None = None
+
+    @property
+    def lock(self) -> Lock | None:
+        """The whole lock; who needs no packages takes the summary, which is there at once."""
+        return self.found.lock if self.found else None
+
+    @property
+    def summary(self) -> LockSummary | None:
+        """The lock without its packages."""
+        return self.found.summary if self.found else None
 
 
 def find_lock(view: str, *folders: Path | None) -> Path | None:
@@ -81,25 +94,26 @@ def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
     path = None
     try:
         path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
-        lock = read_lock(path) if path else None
+        if path is None:
+            wanted = lock_path(site.lockfiles, view)
+            missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
+            return LockStatus("none", error=missing)
+        found = FoundLock(path, view, lock_bytes(path))
+        lock = found.summary
     except MlviewsError as error:
         return LockStatus("invalid", path, error=error)
-    if lock is None:
-        wanted = lock_path(site.lockfiles, view)
-        missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
-        return LockStatus("none", error=missing)
     if lock.view != view:
         other = BadInputError(
             "lock-invalid", f"{path} is the lock of view {lock.view!r}", f"`mlviews lock {view}` makes its own."
         )
         return LockStatus("invalid", path, error=other)
-    found = changes(lock, site_spec.inputs)
-    if not found:
-        return LockStatus("current", path, lock)
+    changed = changes(lock.inputs, site_spec.inputs)
+    if not changed:
+        return LockStatus("current", path, found)
     stale = RefusedError(
         "lock-stale",
         f"{path} is stale: the recipe has changed since",
         f"`mlviews lock {view}` makes it anew.",
-        faults=found,
+        faults=changed,
     )
-    return LockStatus("stale", path, lock, found, stale)
+    return LockStatus("stale", path, found, changed, stale)

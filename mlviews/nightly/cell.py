@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_of
+from mlviews.lock.packages import lock_of
 from mlviews.nightly.night import CellFigures, NightCell
 from mlviews.nightly.workers import WORKERS_LOST
-from mlviews.smoke.runner import NO_SUCH_CHECK
+from mlviews.smoke.report import failures
 from mlviews.solve import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
 
@@ -160,7 +160,7 @@ def try_cell(job: CellJob) -> Tested:
         KeyboardInterrupt: Ctrl-C.
     """
     newest = try_lock(job.newest) if job.newest else None
-    fine = newest is not None and newest.problem is None and not _failed(newest.checks)
+    fine = newest is not None and newest.problem is None and not failures(newest.checks)
     return Tested(newest=newest, committed=None if fine or job.committed is None else try_lock(job.committed))
 
 
@@ -224,8 +224,8 @@ def _tried(trial: Trial, cell: Cell) -> _Found:
         return _Found("not-run", f"this host is {trial.platform}")
     if trial.problem:
         return _Found("install-failed", trial.problem.message.partition("\n")[0], trial.problem)
-    if failed := _failed(trial.checks):
-        return _Found("check-failed", "; ".join(f"{check.name}: {check.reason}" for check in failed))
+    if found := failures(trial.checks):
+        return _Found("check-failed", "; ".join(found))
     if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
     return _Found("ok")
@@ -247,10 +247,6 @@ def _joined(reason: str, committed: CellState | None) -> str:
 def _elsewhere(trial: Trial) -> bool:
     """Tell whether nothing was tried: that says nothing about the packages."""
     return trial.problem is not None and trial.problem.code in {"platform-missing", WORKERS_LOST}
-
-
-def _failed(checks: tuple[CheckLine, ...]) -> list[CheckLine]:
-    return [check for check in checks if check.status in {"fail", "error"} and check.reason != NO_SUCH_CHECK]
 
 
 def _on_gpu(check: CheckLine) -> bool:

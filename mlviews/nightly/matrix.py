@@ -21,7 +21,7 @@ from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppos
 from mlviews.nightly.workers import each
 from mlviews.progress import silent
 from mlviews.site.spec import for_site
-from mlviews.smoke.release import BASIC
+from mlviews.smoke.programs import BASIC
 from mlviews.trial import Trial, TrialJob, problem, scratch
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews.base import on_top
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["Assembled", "assemble", "stated", "write_prefix_files"]
+__all__ = ["Assembled", "assemble", "write_prefix_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _release(
         clobbers=clobbers,
         activation=_activation(site_spec, prefix, baked, packages, site),
         catalogs=catalogs_of(prefix, baked),
-        **stated(site_spec),
+        **site_spec.stated(),
     )
 
 
@@ -192,23 +192,6 @@ def _with_kernels(activation: Activation, packages: Sequence[LockedPackage], sit
         return activation
     found = (str(site.prefix), *activation.prepend.get("JUPYTER_PATH", ()))
     return activation.model_copy(update={"prepend": {**activation.prepend, "JUPYTER_PATH": found}})
-
-
-def stated(site_spec: SiteSpec) -> dict[str, Any]:
-    """Return what a release states of its recipe and its site that its lock does not, by `Release`'s names."""
-    spec = site_spec.spec
-    return {
-        "summary": spec.summary,
-        "module": spec.module,
-        "some_gpus_only": {reason.package: reason.why for reason in spec.some_gpus_only},
-        "pip_check_waivers": {reason.package: reason.why for reason in spec.pip_check_waivers},
-        "gaps": {reason.package: reason.why for reason in spec.gaps},
-        "absent": dict(site_spec.absent),
-        "differs": dict(site_spec.differs),
-        "overrides": tuple(f"{o.of} takes {o.package} {o.spec or '*'}: {o.why}" for o in spec.overrides),
-        "base": site_spec.base.stated if site_spec.base else None,
-        "variant": ReleaseVariant(name=of.name, view=of.view, module=of.module) if (of := spec.variant) else None,
-    }
 
 
 def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) -> None:

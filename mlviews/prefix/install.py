@@ -29,7 +29,7 @@ from mlviews.conda.servers import channel_folder, channel_url, http_client, mirr
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
 from mlviews.files import delete_tree, make_folder, write_failure
-from mlviews.lock.lockfile import repodata_record
+from mlviews.lock.packages import repodata_record
 from mlviews.loop import run
 from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mlviews.store.disk import ReleaseEntry, Store
-    from mlviews.store.removal import RemovalNote
+    from mlviews.store.listing import RemovalNote
 
 __all__ = [
     "Item",

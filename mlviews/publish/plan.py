@@ -30,8 +30,8 @@ from mlviews.reading import content
 from mlviews.release import RELEASE_FILE
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, no_release_error
+from mlviews.store.listing import removal_note
 from mlviews.store.loaders import other_defaults
-from mlviews.store.removal import removal_note
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mlviews.publish.contents import Item
     from mlviews.site.profile import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
-    from mlviews.store.removal import RemovalNote
+    from mlviews.store.listing import RemovalNote
 
 __all__ = ["Catalog", "PublishResult", "plan"]
 

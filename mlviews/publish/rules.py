@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.prefix.catalogs import LARGEST
 from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
+from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import last_results, read_records
-from mlviews.smoke.release import BASIC
 from mlviews.store import history
 from mlviews.store.releases import unproved
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.recipe.compose import ViewSpec
-    from mlviews.recipe.model import Parsed
+    from mlviews.recipe.model import Layer, Parsed
 
 __all__ = ["Catalogue", "modules_clash", "open_catalogue"]
 
@@ -34,6 +34,7 @@ class Catalogue:
     recipes: dict[str, Parsed[Recipe]]
     faulty: dict[str, MlviewsError]
     behind: Catalogue | None = None
+    _known: dict[Path, Parsed[Layer]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def variants(self) -> dict[str, tuple[str, str]]:
@@ -78,10 +79,10 @@ class Catalogue:
         if name in self.faulty:
             raise self.faulty[name]
         if name in self.recipes:
-            return compose(self.recipes[name], *self.layers)
+            return compose(self.recipes[name], *self.layers, known=self._known)
         if name in self.variants:
             view, variant = self.variants[name]
-            return compose(self.recipes[view], *self.layers, variant=variant)
+            return compose(self.recipes[view], *self.layers, variant=variant, known=self._known)
         if by := self.hidden.get(name):
             raise BadInputError(
                 "recipe-clash",

@@ -148,19 +148,25 @@ def inputs_digest(inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def compose(recipe: Parsed[Recipe], *layers_folders: Path, variant: str | None = None) -> ViewSpec:
+def compose(
+    recipe: Parsed[Recipe],
+    *layers_folders: Path,
+    variant: str | None = None,
+    known: dict[Path, Parsed[Layer]] | None = None,
+) -> ViewSpec:
     """Join a recipe and its layers: layers in their order, each after the layers it builds on, the recipe last.
 
     Args:
         recipe: the recipe.
         layers_folders: where layers are looked for, the folder that wins first.
         variant: one that the recipe names; what it says in each file, in the same order, goes over all of the above.
+        known: layers that were read already, by their files; those that this one reads are added.
 
     Raises:
         BadInputError: a layer is missing, faulty or part of a circle, or two files contradict each other. All faults of
             all files are named at once.
     """
-    parts = _Collector(layers_folders, variant)
+    parts = _Collector(layers_folders, variant, {} if known is None else known)
     parts.visit(recipe, ())
     own = recipe.model
     if variant and own.on:
@@ -224,9 +230,10 @@ class _Part:
 class _Collector:
     """Visits layers depth first and gathers what they ask for, and what is wrong with them."""
 
-    def __init__(self, folders: Sequence[Path], variant: str | None) -> None:
+    def __init__(self, folders: Sequence[Path], variant: str | None, known: dict[Path, Parsed[Layer]]) -> None:
         self.folders = folders
         self.variant = variant
+        self._known = known
         self.parts: list[_Part] = []
         self.faults: list[str] = []
         self._seen: set[str] = set()
@@ -245,13 +252,16 @@ class _Collector:
         self.parts.append(_Part(name, parsed))
 
     def _load(self, name: str, where: str) -> Parsed[Layer] | None:
-        known = layer_files(*self.folders)
-        if name not in known:
+        files = layer_files(*self.folders)
+        if name not in files:
             places = " or ".join(map(str, self.folders))
-            self.faults.append(f"{where}: there is no layer {name!r} in {places}{nearest(name, known)}")
+            self.faults.append(f"{where}: there is no layer {name!r} in {places}{nearest(name, files)}")
             return None
+        path = files[name]
         try:
-            return parse(known[name], Layer)
+            if path not in self._known:
+                self._known[path] = parse(path, Layer)
+            return self._known[path]
         except BadInputError as error:
             self.faults.extend(error.faults or (error.message,))
             return None

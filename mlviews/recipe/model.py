@@ -11,8 +11,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from rattler import MatchSpec
-from rattler.exceptions import InvalidMatchSpecError
 
 from mlviews.credentials import hide, refuse
 from mlviews.errors import BadInputError
@@ -52,6 +50,11 @@ _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")
 _STAR = re.compile(r"(~=|[<>]=?)\s*[^,|<>=\s]*\*(?=[,|=\s]|$)")
 _PACKAGE = re.compile(r"^[a-z0-9_][a-z0-9_.-]*$")
+_RELEASE = r"[0-9]{1,9}(\.[0-9]{1,9})*"
+_RANGE = rf"(>=|<=|<|>|!=){_RELEASE}"
+_BUILD = r"[*]?[a-z0-9_]+[*]?"
+_PLAIN = re.compile(rf"[a-z0-9]+([._-][a-z0-9]+)*( ?{_RANGE}(,{_RANGE})*( {_BUILD})?| {_RELEASE}\.[*]| [*] {_BUILD})?")
+"""Specs that hold no trap: nearly all that recipes have. rattler, which judges the others, takes long to import."""
 
 
 def check_match_spec(text: str) -> str:
@@ -62,6 +65,13 @@ def check_match_spec(text: str) -> str:
     Raises:
         ValueError: it does not parse, means something else than people expect, or asks for more than a package.
     """
+    return text if _PLAIN.fullmatch(text) else _judged(text)
+
+
+def _judged(text: str) -> str:
+    from rattler import MatchSpec  # noqa: PLC0415
+    from rattler.exceptions import InvalidMatchSpecError  # noqa: PLC0415
+
     try:
         spec = MatchSpec(text)
     except (InvalidMatchSpecError, ValueError) as error:

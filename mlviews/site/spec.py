@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mlviews.base import Base, find_base
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.gpus.nvidia import version_key
 from mlviews.hardware import host_glibc, host_platform
@@ -14,6 +13,7 @@ from mlviews.recipe.compose import Origin, Request, ViewHardware
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlviews.base import Base
     from mlviews.recipe.compose import Reason, ViewSpec
     from mlviews.site.profile import CudaWheels, Site
     from mlviews.wheels.target import Target
@@ -56,6 +56,24 @@ class SiteSpec:
         names = dict.fromkeys([*(request.name for request in self.spec.dependencies), *wheels])
         return tuple(name for name in names if EXTRA not in name)
 
+    def stated(self) -> dict[str, Any]:
+        """Return what a release states of its recipe and its site that its lock does not, by `Release`'s names."""
+        from mlviews.release import ReleaseVariant  # noqa: PLC0415  (what only locks needs no release)
+
+        spec = self.spec
+        return {
+            "summary": spec.summary,
+            "module": spec.module,
+            "some_gpus_only": {reason.package: reason.why for reason in spec.some_gpus_only},
+            "pip_check_waivers": {reason.package: reason.why for reason in spec.pip_check_waivers},
+            "gaps": {reason.package: reason.why for reason in spec.gaps},
+            "absent": dict(self.absent),
+            "differs": dict(self.differs),
+            "overrides": tuple(f"{o.of} takes {o.package} {o.spec or '*'}: {o.why}" for o in spec.overrides),
+            "base": self.base.stated if self.base else None,
+            "variant": ReleaseVariant(name=of.name, view=of.view, module=of.module) if (of := spec.variant) else None,
+        }
+
 
 def for_site(spec: ViewSpec, site: Site) -> SiteSpec:
     """Return the view as ``site`` solves it, or why it cannot; one view that a site cannot have stops no other.
@@ -78,6 +96,8 @@ def _of_channels(spec: ViewSpec, site: Site) -> SiteSpec:
 
 def _on_base(spec: ViewSpec, on: str, site: Site) -> SiteSpec:
     """Return a view that extends another one: for the base's platform and hardware, whatever the site is made of."""
+    from mlviews.base import find_base  # noqa: PLC0415  (few views are on top of another)
+
     (platform,) = spec.platforms if len(spec.platforms) == 1 else (host_platform(),)
     base = find_base(on, site.root, platform)
     release = base.release

@@ -6,9 +6,8 @@ import functools
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.smoke.programs import PROGRAMS
+from mlviews.smoke.programs import BASIC, PROGRAMS
 from mlviews.smoke.records import last_results, product
-from mlviews.smoke.release import BASIC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["PROGRAMS", "Level", "Program", "about"]
+__all__ = ["BASIC", "PROGRAMS", "Level", "Program", "about"]
 
 Level = Literal["quick", "full"]
+
+BASIC = ("imports", "pip-check")
+"""The checks of every release, whatever its recipe says."""
 
 _CHECKS = Path(__file__).resolve().parent / "checks"
 

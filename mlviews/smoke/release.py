@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["BASIC", "first_checks", "modules_of", "release_target"]
+__all__ = ["first_checks", "modules_of", "release_target"]
 
 
 _MODULE = re.compile(
@@ -48,9 +48,6 @@ def _modules(package: CondaRecord) -> list[str]:
     found = dict.fromkeys(match["name"] for file in package.files if (match := _MODULE.fullmatch(file)))
     return [name for name in found if name not in NOT_MODULES]
 
-
-BASIC = ("imports", "pip-check")
-"""The checks of every release, whatever its recipe says."""
 
 _NO_PYTHON = "this view holds no Python, which every check is written in"
 

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["CheckLine", "GpuKindLine", "RouteLine", "junit", "junit_suites"]
+__all__ = ["NO_SUCH_CHECK", "CheckLine", "GpuKindLine", "RouteLine", "failures", "junit", "junit_suites"]
+
+NO_SUCH_CHECK = "no such check"
+"""The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
 
 
 class CheckLine(BaseModel):
@@ -61,6 +64,12 @@ class GpuKindLine:
     checks: Sequence[CheckLine] = ()
     record: Path | None = None
     problem: str = ""
+
+
+def failures(checks: Sequence[CheckLine]) -> tuple[str, ...]:
+    """Return what speaks against a view, a line each."""
+    found = (check for check in checks if check.reason != NO_SUCH_CHECK and check.status in {"fail", "error"})
+    return tuple(f"{check.name}: {check.reason}" for check in found)
 
 
 _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}

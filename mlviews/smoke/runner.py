@@ -20,7 +20,7 @@ from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.smoke.process import Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.report import CheckLine, printable
+from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level, Program
 
 __all__ = [
-    "NO_SUCH_CHECK",
     "OWN_FOLDERS",
     "CheckPlan",
     "Claim",
@@ -133,9 +132,6 @@ def _tail(ended: Ended) -> str:
     text = " ".join(ended.log.split())
     return f": {text[-_TAIL:]}" if text else ""
 
-
-NO_SUCH_CHECK = "no such check"
-"""The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
 
 OWN_FOLDERS = (PROGRAMS["imports"].path.parent, Path(packaging.__file__).parent)
 """What checks read of mlviews' own."""

@@ -8,16 +8,14 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.prefix import usage
 from mlviews.prefix.verify import verify
 from mlviews.reading import (
-    UnreadableError,
     folders_in,
     is_file,
 )
 from mlviews.release import RELEASE_FILE
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
-from mlviews.smoke.records import last_results, proved_gpus, read_records
+from mlviews.smoke.records import read_records
 from mlviews.store import history
 from mlviews.store.launcher import is_removed, no_release_error
 from mlviews.store.loaders import (
@@ -25,121 +23,33 @@ from mlviews.store.loaders import (
     write_default_loaders,
     write_release_loaders,
 )
-from mlviews.store.removal import locked, removal_note, remove_held
+from mlviews.store.removal import locked, remove_held
 from mlviews.store.repair import repair
 from mlviews.store.users import refuse_used, release_uses, uses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
-    from mlviews.reading import Unreadable
-    from mlviews.release import GpuLine
     from mlviews.site.profile import Promotion, Site
-    from mlviews.smoke.records import Record
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
-    "BuiltView",
     "PinResult",
     "PromoteResult",
-    "ReleaseSummary",
-    "ReleasesResult",
     "RemoveResult",
-    "RemovedRelease",
     "RollbackResult",
     "VerifyResult",
-    "all_releases",
-    "built_view",
     "check",
     "check_all",
     "pin",
     "promote",
-    "releases_of",
     "remove",
     "rollback",
     "unproved",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseSummary:
-    """What there is to say of one release.
-
-    Attributes:
-        view: whose it is.
-        pinned: whether nothing removes it until `mlviews pin --undo`.
-        bytes: bytes that its files take; files shared with others count in full.
-        shared: bytes of them that the cache or other releases hold too, by hard links.
-        passed: checks that its lock passed, by the last record of each.
-        failed: checks that its lock failed, by the last record of each.
-        gpus: what proves its lock on the GPUs that it claims, and others.
-        override: why it became the default last although proofs were missing; empty where none were.
-    """
-
-    view: str
-    release: str
-    default: bool
-    platforms: Sequence[str]
-    created: datetime
-    lock: str
-    packages: int
-    pinned: bool
-    bytes: int
-    shared: int
-    passed: Sequence[str]
-    failed: Sequence[str]
-    gpus: Sequence[GpuLine]
-    override: str
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltView:
-    """What there is of a view.
-
-    Attributes:
-        release: its default release, else its newest.
-        default: whether that is the default.
-        passed: how many checks its lock passed, by the last record of each.
-        failed: how many it failed.
-    """
-
-    release: str
-    default: bool
-    passed: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class RemovedRelease:
-    """A release that was removed.
-
-    Attributes:
-        view: whose it was.
-    """
-
-    view: str
-    release: str
-    removed: datetime
-    lock: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReleasesResult:
-    """``mlviews releases [VIEW]``.
-
-    Attributes:
-        view: null where all were asked for.
-        removed: what was there once.
-        unreadable: what cannot be read; it may be a release, a part of one, or what proves one.
-    """
-
-    view: str | None
-    releases: Sequence[ReleaseSummary]
-    removed: Sequence[RemovedRelease] = ()
-    unreadable: Sequence[Unreadable] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,87 +106,6 @@ class VerifyResult:
 
     view: str | None
     releases: Sequence[VerifiedRelease]
-
-
-def built_view(store: Store, view: str) -> BuiltView | None:
-    """Return what there is of a view; None where it has no release.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
-    default = store.default(view)
-    names = [entry.name for entry in store.entries(view) if default in {None, entry.name}]
-    if not names:
-        return None
-    entry = store.existing(view, names[-1])
-    results = last_results(read_records(store.root, view, entry.lock_digest)).values()
-    return BuiltView(entry.name, entry.name == default, sum(results), len(results) - sum(results))
-
-
-def all_releases(store: Store) -> ReleasesResult:
-    """Return the releases of every view, as `releases_of` does those of one."""
-    found = [releases_of(store, view) for view in store.views()]
-    return ReleasesResult(
-        None,
-        [line for one in found for line in one.releases],
-        [line for one in found for line in one.removed],
-        [line for one in found for line in one.unreadable],
-    )
-
-
-def releases_of(store: Store, view: str) -> ReleasesResult:
-    """Return a view's releases and what is remembered of removed ones, both oldest first.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
-    """
-    found: list[ReleaseSummary] = []
-    unreadable: list[Unreadable] = []
-    overrides: Mapping[str, str] = {}
-    try:
-        overrides = history.overrides(history.read(store.view_folder(view)))
-    except UnreadableError as error:
-        unreadable.append(error.unreadable)
-    for entry in store.entries(view):
-        unreadable += entry.unreadable
-        if entry.platforms:
-            try:
-                records = read_records(store.root, view, entry.lock_digest)
-            except UnreadableError as error:
-                unreadable.append(error.unreadable)
-                records = ()  # it is told: nothing of this is a proof
-            found.append(_summary(store, view, entry, records, overrides))
-    notes = filter(None, (removal_note(store, view, name) for name in store.folders(view)))
-    removed = [
-        RemovedRelease(view, note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes
-    ]
-    return ReleasesResult(view, found, removed, unreadable)
-
-
-def _summary(
-    store: Store, view: str, entry: ReleaseEntry, records: Sequence[Record], overrides: Mapping[str, str]
-) -> ReleaseSummary:
-    checks = last_results(records)
-    usages = {
-        prefix: usage.read(prefix)
-        for prefix in (store.platform_folder(view, entry.name, platform) for platform in entry.platforms)
-    }
-    return ReleaseSummary(
-        view=view,
-        release=entry.name,
-        default=entry.name == store.default(view),
-        platforms=sorted(entry.platforms),
-        created=max(release.created for release in entry.platforms.values()),
-        lock=entry.lock_digest,
-        packages=max(len(release.packages) for release in entry.platforms.values()),
-        pinned=store.is_pinned(view, entry.name),
-        bytes=sum(used.bytes for used in usages.values()),
-        shared=sum(usage.shared_bytes(prefix, used) for prefix, used in usages.items()),
-        passed=sorted(name for name, passed in checks.items() if passed),
-        failed=sorted(name for name, passed in checks.items() if not passed),
-        gpus=proved_gpus(next(iter(entry.platforms.values())).gpus, records),
-        override=overrides.get(entry.name, ""),
-    )
 
 
 def promote(

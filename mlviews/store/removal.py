@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -12,13 +11,13 @@ from mlviews.filelock import announce
 from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import kernels_below, remove_below
 from mlviews.prefix import usage
-from mlviews.reading import DamagedError, content, is_folder_at, names_in, status
-from mlviews.release import RELEASE_FILE, Inside, ReleaseVariant, module_versions
+from mlviews.reading import is_folder_at, names_in, status
+from mlviews.release import RELEASE_FILE
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
+from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import remove_loaders, write_removed_loaders
 from mlviews.store.users import refuse_used, release_uses
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,37 +29,13 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
-    "RemovalNote",
     "UninstallResult",
     "finish",
     "is_unfinished",
     "locked",
-    "removal_note",
     "remove_held",
     "uninstall",
 ]
-
-
-class RemovalNote(StoreFile):
-    """``removed.json``.
-
-    Attributes:
-        module: whose modulefile tells of it; None in notes from before they said so.
-        variant: which variant of another view it is; that one's module tells of it, too.
-    """
-
-    view: str
-    release: str
-    lock_digest: str
-    removed: datetime
-    default: str | None
-    module: Inside | None = None
-    variant: ReleaseVariant | None = None
-
-    @property
-    def modules(self) -> tuple[tuple[str, str], ...]:
-        """The modules and versions that tell of it; none where nobody knows."""
-        return module_versions(self.module, self.release, self.variant) if self.module else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +52,6 @@ class UninstallResult:
     releases: Sequence[str]
     kernels: Sequence[Path]
     bytes: int
-
-
-def removal_note(store: Store, view: str, release: str) -> RemovalNote | None:
-    """Return what is remembered of a release that was removed; None where it was not, or the note is damaged.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
-    path = store.view_folder(view) / release / NOTE
-    with suppress(DamagedError):
-        if text := content(path):
-            return parse(RemovalNote, text, path)
-    return None
 
 
 def remove_held(store: Store, view: str, release: str, now: datetime) -> int:

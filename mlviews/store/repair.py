@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from mlviews.conda.records import CondaRecordError, conda_record_path, is_conda_record, read_conda_record
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
-from mlviews.lock.lockfile import parse_lock
+from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import find_lock
 from mlviews.permissions import decided, group_id, settle_one
 from mlviews.prefix import usage

@@ -13,7 +13,8 @@ from rattler import BuildString, PackageRecord, RepoDataRecord
 from mlviews.bisect.mixtures import Mixtures, mixtures_of
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
-from mlviews.lock.lockfile import Lock, locked_package
+from mlviews.lock.lockfile import Lock
+from mlviews.lock.packages import locked_package
 from mlviews.recipe.compose import ViewHardware, ViewSpec
 from mlviews.site.spec import SiteSpec
 from mlviews.store.locksource import NamedLock

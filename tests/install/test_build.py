@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import imported
 
 from mlviews.hardware import host_platform
 from mlviews.release import Release
@@ -129,6 +130,7 @@ def test_the_same_lock_again_is_no_work_and_says_so(demo):
 
     assert again.code == 0
     assert f"demo/{first['release']} is there already, from the same lock: nothing to do" in again.out
+    assert not imported("build", "demo") & {"rattler", "jinja2", "asyncio"}
     assert everything(demo.root) == before
     assert demo("build", "demo", "--json").data["status"] == "unchanged"
 
@@ -229,7 +231,9 @@ def test_debris_is_cleared_by_the_next_build(demo):
     assert not (debris / "lib/left").exists()
 
 
-@pytest.mark.parametrize("at", ["write_release_loaders", "Store.promote", "write_default_loaders"])
+@pytest.mark.parametrize(
+    "at", ["newrelease.write_release_loaders", "build.Store.promote", "newrelease.write_default_loaders"]
+)
 def test_a_build_that_is_killed_while_it_publishes_is_finished_by_the_next(demo, monkeypatch, at):
     first = demo("build", "demo", "--json").data
     demo.recipes.recipe("demo", "python", "greet")
@@ -239,7 +243,7 @@ def test_a_build_that_is_killed_while_it_publishes_is_finished_by_the_next(demo,
         def interrupt(*arguments: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(f"mlviews.build.{at}", interrupt)
+        patched.setattr(f"mlviews.{at}", interrupt)
         assert demo("build", "demo").code == 130
     assert (demo.root / "envs/demo/default").exists()
 

@@ -318,7 +318,7 @@ def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
     def unreadable(root, view, lock):
         raise UnreadableError(root / "records", "Input/output error")
 
-    monkeypatch.setattr("mlviews.store.releases.read_records", unreadable)
+    monkeypatch.setattr("mlviews.store.listing.read_records", unreadable)
     found = builder("list", "--json")
     assert (found.code, found.codes) == (3, ["unreadable"])
     assert {line["name"]: line["built"] for line in found.data["views"]}["demo"] is None

@@ -18,7 +18,7 @@ from mlviews.reading import DamagedError, UnreadableError
 from mlviews.release import Release, is_intact
 from mlviews.smoke.records import Record
 from mlviews.store.history import _History
-from mlviews.store.removal import RemovalNote
+from mlviews.store.listing import RemovalNote
 from mlviews.storefile import StoreFile, parse
 
 WRITTEN = Path(__file__).resolve().parents[1] / "data/store-schema-1"

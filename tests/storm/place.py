@@ -183,7 +183,14 @@ def _recipe(view: str, step: int) -> str:
 
 def import_all() -> None:
     """Import what calls import, so that forks need not."""
-    for name in ("rattler", "mlviews.cli", "mlviews.store.collect", "mlviews.store.releases", "mlviews.build"):
+    for name in (
+        "rattler",
+        "mlviews.cli",
+        "mlviews.store.collect",
+        "mlviews.store.releases",
+        "mlviews.build",
+        "mlviews.newrelease",
+    ):
         importlib.import_module(name)
 
 

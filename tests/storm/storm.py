@@ -58,7 +58,7 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
-    import mlviews.build as module
+    import mlviews.newrelease as module
     from mlviews.cli import app as verb
     from mlviews.cli import terminal as bars
     from mlviews.prefix import assemble, install, inventory

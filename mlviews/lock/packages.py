@@ -1,0 +1,130 @@
+"""A channel's records and an index's wheels as a lock holds them, and back."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from packaging.utils import canonicalize_name
+from rattler import BuildString, PackageRecord, RepoDataRecord
+
+from mlviews.conda.channels import record_fault
+from mlviews.credentials import hide, refuse
+from mlviews.errors import FailedError
+from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest, match_specs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mlviews.site.spec import SiteSpec
+    from mlviews.solve import Solution
+    from mlviews.wheels.offers import Taken
+
+__all__ = ["lock_of", "locked_package", "repodata_record"]
+
+
+def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
+    """Gather the solutions of a view, one for each platform, into a lock.
+
+    Raises:
+        FailedError: a package lacks a hash that the lock format asks for, or is not what its archive's name says.
+    """
+    packages = [locked_package(package, found.platform) for found in solutions for package in found.packages]
+    packages += [_locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
+    ordered = tuple(sorted(packages, key=lambda package: (package.manager, package.name, package.platform)))
+    solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
+    return Lock(site_spec.spec.name, site_spec.inputs, solver, ordered)
+
+
+def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
+    """Return a package of a channel as a lock holds it.
+
+    Raises:
+        FailedError: it lacks a hash that the lock format asks for, or is not what its archive's name says.
+    """
+    if fault := record_fault(record):
+        raise FailedError(
+            "repodata-invalid",
+            f"{record.file_name} of channel {record.channel}: {fault}",
+            "Index the channel again with a current tool.",
+        )
+    assert record.md5
+    assert record.sha256
+    # As conda-lock does: package and version range.
+    dependencies = {parts[0]: " ".join(parts[1:2]) for text in record.depends if (parts := text.split())}
+    depends = tuple(sorted(record.depends))
+    return LockedPackage(
+        name=record.name.normalized,
+        version=str(record.version),
+        build=str(record.build),
+        platform=platform,
+        url=_open_url(record),
+        md5=record.md5.hex(),
+        sha256=record.sha256.hex(),
+        size=record.size or 0,
+        dependencies=dependencies,
+        rest=RecordRest(
+            depends=depends if depends != match_specs(dependencies) else (),
+            constrains=tuple(sorted(record.constrains)),
+            python_site_packages_path=record.python_site_packages_path or "",
+        ),
+    )
+
+
+def _locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
+    needed: dict[str, str] = {}
+    for line in wheel.requires:
+        name = str(canonicalize_name(line.name))
+        needed[name] = ",".join(filter(None, dict.fromkeys([needed.get(name, ""), str(line.specifier)])))
+    offer = wheel.offer
+    return LockedPackage(
+        name=offer.name,
+        version=str(offer.version),
+        build="",
+        platform=platform,
+        url=_open(offer.url, f"{offer.name} {offer.version}", "the index"),
+        md5="",
+        sha256=offer.sha256,
+        size=0,
+        dependencies=dict(sorted(needed.items())),
+        rest=RecordRest(),
+        manager="pip",
+    )
+
+
+def _open_url(record: RepoDataRecord) -> str:
+    return _open(record.url, record.file_name, f"channel {record.channel}")
+
+
+def _open(url: str, what: str, place: str) -> str:
+    try:
+        return refuse(url)
+    except ValueError as error:
+        raise FailedError(
+            "channel-secret",
+            f"{place} says that {what} is at {hide(url)}, which {error}",
+            f"A lock is read by everybody. Tell who runs {place}.",
+        ) from error
+
+
+def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
+    """Return what a lock says of a package as repodata, which would hold more.
+
+    Args:
+        package: as locked.
+        url: where its archive is read from.
+    """
+    record = PackageRecord(
+        package.name,
+        package.version,
+        BuildString(package.build),
+        0,
+        package.subdir,
+        depends=list(package.needs),
+        constrains=list(package.rest.constrains) if package.rest else None,
+        python_site_packages_path=(package.rest and package.rest.python_site_packages_path) or None,
+        sha256=bytes.fromhex(package.sha256),
+        md5=bytes.fromhex(package.md5) or None,
+        size=package.size or None,
+    )
+    return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])

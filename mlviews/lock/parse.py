@@ -1,0 +1,187 @@
+"""The bytes of a lock file -> a lock: every part of it is checked, since anybody may have written it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mlviews.conda.records import site_packages_fault
+from mlviews.credentials import refuse
+from mlviews.errors import BadInputError
+from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
+from mlviews.yamlfile import texts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["parse_lock"]
+
+# CEP 26
+_VERSION = r"[A-Za-z0-9_.!+~]+"
+_ARCHIVE = re.compile(rf"(?P<name>[^/\s]+)-(?P<version>{_VERSION})-(?P<build>[A-Za-z0-9_.+]+?)(\.conda|\.tar\.bz2)")
+_MAX_BYTES = 64 << 20
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class _Hash(_Strict):
+    md5: str | None = Field(None, pattern=r"^[0-9a-f]{32}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class _Package(_Strict):
+    name: str = Field(pattern=r"^[a-z0-9_][a-z0-9_.-]*$")
+    version: str = Field(pattern=f"^{_VERSION}$")
+    manager: Literal["conda", "pip"]
+    platform: str
+    dependencies: dict[str, str]
+    url: Annotated[str, Field(pattern=r"^(https?|file)://\S+$"), AfterValidator(refuse)]
+    hash: _Hash
+    category: Literal["main"]
+    optional: Literal["false"]
+
+
+class _Custom(_Strict):
+    view: str = Field(alias="mlviews-view")
+    inputs: str = Field(alias="mlviews-inputs")
+    recipe_digest: str = Field(alias="mlviews-recipe-digest")
+    digest: str = Field(alias="mlviews-lock-digest")
+    solver: str = Field(alias="mlviews-solver")
+    sizes: str = Field(alias="mlviews-sizes", pattern=r"^[0-9 ]*$")
+    rest: str | None = Field(None, alias="mlviews-rest")
+
+
+class _Metadata(_Strict):
+    content_hash: dict[str, str]
+    channels: list[Any]
+    platforms: list[str]
+    sources: list[str]
+    custom_metadata: _Custom
+
+
+class _File(_Strict):
+    version: Literal["1"]
+    metadata: _Metadata
+    package: list[_Package]
+
+
+_RESTS = TypeAdapter(dict[str, RecordRest | None])
+
+
+def parse_lock(raw: bytes, source: str) -> Lock:
+    """Read a lock from the bytes of its file; ``source`` names it in errors.
+
+    Raises:
+        BadInputError: it is no lock that mlviews wrote, or was changed by hand.
+    """
+    if len(raw) > _MAX_BYTES:
+        raise _unusable(source, f"larger than {_MAX_BYTES} bytes")
+    try:
+        file = _File.model_validate(texts(raw))
+        inputs = json.loads(file.metadata.custom_metadata.inputs)
+        lock = _lock(file, inputs)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _unusable(source, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except (yaml.YAMLError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise _unusable(source, " ".join(str(error).split())) from error
+    custom = file.metadata.custom_metadata
+    if (custom.digest, custom.recipe_digest) != (lock.digest, lock.recipe_digest):
+        raise BadInputError(
+            "lock-edited",
+            f"{source} was changed by hand: its packages do not give the digest that it states",
+            f"Make it anew with `mlviews lock {lock.view}`; limits on packages belong into the recipe.",
+        )
+    return lock
+
+
+def _unusable(source: str, problem: str) -> BadInputError:
+    return BadInputError(
+        "lock-invalid",
+        f"{source} is no lock of mlviews: {problem}",
+        "Delete it and make it anew with `mlviews lock VIEW`.",
+    )
+
+
+def _lock(file: _File, inputs: dict[str, Any]) -> Lock:
+    custom = file.metadata.custom_metadata
+    sizes = [int(size) for size in custom.sizes.split()]
+    if len(sizes) != len(file.package):
+        raise ValueError(f"{len(file.package)} packages, but {len(sizes)} sizes")
+    if file.metadata.platforms != inputs["platforms"]:
+        raise ValueError("its platforms are not those that it was solved for")
+    for channel in inputs["channels"]:
+        refuse(channel)
+    packages = tuple(
+        _package(entry, size, rest, inputs) for entry, size, rest in zip(file.package, sizes, _rests(file), strict=True)
+    )
+    return Lock(custom.view, inputs, custom.solver, packages)
+
+
+def _rests(file: _File) -> list[RecordRest | None]:
+    """Return what is kept of each package; of one that is not named, there was nothing to keep."""
+    text = file.metadata.custom_metadata.rest
+    if text is None:
+        return [None] * len(file.package)
+    kept = _RESTS.validate_json(text)
+    keys = [f"{entry.platform}/{entry.name}" for entry in file.package]
+    if unknown := kept.keys() - {*keys}:
+        raise ValueError(f"it says more of {min(unknown)}, which it does not hold")
+    return [kept.get(key, RecordRest()) for key in keys]
+
+
+def _package(entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any]) -> LockedPackage:
+    if entry.platform not in inputs["platforms"]:
+        raise ValueError(f"{entry.url} is not for {entry.platform}")
+    if rest and (fault := site_packages_fault(rest.python_site_packages_path)):
+        raise ValueError(f"{entry.url}: {fault}")
+    return LockedPackage(
+        name=entry.name,
+        version=entry.version,
+        build=_wheels_build(entry) if entry.manager == "pip" else _build(entry),
+        platform=entry.platform,
+        url=entry.url,
+        md5=entry.hash.md5 or "",
+        sha256=entry.hash.sha256,
+        size=size,
+        dependencies=entry.dependencies,
+        rest=rest,
+        manager=entry.manager,
+    )
+
+
+def _build(entry: _Package) -> str:
+    parts = entry.url.rsplit("/", 2)
+    match = _ARCHIVE.fullmatch(parts[-1])
+    if not match or (match["name"], match["version"]) != (entry.name, entry.version):
+        raise ValueError(f"{entry.url} is no archive of {entry.name} {entry.version}")
+    if parts[-2] not in {entry.platform, "noarch"}:
+        raise ValueError(f"{entry.url} is not for {entry.platform}")
+    if not entry.hash.md5:
+        raise ValueError(f"{entry.url} has no md5")
+    return match["build"]
+
+
+def _wheels_build(entry: _Package) -> str:
+    """Return a wheel's build, which it has none of, if it is one of what the entry names."""
+    try:
+        name, version, *_ = parse_wheel_filename(_wheel_file(entry.url))
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise ValueError(f"{entry.url} is no wheel") from error
+    if (str(name), str(version)) != (entry.name, entry.version):
+        raise ValueError(f"{entry.url} is no wheel of {entry.name} {entry.version}")
+    return ""
+
+
+def _wheel_file(url: str) -> str:
+    """Return the name of the file that a wheel's URL leads to."""
+    return unquote(urlsplit(url).path).rpartition("/")[2]

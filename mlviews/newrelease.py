@@ -1,0 +1,201 @@
+"""A lock -> a new release: installed, captured, checked, listed and verified; then what it is loaded by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlviews.base import second_libraries
+from mlviews.errors import RefusedError
+from mlviews.files import walk, write_atomically
+from mlviews.gpus.nvidia import GPUS
+from mlviews.prefix import inventory, usage
+from mlviews.prefix.assemble import assemble
+from mlviews.prefix.install import installed_licenses
+from mlviews.prefix.verify import verify
+from mlviews.progress import silent
+from mlviews.render.sbom import SBOM, render_sbom
+from mlviews.smoke.programs import BASIC
+from mlviews.smoke.records import write_record
+from mlviews.smoke.release import first_checks
+from mlviews.smoke.report import failures
+from mlviews.store.loaders import (
+    leave_other_modules,
+    write_command_loaders,
+    write_default_loaders,
+    write_release_loaders,
+)
+from mlviews.store.releases import unproved
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from mlviews.lock.lockfile import Lock
+    from mlviews.lock.summary import FoundLock
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
+    from mlviews.smoke.report import CheckLine
+    from mlviews.store.disk import Store
+
+__all__ = ["NewRelease", "make_release", "publish"]
+
+
+_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NewRelease:
+    """A release that is there, and not yet loaded by anything."""
+
+    release: Release
+    folder: Path
+    checks: tuple[CheckLine, ...]
+
+
+def make_release(
+    found: FoundLock,
+    site_spec: SiteSpec,
+    site: Site,
+    store: Store,
+    *,
+    platform: str,
+    name: str,
+    progress: Progress = silent,
+) -> NewRelease:
+    """Make a release from a lock; the caller holds the view's lock.
+
+    Args:
+        found: the lock.
+        site_spec: the view that it is for.
+        site: where the release is made.
+        store: the site's releases.
+        platform: this host's.
+        name: the release's name.
+        progress: told of each step.
+
+    Raises:
+        RefusedError: what was installed is not what its packages say, serves no GPU that it should where the site wants
+            such releases refused, or failed a first check.
+        FailedError: network, disk, or a package that cannot be installed.
+        KeyboardInterrupt: Ctrl-C; what is left is no release.
+    """
+    view = site_spec.spec.name
+    prefix = store.platform_folder(view, name, platform)
+    store.clear(prefix)
+    assembled = assemble(
+        found.lock,
+        site_spec,
+        site,
+        prefix,
+        platform=platform,
+        name=name,
+        baked=store.baked(prefix),
+        lock_text=found.raw.decode(),
+        progress=progress,
+    )
+    _refuse_second_libraries(site_spec, prefix)
+    release = _with_served(assembled.release, prefix, site, progress)
+    checks = first_checks(prefix, release, (*BASIC, *site_spec.spec.smoke), progress=progress)
+    _refuse_failed(view, checks)
+    files = dict(walk(prefix))  # the last look: from here on nothing but the list and release.json is written
+    release = release.model_copy(update={"files": inventory.write(prefix, files)})
+    files[inventory.FILES] = (prefix / inventory.FILES).lstat()
+    _refuse_unlike(assembled.compared, release, prefix, files, shared=site.group is not None, progress=progress)
+    _write_bill(found.lock, prefix, platform)
+    usage.write(prefix, usage.measure(prefix, files))
+    store.mark_unpublished(view, name)
+    store.write_release(release)
+    write_record(store.root, release, checks, level="quick")
+    return NewRelease(release, prefix, checks)
+
+
+def _refuse_second_libraries(site_spec: SiteSpec, prefix: Path) -> None:
+    base = site_spec.base
+    if base and (found := second_libraries(prefix, base)):
+        raise RefusedError(
+            "second-library",
+            f"the new release of {site_spec.spec.name} would load a library twice, and was not kept",
+            f"Take a version of it that uses {base.release.view}'s own, or ask for it in a view by itself.",
+            faults=found,
+        )
+
+
+def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
+    """Write the release's bill of materials, beside the prefix: what licences it states, only the packages know."""
+    text = render_sbom(lock, [platform], licenses=installed_licenses(prefix))
+    write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), text)
+
+
+def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
+    if failed := failures(checks):
+        raise RefusedError(
+            "check-failed",
+            f"the new release of {view} failed its first checks and was not kept",
+            "Fix the recipe and lock again; the default is what it was.",
+            faults=failed,
+        )
+
+
+def _refuse_unlike(
+    compared: int,
+    release: Release,
+    prefix: Path,
+    found: Mapping[str, os.stat_result],
+    *,
+    shared: bool,
+    progress: Progress,
+) -> None:
+    """Refuse a release that its own `verify` would call damaged from the start, and no repair could mend."""
+    judged = verify(prefix, built=release, compared=compared, found=found, shared=shared, progress=progress)
+    if judged.faults:
+        raise RefusedError(
+            "not-as-recorded",
+            f"the new release of {release.view} is not what its packages say they hold, and was not kept",
+            "Lock another build of the packages named. If a script of one wrote to it, tell its maintainers.",
+            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in judged.faults[:_NAMED]),
+        )
+
+
+def _with_served(release: Release, prefix: Path, site: Site, progress: Progress) -> Release:
+    """Return the release with what its binaries do for each GPU.
+
+    Raises:
+        RefusedError: they hold nothing for one that the recipe names, where the first kernel would fail, and the site
+            wants such releases refused.
+    """
+    if not release.cuda:
+        return release
+    from mlviews.gpus.coverage import survey  # noqa: PLC0415  (views for CPUs need neither)
+    from mlviews.gpus.scan import scan  # noqa: PLC0415
+
+    judged = survey(scan(prefix, progress=progress), release, told=GPUS)
+    if judged.failures and site.gpu_coverage == "refuse":
+        raise RefusedError(
+            "gpu-not-served",
+            f"the new release of {release.view} does not serve every GPU of its recipe, and was not kept",
+            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            faults=judged.failures,
+        )
+    return release.model_copy(update={"served": {verdict.gpu: verdict.way for verdict in judged.gpus}})
+
+
+def publish(store: Store, site: Site, view: str, name: str) -> bool:
+    """Write what a release is loaded by, then make it the default where the site says so; tell whether it is that.
+
+    Raises:
+        RefusedError: it lacks a platform that the default has.
+        FailedError: something cannot be written.
+    """
+    entry = next(entry for entry in store.releases(view) if entry.name == name)
+    write_release_loaders(store, view, entry)
+    write_command_loaders(store)
+    if site.promote == "on-build" and not unproved(store, entry, site.promotion):
+        leave_other_modules(store, view, store.promotable(view, name))
+        store.promote(view, name)
+        write_default_loaders(store, view, entry)
+    store.mark_unpublished(view, None)
+    return store.default(view) == name
