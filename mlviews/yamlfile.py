@@ -136,7 +136,8 @@ def texts(raw: bytes) -> Any:
     into: Any = documents
     key: Any = None
     event: Any
-    for event in yaml.parse(raw, Loader=_Loader):
+    next_event: Any = _Loader(raw).get_event  # `yaml.parse` looks at each event twice
+    while not isinstance(event := next_event(), yaml.StreamEndEvent):
         step = _STEPS.get(type(event))
         if step is None:
             continue  # the begin or the end of a document or of the stream

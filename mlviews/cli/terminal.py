@@ -13,7 +13,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from mlviews.credentials import hide
-from mlviews.progress import size
+from mlviews.progress import silent, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -113,6 +113,9 @@ class Bars:
         label = hide(label)
         if not self._console.is_terminal:
             self._console.print(f"{label} ...", markup=False)
+            with silent(label, total=total, unit=unit) as nowhere:
+                yield nowhere
+            return
         task = self._bars.add_task(label, total=total, note="", unit=unit)
         if self._open == 0:
             self._bars.start()
@@ -131,7 +134,7 @@ class Bars:
 
 
 def _progress(console: Console) -> Progress:
-    # Here: many commands have nothing to show progress of.
+    # Here: only a terminal has bars.
     from rich.filesize import decimal
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -150,7 +153,6 @@ def _progress(console: Console) -> Progress:
         TextColumn("{task.fields[note]}", style="dim", markup=False),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
     )
 
 

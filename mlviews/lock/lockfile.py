@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlviews.conda.records import link_script
@@ -101,7 +102,7 @@ class LockedPackage:
         return self.archive.removesuffix(".conda").removesuffix(".tar.bz2")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Lock:
     """A lock in memory.
 
@@ -121,12 +122,12 @@ class Lock:
         """The conda subdirs that it holds packages for."""
         return tuple(self.inputs["platforms"])
 
-    @property
+    @cached_property
     def recipe_digest(self) -> str:
         """Sha256 of the inputs; a recipe with another one makes the lock stale."""
         return inputs_digest(self.inputs)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Sha256 of inputs and packages: the lock's identity, whatever the file's layout."""
         packages = [

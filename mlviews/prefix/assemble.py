@@ -21,7 +21,7 @@ from mlviews.prefix.clobbers import find_clobbers, refuse_lost
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage, ReleaseVariant
+from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage
 from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.prefix import usage
 from mlviews.reading import DamagedError, UnreadableError, content
-from mlviews.release import (  # noqa: TC001  (pydantic reads them)
+from mlviews.release import (
     Inside,
     ReleaseVariant,
     module_versions,
