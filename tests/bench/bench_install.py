@@ -206,11 +206,11 @@ def index(channel: Path) -> None:
 # What `mlviews` runs, without what keeps a release safe: each step gives what it gives where nothing is wrong.
 UNSAFE = """
 import sys
-import mlviews.build, mlviews.prefix.assemble, mlviews.prefix.install as install
+import mlviews.newrelease, mlviews.prefix.assemble, mlviews.prefix.install as install
 from mlviews.__main__ import main
 
 install.check_unpacked = lambda *a, **k: []
-install.note_unpacked = install.settle = mlviews.build._refuse_unlike = lambda *a: None
+install.note_unpacked = install.settle = mlviews.newrelease._refuse_unlike = lambda *a, **k: None
 mlviews.prefix.assemble.find_clobbers = lambda *a: ()
 sys.argv[0] = "mlviews"
 main()
