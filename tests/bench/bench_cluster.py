@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,8 @@ def in_one_process(cells: Cells) -> tuple[float, float]:
 
 
 def on_workers(cells: Cells, count: int, folder: Path) -> tuple[float, float]:
+    import bench_cluster  # by this name workers find it, and not as the program that runs
+
     from mlviews.jobs.cluster import plan_workers, workers_on
     from mlviews.nightly.workers import each_of
     from mlviews.site.batch import BatchSystem
@@ -104,12 +106,12 @@ def on_workers(cells: Cells, count: int, folder: Path) -> tuple[float, float]:
     began, before = time.perf_counter(), used()
     planned = plan_workers({"slurm": BatchSystem()}, count, folder, gpu=False)
     with workers_on(planned, folder) as workers:
-        jobs = [(cells, (name,)) for name in names(cells)]
-        found = [result for _, result in each_of(workers.client, solve, jobs, trouble=workers.trouble)]
+        jobs = [(bench_cluster.Cells(*astuple(cells)), (name,)) for name in names(cells)]
+        found = [result for _, result in each_of(workers.client, bench_cluster.solve, jobs, trouble=workers.trouble)]
         seconds = time.perf_counter() - began
         if failed := [result for result in found if not isinstance(result, int)]:
             sys.exit(f"{failed[0]}\n" + "".join(path.read_text() for path in folder.glob("*.err")))
-        cpu = sum(workers.client.run(worker_used).values())
+        cpu = sum(workers.client.run(bench_cluster.worker_used).values())
     return seconds, used() - before + cpu
 
 
@@ -134,7 +136,7 @@ def main() -> None:
         (work / "slurm").mkdir()
         slurm = Slurm(work / "slurm")
         slurm.start()
-        os.environ.update(slurm.environment, DASK_JOBQUEUE__SLURM__INTERFACE="lo")
+        os.environ.update(slurm.environment, DASK_JOBQUEUE__SLURM__INTERFACE="lo", PYTHONPATH=str(HERE.parent))
         figures: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
         try:
             for number in given.cells:

@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slurm import processes, wait_for
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.jobs.job import Entry, JobRequest, by_launch, plan_job, queue_for
@@ -292,3 +294,39 @@ def test_what_is_no_time_is_refused(wrong):
 @given(st.integers(1, 60 * 24 * 365))
 def test_times_are_written_as_they_are_read(minutes):
     assert units.seconds(units.span(minutes * 60)) == minutes * 60
+
+
+def _worker(planned, folder: Path, program: str, **keys) -> list[str]:
+    """Write what a job runs on its node; returns the command that runs it."""
+    job = planned("htcondor", command=("python", "-c", program), resume=True, **keys)
+    for name, content in job_files(job, folder / "x.sub").items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return ["bash", str(folder / "x.job.sh")]
+
+
+def test_nothing_of_a_job_outlives_its_killed_shell_but_the_program(planned, tmp_path):
+    program = f"import pathlib, time; pathlib.Path({str(tmp_path / 'on')!r}).touch(); time.sleep(1)"
+    shell = subprocess.Popen(_worker(planned, tmp_path, program), cwd=tmp_path, stdout=subprocess.DEVNULL)
+    wait_for((tmp_path / "on").exists, "the program")
+    time.sleep(0.3)
+    shell.kill()
+    shell.wait()
+    wait_for(lambda: not processes(str(tmp_path / "x.job.sh")), "the end of the shell's own helpers", 15)
+
+
+@pytest.mark.parametrize(("torchrun", "starts"), [(True, 3), (False, 1)])
+def test_a_failure_before_the_first_checkpoint(planned, tmp_path, monkeypatch, torchrun, starts):
+    """Status 1 is the program's own word, but not torchrun's: a signal may have ended a process of it."""
+    smi = tmp_path / "programs/nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/bin/sh\necho A100, 575.51\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
+    keys = {"view": {**GPU, "packages": TORCH}, "gpus": 2} if torchrun else {}
+    command = _worker(planned, tmp_path, "import sys; sys.exit(1)", **keys)
+    codes = []
+    while not codes or codes[-1] == 85:
+        codes.append(subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode)
+    assert codes == [*[85] * (starts - 1), 1]

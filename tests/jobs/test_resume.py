@@ -183,3 +183,12 @@ def test_each_task_of_an_array_resumes_for_itself(desk):
     assert {path.read_text() for path in tasks} == {expected(STEPS)}
     assert len(list(desk.folder.glob(f"tagging-{number}-1/start-*"))) == 2
     assert len(list(desk.folder.glob(f"tagging-{number}-0/start-*"))) == 1
+
+
+def test_a_program_that_needs_too_much_memory_is_told_so_and_not_started_again(desk):
+    greedy = "import time; held = b'x' * 400_000_000; time.sleep(60)"
+    number = desk.submit("python", "-c", greedy, resume=True, megabytes=150)
+    desk.slurm.wait(number, "FAILED")
+    said = desk.said()
+    assert "the program needs more memory than its job has: ask for more, --memory" in said
+    assert said.count("start ") == 1
