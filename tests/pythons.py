@@ -30,6 +30,10 @@ CLASSICAL = (
 )
 CUDA = ("cupy-cuda12x", "numba", "numba-cuda[cu12]")  # with NVIDIA's compilers
 JAX = ("jax[cpu]",)
+LIGHTNING = (
+    *("fsspec", "lightning==2.6.6", "lightning-utilities", "packaging", "pytorch-lightning==2.6.6", "pyyaml"),
+    *("torchmetrics", "tqdm", "typing-extensions"),
+)
 NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
 NUMBA = ("numba", "numba-cuda")
 ROOT = ("numpy", "ROOT==0.1a12")  # for CPython 3.11, the wheels are in their alpha stage
@@ -72,6 +76,21 @@ def jax() -> Path:
 @pytest.fixture(scope="session")
 def neural() -> Path:
     return _python(NEURAL)
+
+
+@pytest.fixture(scope="session")
+def lightning(neural: Path) -> str:
+    """The command of a Python with PyTorch and Lightning, which lies in a folder beside."""
+    folder = neural.parents[1].with_name(f"lightning-{neural.parents[1].name}")
+    if not (folder / "done").exists():
+        command = [str(neural), "-m", "pip", "install", "-q", "--no-deps", "--upgrade", "--target", str(folder)]
+        made = subprocess.run([*command, *LIGHTNING], capture_output=True, text=True, check=False)
+        if made.returncode:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(
+                f"pip cannot install Lightning: {made.stderr[-500:]}"
+            )
+        (folder / "done").touch()
+    return f"env PYTHONPATH={folder} {neural}"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DDP = Path(__file__).resolve().parent / "ddp.py"
+LIGHTNING = Path(__file__).resolve().parent / "lightning_training.py"
 TORCH = (
     ReleasePackage(name="python", version="3.11.7", build="0_cpython"),
     ReleasePackage(name="pytorch", version="2.13.0", build="cpu_0"),
@@ -84,3 +86,32 @@ def test_a_job_whose_nodes_fail_the_check_does_not_come_back(desk):
     wait_for(lambda: not desk.slurm.client("squeue", "-h", "-o", "%i"), "the end of its successor")
     assert "torch-nccl fails here" in desk.said()
     assert len(list(desk.folder.glob("tagging-*/start-*"))) == 1
+
+
+@pytest.mark.slow
+def test_lightnings_own_plugin_resumes(desks: Callable[..., Desk], lightning: str, tmp_path: Path) -> None:
+    """It saves on USR1, requeues its job, and the next start ends with the weights of an undisturbed run."""
+    subprocess.run([*lightning.split(), LIGHTNING, tmp_path / "undisturbed", "60", "0"], check=True)
+    desk = desks("desk")
+    packages = (*TORCH, ReleasePackage(name="lightning", version="2.6.6", build="py_0"))
+    desk.release = make_view(desk.folder / "lightning", python=lightning, packages=packages)
+    result = desk.folder / "result"
+    number = desk.submit(
+        "python", str(LIGHTNING), str(result), "60", "0.3", resume=True, lightning=True, megabytes=4000
+    )  # fmt: skip
+    steps = result.with_suffix(".steps")
+    wait_for(lambda: steps.exists() and len(steps.read_text().splitlines()) > 5, "some steps")
+    desk.slurm.client("scancel", "--signal=USR1", number)
+    wait_for(lambda: desk.slurm.job(number)["Restarts"] == "1", "the requeue")
+    wait_for(lambda: _started_again(desk, number, steps), "the second start")
+    desk.slurm.wait(number, "COMPLETED")
+    second = [line.split()[1] for line in steps.read_text().splitlines() if line.startswith("1 ")]
+    assert 1 < int(second[0]) < 60
+    assert second[-1] == "60"
+    assert result.read_text() == (tmp_path / "undisturbed").read_text()
+
+
+def _started_again(desk: Desk, number: str, steps: Path) -> bool:
+    if desk.slurm.state(number) == "PENDING":
+        desk.slurm.client("scontrol", "update", f"jobid={number}", "StartTime=now", check=False)
+    return "1 " in steps.read_text()
