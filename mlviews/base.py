@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
 from mlviews.errors import FailedError, RefusedError
 from mlviews.reading import content, is_folder_at, link_text
+from mlviews.recipe.model import nearest, spec_name
 from mlviews.release import RELEASE_FILE, Activation, Release, ReleaseBase
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from rattler import RepoDataRecord
+
+    from mlviews.release import ReleasePackage
 
 __all__ = ["Base", "find_base", "on_top", "second_libraries"]
 
@@ -53,30 +56,85 @@ class Base:
             view=release.view, release=release.release, prefix=release.prefix, lock_digest=release.lock_digest
         )
 
-    def records(self) -> tuple[RepoDataRecord, ...]:
+    def records(self, replace: Collection[str] = ()) -> tuple[RepoDataRecord, ...]:
         """Return its packages as repodata; what they ask of the host they were given when it was built.
 
+        Args:
+            replace: packages in whose place others may go: they are left out, and what others ask of them.
+
         Raises:
+            RefusedError: it does not hold one that is to be replaced, or that is its Python.
             CondaRecordError: a conda record of it is none.
             UnreadableError: one cannot be read.
         """
         from rattler import BuildString, PackageRecord, RepoDataRecord  # noqa: PLC0415  (only a solve needs them)
 
+        self._refuse_unknown(replace)
+
+        def stays(texts: Iterable[str]) -> list[str]:
+            return [text for text in texts if not text.startswith("__") and spec_name(text) not in replace]
+
         found = []
         for file in conda_record_files(Path(self.release.prefix)):
             said = load_conda_record(file)
+            if said["name"] in replace:
+                continue
             record = PackageRecord(
                 said["name"],
                 said["version"],
                 BuildString(said["build"]),
                 int(said.get("build_number") or 0),
                 self.release.platform,
-                depends=[text for text in said.get("depends") or () if not text.startswith("__")],
-                constrains=[text for text in said.get("constrains") or () if not text.startswith("__")],
+                depends=stays(said.get("depends") or ()),
+                constrains=stays(said.get("constrains") or ()),
             )
             archive = f"{said['name']}-{said['version']}-{said['build']}.conda"
             found.append(RepoDataRecord(record, archive, file.as_uri(), _HERE))
         return tuple(found)
+
+    def _refuse_unknown(self, replace: Collection[str]) -> None:
+        there = {one.name for one in self.release.packages} - {"python", "python_abi"}
+        if unknown := sorted({*replace} - there):
+            raise RefusedError(
+                "replace-unknown",
+                f"{self.name} has no {', '.join(unknown)} that could be replaced{nearest(unknown[0], there)}",
+                f"`mlviews packages {self.release.view}` lists what it has. Its Python stays.",
+            )
+
+    def replaced(self, packages: Iterable[ReleasePackage]) -> dict[str, str]:
+        """Return which of its packages others go in front of: name -> the one version and the other, in words.
+
+        Args:
+            packages: those of a release on top of it.
+        """
+        has = {one.name: one.version for one in self.release.packages if one.name != "python"}
+        return {one.name: f"{one.version}, not {has[one.name]}" for one in packages if one.name in has}
+
+    def broken(self, packages: Sequence[ReleasePackage]) -> dict[str, str]:
+        """Return which of its packages ask for something else than they get then: name -> what they ask for.
+
+        Args:
+            packages: those of a release on top of it.
+
+        Raises:
+            CondaRecordError: a conda record of it is none.
+        """
+        from rattler import BuildString, MatchSpec, PackageRecord  # noqa: PLC0415  (takes time to import)
+
+        fronts = self.replaced(packages)
+        new = {
+            one.name: PackageRecord(one.name, one.version, BuildString(one.build), 0, self.release.platform)
+            for one in packages
+            if one.name in fronts
+        }
+        found: dict[str, str] = {}
+        for file in conda_record_files(Path(self.release.prefix)) if new else ():
+            said = load_conda_record(file)
+            asked = [text for text in said.get("depends") or () if spec_name(text) in new]
+            unmet = [text for text in asked if not MatchSpec(text).matches(new[spec_name(text)])]
+            if unmet and said["name"] not in new:
+                found[said["name"]] = ", ".join(unmet)
+        return found
 
 
 _HERE = "file:///base"  # stands for the channel of packages that are there
@@ -124,7 +182,7 @@ def find_base(on: str, root: Path, platform: str) -> Base:
     return Base(release)
 
 
-def second_libraries(prefix: Path, base: Base) -> tuple[str, ...]:
+def second_libraries(prefix: Path, base: Base, replace: Collection[str] = ()) -> tuple[str, ...]:
     """Return shared libraries in a prefix that its base has too: two copies of one in a process crash or disagree.
 
     Those that a wheel has renamed, so that only its own modules find them, are none.
@@ -132,12 +190,14 @@ def second_libraries(prefix: Path, base: Base) -> tuple[str, ...]:
     Args:
         prefix: what was installed on top of the base.
         base: the base.
+        replace: packages of the base whose libraries do not count: others go in their place.
 
     Raises:
         CondaRecordError: a conda record is none.
     """
     own, has = _libraries(prefix), _libraries(Path(base.release.prefix))
-    return tuple(f"{own[name]} brings {name}, and so does {has[name]}" for name in own if name in has)
+    both = [name for name in own if name in has and has[name] not in replace]
+    return tuple(f"{own[name]} brings {name}, and so does {has[name]}" for name in both)
 
 
 def _libraries(prefix: Path) -> dict[str, str]:

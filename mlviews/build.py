@@ -66,6 +66,10 @@ class BuildResult:
         base_changes: what differs between that and the one that the last release extends.
         added: of one that extends another, the packages that it adds and their versions.
         overrides: which requirements of wheels the recipe loosened, and why.
+        sdists: projects that are built of their sources where there is no wheel.
+        editable: folders of projects that are read where they lie.
+        replaced: of the base's packages, which others go in front of: the one version and the other.
+        broken: of the base's packages, which ask for something else then, and for what.
     """
 
     view: str
@@ -94,6 +98,10 @@ class BuildResult:
     added: Mapping[str, str] = field(default_factory=dict)
     base_changes: Sequence[PackageChange] = ()
     overrides: Sequence[str] = ()
+    sdists: Sequence[str] = ()
+    editable: Sequence[str] = ()
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
 
 
 def _result(
@@ -129,6 +137,10 @@ def _result(
         base=f"{release.base.view}/{release.base.release}" if release.base else None,
         added={one.name: one.version for one in release.packages if release.base and one.name != "python"},
         overrides=release.overrides,
+        sdists=release.sdists,
+        editable=release.editable,
+        replaced=release.replaced,
+        broken=release.broken,
     )
 
 

@@ -204,7 +204,11 @@ def _way_out(task: Task, smallest: Sequence[Request], tree: str) -> str:
     if task.base and (held := [there[request.name] for request in smallest if request.name in there]):
         has = ", ".join(f"{record.name.normalized} {record.version}" for record in held)
         view = task.base.release.partition("/")[0]
-        return f"{task.base.release} has {has}, which stays. Take another range, or another release of {view}."
+        names = " ".join(f"--replace {record.name.normalized}" for record in held)
+        return (
+            f"{task.base.release} has {has}, which stays. Take another range, or another release of {view}; "
+            f"or put another version in front of it, for your view alone: {names}."
+        )
     for_cpu = all(package.name != "__cuda" for package in task.hardware)
     if for_cpu and ("__cuda" in tree or any(request.text in NO_CUDA for request in smallest)):
         return "A package that is asked for needs a GPU: state hardware.cuda in the recipe, or ask for its CPU build."

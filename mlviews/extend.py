@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mlviews.base import find_base
 from mlviews.build import build
+from mlviews.errors import BadInputError
+from mlviews.files import make_folder, write_atomically
 from mlviews.hardware import host_platform
-from mlviews.newview import write_extension
+from mlviews.newview import free_file
 from mlviews.prefix import usage
 from mlviews.progress import silent
 from mlviews.recipe.catalogue import open_catalogue
+from mlviews.recipe.model import check_requirement
 from mlviews.site.spec import for_site
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.build import BuildResult
     from mlviews.progress import Progress
@@ -52,6 +56,8 @@ def extend(
     *,
     recipes: Path,
     name: str | None = None,
+    replace: Sequence[str] = (),
+    editable: Sequence[Path] = (),
     progress: Progress = silent,
 ) -> ExtendResult:
     """Write a recipe that extends a view, lock it and build it. Where that fails, no recipe stays.
@@ -62,6 +68,8 @@ def extend(
         site: where it is locked and built.
         recipes: the folder that the recipe goes to.
         name: the new view's; ``my-VIEW`` where None.
+        replace: packages of the base in whose place others may go.
+        editable: folders of projects that are read where they lie.
         progress: told of each step.
 
     Raises:
@@ -71,8 +79,14 @@ def extend(
     """
     base = find_base(on, site.root, host_platform())
     name = name or f"my-{base.release.view}"
-    path = write_extension(
-        name, recipes, on=on, platform=base.release.platform, requirements=list(dict.fromkeys(requirements))
+    path = _write_recipe(
+        name,
+        recipes,
+        on=on,
+        platform=base.release.platform,
+        requirements=list(dict.fromkeys(requirements)),
+        replace=list(dict.fromkeys(replace)),
+        editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
     )
     try:
         built = build(for_site(open_catalogue(recipes).view(name), site), site, progress=progress)
@@ -86,6 +100,62 @@ def extend(
         bytes=usage.read(built.folder).bytes,
         built=built,
     )
+
+
+_EXTENSION = """\
+# A view on top of another one: see docs/extend.md. After a change, `mlviews build {name}`.
+schema: 1
+name: {name}
+summary: {summary}
+module: {name}
+on: {on}
+platforms: [{platform}]
+pypi:                             # requirements as pip takes them
+{pypi}{more}"""
+
+
+def _write_recipe(
+    name: str,
+    folder: Path,
+    *,
+    on: str,
+    platform: str,
+    requirements: Sequence[str],
+    replace: Sequence[str] = (),
+    editable: Sequence[Path] = (),
+) -> Path:
+    """Write ``<folder>/<name>.yaml``, a recipe that extends a view, and return its path.
+
+    Raises:
+        BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
+            none.
+        FailedError: it cannot be written.
+    """
+    path = free_file(name, name, folder, open_catalogue(folder).recipes.values() if folder.is_dir() else ())
+    for text in requirements:
+        try:
+            check_requirement(text)
+        except ValueError as error:
+            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
+    text = _EXTENSION.format(
+        name=name,
+        summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
+        on=json.dumps(on),
+        platform=platform,
+        pypi=_entries(requirements) or "  []\n",
+        more="".join(
+            f"{key}:\n{_entries(texts)}"
+            for key, texts in (("replace", replace), ("editable", [str(path) for path in editable]))
+            if texts
+        ),
+    )
+    make_folder(folder)
+    write_atomically(path, text)
+    return path
+
+
+def _entries(texts: Iterable[str]) -> str:
+    return "".join(f"  - {json.dumps(text)}\n" for text in texts)  # a JSON string is one of YAML's
 
 
 def place_of(view: str, root: Path) -> str:

@@ -145,6 +145,12 @@ def _pixi(render_input: RenderInput) -> Mapping[str, str]:
     return {"pixi.lock": render_pixi(_whole(render_input))}
 
 
+def _pylock(render_input: RenderInput) -> Mapping[str, str]:
+    from mlviews.render.exchange import render_pylock  # noqa: PLC0415  (takes time to import)
+
+    return {"pylock.toml": render_pylock(render_input.lock(), render_input.platform)}
+
+
 def _whole(render_input: RenderInput) -> Lock:
     """Return the lock, if it holds all that the view does.
 
@@ -180,6 +186,7 @@ FORMATS: Mapping[str, Format] = {
     "constraints": Format("what pip must leave as it is, for pip install -c", _constraints),
     "environment": Format("environment.yml for conda, mamba", _environment),
     "pixi": Format("pixi.lock", _pixi),
+    "pylock": Format("pylock.toml: the wheels alone", _pylock),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
     "batch": Format("how jobs use the image, in Markdown", _batch, remarks=_placed),

@@ -115,7 +115,7 @@ def make_release(
 
 def _refuse_second_libraries(site_spec: SiteSpec, prefix: Path) -> None:
     base = site_spec.base
-    if base and (found := second_libraries(prefix, base)):
+    if base and (found := second_libraries(prefix, base, site_spec.spec.replace)):
         raise RefusedError(
             "second-library",
             f"the new release of {site_spec.spec.name} would load a library twice, and was not kept",

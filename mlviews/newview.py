@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from mlviews.errors import BadInputError
 from mlviews.files import make_folder, write_atomically
 from mlviews.reading import content, is_folder_at
-from mlviews.recipe.catalogue import modules_clash, open_catalogue
+from mlviews.recipe.catalogue import modules_clash
 from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, ViewName, check_match_spec, check_requirement, parse, spec_name
+from mlviews.recipe.model import Recipe, ViewName, check_match_spec, parse, spec_name
 from mlviews.wheels.requirements import conda_name
 from mlviews.yamlfile import texts
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.model import Parsed
 
-__all__ = ["Adopted", "Held", "adopt", "held_by", "write_extension", "write_new_recipe"]
+__all__ = ["Adopted", "Held", "adopt", "free_file", "held_by", "write_new_recipe"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ def write_new_recipe(
         FailedError: it cannot be written.
     """
     module = f"atlasml/{name}"
-    path = _free(name, module, folder, catalogue.all_recipes())
+    path = free_file(name, module, folder, catalogue.all_recipes())
     text = _copy(catalogue, like, name, module) if like else _text(name, module, adopted, gpu=gpu)
     make_folder(folder)
     write_atomically(path, text)
@@ -379,45 +379,7 @@ def _scalar(text: str) -> str:
     return text if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text else json.dumps(text)
 
 
-_EXTENSION = """\
-# A view on top of another one: see docs/extend.md. After a change, `mlviews build {name}`.
-schema: 1
-name: {name}
-summary: {summary}
-module: {name}
-on: {on}
-platforms: [{platform}]
-pypi:                             # requirements as pip takes them
-{pypi}"""
-
-
-def write_extension(name: str, folder: Path, *, on: str, platform: str, requirements: Sequence[str]) -> Path:
-    """Write ``<folder>/<name>.yaml``, a recipe that extends a view, and return its path.
-
-    Raises:
-        BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
-            none.
-        FailedError: it cannot be written.
-    """
-    path = _free(name, name, folder, open_catalogue(folder).recipes.values() if folder.is_dir() else ())
-    for text in requirements:
-        try:
-            check_requirement(text)
-        except ValueError as error:
-            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
-    text = _EXTENSION.format(
-        name=name,
-        summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
-        on=json.dumps(on),
-        platform=platform,
-        pypi="".join(f"  - {json.dumps(text)}\n" for text in requirements),  # a JSON string is one of YAML's
-    )
-    make_folder(folder)
-    write_atomically(path, text)
-    return path
-
-
-def _free(name: str, module: str, folder: Path, others: Iterable[Parsed[Recipe]]) -> Path:
+def free_file(name: str, module: str, folder: Path, others: Iterable[Parsed[Recipe]]) -> Path:
     """Return where the recipe of a new view goes: nothing is there, and no other view has its module."""
     try:
         TypeAdapter(ViewName).validate_python(name)

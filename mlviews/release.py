@@ -181,7 +181,10 @@ class Release(StoreFile):
     ``prefix`` is the path baked into the files (``/cvmfs/...`` on a host that builds for it). ``requested`` names the
     packages that the recipe itself asks for. ``absent`` and ``gaps`` say, package by package, why something is missing;
     ``differs`` what the site has instead of what the recipe asks for. ``overrides`` say which requirements of wheels
-    the recipe loosened, and why. ``base`` is the release that this one extends: its ``packages`` are what it adds.
+    the recipe loosened, and why; ``sdists`` name projects that were built of their sources where there was no wheel.
+    ``base`` is the release that this one extends: its ``packages`` are what it adds, ``editable`` folders of projects
+    that it reads where they lie; ``replaced`` says which of the base's packages others go in front of, and ``broken``
+    which of them ask for something else then.
     ``gpus`` are those that the recipe names, and ``some_gpus_only`` says why a package may serve only some of them;
     ``served`` holds, of every GPU that mlviews knows, how the binaries serve it, and nothing where that was not looked
     at. ``pip_check_waivers`` says why a package may lack what it says that it needs. ``clobbers`` are files that
@@ -212,8 +215,12 @@ class Release(StoreFile):
     absent: dict[Text, Text] = Field(default_factory=dict)
     differs: dict[Text, Text] = Field(default_factory=dict)
     overrides: tuple[Text, ...] = ()
+    sdists: tuple[Text, ...] = ()
     base: ReleaseBase | None = None
     variant: ReleaseVariant | None = None
+    editable: tuple[Text, ...] = ()
+    replaced: dict[Text, Text] = Field(default_factory=dict)
+    broken: dict[Text, Text] = Field(default_factory=dict)
     packages: tuple[ReleasePackage, ...] = ()
     link_scripts: LinkScripts = LinkScripts()
     clobbers: tuple[Clobber, ...] = ()

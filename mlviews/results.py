@@ -279,6 +279,7 @@ class ShowResult:
     link_scripts_skipped: Sequence[str]
     pip_check_waivers: Sequence[Reason]
     overrides: Sequence[Override]
+    sdists: Sequence[str]
     on: str | None
     lock: ShownLock
     site: ShownSite | None

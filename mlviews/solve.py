@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlviews.conda.channels import Sources
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.compose import ViewSpec
+    from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index, Taken
     from mlviews.wheels.pip import Found
 
@@ -72,6 +73,7 @@ async def solve(
     base: Base | None = None,
     index: Index | None = None,
     kept: Sequence[Found] = (),
+    editable: Sequence[Offer] = (),
 ) -> Solution:
     """Find the packages of a view for one platform.
 
@@ -88,6 +90,7 @@ async def solve(
         base: what the view extends; its packages stay as they are, and are no part of the solution.
         index: where wheels are looked up; a view with ``pypi`` needs one.
         kept: wheels to keep wherever that is possible.
+        editable: wheels that stand for folders of projects: these are in the view, and no other of their name.
 
     Raises:
         RefusedError: no set of packages fits, or there is no wheel of what the view asks for; the message names the
@@ -105,7 +108,7 @@ async def solve(
         as_of=as_of,
         base=base,
     )
-    if spec.pypi:
+    if spec.pypi or editable:
         assert index
         if as_of:
             raise RefusedError(
@@ -113,7 +116,7 @@ async def solve(
                 f"view {spec.name} cannot look back: wheels carry no date",
                 "Leave --as-of out.",
             )
-        task = await _with_wheels(task, spec, sources, index, kept, blame=blame)
+        task = await _with_wheels(task, spec, sources, index, kept=kept, editable=editable, blame=blame)
     rules = cuda and base is None  # which builds a base has is settled
     recalled = asyncio.to_thread(sources.recall_cuda, platform) if rules else asyncio.sleep(0)
     records, _ = await asyncio.gather(_solve_or_refuse(task, sources, blame=blame), recalled)
@@ -145,14 +148,20 @@ def _solution(task: Task, records: Iterable[RepoDataRecord]) -> Solution:
 
 
 async def _with_wheels(
-    task: Task, spec: ViewSpec, sources: Sources, index: Index, kept: Sequence[Found], *, blame: bool
+    task: Task,
+    spec: ViewSpec,
+    sources: Sources,
+    index: Index,
+    *,
+    kept: Sequence[Found],
+    editable: Sequence[Offer],
+    blame: bool,
 ) -> Task:
     """Return the task with what `pypi` asks for, and the wheels that may serve: those for the Python of the solve.
 
     Which that is, the base says, or the earlier lock, or a solve without wheels.
     """
     from packaging.requirements import Requirement  # noqa: PLC0415  (only views with wheels need these)
-    from packaging.specifiers import SpecifierSet  # noqa: PLC0415
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
     from mlviews.wheels.offers import Offers  # noqa: PLC0415
@@ -166,13 +175,15 @@ async def _with_wheels(
         index=index,
         lacks=_lacking(task, python, sources),
         channel=next(map(channel_url, sources.places), _NOWHERE),
-        overrides={
-            (canonicalize_name(one.package), canonicalize_name(one.of)): SpecifierSet(one.spec)
-            for one in spec.overrides
-        },
+        overrides=spec.loosened,
         kept=[offer for wheel in kept if (offer := index.kept(wheel.url, wheel.sha256))],
+        sdists=frozenset(map(canonicalize_name, spec.sdists)),
     )
-    asked = [(Requirement(request.text), request) for request in spec.pypi]
+    own = [
+        Request(text, (Origin("editable", folder),))
+        for text, folder in zip(offers.give(editable), spec.editable, strict=True)
+    ]
+    asked = [(Requirement(request.text), request) for request in (*spec.pypi, *own)]
     held = [(line, request) for line, request in asked if line.marker is None or line.marker.evaluate(target.markers)]
     await offers.look_up(line for line, _ in held)
     specs = tuple(Request(text, request.origins) for line, request in held for text in conda_depends(line))
@@ -237,7 +248,8 @@ def _refuse_unknown_wheels(task: Task, asked: Iterable[tuple[NormalizedName, Req
         raise RefusedError(
             "wheel-unknown",
             f"view {task.view} on {task.platform}: no channel and no index has what it asks for under pypi",
-            "Correct the name or the range of versions. What has no wheel cannot be taken.",
+            "Correct the name or the range of versions. What has no wheel cannot be taken, unless it is pure and the "
+            "recipe names it under `sdists`: its sources are built then, and their code runs, without a network.",
             faults=tuple(faults),
         )
 

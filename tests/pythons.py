@@ -37,23 +37,48 @@ LIGHTNING = (
 NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
 NUMBA = ("numba", "numba-cuda")
 ROOT = ("numpy", "ROOT==0.1a12")  # for CPython 3.11, the wheels are in their alpha stage
+# What salt pins would bring CUDA: these do as well.
+SALT = (
+    *(
+        "torch==2.13.0",
+        "lightning==2.6.1",
+        "torchmetrics==1.8.2",
+        "onnx==1.21.0",
+        "onnxruntime",
+        "onnxscript",
+        "numpy<2.4",
+    ),
+    *(
+        "comet-ml",
+        "h5py",
+        "hdf5plugin",
+        "jsonargparse[argcomplete,signatures]",
+        "lion-pytorch",
+        "rich",
+        "scipy",
+        "pyyaml",
+    ),
+)
+SALT_ALONE = ("salt-ml==0.13.0", "puma-hep==0.5.3", "umami-preprocessing==0.3.1", "atlas-ftag-tools==0.3.3")
 TENSORFLOW = ("tensorflow-cpu",)
 
 
-def _python(packages: tuple[str, ...]) -> Path:
-    """Return a Python with packages; made once for a list of them, and kept."""
-    digest = hashlib.sha256(repr((sys.version, packages)).encode()).hexdigest()[:12]
+def _python(packages: tuple[str, ...], alone: tuple[str, ...] = ()) -> Path:
+    """Return a Python with packages, and some without what they need; made once for a list of them, and kept."""
+    asked = (sys.version, packages, alone) if alone else (sys.version, packages)
+    digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:12]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlviews-tests" / digest
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "done").exists():
             venv.create(folder, with_pip=True, clear=True)
-            command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--only-binary=:all:", *packages]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                lacking = f"pip cannot install {' '.join(packages)}: {made.stderr[-500:]}"
-                (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
+            command = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "--only-binary=:all:"]
+            for wanted in [packages, *([("--no-deps", *alone)] if alone else [])]:
+                made = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False)
+                if made.returncode:
+                    lacking = f"pip cannot install {' '.join(wanted)}: {made.stderr[-500:]}"
+                    (pytest.fail if os.environ.get("CI") else pytest.skip)(lacking)
             (folder / "done").touch()
     return folder / "bin/python"
 
@@ -101,6 +126,11 @@ def numba() -> Path:
 @pytest.fixture(scope="session")
 def root() -> Path:
     return _python(ROOT)
+
+
+@pytest.fixture(scope="session")
+def salt() -> Path:
+    return _python(SALT, SALT_ALONE)
 
 
 @pytest.fixture(scope="session")

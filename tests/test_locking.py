@@ -234,10 +234,13 @@ def test_a_lock_of_another_view_lends_it_no_versions(cli: Cli) -> None:
 def test_check_all_names_every_view(cli: Cli) -> None:
     for name in ("a", "b", "c"):
         cli.recipes.recipe(name, "clock")
+    cli.recipes.recipe("wheels", "python", pypi=["tagger"])
     cli("lock", "b")
     done = cli("lock", "--all", "--check", "--json")
     assert done.code == 1
-    assert statuses(done) == {"a": "failed", "b": "unchanged", "c": "failed"}
+    # A lock with wheels is made where the view is built; where it is asked for by name, it is missing.
+    assert statuses(done) == {"a": "failed", "b": "unchanged", "c": "failed", "wheels": "none"}
+    assert "lock-missing" in cli("lock", "wheels", "--check", "--json").codes
 
 
 # Several views

@@ -25,21 +25,23 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 CATALOGUE = open_catalogue(REPOSITORY / "recipes")
 COMMITTED = REPOSITORY / "lockfiles"
+# A lock that names an index's wheels is made where its view is built; see tests/wheels/test_real.py.
+NAMES = [spec.name for spec in CATALOGUE.views() if not spec.pypi]
 
 
 @pytest.fixture(scope="session")
 def locks(slice_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lock every view from nothing, in a process of its own, and return the folder of locks."""
+    """Lock every view of a channel alone from nothing, in a process of its own, and return the folder of locks."""
     folder = tmp_path_factory.mktemp("slice")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLVIEWS_")}
-    command = [sys.executable, "-m", "mlviews", "lock", "--all", "--mirror", f"conda-forge={slice_folder}"]
+    command = [sys.executable, "-m", "mlviews", "lock", *NAMES, "--mirror", f"conda-forge={slice_folder}"]
     options = ["--recipes", CATALOGUE.folder, "--lockfiles", folder, "--root", folder / "root", "--json"]
     done = subprocess.run([*command, *options], check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, [error["message"] for error in json.loads(done.stdout)["errors"]]
     return folder
 
 
-@pytest.fixture(params=CATALOGUE.names)
+@pytest.fixture(params=NAMES)
 def spec(request: pytest.FixtureRequest) -> ViewSpec:
     return CATALOGUE.view(request.param)
 
@@ -124,4 +126,4 @@ def test_the_committed_lock_is_what_a_fresh_start_gives(spec: ViewSpec, path: Pa
 
 
 def test_no_lock_is_left_of_a_view_that_has_gone() -> None:
-    assert {path.name for path in COMMITTED.iterdir()} <= {f"{name}.conda-lock.yml" for name in CATALOGUE.names}
+    assert {path.name for path in COMMITTED.iterdir()} <= {f"{name}.conda-lock.yml" for name in NAMES}

@@ -132,6 +132,14 @@ def _tell_limits(console: Console, built: BuildResult) -> None:
         say(console, ("lacks", "yellow"), f" {package}: {why}")
     for loosened in built.overrides:
         say(console, ("loosened", "yellow"), f" {loosened}")
+    for folder in built.editable:
+        say(console, ("editable", "yellow"), f" {folder}: read where it lies; what changes there changes the view")
+    for package, versions in built.replaced.items():
+        say(console, ("replaced", "yellow"), f" {package}: {versions}")
+    for package, asked in built.broken.items():
+        say(console, ("breaks", "bold red"), f" {package}, which asks for {asked}")
+    if built.sdists:
+        say(console, ("built of sources", "yellow"), f" where there is no wheel: {', '.join(built.sdists)}")
     for note in built.notes:
         say(console, ("note", "yellow"), f" {note}")
 

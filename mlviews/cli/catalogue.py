@@ -168,6 +168,7 @@ def show(app: App, view: str) -> Outcome:
         link_scripts_skipped=_skipped_scripts(spec, found, app.site),
         pip_check_waivers=spec.pip_check_waivers,
         overrides=spec.overrides,
+        sdists=spec.sdists,
         on=spec.on,
         lock=ShownLock(
             state=found.state,
@@ -258,6 +259,7 @@ def _write(console: Console, view: ShowResult) -> None:
         "overrides: requirements of wheels that are loosened": [
             (f"{one.of} takes {one.package} {one.spec or '*'}", one.why) for one in view.overrides
         ],
+        "sdists: built of sources where there is no wheel; their code runs then": [(name, "") for name in view.sdists],
         **(_here(view.site) if view.site else {}),
         "gaps: what it should hold and cannot yet": _why(view.gaps),
         "cpu-only: may lock a CPU build": _why(view.cpu_only),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,14 +18,25 @@ __all__ = ["extend"]
 
 @verb("extend")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.argument("requirements", nargs=-1, required=True, metavar="REQUIREMENT...")
+@click.argument("requirements", nargs=-1, metavar="REQUIREMENT...")
 @click.option("--name", metavar="NAME", help="What to call it.  [default: my-VIEW]")
-def extend(app: App, view: str, requirements: tuple[str, ...], *, name: str | None) -> Outcome:
+@click.option(
+    "--replace", metavar="PACKAGE", multiple=True, help="Let another version go in front of this package of the view."
+)
+@click.option(
+    "--editable", type=click.Path(path_type=Path), metavar="DIR", multiple=True, help="Add a project as it lies there."
+)
+def extend(
+    app: App, view: str, requirements: tuple[str, ...], *, name: str | None, replace: tuple[str, ...],
+    editable: tuple[Path, ...],
+) -> Outcome:  # fmt: skip
     """Put packages of your own on top of a view: a recipe, its lock and a release.
 
     The view's packages stay as they are. REQUIREMENT is what pip takes: "seaborn >=0.13". VIEW may be the path of a
     view in another root, such as /cvmfs/.../envs/VIEW, or the view that is loaded.
     """
+    if not requirements and not editable:
+        raise click.UsageError("name a requirement, or a folder with --editable")
     from mlviews.extend import extend as extend_view
     from mlviews.extend import place_of
 
@@ -34,6 +46,8 @@ def extend(app: App, view: str, requirements: tuple[str, ...], *, name: str | No
         app.site,
         recipes=own_recipes(app),
         name=name,
+        replace=replace,
+        editable=[folder.resolve() for folder in editable],
         progress=app.progress,
     )
     return Outcome(done, lambda console: _write(console, done, app))

@@ -52,7 +52,7 @@ def lock(
     )
     site_specs = [for_site(spec, app.site) for spec in specs]
     if check:
-        result, found = check_locks(site_specs, app.site)
+        result, found = check_locks(site_specs, app.site, every=every)
     else:
         options = LockOptions(upgrade, frozenset(packages), end_of_day(as_of) if as_of else None)
         result, found = lock_views(site_specs, app.site, options, progress=app.progress)
@@ -72,6 +72,9 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
     words = {"unchanged": "answers its recipe"} if check else {}
     for line in result.locks:
         if line.status == "failed":
+            continue
+        if line.status == "none":
+            console.print(f"{line.view}: no lock; with wheels, one is made where it is built", markup=False)
             continue
         counts: dict[str, int] = {}
         for change in line.changes:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,6 +17,8 @@ from mlviews.recipe.compose import inputs_digest
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+    from mlviews.wheels.made import Made
 
 __all__ = [
     "LOCK_SUFFIX",
@@ -67,6 +69,7 @@ class LockedPackage:
         dependencies: package -> version range.
         rest: what the channel says besides; None in locks from before it was kept.
         manager: whose name, version and dependencies these are.
+        made: where url and sha256 are those of sources, the wheel that is built of them.
     """
 
     name: str
@@ -80,6 +83,7 @@ class LockedPackage:
     dependencies: Mapping[str, str]
     rest: RecordRest | None = None
     manager: Literal["conda", "pip"] = "conda"
+    made: Made | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -131,8 +135,7 @@ class Lock:
     def digest(self) -> str:
         """Sha256 of inputs and packages: the lock's identity, whatever the file's layout."""
         packages = [
-            [p.platform, p.url, p.md5, p.sha256, sorted(p.dependencies.items()), *([_said(p.rest)] if p.rest else [])]
-            for p in self.packages
+            [p.platform, p.url, p.md5, p.sha256, sorted(p.dependencies.items()), *_more(p)] for p in self.packages
         ]
         text = json.dumps([self.view, self.inputs, packages], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -141,6 +144,19 @@ class Lock:
         """Return the packages for one platform, sorted by name."""
         found = (package for package in self.packages if package.platform == platform)
         return tuple(sorted(found, key=lambda package: package.name))
+
+    def python(self, platform: str) -> tuple[str, str]:
+        """Return the version and build of its Python, or of that of the view that it extends."""
+        if base := self.inputs.get("on"):
+            version, _, build = str(base["python"]).partition(" ")
+            return version, build
+        return next((package.version, package.build) for package in self.on(platform) if package.name == "python")
+
+
+def _more(package: LockedPackage) -> list[dict[str, Any]]:
+    """Return what CEP 37 has no place for."""
+    rest, made = package.rest, package.made
+    return [*([_said(rest)] if rest else []), *([asdict(made)] if made else [])]
 
 
 def _said(rest: RecordRest) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
@@ -28,7 +29,6 @@ from mlviews.solve import solve
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from rattler import RepoDataRecord
 
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.progress import Advance, Progress
+    from mlviews.recipe.compose import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.solve import Solution
+    from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index
     from mlviews.wheels.pip import Found
 
@@ -74,6 +76,7 @@ class LockedView:
     """What became of one view's lock.
 
     Attributes:
+        status: ``none`` where none was due: a view with wheels is locked where it is built.
         changes: against the lock before.
         link_scripts: packages with a post-link script that the recipe does not name; of those alone that lie unpacked
             in the cache, since no channel tells of scripts.
@@ -81,7 +84,7 @@ class LockedView:
 
     view: str
     path: Path
-    status: Literal["new", "updated", "unchanged", "failed"]
+    status: Literal["new", "updated", "unchanged", "failed", "none"]
     digest: str | None
     packages: int
     changes: tuple[PackageChange, ...]
@@ -100,16 +103,29 @@ class LockResult:
     unusable: Mapping[str, str] = field(default_factory=dict)
 
 
-def check_locks(site_specs: Sequence[SiteSpec], site: Site) -> tuple[LockResult, tuple[MlviewsError, ...]]:
-    """Tell whether the locks of views answer their recipes, and what is wrong with those that do not."""
+def check_locks(
+    site_specs: Sequence[SiteSpec], site: Site, *, every: bool = False
+) -> tuple[LockResult, tuple[MlviewsError, ...]]:
+    """Tell whether the locks of views answer their recipes, and what is wrong with those that do not.
+
+    Args:
+        site_specs: the views.
+        site: where their locks lie.
+        every: whether they are all that there are. Such as have wheels then need no lock: it names an index's files,
+            and is made where the view is built.
+    """
     share(site.root, site.group)
     statuses = [lock_status(site_spec, site) for site_spec in site_specs]
-    locks = []
+    locks, errors = [], []
     for site_spec, status in zip(site_specs, statuses, strict=True):
+        if every and status.state == "none" and site_spec.spec.pypi:
+            locks.append(_locked(site_spec, lock_path(site.lockfiles, site_spec.spec.name), "none"))
+            continue
+        errors += [status.error] if status.error else []
         path = status.path or lock_path(site.lockfiles, site_spec.spec.name)
         usable = status.lock if status.error is None else None
         locks.append(_locked(site_spec, path, "unchanged" if usable else "failed", usable, cache=site.cache))
-    return LockResult(tuple(locks)), tuple(status.error for status in statuses if status.error)
+    return LockResult(tuple(locks)), tuple(errors)
 
 
 def lock_views(
@@ -180,7 +196,7 @@ def _lock_prepared(
 def _locked(
     site_spec: SiteSpec,
     path: Path,
-    status: Literal["new", "updated", "unchanged", "failed"],
+    status: Literal["new", "updated", "unchanged", "failed", "none"],
     lock: Lock | None = None,
     changes: tuple[PackageChange, ...] = (),
     *,
@@ -239,6 +255,8 @@ def prepare_view(
         cpu_index=site.cpu_index,
         constraints=[request.text for request in spec.constraints],
         keep=kept,
+        sdists=spec.sdists,
+        overrides=spec.loosened,
         progress=progress,
     )
     chosen = Origin(f"site {site.name}", "what pip resolved")
@@ -268,7 +286,8 @@ async def _lock_one(
     progress: Progress,
 ) -> LockedView:
     spec = site_spec.spec
-    base = Base(site_spec.base.name, site_spec.base.records()) if site_spec.base else None
+    base = Base(site_spec.base.name, site_spec.base.records(spec.replace)) if site_spec.base else None
+    editable = _editable(spec, site, progress)
     solutions: list[Solution] = []
     for platform in spec.platforms:
         old = None if options.upgrade else status.lock
@@ -282,8 +301,9 @@ async def _lock_one(
             locked=kept,
             as_of=options.as_of,
             base=base,
-            index=index_of(site, progress) if spec.pypi else None,
+            index=index_of(site, progress) if spec.pypi or editable else None,
             kept=wheels,
+            editable=editable,
         )
         solutions.append(found)
     path = lock_path(site.lockfiles, spec.name)
@@ -300,7 +320,15 @@ def index_of(site: Site, progress: Progress = silent) -> Index:
     """Return where a site looks wheels up: with pip's own configuration."""
     from mlviews.wheels.offers import Index  # noqa: PLC0415  (only views with wheels need it)
 
-    return Index(site.cache / "index", progress)
+    return Index(site.cache / "index", site.cache, progress)
+
+
+def _editable(spec: ViewSpec, site: Site, progress: Progress) -> tuple[Offer, ...]:
+    if not spec.editable:
+        return ()
+    from mlviews.wheels.editable import editable_offer  # noqa: PLC0415  (few views need it)
+
+    return tuple(editable_offer(Path(folder), site.cache, progress=progress) for folder in spec.editable)
 
 
 def _wheels(lock: Lock | None, platform: str) -> list[Found]:

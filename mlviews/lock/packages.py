@@ -89,6 +89,7 @@ def _locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
         dependencies=dict(sorted(needed.items())),
         rest=RecordRest(),
         manager="pip",
+        made=offer.made,
     )
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import yaml
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from packaging.version import InvalidVersion
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlviews.conda.records import site_packages_fault
 from mlviews.credentials import refuse
 from mlviews.errors import BadInputError
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
+from mlviews.wheels.made import check_names, read_made
 from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from mlviews.wheels.made import Made
 
 __all__ = ["parse_lock"]
 
@@ -58,6 +58,7 @@ class _Custom(_Strict):
     solver: str = Field(alias="mlviews-solver")
     sizes: str = Field(alias="mlviews-sizes", pattern=r"^[0-9 ]*$")
     rest: str | None = Field(None, alias="mlviews-rest")
+    made: str | None = Field(None, alias="mlviews-made")
 
 
 class _Metadata(_Strict):
@@ -121,8 +122,10 @@ def _lock(file: _File, inputs: dict[str, Any]) -> Lock:
         raise ValueError("its platforms are not those that it was solved for")
     for channel in inputs["channels"]:
         refuse(channel)
+    made = read_made(custom.made)
     packages = tuple(
-        _package(entry, size, rest, inputs) for entry, size, rest in zip(file.package, sizes, _rests(file), strict=True)
+        _package(entry, size, rest, inputs, made.get(f"{entry.platform}/{entry.name}"))
+        for entry, size, rest in zip(file.package, sizes, _rests(file), strict=True)
     )
     return Lock(custom.view, inputs, custom.solver, packages)
 
@@ -139,15 +142,19 @@ def _rests(file: _File) -> list[RecordRest | None]:
     return [kept.get(key, RecordRest()) for key in keys]
 
 
-def _package(entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any]) -> LockedPackage:
+def _package(
+    entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any], made: Made | None
+) -> LockedPackage:
     if entry.platform not in inputs["platforms"]:
         raise ValueError(f"{entry.url} is not for {entry.platform}")
     if rest and (fault := site_packages_fault(rest.python_site_packages_path)):
         raise ValueError(f"{entry.url}: {fault}")
+    if entry.manager == "pip":
+        check_names(entry.name, entry.version, entry.url, made)
     return LockedPackage(
         name=entry.name,
         version=entry.version,
-        build=_wheels_build(entry) if entry.manager == "pip" else _build(entry),
+        build="" if entry.manager == "pip" else _build(entry),  # wheels have none
         platform=entry.platform,
         url=entry.url,
         md5=entry.hash.md5 or "",
@@ -156,6 +163,7 @@ def _package(entry: _Package, size: int, rest: RecordRest | None, inputs: Mappin
         dependencies=entry.dependencies,
         rest=rest,
         manager=entry.manager,
+        made=made if entry.manager == "pip" else None,
     )
 
 
@@ -169,19 +177,3 @@ def _build(entry: _Package) -> str:
     if not entry.hash.md5:
         raise ValueError(f"{entry.url} has no md5")
     return match["build"]
-
-
-def _wheels_build(entry: _Package) -> str:
-    """Return a wheel's build, which it has none of, if it is one of what the entry names."""
-    try:
-        name, version, *_ = parse_wheel_filename(_wheel_file(entry.url))
-    except (InvalidWheelFilename, InvalidVersion) as error:
-        raise ValueError(f"{entry.url} is no wheel") from error
-    if (str(name), str(version)) != (entry.name, entry.version):
-        raise ValueError(f"{entry.url} is no wheel of {entry.name} {entry.version}")
-    return ""
-
-
-def _wheel_file(url: str) -> str:
-    """Return the name of the file that a wheel's URL leads to."""
-    return unquote(urlsplit(url).path).rpartition("/")[2]

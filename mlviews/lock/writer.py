@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlviews.lock.lockfile import RecordRest
+from mlviews.wheels.made import made_text
 
 if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock, LockedPackage
@@ -43,6 +44,7 @@ def lock_text(lock: Lock) -> str:
                 "mlviews-solver": lock.solver,
                 "mlviews-sizes": " ".join(str(package.size) for package in lock.packages),
                 **_rests(lock),
+                **_made(lock),
             },
         },
         "package": [_package(package) for package in lock.packages],
@@ -72,6 +74,11 @@ def _rests(lock: Lock) -> dict[str, str]:
     said = {f"{package.platform}/{package.name}": package.rest for package in lock.packages}
     lines = [f"{json.dumps(key)}: {_json(rest)}" for key, rest in said.items() if rest != RecordRest()]
     return {"mlviews-rest": "{" + ",".join(f"\n{line}" for line in lines) + "\n}"}
+
+
+def _made(lock: Lock) -> dict[str, str]:
+    made = {f"{package.platform}/{package.name}": package.made for package in lock.packages if package.made}
+    return {"mlviews-made": made_text(made)} if made else {}
 
 
 def _json(rest: RecordRest | None) -> str:

@@ -146,6 +146,8 @@ def _release(
     baked: Path,
 ) -> Release:
     spec = site_spec.spec
+    base = site_spec.base
+    held = tuple(ReleasePackage(name=one.name, version=one.version, build=one.build) for one in packages)
     return Release(
         mlviews=mlviews.__version__,
         view=spec.name,
@@ -159,9 +161,9 @@ def _release(
         cuda=spec.hardware.cuda,
         gpus=spec.hardware.gpus,
         requested=site_spec.requested,
-        packages=tuple(
-            ReleasePackage(name=package.name, version=package.version, build=package.build) for package in packages
-        ),
+        packages=held,
+        replaced=base.replaced(held) if base else {},
+        broken=base.broken(held) if base else {},
         link_scripts=scripts,
         clobbers=clobbers,
         activation=_activation(site_spec, prefix, baked, packages, site),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
+    from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
 __all__ = ["realized"]
@@ -47,7 +48,7 @@ def realized(
     from mlviews.wheels.channel import open_cache  # noqa: PLC0415  (only such views need these)
     from mlviews.wheels.target import target_of  # noqa: PLC0415
 
-    version, build = _python(lock, platform)
+    version, build = lock.python(platform)
     target = target_of(platform, version, build, glibc=lock.inputs["hardware"]["glibc"])
     with open_cache(cache) as channel:
         made = _made(wheels, cache, channel, target, progress)
@@ -57,21 +58,13 @@ def realized(
     return tuple(sorted((*given, *made), key=lambda package: package.name))
 
 
-def _python(lock: Lock, platform: str) -> tuple[str, str]:
-    if base := lock.inputs.get("on"):
-        version, _, build = str(base["python"]).partition(" ")
-        return version, build
-    return next((package.version, package.build) for package in lock.on(platform) if package.name == "python")
-
-
 def _made(
     wheels: list[LockedPackage], cache: Path, channel: Path, target: Target, progress: Progress
 ) -> list[LockedPackage]:
     """Make an archive of each wheel, or take the one that was made before and is what it was."""
     from mlviews.wheels.obtain import obtain  # noqa: PLC0415
-    from mlviews.wheels.pip import Found  # noqa: PLC0415
 
-    found = [Found(name=canonicalize_name(w.name), version=w.version, url=w.url, sha256=w.sha256) for w in wheels]
+    found = [_found(wheel, cache, progress) for wheel in wheels]
     made = obtain(found, cache, channel, target, progress)
     changed = [item for item in made if file_sha256(channel / item.plan.archive) != item.sha256]
     for item in changed:
@@ -79,6 +72,20 @@ def _made(
     if changed:
         made = obtain(found, cache, channel, target, progress)
     return [_archive(channel, item.plan, item.sha256, target.subdir) for item in made]
+
+
+def _found(package: LockedPackage, cache: Path, progress: Progress) -> Found:
+    """Return where the wheel is; one that is built of sources is there then."""
+    from mlviews.wheels.pip import Found  # noqa: PLC0415
+
+    name = canonicalize_name(package.name)
+    found = Found(name=name, version=package.version, url=package.url, sha256=package.sha256)
+    if package.made is None:
+        return found
+    from mlviews.wheels.sdist import rebuilt  # noqa: PLC0415
+
+    wheel = rebuilt(found, package.made, cache, progress=progress)
+    return Found(name=name, version=package.version, url=wheel.as_uri(), sha256=package.made.sha256)
 
 
 def _archive(channel: Path, plan: PackagePlan, sha256: str, platform: str) -> LockedPackage:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import NormalizedName
+
     from mlviews.hardware import VirtualPackage
     from mlviews.recipe.model import Parsed
 
@@ -99,6 +102,9 @@ class ViewSpec:
     """A recipe with its layers joined in.
 
     Attributes:
+        sdists: projects that may be built of their sources.
+        replace: packages of ``on`` in whose place others may go.
+        editable: folders of Python projects, which stay where they are.
         on: the view, VIEW/RELEASE, or path of one, that this view extends; its hardware is the base's.
         variant: which variant it is; None for what the recipe itself says.
     """
@@ -119,13 +125,28 @@ class ViewSpec:
     link_scripts: tuple[str, ...]
     pip_check_waivers: tuple[Reason, ...]
     overrides: tuple[Override, ...] = ()
+    sdists: tuple[str, ...] = ()
     on: str | None = None
     variant: VariantOf | None = None
+    replace: tuple[str, ...] = ()
+    editable: tuple[str, ...] = ()
+
+    @property
+    def loosened(self) -> dict[tuple[NormalizedName, NormalizedName], SpecifierSet]:
+        """The overrides: (project, project that requires it) -> the versions that serve."""
+        from packaging.specifiers import SpecifierSet  # noqa: PLC0415  (few recipes have any)
+        from packaging.utils import canonicalize_name  # noqa: PLC0415
+
+        return {
+            (canonicalize_name(one.package), canonicalize_name(one.of)): SpecifierSet(one.spec)
+            for one in self.overrides
+        }
 
     def inputs(self, channels: Iterable[str]) -> dict[str, Any]:
         """Return what a lock depends on: all that the solve reads, and nothing that it does not."""
         hardware = self.hardware
         loosened = sorted([one.package, one.of, one.spec] for one in self.overrides)
+        sources = sorted(self.sdists)
         return {
             "channels": list(channels),
             "platforms": sorted(self.platforms),
@@ -140,6 +161,9 @@ class ViewSpec:
             "pypi": sorted(request.text for request in self.pypi),
             "cpu-only": sorted(reason.package for reason in self.cpu_only),
             **({"overrides": loosened} if loosened else {}),  # a lock without any is what it was
+            **({"sdists": sources} if sources else {}),
+            **({"replace": sorted(self.replace)} if self.replace else {}),
+            **({"editable": sorted(self.editable)} if self.editable else {}),
         }
 
 
@@ -173,6 +197,8 @@ def compose(
         where = recipe.document.where(("variants", variant))
         parts.faults.append(f"{where}: a view `on` another one has that one's hardware, and no variants")
     hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
+    if own.on is None and (key := "replace" if own.replace else "editable" if own.editable else ""):
+        parts.faults.append(f"{recipe.document.where((key,))}: only a view `on` another one has it; take it out")
     if parts.faults:
         raise BadInputError(
             "recipe-invalid",
@@ -197,6 +223,9 @@ def compose(
         link_scripts=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.link_scripts)),
         pip_check_waivers=parts.reasons("pip_check_waivers"),
         overrides=parts.overrides(),
+        sdists=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.sdists)),
+        replace=tuple(dict.fromkeys(own.replace)),
+        editable=tuple(dict.fromkeys(own.editable)),
         on=own.on,
         variant=VariantOf(variant, own.name, own.module) if variant else None,
     )

@@ -206,6 +206,12 @@ def _base(value: str) -> str:
     return value
 
 
+def _folder(value: str) -> str:
+    if not value.startswith("/") or {"..", "."} & {*value.split("/")}:
+        raise ValueError("must be a folder's whole path, from / on")
+    return value
+
+
 def _version(value: str) -> str:
     if not _VERSION.fullmatch(value):
         raise ValueError("must be MAJOR.MINOR, such as '12.9'")
@@ -254,6 +260,7 @@ _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-
 _Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
 _Project = Annotated[Text, AfterValidator(_project), _schema(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 _Base = Annotated[Text, AfterValidator(_base), _schema(pattern=f"^(/.+|{_NAME.pattern}(/[^/]+)?)$")]
+_Folder = Annotated[Text, AfterValidator(_folder), _schema(pattern="^/.*$")]
 _PackageName = Annotated[Text, AfterValidator(_package_name), _schema(pattern=_PACKAGE.pattern)]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
@@ -312,6 +319,9 @@ class Layer(_Strict):
         [], description="Requirements (PEP 508); wheels serve where no channel has what fits."
     )
     overrides: list[Override] = Field([], description="Requirements of wheels that are loosened.")
+    sdists: list[_Project] = Field(
+        [], description="Projects without a wheel that are built of their sources, whose code runs then."
+    )
     gaps: list[Remark] = Field([], description="What the view should hold and cannot yet.")
     cpu_only: list[Remark] = Field(
         [], alias="cpu-only", description="In a CUDA view: packages that may lock a CPU build all the same."
@@ -342,6 +352,10 @@ class Recipe(Layer):
     platforms: list[_Platform] = Field(min_length=1, description="conda subdirs.")
     on: _Base | None = Field(
         None, description="The view, or VIEW/RELEASE, that this one extends: its packages stay as they are."
+    )
+    replace: list[_PackageName] = Field([], description="Packages of `on` in whose place others may go.")
+    editable: list[_Folder] = Field(
+        [], description="Folders of Python projects that stay where they are, by their path."
     )
 
 

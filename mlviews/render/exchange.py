@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from mlviews.errors import RefusedError
 from mlviews.lock.writer import lock_text
+from mlviews.wheels.made import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mlviews.lock.lockfile import Lock
 
-__all__ = ["render_constraints", "render_environment", "render_pixi"]
+__all__ = ["render_constraints", "render_environment", "render_pixi", "render_pylock"]
+
+_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 
 def render_pixi(lock: Lock) -> str:
@@ -50,6 +55,45 @@ def render_environment(lock: Lock, platform: str) -> str:
         "dependencies": dependencies,
     }
     return f"# view {lock.view}, lock {lock.digest}, {platform}\n" + str(yaml.safe_dump(content, sort_keys=False))
+
+
+def render_pylock(lock: Lock, platform: str) -> str:
+    """Return the wheels of a lock as ``pylock.toml`` (PEP 751, version 1.0): by URL and sha256, for one environment.
+
+    The format has no place for conda's packages, which are left out: it goes on top of an environment that has them.
+    Of what is built here it names the sources.
+
+    Raises:
+        RefusedError: the lock holds no wheel.
+    """
+    packages = [package for package in lock.on(platform) if package.manager == "pip"]
+    if not packages:
+        raise RefusedError(
+            "pylock-no-wheels",
+            f"the lock of {lock.view} holds no wheel of an index, and pylock.toml holds nothing else",
+            f"`mlviews render {lock.view} explicit` lists conda's packages; `constraints` is for pip.",
+        )
+    minor = ".".join(lock.python(platform)[0].split(".")[:2])
+    machine = f"platform_machine == '{_MACHINES[platform]}'"
+    place = f"sys_platform == 'linux' and {machine} and implementation_name == 'cpython'"
+    lines = [
+        f"# The wheels of view {lock.view}, lock {lock.digest}, {platform}",
+        'lock-version = "1.0"',
+        f"environments = [{_toml(place)}]",
+        f"requires-python = {_toml(f'=={minor}.*')}",
+        'created-by = "mlviews"',
+    ]
+    for package in packages:
+        table = "[packages.sdist]" if package.made else "[[packages.wheels]]"
+        lines += ["", "[[packages]]", f"name = {_toml(package.name)}", f"version = {_toml(package.version)}", table]
+        lines += [f"name = {_toml(file_of(package.url))}", f"url = {_toml(package.url)}"]
+        lines.append(f"hashes = {{sha256 = {_toml(package.sha256)}}}")
+    return "\n".join([*lines, ""])
+
+
+def _toml(text: str) -> str:
+    """Return a TOML string: JSON's strings are some, unless they hold DEL, which no lock does."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def render_constraints(view: str, prefixes: Iterable[Path]) -> str:

@@ -70,6 +70,8 @@ class SiteSpec:
             "absent": dict(self.absent),
             "differs": dict(self.differs),
             "overrides": tuple(f"{o.of} takes {o.package} {o.spec or '*'}: {o.why}" for o in spec.overrides),
+            "sdists": spec.sdists,
+            "editable": spec.editable,
             "base": self.base.stated if self.base else None,
             "variant": ReleaseVariant(name=of.name, view=of.view, module=of.module) if (of := spec.variant) else None,
         }

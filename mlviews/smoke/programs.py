@@ -73,6 +73,7 @@ PROGRAMS: dict[str, Program] = {
         Program("pyhf-fit"),
         Program("pyroot-fit"),
         Program("root-roundtrip"),
+        Program("salt-train", gpu=True, long=True),
         Program("sklearn-train"),
         Program("tensorflow-matmul", gpu=True),
         Program("tensorflow-train", gpu=True, long=True),

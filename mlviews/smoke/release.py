@@ -58,7 +58,7 @@ def release_target(prefix: Path, release: Release) -> Interpreter:
     Its programs run where its files say that it lies. Where that is not here, it is put there for them alone.
     """
     modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
-    told = {"imports": modules, "pip-check": tuple(release.pip_check_waivers)}
+    told = {"imports": modules, "pip-check": (*release.pip_check_waivers, *_broken(release))}
     baked = Path(release.prefix)
     target = view_python(baked / "launch", claims_gpu=release.cuda is not None, arguments=told)
     if not release.has_python:
@@ -70,6 +70,15 @@ def release_target(prefix: Path, release: Release) -> Interpreter:
     except FailedError as error:
         return replace(target, lacking="; ".join([f"its programs run only where it lies as {baked}", *error.faults]))
     return replace(target, enter=lambda command, environment, _: ([*way, *command], dict(environment)))
+
+
+def _broken(release: Release) -> tuple[str, ...]:
+    """Return the projects that a release is told to break: no check has to tell again."""
+    if not release.broken:
+        return ()
+    from mlviews.wheels.requirements import project_of  # noqa: PLC0415  (few releases replace anything)
+
+    return tuple(str(project_of(name)[0]) for name in release.broken)
 
 
 def _is_there(prefix: Path, baked: Path) -> bool:

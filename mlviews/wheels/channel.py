@@ -6,8 +6,10 @@ record with the moment of indexing, which hides the package from a solve as of a
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
@@ -26,8 +30,10 @@ from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_pytho
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.elf import glibc_key
 from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.loosen import loosened_wheel
 from mlviews.wheels.obtain import obtain
-from mlviews.wheels.pip import resolve
+from mlviews.wheels.offers import Index
+from mlviews.wheels.pip import Found, resolve
 from mlviews.wheels.requirements import EXTRA, limits_of, requests_of
 from mlviews.wheels.target import host_target
 
@@ -35,13 +41,11 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from packaging.requirements import Requirement
     from packaging.utils import NormalizedName
 
     from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
     from mlviews.wheels.obtain import Converted
-    from mlviews.wheels.pip import Found
     from mlviews.wheels.requirements import WheelRequest
     from mlviews.wheels.target import Target
 
@@ -74,6 +78,8 @@ def make_channel(
     cpu_index: str | None = None,
     constraints: Iterable[str] = (),
     keep: Mapping[str, str] | None = None,
+    sdists: Collection[str] = (),
+    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet] | None = None,
     progress: Progress = silent,
 ) -> WheelChannel:
     """Make the channel that a view with these specs can be solved and installed from.
@@ -89,25 +95,32 @@ def make_channel(
         constraints: match specs that limit packages which others pull in.
         keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
             stay or, where that cannot be, none has to.
+        sdists: projects that are built of their newest sources where they have no wheel.
+        overrides: (project, project that requires it) -> the versions that serve, of its newest wheel.
         progress: told of each step.
 
     Raises:
         BadInputError: ``bad-spec``.
         RefusedError: ``unsolvable``, ``no-wheel``, ``cuda-wheels``.
         FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed``, ``bad-wheel``, ``name-clash``,
-            ``host-python``, ``no-pip``.
+            ``host-python``, ``no-pip``; or as `mlviews.wheels.sdist.build_wheel`.
     """
     requests = requests_of(specs)
     limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
     kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
     with open_cache(cache) as folder:
-        limited, keeping = limits_of(limits), limits_of(kept)
-        found = _resolve(requests, limited, keeping, progress)
+        limited, keeping, target = limits_of(limits), limits_of(kept), host_target()
+        asked = (*(request.requirement for request in requests), *limited)
+        index = Index(cache / "index", cache, progress)
+        made = [
+            *_built(sdists, asked, keeping, target, index),
+            *_loosened(overrides or {}, asked, keeping, target, index),
+        ]
+        found = _resolve(requests, limited, keeping, progress, folders=made)
         if cuda is None and cpu_index and _brings_cuda(found):
-            found = _resolve(requests, limited, keeping, progress, more=(cpu_index,))
+            found = _resolve(requests, limited, keeping, progress, more=(cpu_index,), folders=made)
         if cuda is None:
             _refuse_cuda(found, cpu_index)
-        target = host_target()
         converted = obtain(found, cache, folder, target, progress)
         plans = [
             *(item.plan for item in converted),
@@ -135,7 +148,14 @@ def open_cache(cache: Path) -> Iterator[Path]:
     try:
         folder = cache / "channel"
         folder.mkdir(parents=True, exist_ok=True)
-        for debris in aged([*cache.glob(".restore-*"), *cache.glob("wheels/.new-*"), *folder.glob("*/.*.conda.*")]):
+        for debris in aged(
+            [
+                *cache.glob(".restore-*"),
+                *cache.glob("wheels/.new-*"),
+                *cache.glob("made/.new-*"),
+                *folder.glob("*/.*.conda.*"),
+            ]
+        ):
             shutil.rmtree(debris) if debris.is_dir() else debris.unlink()
         yield folder
     except OSError as error:
@@ -152,6 +172,42 @@ def _write_tied(folder: Path, target: Target, cuda: str | None) -> list[PackageP
     return [*write_empty(folder, plans), write_host_python(folder, target)]
 
 
+def _built(
+    sdists: Iterable[str], asked: Sequence[Requirement], kept: Sequence[Requirement], target: Target, index: Index
+) -> list[Path]:
+    """Return folders with wheels that are built, of projects that have none: of the version that is kept, or newest."""
+    folders = []
+    for project in map(canonicalize_name, sdists):
+        wanted = _ranged(project, (*asked, *kept))
+        offer = None if index.newest([wanted], target) else index.built(wanted, target)
+        if offer and offer.made:
+            folders.append(index.cache / "made" / offer.made.sha256)
+    return folders
+
+
+def _loosened(
+    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet],
+    asked: Sequence[Requirement],
+    kept: Sequence[Requirement],
+    target: Target,
+    index: Index,
+) -> list[Path]:
+    """Return folders with those wheels that overrides name, loosened: of the version that is kept, or newest."""
+    names = dict.fromkeys(of for _, of in overrides)
+    offers = index.newest([_ranged(name, (*asked, *kept)) for name in names], target) if names else ()
+    folders = []
+    with index.progress("Loosening") as advance:
+        for offer in offers:
+            found = Found(name=offer.name, version=str(offer.version), url=offer.url, sha256=offer.sha256)
+            folders.append(loosened_wheel(found, overrides, index.cache, advance).parent)
+    return folders
+
+
+def _ranged(project: NormalizedName, lines: Iterable[Requirement]) -> Requirement:
+    ranges = [line.specifier for line in lines if canonicalize_name(line.name) == project]
+    return Requirement(f"{project}{functools.reduce(operator.and_, ranges, SpecifierSet())}")
+
+
 def _resolve(
     requests: Sequence[WheelRequest],
     limits: Sequence[Requirement],
@@ -159,12 +215,13 @@ def _resolve(
     progress: Progress,
     *,
     more: Sequence[str] = (),
+    folders: Sequence[Path] = (),
 ) -> tuple[Found, ...]:
     wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
         for constraints in [(*limits, *kept), limits] if kept else [limits]:
             try:
-                found = resolve(wanted, constraints, advance, more=more)
+                found = resolve(wanted, constraints, advance, more=more, folders=folders)
             except RefusedError as error:
                 refusal = error
             else:

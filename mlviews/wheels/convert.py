@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from packaging.version import Version
 
+    from mlviews.wheels.made import Made
     from mlviews.wheels.target import Target
     from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
 
@@ -106,6 +107,7 @@ class Offer:
         url: where it is.
         sha256: of the wheel, in hexadecimal.
         tags: what it fits, by its file's name.
+        made: where it is the sources, the wheel that was built of them; what is said is that one's.
     """
 
     url: str
@@ -113,6 +115,7 @@ class Offer:
     said: Metadata
     tags: frozenset[Tag]
     entries: tuple[WheelFile, ...] = ()  # nobody knows
+    made: Made | None = None
 
     @property
     def name(self) -> NormalizedName:

@@ -1,6 +1,6 @@
 """Makes the conda package ``python`` of the CPython that runs mlviews.
 
-It is taken as it lies under ``sys.base_prefix``, less what no view needs (tests, Tk, other people's packages). Shared
+It is taken as it lies under ``sys.base_prefix``, less what no view needs (tests, other people's packages). Shared
 libraries that are not glibc's own travel along, found through ``$ORIGIN``, so that it runs under any prefix. It works
 for builds from source (pyenv, python.org), relocatable ones, and those of distributions, whose own layout is undone.
 """
@@ -38,11 +38,11 @@ __all__ = ["HostPython", "open_host_python"]
 
 _HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."
 _LEFT_OUT_FOLDERS = {
-    "__pycache__", "dist-packages", "idlelib", "idle_test", "site-packages", "test", "tests", "tkinter", "turtledemo",
+    "__pycache__", "dist-packages", "idlelib", "idle_test", "site-packages", "test", "tests", "turtledemo",
 }  # fmt: skip
-# Tests and Tk; `nis` because it alone brings Kerberos along; a host's own customisation; static libraries.
+# Tests; `nis` because it alone brings Kerberos along; a host's own customisation; static libraries.
 _LEFT_OUT_FILES = re.compile(
-    r"(_test|_ctypes_test|_tkinter|_xxtestfuzz|xxlimited|nis\.|ossaudiodev)[^/]*\.so|turtle\.py|(site|user)customize\.py"
+    r"(_test|_ctypes_test|_xxtestfuzz|xxlimited|nis\.|ossaudiodev)[^/]*\.so|turtle\.py|(site|user)customize\.py"
     r"|EXTERNALLY-MANAGED|.*\.[ao]"
 )
 # Belongs to the host's C library, with which the loader that starts a program must agree.

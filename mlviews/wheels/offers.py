@@ -3,7 +3,8 @@
 A channel's package goes before a wheel wherever one fits: whoever solves says whether one does (`Lacks`). Each wheel
 becomes repodata as its package will be (`mlviews.wheels.convert`), and what it requires is looked up in turn. pip alone
 talks to indexes, and says of each project which wheel is the newest that fits; an older one is looked up where the
-newer one is in the way of a solution. What an index said of a wheel is kept by the wheel's sha256.
+newer one is in the way of a solution. What an index said of a wheel is kept by the wheel's sha256. Of a few projects
+that have no wheel, and that the recipe names, one is built of their sources (`mlviews.wheels.sdist`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from mlviews.progress import silent
 from mlviews.reading import content
 from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package, plan_wheel, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
-from mlviews.wheels.pip import look_up
+from mlviews.wheels.loosen import loosened
+from mlviews.wheels.made import made_text, read_made
+from mlviews.wheels.pip import look_up, look_up_sources
 from mlviews.wheels.requirements import EXTRA, conda_depends, conda_name, conda_version, extra_name
 from mlviews.wheels.wheel import BadWheelError, Metadata, read_requirements, read_requires_python
 
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
     from mlviews.progress import Progress
+    from mlviews.wheels.made import Made
     from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
@@ -69,9 +73,11 @@ class Index:
 
     Attributes:
         folder: what was said of each wheel, by its sha256.
+        cache: the site's, which keeps wheels that were built.
     """
 
     folder: Path
+    cache: Path
     progress: Progress = silent
 
     def newest(self, requirements: Sequence[Requirement], target: Target) -> tuple[Offer, ...]:
@@ -84,6 +90,24 @@ class Index:
             found = look_up(requirements, target, advance)
         return tuple(self._keep(wheel, metadata) for wheel, metadata in found)
 
+    def built(self, requirement: Requirement, target: Target) -> Offer | None:
+        """Return the newest sources that meet a requirement, with what the wheel says that is built of them.
+
+        Raises:
+            FailedError: as `mlviews.wheels.pip.look_up_sources` and `mlviews.wheels.sdist.build_wheel`.
+        """
+        from mlviews.wheels.sdist import build_wheel, built_before  # noqa: PLC0415  (few views need it)
+
+        with self.progress("Looking up sources") as advance:
+            sdist = look_up_sources(requirement, target, advance)
+        if sdist is None:
+            return None
+        kept = self.kept(sdist.url, sdist.sha256)
+        if kept and kept.made and built_before(self.cache, kept.made):
+            return kept
+        _, made, said = build_wheel(sdist, self.cache, progress=self.progress)
+        return self._keep(sdist, said.metadata, made)
+
     def kept(self, url: str, sha256: str) -> Offer | None:
         """Return a wheel of which is known what it says; None where it is not."""
         text = content(self.folder / f"{sha256}.json")
@@ -92,8 +116,9 @@ class Index:
         except (ValueError, TypeError, AttributeError, FailedError):
             return None  # it is looked up again
 
-    def _keep(self, wheel: Found, metadata: Mapping[str, Any]) -> Offer:
+    def _keep(self, wheel: Found, metadata: Mapping[str, Any], made: Made | None = None) -> Offer:
         said = {key: metadata[key] for key in _KEPT if key in metadata}
+        said |= {"made": made_text({"": made})} if made else {}
         offer = _offer(wheel.url, wheel.sha256, said)
         make_folder(self.folder)
         write_atomically(self.folder / f"{wheel.sha256}.json", to_json(said).decode())
@@ -103,6 +128,8 @@ class Index:
 def _offer(url: str, sha256: str, said: Mapping[str, Any]) -> Offer:
     file = url.rpartition("/")[2].partition("#")[0].replace("%2B", "+")
     try:
+        made = read_made(said.get("made")).get("")
+        file = made.wheel if made else file
         name, version, _, tags = parse_wheel_filename(file)
         if canonicalize_name(said["name"], validate=True) != name:
             raise BadWheelError(f"its metadata is of {said['name']}")
@@ -116,7 +143,7 @@ def _offer(url: str, sha256: str, said: Mapping[str, Any]) -> Offer:
         )
     except (BadWheelError, InvalidWheelFilename, InvalidVersion, InvalidName, KeyError) as error:
         raise FailedError("bad-wheel", f"{file} cannot be used: {error}", "Choose another version.") from error
-    return Offer(url=url, sha256=sha256, said=metadata, tags=tags)
+    return Offer(url=url, sha256=sha256, said=metadata, tags=tags, made=made)
 
 
 @dataclass(slots=True)
@@ -130,6 +157,7 @@ class Offers:
         channel: URL of the channel whose priority the wheels share.
         overrides: (project, wheel that requires it) -> the versions that serve.
         kept: wheels of an earlier lock: nothing newer is looked up where one of these fits.
+        sdists: projects that are built of their sources where they have no wheel.
         missing: projects of which no wheel may be taken, and why.
     """
 
@@ -139,12 +167,18 @@ class Offers:
     channel: str
     overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet] = field(default_factory=dict)
     kept: Sequence[Offer] = ()
+    sdists: frozenset[NormalizedName] = frozenset()
     missing: dict[NormalizedName, str] = field(default_factory=dict)
     _offers: dict[NormalizedName, list[Offer]] = field(default_factory=dict)
     _asked: dict[NormalizedName, SpecifierSet] = field(default_factory=dict)
     _required: dict[Required, None] = field(default_factory=dict)
     _read: set[tuple[str, str]] = field(default_factory=set)
     _of_channel: dict[tuple[NormalizedName, str], Offer | None] = field(default_factory=dict)
+
+    def give(self, offers: Sequence[Offer]) -> tuple[str, ...]:
+        """Offer wheels that are there, and no others of these projects; return what asks for them."""
+        self._offers |= {offer.name: [offer] for offer in offers}
+        return tuple(f"{offer.name}=={offer.version}" for offer in offers)
 
     async def look_up(self, requirements: Iterable[Requirement]) -> None:
         """Look up what these need and what that needs, where the channel has none that fits.
@@ -226,6 +260,7 @@ class Offers:
         lines = [Requirement(f"{name}{asked}") for name, asked in wanted.items() if name not in kept]
         # pip is a process: other views go on meanwhile.
         found = await asyncio.to_thread(self.index.newest, lines, self.target) if lines else ()
+        found += await self._built([line for line in lines if line.name not in {offer.name for offer in found}])
         for line in lines:
             name = canonicalize_name(line.name)
             if name not in self._offers and name not in {offer.name for offer in found}:
@@ -238,18 +273,19 @@ class Offers:
             elif offer.sha256 not in {one.sha256 for one in known}:
                 known.append(self._loosened(offer))
 
+    async def _built(self, lines: Iterable[Requirement]) -> tuple[Offer, ...]:
+        sources = (line for line in lines if line.name in self.sdists)
+        found = [await asyncio.to_thread(self.index.built, line, self.target) for line in sources]
+        return tuple(offer for offer in found if offer)
+
     def _brings_cuda(self, offer: Offer) -> bool:
         """Tell whether a wheel is a part of CUDA, or asks for one; what an extra asks for is judged by itself."""
         needed = requirements_for(offer.said, self.target)
         return is_cuda_project(offer.name) or any(is_cuda_project(line.name) for line in needed)
 
     def _loosened(self, offer: Offer) -> Offer:
-        def loose(line: Requirement) -> Requirement:
-            other = Requirement(str(line))
-            other.specifier = self.overrides.get((canonicalize_name(line.name), offer.name), line.specifier)
-            return other
-
-        return replace(offer, said=replace(offer.said, requires=tuple(map(loose, offer.said.requires))))
+        requires = tuple(loosened(line, offer.name, self.overrides) for line in offer.said.requires)
+        return replace(offer, said=replace(offer.said, requires=requires))
 
     def _unread(self) -> Iterator[Required]:
         """Yield what wheels need that were not looked at so far, and what those extras add that something asks for."""

@@ -1,7 +1,8 @@
 """Runs pip, which alone resolves and alone talks to package indexes.
 
-So the machine's own pip configuration holds: its indexes, credentials, certificates and proxies. Nothing is ever built:
-only wheels count. The report is pip's installation report, version 1.
+So the machine's own pip configuration holds: its indexes, credentials, certificates and proxies. pip never builds:
+only wheels count, and of sources no more than what they say of themselves (`said_program`). The report is pip's
+installation report, version 1.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance
     from mlviews.wheels.target import Target
 
-__all__ = ["Found", "fetch", "look_up", "resolve"]
+__all__ = ["Found", "fetch", "install", "look_up", "look_up_sources", "resolve"]
 
 
 _NETWORK = re.compile(
@@ -53,7 +55,7 @@ _KEPT_LINES = 60
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A wheel that pip chose, and where it lies; ``large`` where it has to do with CUDA."""
+    """A wheel, or sources, that pip chose, and where it lies; ``large`` where it has to do with CUDA."""
 
     name: NormalizedName
     version: str
@@ -63,7 +65,7 @@ class Found:
 
     @property
     def file_name(self) -> str:
-        """The wheel's own name."""
+        """The file's own name."""
         return unquote(urlsplit(self.url).path).rpartition("/")[2]
 
 
@@ -74,6 +76,7 @@ def resolve(
     *,
     dependencies: bool = True,
     more: Sequence[str] = (),
+    folders: Sequence[Path] = (),
 ) -> tuple[Found, ...]:
     """Let pip choose one wheel for each project that ``requirements`` need.
 
@@ -83,15 +86,18 @@ def resolve(
         advance: told what pip looks at.
         dependencies: also choose what the chosen ones need.
         more: addresses of further indexes to look at.
+        folders: further places where wheels lie.
 
     Raises:
         RefusedError: ``unsolvable``, in pip's own words.
         FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed`` or ``no-pip``.
     """
+    if not requirements:
+        return ()
     options = [] if dependencies else ["--no-deps"]
-    report = _report(
-        requirements, constraints, [*options, *(f"--extra-index-url={address}" for address in more)], advance
-    )
+    options += [f"--extra-index-url={address}" for address in more]
+    options += [f"--find-links={folder}" for folder in folders]
+    report = _report(requirements, constraints, options, advance)
     return tuple(sorted(map(_found, report), key=lambda found: found.name))
 
 
@@ -110,8 +116,7 @@ def look_up(
     Raises:
         FailedError: as `resolve`.
     """
-    options = ["--no-deps", "--target=.", "--implementation=cp", f"--python-version={target.minor}"]
-    options += [f"--abi={target.abi}", *(f"--platform={name}" for name in target.platforms)]
+    options = [*_for(target), f"--abi={target.abi}", *(f"--platform={name}" for name in target.platforms)]
     left = {canonicalize_name(requirement.name): requirement for requirement in requirements}
     while left:
         try:
@@ -125,8 +130,37 @@ def look_up(
     return ()
 
 
+def look_up_sources(requirement: Requirement, target: Target, advance: Advance) -> Found | None:
+    """Return the newest source distribution that meets a requirement on a target; None where there is none.
+
+    Raises:
+        FailedError: as `resolve`, or ``sdist-invalid``.
+    """
+    try:
+        (item,) = _report([requirement], (), _for(target), advance, sources=True)
+    except RefusedError as error:
+        if _NO_WHEEL.search(error.message):
+            return None
+        words = error.message.partition("\n")[2]
+        raise FailedError(
+            "sdist-invalid",
+            f"pip cannot read the sources of {requirement}:\n{words}",
+            "Take another version. Sources without PKG-INFO, and such as write outside their folder, are not taken.",
+        ) from error
+    return _found(item)
+
+
+def _for(target: Target) -> list[str]:
+    return ["--no-deps", "--target=.", "--implementation=cp", f"--python-version={target.minor}"]
+
+
 def _report(
-    requirements: Iterable[object], constraints: Iterable[object], options: Sequence[str], advance: Advance
+    requirements: Iterable[object],
+    constraints: Iterable[object],
+    options: Sequence[str],
+    advance: Advance,
+    *,
+    sources: bool = False,
 ) -> list[dict[str, Any]]:
     """Return what pip would install."""
     with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
@@ -134,19 +168,30 @@ def _report(
         _write_lines(folder / "constraints.txt", constraints)
         _write_lines(folder / "requirements.txt", requirements)
         command = [
-            *("install", "--dry-run", "--ignore-installed", "--only-binary=:all:", "--report", "report.json"),
+            *("install", "--dry-run", "--ignore-installed", *_kind(sources=sources), "--report", "report.json"),
             *("--requirement", "requirements.txt", "--constraint", "constraints.txt", *options),
         ]
         try:
             # Of a wheel on an index without metadata files (PEP 658) only the metadata is read; CUDA's are gigabytes.
-            _run([*command, "--use-feature=fast-deps"], folder, advance)
+            _run([*command, "--use-feature=fast-deps"], folder, advance, sources=sources)
         except _UnknownOptionError:
-            _run(command, folder, advance)
+            _run(command, folder, advance, sources=sources)
         found: list[dict[str, Any]] = json.loads((folder / "report.json").read_bytes())["install"]
         return found
 
 
-def fetch(wheels: Sequence[Found], folder: Path, advance: Advance, loaded: Callable[[int, int], None]) -> None:
+def _kind(*, sources: bool) -> list[str]:
+    return ["--no-binary=:all:", "--no-build-isolation"] if sources else ["--only-binary=:all:"]
+
+
+def fetch(
+    wheels: Sequence[Found],
+    folder: Path,
+    advance: Advance,
+    loaded: Callable[[int, int], None] | None = None,
+    *,
+    sources: bool = False,
+) -> None:
     """Let pip download ``wheels`` into ``folder``, each checked against its sha256.
 
     Args:
@@ -154,15 +199,32 @@ def fetch(wheels: Sequence[Found], folder: Path, advance: Advance, loaded: Calla
         folder: an empty folder; pip's temporary files lie there too.
         advance: told what pip works at.
         loaded: told bytes that came, and bytes that a file which begins to come will have in all.
+        sources: whether they are no wheels, but source distributions.
 
     Raises:
         FailedError: ``network``, ``hash-mismatch`` or ``write-failed``.
     """
     lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
     _write_lines(folder / "requirements.txt", lines)
-    options = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--dest", ".", "--progress-bar=raw"]
-    _run(["download", *options, "--requirement", "requirements.txt"], folder, advance, loaded)
+    options = ["--no-deps", "--require-hashes", *_kind(sources=sources), "--dest", ".", "--progress-bar=raw"]
+    _run(["download", *options, "--requirement", "requirements.txt"], folder, advance, loaded, sources=sources)
     (folder / "requirements.txt").unlink()
+
+
+def install(wheels: Sequence[Found], folder: Path, advance: Advance) -> None:
+    """Let pip unpack ``wheels``, each checked against its sha256, into ``folder``, which is not there yet.
+
+    Raises:
+        FailedError: as `fetch`.
+    """
+    folder.mkdir()
+    if not wheels:
+        return
+    lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
+    with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
+        _write_lines(Path(scratch) / "requirements.txt", lines)
+        options = ["--no-deps", "--require-hashes", *_kind(sources=False), "--no-compile", f"--target={folder}"]
+        _run(["install", *options, "--requirement", "requirements.txt"], Path(scratch), advance)
 
 
 def _found(item: dict[str, Any]) -> Found:
@@ -199,9 +261,12 @@ def _run(
     folder: Path,
     advance: Advance,
     loaded: Callable[[int, int], None] | None = None,
+    *,
+    sources: bool = False,
 ) -> None:
     # In a folder of our own: `-m` looks there first, and a file pip.py of the user's would be run.
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+    pip = [sys.executable, "-c", _AS_PYTHON, _write_said(folder)] if sources else [sys.executable, "-m", "pip"]
+    command = [*pip, "--disable-pip-version-check", "--no-input", *arguments]
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     watch = _Watch(advance, loaded)
     with subprocess.Popen(
@@ -228,6 +293,19 @@ def _run(
         if "invalid choice: 'fast-deps'" in words:
             raise _UnknownOptionError
         _fail(words, arguments[0])
+
+
+# pip prepares sources with what `sys.executable` says; code of theirs would run, and with the network.
+_AS_PYTHON = "import runpy, sys; sys.executable = sys.argv.pop(1); runpy.run_module('pip', run_name='__main__')"
+
+
+def _write_said(folder: Path) -> str:
+    """Write the program that stands for Python where pip prepares sources; return its path."""
+    path = folder / "python"
+    words = shlex.join([sys.executable, "-I", str(Path(__file__).with_name("said_program.py"))])
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
 
 
 class _Watch:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
+from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files import aged, file_sha256
@@ -20,7 +21,7 @@ from mlviews.wheels.channel import open_cache, update_index, write_empty, write_
 from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi
 from mlviews.wheels.obtain import known, obtain
 from mlviews.wheels.pip import resolve
-from mlviews.wheels.requirements import EXTRA, project_of
+from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of
 from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
@@ -160,6 +161,10 @@ def unused_wheels(cache: Path, versions: Collection[tuple[str, str]]) -> Iterato
         versions: name and version of the conda packages that are needed.
     """
     yield from (path.parent for path in aged(cache.glob("wheels/*/*.whl")))  # it was never converted
+    for path in aged(cache.glob("made/*/*.whl")):
+        name, version, *_ = parse_wheel_filename(path.name)
+        if (conda_name(name), conda_version(version)) not in versions:
+            yield path.parent
     for path in aged(cache.glob("wheels/*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             index = json.loads(path.read_bytes())["index"]

@@ -223,6 +223,22 @@ CUPY = {
     ),
 }
 
+SALT = {
+    ("salt-train", "steps that change nothing"): (
+        "torch.optim.adamw",
+        "module.AdamW.step = lambda self, closure=None: closure() if closure else None",
+        "cpu: the loss is 1.",
+    ),
+    ("salt-train", "other jets than those it tells of"): (
+        "salt.models.task",
+        """
+        infer = module.ClassificationTask.run_inference
+        module.ClassificationTask.run_inference = lambda *a, **k: infer(*a, **k)[::-1]
+        """,
+        "salt states a loss of",
+    ),
+}
+
 JAX = {
     ("jax-jit", "half precision in secret"): (
         "jax",

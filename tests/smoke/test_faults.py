@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from smoke import faults
-from smoke.faults import CLASSICAL, CUPY, JAX, MEASURED, NEURAL, NUMBA, ROOT, TENSORFLOW, TRITON
+from smoke.faults import CLASSICAL, CUPY, JAX, MEASURED, NEURAL, NUMBA, ROOT, SALT, TENSORFLOW, TRITON
 
 from mlviews.release import Activation, Release
 from mlviews.render.setup_script import render_launch
@@ -53,6 +53,11 @@ def test_a_check_of_numba_fails_with_a_fault_and_passes_without(name, bed):
 @pytest.mark.parametrize("name", _names(ROOT))
 def test_a_check_of_root_fails_with_a_fault_and_passes_without(name, bed):
     _seed(bed("root"), ROOT, name)
+
+
+@pytest.mark.slow
+def test_the_check_of_salt_fails_with_a_fault_and_passes_without(bed):
+    _seed(bed("salt"), SALT, "salt-train")
 
 
 @pytest.mark.slow

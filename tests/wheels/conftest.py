@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import os
 import subprocess
+import tarfile
 import zipfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -161,3 +163,50 @@ def call() -> Callable[..., str]:
         return done.stdout.strip()
 
     return called
+
+
+BACKEND = """
+import base64, hashlib, os, zipfile
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    files = {{"{name}.py": CODE, "{info}/METADATA": open("PKG-INFO").read(), "{info}/WHEEL": "Wheel-Version: 1.0\\n"}}
+    record = ""
+    for path, text in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f"{{path}},sha256={{digest}},{{len(text.encode())}}\\n"
+    wheel = "{name}-{version}-" + TAG + ".whl"
+    with zipfile.ZipFile(os.path.join(folder, wheel), "w") as packed:
+        for path, text in (*files.items(), ("{info}/RECORD", record + "{info}/RECORD,,\\n")):
+            packed.writestr(zipfile.ZipInfo(path), text)
+    return wheel
+"""
+PROJECT = '[build-system]\nrequires = [{requires}]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@pytest.fixture
+def sources(wheelhouse: Path) -> Callable[..., Path]:
+    """Return a function that puts a source distribution, with a backend of its own, where pip looks."""
+
+    def put(
+        name: str = "style", version: str = "1.0", *, code: str = "CODE = 'x = 1\\n'\n", tag: str = "py3-none-any",
+        requires: str = "", needs: str = "", member: str = "",
+    ) -> Path:  # fmt: skip
+        path = wheelhouse / f"{name}-{version}.tar.gz"
+        info = f"{name}-{version}.dist-info"
+        said = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + needs
+        files = {
+            f"{name}-{version}/PKG-INFO": said,
+            f"{name}-{version}/pyproject.toml": PROJECT.format(requires=requires),
+            f"{name}-{version}/backend.py": code
+            + f"TAG = {tag!r}\n"
+            + BACKEND.format(name=name, version=version, info=info),
+            **({member: "evil"} if member else {}),
+        }
+        with tarfile.open(path, "w:gz") as packed:
+            for member_, text in files.items():
+                header = tarfile.TarInfo(member_)
+                header.size = len(text.encode())
+                packed.addfile(header, io.BytesIO(text.encode()))
+        return path
+
+    return put

@@ -8,6 +8,7 @@ import pytest
 from conda_lock.lockfile import parse_conda_lock_file
 
 from mlviews.lock.lockfile import read_lock
+from mlviews.wheels.wheel import open_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -239,7 +240,7 @@ def test_a_lock_that_was_changed_is_refused(cli: Cli, index: Any, old: str, new:
 def test_a_url_with_a_password_is_in_no_lock(cli: Cli, index: Any) -> None:
     """As pip would report it, where an index's own pages name it so."""
     from mlviews.errors import FailedError
-    from mlviews.lock.lockfile import _open
+    from mlviews.lock.packages import _open
 
     with pytest.raises(FailedError, match=r"the index says that tagger 1.0 is at") as caught:
         _open("https://user:secret@x.org/tagger-1.0-py3-none-any.whl", "tagger 1.0", "the index")
@@ -247,15 +248,28 @@ def test_a_url_with_a_password_is_in_no_lock(cli: Cli, index: Any) -> None:
 
 
 def test_at_a_site_of_wheels_pip_resolves_the_same_requirements(
-    cli: Cli, index: Any, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, index: Any, sources: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLVIEWS_MIRROR")
     index("tagger", "1.4", requires=["helper; extra == 'fast'"], metadata="Provides-Extra: fast\n")
     index("tagger", "2.0")
     index("helper")
     index("other")
-    cli.recipes.recipe("x", "python >=3.8", pypi=["tagger[fast] >=1,<2", "other; python_version < '3'"])
+    for version in ("1.0", "2.0"):
+        sources(version=version)
+    index(
+        "narrow",
+        requires=["helper<1; python_version > '3'", "style"],
+        metadata="\nRequires-Dist: nothing of the text\n",
+    )
+    asked = ["tagger[fast] >=1,<2", "other; python_version < '3'", "style <2", "narrow"]
+    override = {"package": "helper", "of": "narrow", "spec": ">=1", "why": "it works"}
+    cli.recipes.recipe("x", "python >=3.8", pypi=asked, sdists=["style"], overrides=[override])
     done = cli("lock", "x", "--site", "pypi")
     assert done.code == 0, done.err
     found = {package.name: package.version for package in read_lock(cli.lock("x")).packages}
     assert (found["tagger"], found["helper"], "other" in found) == ("1.4", "1.0", False)
+    assert found["style"] == "1.0"
+    (loosened,) = (cli.root / "cache/made").glob("*/narrow-1.0-1loosened-py3-none-any.whl")
+    with open_wheel(loosened, loosened.parent.name) as wheel:  # each file is what RECORD promises
+        assert [str(line) for line in wheel.said.requires] == ['helper>=1; python_version > "3"', "style"]

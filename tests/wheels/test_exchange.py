@@ -9,9 +9,16 @@ from urllib.parse import unquote
 
 import pytest
 from conda_lock.src_parser.environment_yaml import parse_environment_file
+from packaging.pylock import PackageWheel, Pylock
+from packaging.tags import Tag
 from rattler import LockFile
 
 from mlviews.lock.lockfile import read_lock
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +65,23 @@ def test_environment(demo: Any, tmp_path: Path) -> None:
     assert (asked["native"].manager, asked["native"].version, asked["native"].build) == ("conda", "1.0", "h123_4")
     assert (asked["tagger"].manager, asked["tagger"].version) == ("pip", "==1.2+local")
     assert read.channels[0].url == "conda-forge"
+
+
+def test_pylock(demo: Any, tmp_path: Path) -> None:
+    text = said(demo, "pylock", tmp_path / "pylock.toml").read_text()
+    read = Pylock.from_dict(tomllib.loads(text))
+    ((package, wheel),) = read.select(tags=[Tag("py3", "none", "any")])  # for the Python that runs this
+    locked = next(one for one in read_lock(demo.lock("demo")).packages if one.manager == "pip")
+    assert (package.name, str(package.version)) == ("tagger", "1.2+local")
+    assert isinstance(wheel, PackageWheel)
+    assert (wheel.url, wheel.name, wheel.hashes) == (
+        locked.url,
+        "tagger-1.2+local-py3-none-any.whl",
+        {"sha256": locked.sha256},
+    )
+    demo.recipes.recipe("none", "native")
+    assert demo("lock", "none").code == 0
+    assert demo("render", "none", "pylock", "--json").codes == ["pylock-no-wheels"]
 
 
 def test_pip_leaves_what_the_constraints_name(demo: Any, tmp_path: Path) -> None:

@@ -300,3 +300,75 @@ def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: 
     assert based("container", "build", "my-demo", "-o", str(tmp_path / "x.tar"), "--json").codes == ["image-extension"]
     based.recipes.recipe("two", on="demo", pypi=["tagger"], dependencies=None)
     assert "has that one's hardware" in based("lock", "two").err
+
+
+def test_another_version_in_front_of_the_bases(whole: Any, shelf: Shelf, index: Any) -> None:
+    """For this view alone; what of the base asks for another one is named."""
+    shelf.add("fits", depends=["numbers >=2"], modules={"fits": ""})
+    whole.recipe("greet", "numbers", "fits")
+    site = whole.site
+    index("numbers", "1.9", files={"numbers_of.py": "version = '1.9'\n"})
+    assert site("extend", "demo", "numbers <2", "--replace", "number", "--json").codes == ["replace-unknown"]
+    done = site("extend", "demo", "numbers <2", "--replace", "numbers")
+    assert done.code == 0, done.err
+    assert "numbers: 1.9, not 2.3" in done.out
+    assert "breaks fits, which asks for numbers >=2" in done.out
+    code = "import numbers_of, fits; print(numbers_of.version)"
+    assert says(site.process("run", "my-demo", "--", "python", "-c", code)) == "1.9"
+    assert says(site.process("run", "demo", "--", "python", "-c", code)) == "2.3"
+    release = release_of(site.root, "my-demo")[1]
+    assert (release.replaced, release.broken) == ({"numbers": "1.9, not 2.3"}, {"fits": "numbers >=2"})
+    assert site("build", "my-demo", "--json").data["status"] == "unchanged"
+
+
+EDITABLE = """
+import os, zipfile
+def get_requires_for_build_editable(settings=None):
+    return ["helper"]
+def build_editable(folder, settings=None, metadata=None):
+    import backing, helper
+    with zipfile.ZipFile(os.path.join(folder, "mine-0.1.dev1-0.editable-py3-none-any.whl"), "w") as packed:
+        for path, text in backing.files(os.getcwd() + "/src").items():
+            packed.writestr(path, text)
+    return "mine-0.1.dev1-0.editable-py3-none-any.whl"
+"""
+BACKING = """
+import base64, hashlib
+def files(folder):
+    info = "mine-0.1.dev1.dist-info"
+    found = {
+        "_mine.pth": folder,
+        f"{info}/METADATA": "Metadata-Version: 2.1\\nName: mine\\nVersion: 0.1.dev1\\nRequires-Dist: tagger\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\n",
+    }
+    digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    record = "".join(f"{path},sha256={digest(text)},{len(text)}\\n" for path, text in found.items())
+    return {**found, f"{info}/RECORD": record + f"{info}/RECORD,,\\n"}
+"""
+
+
+def test_a_project_as_it_lies(based: Any, index: Any, tmp_path: Path) -> None:
+    """Its dependencies are solved for; what changes in it changes at once."""
+    index("tagger")
+    index("helper")
+    index("backing", files={"backing.py": BACKING})
+    project = tmp_path / "mycode"
+    (project / "src").mkdir(parents=True)
+    (project / "src/mine.py").write_text("import tagger\nvalue = 1\n")
+    system = '[build-system]\nrequires = ["backing"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (project / "pyproject.toml").write_text(system)
+    (project / "backend.py").write_text(EDITABLE)
+    done = based("extend", "demo", "--editable", project)
+    assert done.code == 0, done.err
+    assert f"editable {project}: read where it lies" in done.out.replace("\n", "")
+    release = release_of(based.root, "my-demo")[1]
+    assert release.editable == (str(project),)
+    assert {"mine", "tagger"} <= {one.name for one in release.packages}
+    run = ("run", "my-demo", "--", "python", "-c", "import mine; print(mine.value)")
+    assert says(based.process(*run)) == "1"
+    (project / "src/mine.py").write_text("value = 2\n")
+    assert says(based.process(*run)) == "2"
+    assert based("verify", "my-demo").code == 0
+    assert based("extend", "demo", "--editable", tmp_path / "none", "--name", "x", "--json").codes == ["not-a-project"]
+    based.recipes.recipe("alone", "python", editable=[str(project)])
+    assert "only a view `on` another one has it" in based("lock", "alone").err

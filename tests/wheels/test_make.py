@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -267,10 +268,18 @@ def test_it_makes_virtual_environments(prefix: Path, tmp_path: Path, call: Any) 
     assert call(tmp_path / "v/bin/python", "-c", "import sys; print(sys.base_prefix)") == str(prefix)
 
 
+def test_it_has_tk_where_the_host_has_it(prefix: Path, call: Any) -> None:
+    """puma imports it, with a display or without."""
+    there = importlib.util.find_spec("_tkinter") is not None
+    told = "import importlib.util; print(importlib.util.find_spec('_tkinter') is not None)"
+    assert call(prefix / "bin/python", "-c", told) == str(there)
+    assert not there or call(prefix / "bin/python", "-c", "import tkinter; print(tkinter.TkVersion)")
+
+
 def test_it_leaves_out_what_no_view_needs(prefix: Path) -> None:
     library = prefix / f"lib/python{host_target().minor}"
     assert (library / "os.py").exists()
-    gone = ["test", "idlelib", "tkinter", "turtle.py", "sitecustomize.py", "EXTERNALLY-MANAGED"]
+    gone = ["test", "idlelib", "turtle.py", "sitecustomize.py", "EXTERNALLY-MANAGED"]
     assert not [name for name in gone if (library / name).exists()]
 
 

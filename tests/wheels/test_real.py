@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
+from mlviews.lock.lockfile import read_lock
 from mlviews.wheels.channel import make_channel
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ def test_real_wheels_run(tmp_path: Path, install_from: Any, call: Any) -> None:
     assert call(prefix / "bin/tqdm", "--version")
     check = [sys.executable, "-m", "pip", "--python", str(prefix), "check"]
     assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_salt_locks_beside_a_channel(cli: Any, slice_folder: Path, repository: Path, tmp_path: Path) -> None:
+    """PyTorch for CUDA, Lightning and ONNX as salt pins them, of the channel; a project without a wheel is built."""
+    recipes, mirror = ("--recipes", repository / "recipes"), ("--mirror", f"conda-forge={slice_folder}")
+    done = cli("lock", "salt", *recipes, *mirror)
+    assert done.code == 0, done.err
+    found = {package.name: package for package in read_lock(cli.lock("salt")).packages}
+    assert (found["pytorch"].manager, found["pytorch"].version) == ("conda", "2.12.0")
+    assert (found["lightning"].version, found["salt-ml"].manager) == ("2.6.1", "pip")
+    assert found["atlasify"].made
 
 
 def numpy_file(prefix: Path) -> str:

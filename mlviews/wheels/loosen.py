@@ -1,0 +1,121 @@
+"""A wheel with a requirement loosened: for sites where pip resolves, which knows no way around what a wheel says.
+
+The wheel is the index's but for ``Requires-Dist`` in METADATA, RECORD, and the build number in its name, by which pip
+takes it before the index's own. So what is installed says of itself what holds, and ``pip check`` agrees.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+from mlviews.files import file_sha256, make_folder
+from mlviews.wheels.pip import fetch
+from mlviews.wheels.wheel import open_wheel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import NormalizedName
+
+    from mlviews.progress import Advance
+    from mlviews.wheels.pip import Found
+    from mlviews.wheels.wheel import Wheel
+
+__all__ = ["loosened", "loosened_wheel"]
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state: the same wheel gives the same bytes
+
+
+def loosened(
+    line: Requirement, of: str, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
+) -> Requirement:
+    """Return a requirement of a wheel with the versions that an override has for it.
+
+    Args:
+        line: the requirement.
+        of: the project that has it.
+        overrides: (project, project that requires it) -> the versions that serve.
+    """
+    other = Requirement(str(line))
+    other.specifier = overrides.get((canonicalize_name(line.name), canonicalize_name(of)), line.specifier)
+    return other
+
+
+def loosened_wheel(
+    found: Found,
+    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet],
+    cache: Path,
+    advance: Advance,
+) -> Path:
+    """Fetch a wheel, loosen what overrides name of it, and keep the outcome by its sha256.
+
+    Args:
+        found: the wheel.
+        overrides: as for `loosened`.
+        cache: the folder whose ``made`` keeps it.
+        advance: told what pip works at.
+
+    Raises:
+        FailedError: as `fetch`; or ``bad-wheel``.
+    """
+    home = cache / "made"
+    make_folder(home)
+    with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
+        folder = Path(scratch)
+        (folder / "from").mkdir()
+        fetch([found], folder / "from", advance)
+        given = folder / "from" / found.file_name
+        path = folder / _numbered(given.name)
+        with open_wheel(given, found.sha256) as wheel:
+            _write(wheel, path, overrides)
+        kept = home / file_sha256(path) / path.name
+        kept.parent.mkdir(exist_ok=True)
+        return path.replace(kept)
+
+
+def _numbered(name: str) -> str:
+    _, _, build, _ = parse_wheel_filename(name)
+    parts = name.split("-")
+    return "-".join([*parts[:2], f"{build[0] + 1 if build else 1}loosened", *parts[-3:]])
+
+
+def _write(wheel: Wheel, path: Path, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]) -> None:
+    record = []
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
+
+        def put(name: str, content: bytes, mode: int) -> None:
+            info = zipfile.ZipInfo(name, _DATE)
+            info.external_attr, info.compress_type = (0o100000 | mode) << 16, zipfile.ZIP_DEFLATED
+            packed.writestr(info, content)
+
+        for entry in wheel.entries:
+            with wheel.open(entry) as file:
+                content = file.read()
+            if entry.path == f"{wheel.dist_info}/METADATA":
+                content = _metadata(content.decode(), wheel.name, overrides).encode()
+            put(entry.path, content, 0o755 if entry.executable else 0o644)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f'"{entry.path}",sha256={digest},{len(content)}\n')
+        own = f"{wheel.dist_info}/RECORD"
+        put(own, "".join([*record, f"{own},,\n"]).encode(), 0o644)
+
+
+def _metadata(text: str, of: str, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]) -> str:
+    key = "Requires-Dist:"
+    head, gap, body = text.partition("\n\n")
+    lines = [
+        f"{key} {loosened(Requirement(line.removeprefix(key).strip()), of, overrides)}"
+        if line.startswith(key)
+        else line
+        for line in head.splitlines()
+    ]
+    return "\n".join(lines) + gap + body
