@@ -63,7 +63,8 @@ def _collect(kit: Path, python: str) -> None:
     said = subprocess.run([sys.executable, "-c", IMPORTED], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     _into(kit / "site", python, *said.stdout.split(), *PROGRAMS)
     _for(python, "download", "--dest", str(kit / "kernel"), *KERNEL)
-    for name in (*(f"tests/gpu/{name}.py" for name in PARTS), "tests/smoke/faults.py"):
+    example = [str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("examples/flavour-tagging/*.py")]
+    for name in (*(f"tests/gpu/{name}.py" for name in PARTS), "tests/smoke/faults.py", *example):
         (kit / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(REPOSITORY / name, kit / name)
 

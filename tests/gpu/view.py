@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -26,14 +27,16 @@ from mlviews.site.file import SHIPPED_SITES
 from mlviews.wheels.requirements import project_of
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
     from gpu.report import Clock
     from gpu.rewheel import Installed
 
-__all__ = ["Choice", "choose_layers", "steps", "write_catalogue"]
+__all__ = ["Choice", "choose_layers", "steps", "there", "write_catalogue"]
 
 VIEW = "kit"
+_FIRST = ("wheels made again", "build at the pypi site")  # without these there is nothing to go on with
 LARGEST = 300_000_000  # bytes: cuobjdump takes a minute for more
 INIT = ("/usr/share/lmod/lmod/init/bash", "/usr/share/modules/init/bash", "/usr/share/Modules/init/bash")
 _WHERE = "import json, sys, sysconfig; print(json.dumps([p for p in sys.path if p]))"
@@ -64,14 +67,16 @@ def steps(
         gpu: whether the view must compute on one.
         failed: checks that the machine's own packages failed; the view is made of them and would fail as they do.
     """
-    there = installed(json.loads(_said([str(python), "-c", _WHERE])))
-    choice = choose_layers(there)
+    found = there(python)
+    choice = choose_layers(found)
     index = work / "index"
     jobs: list[tuple[str, Callable[[], tuple[str, Any]]]] = [
-        ("wheels made again", lambda: _index(choice, there, kit, work, index, failed)),
+        ("wheels made again", lambda: _index(choice, found, kit, work, index, failed)),
         ("build at the pypi site", lambda: _mlviews(work, index, clock, "build", VIEW)),
         ("load", lambda: _load(work, clock)),
-        ("prefix and kernel", lambda: _prove(work, index, clock, gpu=gpu)),
+        ("proof through the kernel", lambda: _prove(work, index, clock, gpu=gpu)),
+        ("which GPUs it serves", lambda: _served(work, index, clock)),
+        ("a tagger trained in it", lambda: _train(kit, work, clock, gpu=gpu)),
         ("gpus against cuobjdump", lambda: _compare(work, clock)),
     ]
     broken = ""
@@ -86,7 +91,12 @@ def steps(
             yield Step(name, status, said, time.time() - start, data)
         except (StepFailed, OSError, ValueError, subprocess.TimeoutExpired) as error:
             yield Step(name, "failed", " ".join(str(error).split())[:1000], time.time() - start)
-            broken = f"after {name} failed" if name != "load" else ""
+            broken = f"after {name} failed" if name in _FIRST else ""
+
+
+def there(python: Path) -> dict[str, Installed]:
+    """Return what a Python has installed."""
+    return installed(json.loads(_said([str(python), "-c", _WHERE])))
 
 
 def choose_layers(there: Mapping[str, Installed]) -> Choice:
@@ -156,7 +166,7 @@ def _index(
         shutil.copy(carried[name], index)
     (work / "constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
     absent = [name for name, project in asked.items() if project not in {*kept, *carried}]
-    _site(work, {name: kept[project] for name, project in asked.items() if project in kept}, absent)
+    _site(work, {name: project for name, project in asked.items() if project in kept}, kept, choice.cuda, absent)
     lost = {**made.lost, **{name: f"{who} needs it" for name, who in missing.items() if name not in carried}}
     told = {"lost": lost, "absent": absent, "size": made.size, "wheels": len(made.wheels), "cuda": choice.cuda}
     without = ", ".join(sorted({*lost, *absent})) or "nothing"
@@ -167,14 +177,29 @@ def _index(
 def _project(name: str, there: Mapping[str, Installed]) -> str:
     """Return the project that gives a view what it asks for: builds for GPUs have other names at conda-forge."""
     project = str(canonicalize_name(project_of(name.removesuffix("-gpu"))[0]))
-    return f"{project}-gpu" if project not in there and f"{project}-gpu" in there else project
+    return f"{project}-gpu" if f"{project}-gpu" in there else project
 
 
-def _site(work: Path, pins: Mapping[str, str], absent: Iterable[str]) -> None:
-    """Write the pypi site as it is shipped, with the versions that are here, where a user's own site would be."""
+def _site(
+    work: Path, projects: Mapping[str, str], kept: Mapping[str, str], cuda: str | None, absent: Iterable[str]
+) -> None:
+    """Write the pypi site as it is shipped, with the versions that are here, where a user's own site would be.
+
+    Args:
+        work: the kit's folder.
+        projects: package -> the project that gives it here.
+        kept: project -> its version.
+        cuda: the CUDA that the wheels are for.
+        absent: packages that are not here.
+    """
     site = yaml.safe_load((SHIPPED_SITES / "pypi.yaml").read_text(encoding="utf-8"))
-    site["pins"] = {name: Version(version).public for name, version in pins.items()}
+    site["pins"] = {name: Version(kept[project]).public for name, project in projects.items()}
     site["absent"] = site.get("absent", {}) | dict.fromkeys(absent, "not on this machine")
+    # What it says of CUDA's wheels is of the CUDA that it is shipped for.
+    site.pop("cuda")
+    if cuda:
+        stand_ins = {name: project for name, project in projects.items() if name.removesuffix("-gpu") != project}
+        site["cuda"] = {"version": cuda, "stand-ins": stand_ins}
     folder = work / "config/mlviews/sites"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pypi.yaml").write_text(yaml.safe_dump(site))
@@ -233,13 +258,43 @@ def _load(work: Path, clock: Clock) -> tuple[str, Any]:
 
 
 def _prove(work: Path, index: Path, clock: Clock, *, gpu: bool) -> tuple[str, Any]:
-    ways = ("--via", "prefix", "--via", "kernel", *(("--require-gpu",) if gpu else ()))
-    _, data = _mlviews(work, index, clock, "smoke", VIEW, *ways)
-    counts = {
-        route["route"]: {s: sum(c["status"] == s for c in route["checks"]) for s in ("pass", "skip")}
-        for route in data["routes"]
-    }
-    return f"the same through both: {counts}", data
+    """Run the view's checks in its kernel; the build has run them in its prefix."""
+    need = ("--require-gpu",) if gpu else ()
+    _, data = _mlviews(work, index, clock, "smoke", VIEW, "--via", "kernel", *need)
+    (route,) = data["routes"]
+    counts = {status: sum(c["status"] == status for c in route["checks"]) for status in ("pass", "skip")}
+    return f"{counts['pass']} pass, {counts['skip']} skipped", data
+
+
+def _served(work: Path, index: Path, clock: Clock) -> tuple[str, Any]:
+    """Tell which GPUs the view serves, and for those that it does not serve natively, whose libraries are to blame."""
+    _, data = _mlviews(work, index, clock, "gpus", VIEW)
+    ways: dict[str, list[str]] = {}
+    for verdict in data["gpus"]:
+        ways.setdefault(verdict["way"], []).append(verdict["gpu"])
+    return "; ".join(f"{way}: {', '.join(names)}" for way, names in ways.items()), data
+
+
+def _train(kit: Path, work: Path, clock: Clock, *, gpu: bool) -> tuple[str, Any]:
+    """Train the example's tagger in the loaded view, export it and apply it with ONNX Runtime."""
+    jets, epochs = ("--jets 20000 --points 1000", "--epochs 4 --batch 256") if gpu else ("--jets 300", "--epochs 1")
+    example = kit / "examples/flavour-tagging"
+    lines = (
+        f"jets.py {jets} -o {work}/jets.npz",
+        f"train.py {work}/jets.npz {epochs} -o {work}/tagger.pt",
+        f"export.py {work}/tagger.pt -o {work}/tagger.onnx",
+        f"score.py {work}/tagger.onnx {work}/jets.npz -o {work}/scores.npz",
+    )
+    script = next((work / "root/envs" / VIEW).glob("*/*/setup.sh"))
+    program = "; ".join(f"SECONDS=0; python {example}/{line}; echo took $SECONDS s" for line in lines)
+    ended = subprocess.run(
+        ["bash", "-ec", f"source {script}; {program}"],
+        env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False, timeout=clock.left(),
+    )  # fmt: skip
+    if ended.returncode:
+        raise StepFailed(f"{ended.stdout[-500:]} {ended.stderr[-500:]}")
+    told = ended.stdout.splitlines()
+    return "; ".join(told), told
 
 
 def _compare(work: Path, clock: Clock) -> tuple[str, Any]:
@@ -252,20 +307,25 @@ def _compare(work: Path, clock: Clock) -> tuple[str, Any]:
     if not libraries or not found:
         return ("the view has no device code" if not libraries else "there is no cuobjdump here"), None
     same, different, left = [], {}, []
-    for path in libraries:
-        name = str(path.relative_to(prefix))
+
+    def both(path: Path) -> tuple[Counter[str], Counter[str]] | str:
         if path.stat().st_size > LARGEST or clock.left() < 15:
-            left.append(name)
-            continue
+            return ""
         try:
-            ours, theirs = read(path), listed(Path(found), path, clock.left() - 10)
+            return read(path), listed(Path(found), path, clock.left() - 10)
         except (ValueError, subprocess.TimeoutExpired) as error:
-            left.append(f"{name} ({error})")
-            continue
-        if ours == theirs:
-            same.append(name)
-        else:
-            different[name] = {"mlviews": dict(ours - theirs), "cuobjdump": dict(theirs - ours)}
+            return f" ({error})"
+
+    with ThreadPoolExecutor(max(1, (os.cpu_count() or 1) // 2)) as pool:
+        for path, answer in zip(libraries, pool.map(both, libraries), strict=True):
+            name = str(path.relative_to(prefix))
+            if isinstance(answer, str):
+                left.append(name + answer)
+            elif answer[0] == answer[1]:
+                same.append(name)
+            else:
+                ours, theirs = answer
+                different[name] = {"mlviews": dict(ours - theirs), "cuobjdump": dict(theirs - ours)}
     if different:
         raise StepFailed(f"{len(same)} libraries agree, these do not: {json.dumps(different)[:800]}")
     return f"{len(same)} libraries agree piece by piece; {len(left)} were left out", {"same": same, "left": left}
