@@ -46,13 +46,13 @@ def main() -> None:
 def _restart(own: Path, options: argparse.Namespace) -> None:
     """Go on in an environment that has the kit's packages, and nothing of the machine's."""
     _environment(own, [KIT / "site"])
-    python = _with_wheels(options) if options.wheels else options.python
+    python = put_first(options) if options.wheels else options.python
     arguments = [*sys.argv[1:], "--python", str(python), "--started", str(options.started)]
     environment = {**os.environ, "PATH": f"{KIT / 'site/bin'}:{os.environ.get('PATH', '/usr/bin:/bin')}"}
     os.execve(own / "bin/python", [str(own / "bin/python"), str(Path(__file__).resolve()), *arguments], environment)
 
 
-def _with_wheels(options: argparse.Namespace) -> Path:
+def put_first(options: argparse.Namespace) -> Path:
     """Return a Python that has the wheels, and behind them what the Python to prove has."""
     paths = subprocess.run(
         [options.python, "-c", "import sys; print(*[p for p in sys.path[1:] if p.endswith('-packages')], sep='\\n')"],

@@ -8,14 +8,19 @@ import time
 import zipfile
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
+import pip
 import pytest
+import yaml
+from gpu.kit import put_first
 from gpu.proof import applies, cases, plant_all
 from gpu.report import Clock, FaultLine, Report, Step, in_markdown
 from gpu.rewheel import Installed, installed, needed, remake, remake_all
-from gpu.view import choose_layers, write_catalogue
+from gpu.view import choose_layers, there, write_catalogue, write_site
 
 from mlviews.recipe.catalogue import open_catalogue
+from mlviews.site.profile import SiteFile
 from mlviews.smoke.report import CheckLine
 
 H100 = "NVIDIA H100 80GB HBM3 (sm_90)"
@@ -187,6 +192,7 @@ def test_a_check_whose_framework_is_not_there_does_not_apply():
     assert not applies(line("pyhf-fit", "skip", reason="pyhf is not installed"))
     assert applies(line("torch-matmul", "error", reason="a GPU is required, and none did the work (on the CPU)"))
     assert applies(line("imports", "fail", reason="numpy is not installed"))
+    assert not applies(line("onnxruntime-cuda", "fail", reason="this build has no CUDA provider"))
 
 
 def test_the_report_says_what_was_not_done_and_no_text_breaks_its_tables():
@@ -214,3 +220,39 @@ def test_the_report_says_what_was_not_done_and_no_text_breaks_its_tables():
     assert "| torch-matmul | cuda x | 700 TFLOP/s | 71% |" in text
     assert r"| torch-matmul | pass | cpu | 1.0 | a \| b c |" in text
     assert "1 faults in checks that pass without: 0 caught, 0 missed, 1 not run." in text
+
+
+def test_wheels_stand_before_what_is_there_and_nothing_there_is_changed(tmp_path, monkeypatch):
+    click = installed(sys.path)["click"]
+    (tmp_path / "wheels").mkdir()
+    newer = remake(click, tmp_path / "wheels")
+    kit = tmp_path / "kit"
+    (kit / "site").mkdir(parents=True)
+    (kit / "site/pip").symlink_to(Path(pip.__file__).parent)
+    monkeypatch.setattr("gpu.kit.KIT", kit)
+    before = click.metadata.stat().st_ino
+
+    python = put_first(SimpleNamespace(python=Path(sys.executable), wheels=newer.parent, work=tmp_path / "work"))
+
+    found = there(python)
+    assert found["click"].metadata.is_relative_to(tmp_path / "work")
+    assert found["packaging"].metadata == installed(sys.path)["packaging"].metadata
+    assert remake(found["click"], tmp_path).name == newer.name
+    assert click.metadata.stat().st_ino == before
+
+
+@pytest.mark.parametrize("cuda", ["13.0", None])
+def test_the_site_takes_the_cuda_and_the_versions_that_are_installed(cuda, tmp_path):
+    projects = {"pytorch-gpu": "torch", "onnx": "onnx", "onnxruntime": "onnxruntime-gpu"}
+    kept = {"torch": "2.11.0+cu130", "onnx": "1.20", "onnxruntime-gpu": "1.31.1"}
+
+    write_site(tmp_path, projects, kept, cuda, ["gxx"])
+
+    file = tmp_path / "config/mlviews/sites/pypi.yaml"
+    site = SiteFile.model_validate(yaml.safe_load(file.read_text()))
+    assert site.pins == {"pytorch-gpu": "2.11.0", "onnx": "1.20", "onnxruntime": "1.31.1"}
+    assert "gxx" in site.absent
+    stand_ins = {"pytorch-gpu": "torch", "onnxruntime": "onnxruntime-gpu"}
+    assert [(wheels.version, wheels.pins, wheels.stand_ins) for wheels in site.cuda] == (
+        [("13.0", {}, stand_ins)] if cuda else []
+    )

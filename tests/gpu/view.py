@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gpu.report import Clock
     from gpu.rewheel import Installed
 
-__all__ = ["Choice", "choose_layers", "steps", "there", "write_catalogue"]
+__all__ = ["Choice", "choose_layers", "steps", "there", "write_catalogue", "write_site"]
 
 VIEW = "kit"
 _FIRST = ("wheels made again", "build at the pypi site")  # without these there is nothing to go on with
@@ -72,7 +72,7 @@ def steps(
     index = work / "index"
     jobs: list[tuple[str, Callable[[], tuple[str, Any]]]] = [
         ("wheels made again", lambda: _index(choice, found, kit, work, index, failed)),
-        ("build at the pypi site", lambda: _mlviews(work, index, clock, "build", VIEW)),
+        ("build at the pypi site", lambda: _build(work, index, clock)),
         ("load", lambda: _load(work, clock)),
         ("proof through the kernel", lambda: _prove(work, index, clock, gpu=gpu)),
         ("which GPUs it serves", lambda: _served(work, index, clock)),
@@ -166,7 +166,7 @@ def _index(
         shutil.copy(carried[name], index)
     (work / "constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
     absent = [name for name, project in asked.items() if project not in {*kept, *carried}]
-    _site(work, {name: project for name, project in asked.items() if project in kept}, kept, choice.cuda, absent)
+    write_site(work, {name: project for name, project in asked.items() if project in kept}, kept, choice.cuda, absent)
     lost = {**made.lost, **{name: f"{who} needs it" for name, who in missing.items() if name not in carried}}
     told = {"lost": lost, "absent": absent, "size": made.size, "wheels": len(made.wheels), "cuda": choice.cuda}
     without = ", ".join(sorted({*lost, *absent})) or "nothing"
@@ -180,7 +180,7 @@ def _project(name: str, there: Mapping[str, Installed]) -> str:
     return f"{project}-gpu" if f"{project}-gpu" in there else project
 
 
-def _site(
+def write_site(
     work: Path, projects: Mapping[str, str], kept: Mapping[str, str], cuda: str | None, absent: Iterable[str]
 ) -> None:
     """Write the pypi site as it is shipped, with the versions that are here, where a user's own site would be.
@@ -199,14 +199,14 @@ def _site(
     site.pop("cuda")
     if cuda:
         stand_ins = {name: project for name, project in projects.items() if name.removesuffix("-gpu") != project}
-        site["cuda"] = {"version": cuda, "stand-ins": stand_ins}
+        site["cuda"] = [{"version": cuda, "stand-ins": stand_ins}]
     folder = work / "config/mlviews/sites"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pypi.yaml").write_text(yaml.safe_dump(site))
 
 
-def _mlviews(work: Path, index: Path, clock: Clock, *arguments: str) -> tuple[str, Any]:
-    """Run mlviews at the pypi site, with the index alone; returns what it says, in a line and whole."""
+def _mlviews(work: Path, index: Path, clock: Clock, *arguments: str) -> Any:
+    """Run mlviews at the pypi site, with the index alone; returns what it answers."""
     environment = {
         **os.environ,
         "XDG_CONFIG_HOME": str(work / "config"),
@@ -228,7 +228,14 @@ def _mlviews(work: Path, index: Path, clock: Clock, *arguments: str) -> tuple[st
             f"{c['name']}: {c['status']}, {c['reason']}" for c in _lines(found) if c["status"] in {"fail", "error"}
         )
         raise StepFailed(f"mlviews {arguments[0]} ended with {ended.returncode}: {errors or failed}")
-    return " ".join(ended.stderr.split())[-200:] or "done", found["data"]
+    return found["data"]
+
+
+def _build(work: Path, index: Path, clock: Clock) -> tuple[str, Any]:
+    data = _mlviews(work, index, clock, "build", VIEW)
+    passed = [check for check in data["checks"] if check["status"] == "pass"]
+    on_gpu = sum(check["device"] not in {"", "cpu"} for check in passed)
+    return f"{data['packages']} packages, {len(passed)} checks pass, {on_gpu} of them on the GPU", data
 
 
 def _lines(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -260,7 +267,7 @@ def _load(work: Path, clock: Clock) -> tuple[str, Any]:
 def _prove(work: Path, index: Path, clock: Clock, *, gpu: bool) -> tuple[str, Any]:
     """Run the view's checks in its kernel; the build has run them in its prefix."""
     need = ("--require-gpu",) if gpu else ()
-    _, data = _mlviews(work, index, clock, "smoke", VIEW, "--via", "kernel", *need)
+    data = _mlviews(work, index, clock, "smoke", VIEW, "--via", "kernel", *need)
     (route,) = data["routes"]
     counts = {status: sum(c["status"] == status for c in route["checks"]) for status in ("pass", "skip")}
     return f"{counts['pass']} pass, {counts['skip']} skipped", data
@@ -268,7 +275,7 @@ def _prove(work: Path, index: Path, clock: Clock, *, gpu: bool) -> tuple[str, An
 
 def _served(work: Path, index: Path, clock: Clock) -> tuple[str, Any]:
     """Tell which GPUs the view serves, and for those that it does not serve natively, whose libraries are to blame."""
-    _, data = _mlviews(work, index, clock, "gpus", VIEW)
+    data = _mlviews(work, index, clock, "gpus", VIEW)
     ways: dict[str, list[str]] = {}
     for verdict in data["gpus"]:
         ways.setdefault(verdict["way"], []).append(verdict["gpu"])

@@ -178,6 +178,17 @@ def test_a_gpu_that_onnx_runtime_does_not_take_is_a_failure(bed, fake_driver):
     assert (found.status, found.reason) == ("fail", "this build has no CUDA provider")
 
 
+def test_a_numpy_that_numba_cannot_compile_with_is_told_without_a_gpu(bed):
+    """As numba-cuda 0.30.4 and numpy 2.5 are: importing works, and no kernel compiles."""
+    bed = bed("numba")
+    bed.plant("numba.cuda", "module.compile = lambda *a, **k: module.row_stack")
+
+    line = bed.run("numba-kernel")
+
+    words = "a kernel does not compile: module 'numba.cuda' has no attribute 'row_stack'"
+    assert (line.status, line.reason) == ("fail", words)
+
+
 def test_numbas_simulator_is_named_and_is_no_gpu(bed, fake_driver):
     bed = bed("numba")
     without = bed.run("numba-kernel")

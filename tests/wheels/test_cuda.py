@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from io import BytesIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from rattler import MatchSpec
 
 from mlviews.wheels.channel import make_channel
 from mlviews.wheels.convert import plan_wheel
-from mlviews.wheels.cuda import cuda_of
+from mlviews.wheels.cuda import cuda_of, with_runpath
 from mlviews.wheels.elf import NoRoomError, read_links
 from mlviews.wheels.requirements import stand_ins
 from mlviews.wheels.target import host_target
@@ -116,6 +117,23 @@ def test_a_runpath_is_added_where_nothing_moves(libraries: SimpleNamespace, tmp_
     assert f"libcublas.so.12 => {tmp_path}/there/libcublas.so.12" in found
     shown = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
     assert "[$ORIGIN/nowhere:$ORIGIN/there]" in shown
+
+
+@pytest.mark.parametrize("folder", ["cublas", "cu13"])
+def test_a_library_looks_where_the_wheels_of_its_cuda_put_it(
+    folder: str, libraries: SimpleNamespace, tmp_path: Path
+) -> None:
+    path = tmp_path / "onnxruntime/capi/libprovider.so"
+    path.parent.mkdir(parents=True)
+    with with_runpath(BytesIO(libraries.provider), "../..", tmp_path) as changed:
+        path.write_bytes(changed.read())
+    cublas = tmp_path / "nvidia" / folder / "lib/libcublas.so.12"
+    cublas.parent.mkdir(parents=True)
+    cublas.write_bytes(libraries.cublas)
+
+    found = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+
+    assert f"/nvidia/{folder}/lib/libcublas.so.12" in found
 
 
 def test_where_there_is_no_room_nothing_is_written(libraries: SimpleNamespace, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import _kernel_work as work
-from _protocol import Check, run
+from _protocol import Check, WrongError, run, visible_gpus
 from _rounding import UNIT
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def main(check: Check) -> str:
     global cuda, numba  # noqa: PLW0603
     numpy, numba = check.need("numpy"), check.need("numba")
     simulated = bool(numba.config.ENABLE_CUDASIM)
+    if not simulated and not visible_gpus():
+        _compile(check)
     work.need_gpu(check, simulator="Numba's simulator" if simulated else "")
     check.has("numba_cuda")  # where it is installed, it stands in for numba.cuda
     cuda = check.need("numba.cuda")
@@ -53,6 +55,25 @@ def main(check: Check) -> str:
     want = numpy.exp(real) * numpy.sin(real)
     check.within("functions", got, want, 16 * UNIT["float64"] * abs(want))
     return f"kernels count, add and call functions right {bench.where}"
+
+
+def _compile(check: Check) -> None:
+    """Compile a kernel for a GPU that is not here: that Numba and numpy do not fit shows without one.
+
+    Seen with numba-cuda 0.30.4 and numpy 2.5: importing works, and every kernel ends in an AttributeError.
+    """
+    global cuda  # noqa: PLW0603
+    check.has("numba_cuda")
+    cuda = check.need("numba.cuda")
+    warnings.simplefilter("ignore")
+    try:
+        cuda.compile(shift, (numba.int64[::1], numba.int64[::1]), cc=(8, 0))
+    except AttributeError as error:
+        raise WrongError(f"a kernel does not compile: {error}") from error
+    except Exception as error:  # noqa: BLE001  (without a driver, parts of CUDA may be missing: no fault of the view)
+        check.figures["compiled without a GPU"] = f"no: {type(error).__name__}"
+    else:
+        check.figures["compiled without a GPU"] = "yes"
 
 
 class Bench:

@@ -43,7 +43,8 @@ def main(check: Check) -> str:
     for rank, member in enumerate(members):
         check.figures.update({f"{rank}: {what}": figure for what, figure in member["figures"].items()})
     check.device = ", ".join(dict.fromkeys(member["device"] for member in members))
-    proved = f"{world} processes sum numbers and gradients right with {backend}"
+    who = "1 process sums" if world == 1 else f"{world} processes sum"
+    proved = f"{who} numbers and gradients right with {backend}"
     return f"{proved}: one GPU, so no link between GPUs was proved" if gpus == 1 else proved
 
 
