@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from rattler import LockFile
 
+from mlviews.cli import cli
 from mlviews.lock.lockfile import Lock, read_lock
 from mlviews.recipe.catalogue import open_catalogue
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 CATALOGUE = open_catalogue(REPOSITORY / "recipes")
 COMMITTED = REPOSITORY / "lockfiles"
+# A variant has no lock as long as the metadata give none.
+UNLOCKED = [name for name in CATALOGUE.variants if not (COMMITTED / f"{name}.conda-lock.yml").exists()]
 # A lock that names an index's wheels is made where its view is built; see tests/wheels/test_real.py.
-NAMES = [spec.name for spec in CATALOGUE.views() if not spec.pypi]
+NAMES = [spec.name for spec in CATALOGUE.views() if not spec.pypi and spec.name not in UNLOCKED]
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +74,23 @@ def is_cuda(record: dict[str, Any]) -> bool:
     """Tell a CUDA build by other means than mlviews does: by its name, or what it needs."""
     names = {spec.split()[0] for spec in record["depends"]} | {record["name"]}
     return "cuda" in record["build"] or any(name.startswith(("__cuda", "cuda-", "cudatoolkit")) for name in names)
+
+
+@pytest.mark.parametrize("name", UNLOCKED)
+def test_a_variant_without_a_lock_cannot_have_one(name: str, slice_folder: Path, tmp_path: Path) -> None:
+    options = [
+        "--recipes",
+        str(CATALOGUE.folder),
+        "--lockfiles",
+        str(tmp_path),
+        "--root",
+        str(tmp_path / "root"),
+        "--json",
+    ]
+
+    found = CliRunner().invoke(cli, ["lock", name, "--mirror", f"conda-forge={slice_folder}", *options])
+
+    assert [error["code"] for error in json.loads(found.stdout)["errors"]] == ["unsolvable"], found.output
 
 
 def test_the_lock_is_that_of_the_view(spec: ViewSpec, lock: Lock) -> None:
