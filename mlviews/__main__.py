@@ -108,7 +108,7 @@ def _for_people(error: Exception) -> MlviewsError:
         hint = "Set HOME, or name folders without ~: --root DIR, --recipes DIR."
         known = BadInputError("user-unknown", "the user has no home folder here", hint)
     elif isinstance(error, OSError):
-        known = FailedError("system-error", str(error), "Check the disk and its quota; -vv shows where it happened.")
+        known = _system_error(error)
     else:
         known = FailedError(
             "internal-error",
@@ -117,6 +117,22 @@ def _for_people(error: Exception) -> MlviewsError:
         )
     known.__cause__ = error
     return known
+
+
+def _system_error(error: OSError) -> MlviewsError:
+    from pathlib import Path  # noqa: PLC0415
+
+    from mlviews.errors import FailedError  # noqa: PLC0415
+    from mlviews.reading import closed_by  # noqa: PLC0415
+
+    hint = "Check the disk and its quota; -vv shows where it happened."
+    message = str(error)
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        hint = f"Check the permissions of {error.filename}; -vv shows where it happened."
+        if closed := closed_by(Path(error.filename)):
+            message += f"; {closed[0]} belongs to {closed[1]}"
+            hint = f"Ask {closed[1]} to open it. On AFS and EOS, look whether your token is valid."
+    return FailedError("system-error", message, hint)
 
 
 def _report(app: App, error: MlviewsError) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
-from mlviews.reading import status
+from mlviews.reading import closed_by, status
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -198,7 +198,11 @@ def write_failure(what: str, error: OSError) -> FailedError:
     message = f"{what}: {error.strerror}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return FailedError("disk-full", message, "Make room, or choose another folder with --root.")
-    return FailedError("write-failed", message, "Check its path and permissions, or choose another folder with --root.")
+    hint = "Check its path and permissions, or choose another folder with --root."
+    if error.errno in {errno.EACCES, errno.EPERM} and error.filename and (closed := closed_by(Path(error.filename))):
+        message += f"; {closed[0]} belongs to {closed[1]}"
+        hint = f"Ask {closed[1]}, or choose another folder with --root."
+    return FailedError("write-failed", message, hint)
 
 
 def swap_link(link: Path, target: str) -> None:

@@ -217,7 +217,7 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
         RefusedError: the view has no ipykernel, or there is a kernel of that name which is not this view's.
         FailedError: it cannot be written.
     """
-    if not any(package.name == "ipykernel" for package in release.packages):
+    if not _holds_ipykernel(release):
         raise RefusedError(
             "kernel-missing",
             f"release {release.release} of {release.view} holds no ipykernel, which a kernel starts with",
@@ -230,6 +230,13 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
     if place.script:
         write_atomically(place.script, escape.render("swan.sh", "sh", {"kernels": str(place.folder)}))
     return folder
+
+
+def _holds_ipykernel(release: Release) -> bool:
+    """Tell whether a release can start a kernel: one on top of another has what that holds."""
+    own = any(package.name == "ipykernel" for package in release.packages)
+    base = Path(release.base.prefix) / "conda-meta" if release.base else None
+    return own or (base is not None and any(name.startswith("ipykernel-") for name in names_in(base)))
 
 
 def kernels_in(place: Place) -> tuple[Kernel, ...]:

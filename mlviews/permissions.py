@@ -11,13 +11,27 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, FailedError
 from mlviews.files import SHARED, make_folder, walk, write_failure
+from mlviews.reading import owner
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["CLOSED", "EXECUTABLE", "decided", "group_id", "private", "settle", "settle_one", "share", "shared_group"]
+__all__ = [
+    "CLOSED",
+    "EXECUTABLE",
+    "decided",
+    "group_id",
+    "open_to_readers",
+    "own_part",
+    "private",
+    "settle",
+    "settle_one",
+    "share",
+    "shared_group",
+]
 
 CLOSED = 0o700
 """Permissions of a folder in which archives are unpacked: until they are settled, files have what the archive says."""
@@ -74,6 +88,47 @@ def share(root: Path, group: str | None) -> None:
         settle_one(str(root), root.stat(), number)
     except OSError as error:
         raise write_failure(f"{root} cannot be shared with the group {group}", error) from error
+
+
+def own_part(folder: Path) -> Path:
+    """Return where a user keeps what rattler fetches, which it closes to all others: in a shared cache, each their own.
+
+    The folder above it is made: rattler would close that, too, to whom the umask keeps out.
+
+    Args:
+        folder: where it lies in a cache that is one user's.
+
+    Raises:
+        FailedError: the folder above cannot be made.
+    """
+    make_folder(folder.parent)
+    return folder if shared_group(folder.parent) is None else folder.with_name(f"{folder.name}-{os.geteuid()}")
+
+
+def open_to_readers(paths: Iterable[Path], group: int | None) -> None:
+    """See to it that others can read files and folders, and a group that shares them can write; a umask may have not.
+
+    Args:
+        paths: folders before what lies in them.
+        group: as for `settle`.
+
+    Raises:
+        FailedError: ``closed``: one is another user's.
+    """
+    for path in paths:
+        status = path.lstat()
+        wanted = decided(status.st_mode, shared=group is not None)
+        if not stat.S_ISLNK(status.st_mode) and wanted & ~status.st_mode & 0o7777:
+            try:
+                settle_one(str(path), status, group)
+            except PermissionError as error:
+                raise _closed(path) from error
+
+
+def _closed(path: Path) -> FailedError:
+    whose = owner(path)
+    hint = f"Ask {whose} to open it: `chmod -R a+rX,g+w {path}`."
+    return FailedError("closed", f"{path} belongs to {whose}, who has closed it to others", hint)
 
 
 def shared_group(folder: Path) -> int | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,12 +24,14 @@ __all__ = [
     "DamagedError",
     "Unreadable",
     "UnreadableError",
+    "closed_by",
     "content",
     "folders_in",
     "is_file",
     "is_folder_at",
     "link_text",
     "names_in",
+    "owner",
     "paths_in",
     "status",
 ]
@@ -160,6 +164,42 @@ def link_text(path: Path) -> str | None:
         return None
 
 
+def owner(path: Path) -> str:
+    """Return the name of the user whose a path is; a number where nobody knows the name.
+
+    Raises:
+        OSError: nobody can tell.
+    """
+    number = path.stat().st_uid
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def closed_by(path: Path) -> tuple[Path, str] | None:
+    """Return what on the way to a path keeps this user out, and whose it is; None where it is the user's own.
+
+    Args:
+        path: what could not be read or written for want of permission.
+    """
+    reached = path
+    with suppress(OSError):
+        for part in (*reversed(path.parents), path):
+            part.stat()
+            reached = part
+    with suppress(OSError):
+        if reached.stat().st_uid != os.geteuid():
+            return reached, owner(reached)
+    return None
+
+
 def _refuse_unless(absent: set[int], path: Path, error: OSError) -> None:
-    if error.errno not in absent:
-        raise UnreadableError(path, error.strerror or str(error)) from error
+    if error.errno in absent:
+        return
+    why, hint = error.strerror or str(error), ""
+    if error.errno in {errno.EACCES, errno.EPERM} and (closed := closed_by(path)):
+        folder, whose = closed
+        why = f"{why}; {folder} belongs to {whose}, who has closed it to you"
+        hint = f"Ask {whose} to open it: `chmod -R a+rX {folder}`. On AFS and EOS, look whether your token is valid."
+    raise UnreadableError(path, why, hint) from error

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlviews.newview import Adopted, Held
     from mlviews.nightly.night import NightRun
     from mlviews.offline import OfflineChannel
-    from mlviews.recipe.compose import Override, Reason, ViewHardware
-    from mlviews.release import Clobber, GpuLine
     from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
@@ -205,88 +203,6 @@ class ListResult:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedPackage:
-    """A request and who made it."""
-
-    spec: str
-    by: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownLock:
-    """The state of the view's lock.
-
-    Attributes:
-        packages: packages by platform.
-        bytes: bytes of archives by platform.
-        changes: what the recipe changed since, where the lock is stale.
-    """
-
-    state: LockState
-    path: str | None
-    digest: str | None
-    packages: Mapping[str, int]
-    bytes: Mapping[str, int]
-    changes: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ShownSite:
-    """What a view is at the site, where that is not what the recipe says.
-
-    Attributes:
-        cuda: the CUDA of its packages.
-        absent: packages that the site cannot have, and why.
-        differs: what there is instead of what the recipe asks for.
-        served: how the binaries of the default release serve each GPU; empty where none is built.
-        clobbers: files that packages of the default release lost to others.
-    """
-
-    name: str
-    cuda: str | None
-    absent: Mapping[str, str]
-    differs: Mapping[str, str]
-    served: Mapping[str, Literal["native", "ptx", "none"]]
-    clobbers: Sequence[Clobber]
-
-
-@dataclass(frozen=True, slots=True)
-class ShowResult:
-    """``mlviews show VIEW``.
-
-    Attributes:
-        link_scripts: packages whose post-link scripts a build runs.
-        on: the view that it extends.
-        link_scripts_skipped: packages whose scripts it does not run, as far as the cache or a release tells.
-        site: what it is here; null where the site cannot have it.
-        gpus: what proves this lock on the GPUs that the recipe names, and others.
-    """
-
-    name: str
-    summary: str
-    module: str
-    layers: Sequence[str]
-    platforms: Sequence[str]
-    hardware: ViewHardware
-    dependencies: Sequence[AskedPackage]
-    constraints: Sequence[AskedPackage]
-    pypi: Sequence[AskedPackage]
-    gaps: Sequence[Reason]
-    cpu_only: Sequence[Reason]
-    some_gpus_only: Sequence[Reason]
-    smoke: Sequence[str]
-    link_scripts: Sequence[str]
-    link_scripts_skipped: Sequence[str]
-    pip_check_waivers: Sequence[Reason]
-    overrides: Sequence[Override]
-    sdists: Sequence[str]
-    on: str | None
-    lock: ShownLock
-    site: ShownSite | None
-    gpus: Sequence[GpuLine]
-
-
-@dataclass(frozen=True, slots=True)
 class NewResult:
     """``mlviews new VIEW``.
 
@@ -379,36 +295,47 @@ class RecordsGatherResult:
     records: Sequence[GatheredRecord]
 
 
-@dataclass(frozen=True, slots=True)
-class SmokeResult:
-    """``mlviews smoke``; view, release and lock are null for an interpreter of no view.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokedView:
+    """What was found of one view.
 
     Attributes:
         lock: the lock's digest.
-        python: the interpreter, where one was named.
         proved: whether any check passed or failed.
         record: the record that was kept.
         full_only: checks that only `--level full` runs.
         checks: through the first route, where routes were named.
-        routes: what was found through each route that was named.
-        differences: what is not the same through each, the route's name first.
         slower: figures far below what earlier records of the same GPU hold; a warning.
         gpus: what was found on each kind of GPU of a batch system, with `--cluster`.
     """
 
-    view: str | None
-    release: str | None
-    lock: str | None
-    python: Path | None
-    level: Literal["quick", "full"]
+    view: str | None = None
+    release: str | None = None
+    lock: str | None = None
     proved: bool
-    record: Path | None
-    full_only: Sequence[str]
-    checks: Sequence[CheckLine]
+    record: Path | None = None
+    full_only: Sequence[str] = ()
+    checks: Sequence[CheckLine] = ()
+    slower: Sequence[SpeedDrop] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeResult(SmokedView):
+    """``mlviews smoke``; view, release and lock are null for an interpreter of no view, and for all views.
+
+    Attributes:
+        python: the interpreter, where one was named.
+        routes: what was found through each route that was named.
+        differences: what is not the same through each, the route's name first.
+        views: what was found of each view, where nothing was named.
+    """
+
+    python: Path | None = None
+    level: Literal["quick", "full"]
     routes: Sequence[RouteLine] = ()
     differences: Sequence[str] = ()
-    slower: Sequence[SpeedDrop] = ()
     gpus: Sequence[GpuKindLine] = ()
+    views: Sequence[SmokedView] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from mlviews import (
     reading,
     release,
     results,
+    shown,
     squashfs,
     upstream,
     variants,
@@ -53,7 +54,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
     *(make, newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
-    *(rules, offline, squashfs, upstream, variants, verify),
+    *(rules, offline, shown, squashfs, upstream, variants, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 
@@ -75,9 +76,11 @@ class _FromDocstrings(GenerateJsonSchema):
 
     def dataclass_schema(self, schema: Any) -> dict[str, Any]:
         made = super().dataclass_schema(schema)
-        summary, _, attributes = (inspect.getdoc(schema["cls"]) or "").partition("\n\nAttributes:\n")
-        made["description"] = summary
-        told = {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(inspect.cleandoc(attributes))}
+        told: dict[str, str] = {}
+        for kind in reversed(schema["cls"].__mro__[:-1]):
+            summary, _, attributes = (inspect.getdoc(kind) or "").partition("\n\nAttributes:\n")
+            made["description"] = summary
+            told |= {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(inspect.cleandoc(attributes))}
         for name, part in made["properties"].items():
             if name in told:
                 part["description"] = told[name]

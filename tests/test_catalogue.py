@@ -175,11 +175,11 @@ def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
     assert f"The catalogue's shallow is hidden: shallow in {recipes.folder} has the same name." in told
     assert "The catalogue's tagging-gpu is hidden: tags" in told
 
-    mine = cli("show", "mine", "--json").data
+    mine = cli("show", "mine", "--json").data["recipe"]
     asked = {request["spec"]: request["by"] for request in mine["dependencies"]}
     assert asked["mine-alone"] == ["layer plot"], "one's own layer"
     assert asked["ipykernel"] == ["layer base"], "the catalogue's"
-    plotting = {request["spec"] for request in cli("show", "plotting", "--json").data["dependencies"]}
+    plotting = {request["spec"] for request in cli("show", "plotting", "--json").data["recipe"]["dependencies"]}
     assert "mplhep" in plotting, "its own layer, not one of mine of that name"
     assert "mine-alone" not in plotting
     assert cli("show", "tagging-gpu", "--json").codes == ["recipe-clash"]

@@ -288,20 +288,24 @@ def test_show(cli: Cli) -> None:
         "x", "clock", "plain", layers=["base"], hardware={"cuda": "12.9", "gpus": ["A100"]}, constraints=["common <2"],
         gaps=[{"package": "fastjet", "why": "no Python 3.12"}], cpu_only=[{"package": "a", "why": "b"}], smoke=["c"],
     )  # fmt: skip
-    done = cli("show", "x", "--json")
-    assert done.data["dependencies"] == [
+    assert cli("show", "x", "--versions", "--json").codes == ["lock-missing"]
+    shown = cli("show", "x", "--json").data["recipe"]
+    assert shown["dependencies"] == [
         {"spec": "clock", "by": ["layer base", "recipe x"]},
         {"spec": "plain", "by": ["recipe x"]},
     ]
-    assert done.data["gaps"] == [{"package": "fastjet", "why": "no Python 3.12"}]
-    assert done.data["cpu-only"] == [{"package": "a", "why": "b"}]
-    assert done.data["lock"]["state"] == "none"
+    assert shown["gaps"] == [{"package": "fastjet", "why": "no Python 3.12"}]
+    assert shown["cpu-only"] == [{"package": "a", "why": "b"}]
+    assert shown["lock"]["state"] == "none"
     cli("lock", "x")
-    locked = cli("show", "x", "--json").data["lock"]
+    versions = cli("show", "x", "--versions", "--json").data["versions"]
+    assert [(one["name"], one["requested"]) for one in versions] == [("clock", True), ("plain", True)]
+    assert all(one["version"] in cli("show", "x", "--versions").out for one in versions)
+    locked = cli("show", "x", "--json").data["recipe"]["lock"]
     assert (locked["state"], locked["packages"]) == ("current", {"linux-64": 2})
     assert len(locked["digest"]) == 64
     cli.recipes.recipe("x", "tick", layers=["base"], hardware={"cuda": "12.9"})
-    stale = cli("show", "x", "--json").data["lock"]
+    stale = cli("show", "x", "--json").data["recipe"]["lock"]
     assert stale["state"] == "stale"
     assert "dependencies: tick added" in stale["changes"]
     assert "dependencies: tick added" in cli("show", "x").out
@@ -313,7 +317,7 @@ def test_show(cli: Cli) -> None:
 def test_text_is_printed_as_it_is(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     cli.recipes.recipe("x", "clock", summary=HOSTILE, gaps=[{"package": HOSTILE, "why": HOSTILE}])
     assert cli("list", "--json").data["views"][0]["summary"] == HOSTILE
-    assert cli("show", "x", "--json").data["gaps"] == [{"package": HOSTILE, "why": HOSTILE}]
+    assert cli("show", "x", "--json").data["recipe"]["gaps"] == [{"package": HOSTILE, "why": HOSTILE}]
     monkeypatch.setenv("COLUMNS", "1000")
     assert HOSTILE in cli("list").out
     assert cli("show", "x").out.count(HOSTILE) == 3

@@ -95,7 +95,7 @@ def test_it_names_the_checks_of_its_layers(cli: Cli) -> None:
 def test_a_copy_of_a_view(cli: Cli) -> None:
     done = cli("new", "mine", "--from", "plotting", "--json")
     assert done.data["adopted"] is None
-    mine, plotting = (cli("show", view, "--json").data for view in ("mine", "plotting"))
+    mine, plotting = (cli("show", view, "--json").data["recipe"] for view in ("mine", "plotting"))
     assert (mine["name"], mine["module"]) == ("mine", "atlasml/mine")
     assert [request["spec"] for request in mine["dependencies"]] == [r["spec"] for r in plotting["dependencies"]]
     assert cli("new", "other", "--from", "plotting", "--gpu", "--json").code == 2

@@ -18,6 +18,7 @@ from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.lock.writer import lock_text
+from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.smoke.programs import BASIC
 from mlviews.trial import scratch
@@ -207,6 +208,7 @@ def bisect(
         raise site_spec.error
     spec, platform = site_spec.spec, host_platform()
     checks = tuple(dict.fromkeys(checks or (*BASIC, *spec.smoke)))
+    share(site.root, site.group)
     sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
     mixtures = mixtures_of(site_spec, platform, good, bad, sources)
     _refuse_unsound(mixtures, good.label, bad.label)

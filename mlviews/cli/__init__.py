@@ -10,7 +10,7 @@ from mlviews import __version__
 from mlviews.cli.app import Verb, shared_options
 from mlviews.cli.bisect import bisect
 from mlviews.cli.build import build, run, shell
-from mlviews.cli.catalogue import checks, layers, list_views, show
+from mlviews.cli.catalogue import checks, layers, list_views
 from mlviews.cli.ci import ci
 from mlviews.cli.doctor import doctor, use
 from mlviews.cli.extend import extend
@@ -26,6 +26,7 @@ from mlviews.cli.publish import publish
 from mlviews.cli.records import records
 from mlviews.cli.releases import pin, promote, releases, remove, rollback, uninstall
 from mlviews.cli.render import container, render
+from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
 from mlviews.cli.store import gc, verify
 

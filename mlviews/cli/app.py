@@ -34,6 +34,7 @@ __all__ = [
     "complete_release_alone",
     "complete_site",
     "complete_view",
+    "complete_view_or_release",
     "end_of_day",
     "ends_of_months",
     "own_recipes",
@@ -297,6 +298,11 @@ def complete_view(context: click.Context, parameter: click.Parameter, incomplete
 
     places = (context.ensure_object(App).recipes, folder("recipes"))
     return sorted({path.stem for place in places for path in place.glob(f"{glob.escape(incomplete)}*.yaml")})
+
+
+def complete_view_or_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete VIEW, or after a slash VIEW/RELEASE."""
+    return (complete_release if "/" in incomplete else complete_view)(context, parameter, incomplete)
 
 
 def complete_site(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -1,24 +1,26 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_check, complete_view, reader, verb
+from mlviews.cli.app import App, Outcome, complete_check, complete_view_or_release, reader, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.release import Release
-    from mlviews.results import SmokeResult
+    from mlviews.results import SmokedView, SmokeResult
+    from mlviews.smoke.process import Limits
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.routes import Route
-    from mlviews.smoke.runner import Interpreter
+    from mlviews.smoke.runner import CheckPlan, Interpreter
 
 __all__ = ["smoke"]
 
@@ -27,7 +29,7 @@ _JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 
 
 @verb("smoke")
-@click.argument("view", required=False, metavar="[VIEW[/RELEASE]]", shell_complete=complete_view)
+@click.argument("view", required=False, metavar="[VIEW[/RELEASE]]", shell_complete=complete_view_or_release)
 @click.option(
     "--python", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Test this interpreter, not a view."
 )
@@ -73,62 +75,131 @@ def smoke(
     wait: int,
     junit: Path | None,
 ) -> Outcome:
-    """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter."""
-    if (view is None) == (python is None):
-        raise click.UsageError("name a view, or give --python PATH")
-    if python and routes:
-        raise click.UsageError("--via is for views: a bare interpreter has no routes")
+    """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter.
+
+    Without VIEW, prove all views that are built: of each its default release, else its newest.
+    """
+    if view and python:
+        raise click.UsageError("name a view or give --python PATH, not both")
+    if routes and not view:
+        raise click.UsageError("--via enters one view: name it")
     if cluster:
-        if python or routes or junit:
-            raise click.UsageError("--cluster is for views: it goes without --python, --via and --junit")
+        if python or routes or junit or not view:
+            raise click.UsageError("--cluster is for one view: it goes without --python, --via and --junit")
         options = _smoke_options(names, level, timeout)
-        return _on_cluster(app, view or "", options, level=level, queue=queue, wait=wait)
+        return _on_cluster(app, view, options, level=level, queue=queue, wait=wait)
     if queue:
         raise click.UsageError("--queue goes with --cluster")
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
-    from mlviews.smoke.programs import BASIC, PROGRAMS
     from mlviews.smoke.records import proves
     from mlviews.smoke.routes import differences
-    from mlviews.smoke.runner import any_python, choose, refuse_unknown, run_checks
+    from mlviews.smoke.runner import any_python, refuse_unknown
 
     refuse_unknown(names)
-    release: Release | None = None
+    run = _Run(app, names, level, Limits(seconds=timeout) if timeout else Limits(), require_gpu)
+    errors: tuple[MlviewsError, ...] = ()
+    untested: tuple[MlviewsError, ...] = ()
+    suites: dict[str, Sequence[CheckLine]]
     if python:
-        target, wanted = any_python(python.absolute()), names or tuple(PROGRAMS)
+        from mlviews.smoke.programs import PROGRAMS
+
+        plan = run.plan(lambda: PROGRAMS)
+        lines = run(any_python(python.absolute()), plan)
+        result = SmokeResult(python=python, level=level, proved=proves(lines), full_only=plan.left_out, checks=lines)
+        suites = {"python": lines}
+    elif view:
+        entered = _routes(app, view, routes, base, run) if routes else []
+        one, errors = _view(run, view, entered[0].checks if entered else None)
+        apart = differences(entered) if entered else ()
+        result = SmokeResult(**_fields(one), level=level, routes=entered, differences=apart)
+        suites = {result.view or "": result.checks}
+        errors += _different(result)
     else:
-        target, release = _view(app, view or "")
-        wanted = names or (*BASIC, *app.catalogue.view(release.view).smoke)
-    plan = choose(wanted, level, named=bool(names))
-    limits = Limits(seconds=timeout) if timeout else Limits()
+        found, errors, untested = _all(run)
+        result = SmokeResult(level=level, proved=any(one.proved for one in found), views=found)
+        suites = {one.view or "": one.checks for one in found}
+    _write_junit(junit, suites)
+    all_lines = (*suites.values(), *(route.checks for route in result.routes))
+    failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
+    code = max([1 if failed else 0, *(error.exit_code for error in untested)])
+    return Outcome(result, lambda console: _write(console, result, app.root), code, (*errors, *untested))
 
-    def run(target: Interpreter) -> tuple[CheckLine, ...]:
-        return run_checks(target, plan, level=level, limits=limits, require_gpu=require_gpu, progress=app.progress)
 
-    entered = _routes(app, view, routes, base, run) if view and routes else []
-    lines = entered[0].checks if entered else run(target)
-    slower, unread = _slower(app, release, lines) if release else ((), ())
-    record, errors = _record(app, release, lines, level) if release else (None, ())
-    _write_junit(junit, release.view if release else "python", lines)
-    result = SmokeResult(
-        view=release.view if release else None,
-        release=release.release if release else None,
-        lock=release.lock_digest if release else None,
-        python=python,
-        level=level,
-        proved=proves(lines),
-        record=record,
-        full_only=plan.left_out,
-        checks=lines,
-        routes=entered,
-        differences=differences(entered) if entered else (),
-        slower=slower,
-    )
-    failed = any(line.status in {"fail", "error"} for line in (*lines, *(c for route in entered for c in route.checks)))
-    errors = (*unread, *errors, *_different(result))
-    return Outcome(
-        result, lambda console: _write(console, result, app.root), 1 if failed or result.differences else 0, errors
-    )
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How checks are run, whatever they are run on."""
+
+    app: App
+    names: tuple[str, ...]
+    level: Level
+    limits: Limits
+    require_gpu: bool
+
+    def plan(self, wanted: Callable[[], Iterable[str]]) -> CheckPlan:
+        """Return the checks that were named, else those that are wanted."""
+        from mlviews.smoke.runner import choose
+
+        return choose(self.names or tuple(wanted()), self.level, named=bool(self.names))
+
+    def __call__(self, target: Interpreter, plan: CheckPlan) -> tuple[CheckLine, ...]:
+        from mlviews.smoke.runner import run_checks
+
+        return run_checks(
+            target, plan,
+            level=self.level, limits=self.limits, require_gpu=self.require_gpu, progress=self.app.progress,
+        )  # fmt: skip
+
+
+def _all(run: _Run) -> tuple[list[SmokedView], tuple[MlviewsError, ...], tuple[MlviewsError, ...]]:
+    """Test every view that is built; return what was found, what went wrong beside that, and why others were not."""
+    from mlviews.errors import MlviewsError
+    from mlviews.store.disk import Store
+    from mlviews.store.listing import built_view
+
+    store = Store(run.app.site.root, run.app.site.prefix)
+    found: list[SmokedView] = []
+    errors: list[MlviewsError] = []
+    untested: list[MlviewsError] = []
+    for view in store.views():
+        try:
+            if built := built_view(store, view):
+                one, told = _view(run, f"{view}/{built.release}", None)
+                found.append(one)
+                errors += told
+        except MlviewsError as error:  # it stops no other
+            untested.append(error)
+    return found, tuple(errors), tuple(untested)
+
+
+def _view(run: _Run, label: str, lines: Sequence[CheckLine] | None) -> tuple[SmokedView, tuple[MlviewsError, ...]]:
+    """Test a release, unless somebody has, and record what was found."""
+    from mlviews.results import SmokedView
+    from mlviews.smoke.records import proves
+    from mlviews.smoke.release import release_target
+    from mlviews.store.launcher import release_here
+
+    app = run.app
+    prefix, release = release_here(app.root, label)
+    plan = _planned(run, release)
+    lines = run(release_target(prefix, release), plan) if lines is None else lines
+    slower, unread = _slower(app, release, lines)
+    record, unwritten = _record(app, release, lines, run.level)
+    one = SmokedView(
+        view=release.view, release=release.release, lock=release.lock_digest, proved=proves(lines), record=record,
+        full_only=plan.left_out, checks=lines, slower=slower,
+    )  # fmt: skip
+    return one, (*unread, *unwritten)
+
+
+def _planned(run: _Run, release: Release) -> CheckPlan:
+    from mlviews.smoke.programs import BASIC
+
+    return run.plan(lambda: (*BASIC, *run.app.catalogue.view(release.view).smoke))
+
+
+def _fields(one: SmokedView) -> dict[str, Any]:
+    return {field.name: getattr(one, field.name) for field in fields(one)}
 
 
 def _smoke_options(names: Sequence[str], level: Level, timeout: float | None) -> list[str]:
@@ -178,8 +249,8 @@ def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, qu
         store, waiting = Store(app.site.root, app.site.prefix), announce(app.progress, release.view)
         lines = tuple(kind_line(job, store, waiting) for job in jobs)
     result = SmokeResult(
-        view=release.view, release=release.release, lock=release.lock_digest, python=None, level=level,
-        proved=any(proves(line.checks) for line in lines), record=None, full_only=(), checks=(), gpus=lines,
+        view=release.view, release=release.release, lock=release.lock_digest, level=level,
+        proved=any(proves(line.checks) for line in lines), gpus=lines,
     )  # fmt: skip
     errors = tuple(
         FailedError("gpu-not-reached", f"{line.gpu} in {line.queue}: {line.problem}", "Look at the job, and try again.")
@@ -219,7 +290,7 @@ def _routes(
     view: str,
     names: tuple[Route | Literal["all"], ...],
     base: str | None,
-    run: Callable[[Interpreter], tuple[CheckLine, ...]],
+    run: _Run,
 ) -> list[RouteLine]:
     """Run the checks through each route, in the routes' own order."""
     from mlviews.smoke.report import RouteLine
@@ -227,6 +298,7 @@ def _routes(
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
+    plan = _planned(run, release)
     found = []
     # All are opened before the first is used: a tool that is missing should not be told after minutes of work.
     with ExitStack() as stack:
@@ -235,16 +307,8 @@ def _routes(
             for name in chosen_routes(names, release)
         }
         for name, target in targets.items():
-            found.append(RouteLine(route=name, checks=run(target)))
+            found.append(RouteLine(route=name, checks=run(target, plan)))
     return found
-
-
-def _view(app: App, label: str) -> tuple[Interpreter, Release]:
-    from mlviews.smoke.release import release_target
-    from mlviews.store.launcher import release_here
-
-    prefix, release = release_here(app.root, label)
-    return release_target(prefix, release), release
 
 
 def _record(
@@ -270,12 +334,13 @@ def _record(
     return record, ()
 
 
-def _write_junit(path: Path | None, suite: str, lines: Sequence[CheckLine]) -> None:
+def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -> None:
     from mlviews.files import write_atomically
-    from mlviews.smoke.report import junit
+    from mlviews.smoke.report import junit, junit_suites
 
     if path:
-        write_atomically(path.absolute(), junit(suite, lines))
+        one = next(iter(suites.items())) if len(suites) == 1 else None
+        write_atomically(path.absolute(), junit(*one) if one else junit_suites(suites))
 
 
 def _write(console: Console, result: SmokeResult, root: Path) -> None:
@@ -283,19 +348,37 @@ def _write(console: Console, result: SmokeResult, root: Path) -> None:
 
     if result.routes:
         _write_routes(console, result)
-    else:
-        _write_checks(console, result)
-    for drop in result.slower:
+    elif result.view or result.python:
+        _write_checks(console, result.checks)
+    elif not result.views:
+        say(console, "no release is here: `mlviews build VIEW` makes one")
+    for one in result.views:
+        say(console, (f"{one.view}/{one.release}", "bold"))
+        _write_checks(console, one.checks)
+        _write_remarks(console, one, root)
+        say(console)
+    if result.view or result.python:
+        _write_remarks(console, result, root)
+
+
+def _write_remarks(console: Console, one: SmokedView, root: Path) -> None:
+    from mlviews.cli.terminal import say
+
+    if one.full_only:
+        say(console, f"only with --level full: {', '.join(one.full_only)}")
+    if not one.proved:
+        say(console, ("nothing was proved", "bold yellow"))
+    for drop in one.slower:
         what = f"slow: {drop.check}, {drop.figure}: {drop.now:g}, and {drop.before:g}"
         say(console, (f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
-    if result.record:
-        say(console, f"recorded in {result.record}")
-        if not result.record.is_relative_to(root):
+    if one.record:
+        say(console, f"recorded in {one.record}")
+        if not one.record.is_relative_to(root):
             say(console, "This root is not yours to write: `mlviews records gather FILE` where it is takes the record.")
 
 
-def _write_checks(console: Console, result: SmokeResult) -> None:
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+def _write_checks(console: Console, lines: Sequence[CheckLine]) -> None:
+    from mlviews.cli.terminal import STATUS_STYLES, Column, write_table
 
     columns = (
         Column("Status"), Column("Check"), Column("Device", rank=1), Column("Time", rank=2, right=True),
@@ -303,13 +386,25 @@ def _write_checks(console: Console, result: SmokeResult) -> None:
     )  # fmt: skip
     rows = (
         ((line.status, STATUS_STYLES[line.status]), line.name, line.device, f"{line.seconds:.1f} s", line.reason)
-        for line in result.checks
+        for line in lines
     )
     write_table(console, columns, rows)
-    if result.full_only:
-        say(console, f"only with --level full: {', '.join(result.full_only)}")
-    if not result.proved:
-        say(console, ("nothing was proved", "bold yellow"))
+
+
+def _write_routes(console: Console, result: SmokeResult) -> None:
+    """Write what each check found, a column a route."""
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+
+    rows = (
+        (lines[0].name, *((f"{line.status} {line.seconds:.1f} s", STATUS_STYLES[line.status]) for line in lines))
+        for lines in zip(*(route.checks for route in result.routes), strict=True)
+    )
+    write_table(console, (Column("Check"), *(Column(route.route, folds=7) for route in result.routes)), rows)
+    found = (line for route in result.routes for line in route.checks if line.status != "pass")
+    for name, status, reason in dict.fromkeys((line.name, line.status, line.reason) for line in found):
+        say(console, (status, STATUS_STYLES[status]), f" {name}: {reason}")
+    if len(result.routes) > 1 and not result.differences:
+        say(console, ("the same", "bold green"), f" through {', '.join(route.route for route in result.routes)}")
 
 
 def _write_gpus(console: Console, result: SmokeResult) -> None:
@@ -333,19 +428,3 @@ def _write_gpus(console: Console, result: SmokeResult) -> None:
             say(console, f"recorded in {line.record}")
     if not result.proved:
         say(console, ("nothing was proved", "bold yellow"))
-
-
-def _write_routes(console: Console, result: SmokeResult) -> None:
-    """Write what each check found, a column a route."""
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
-
-    rows = (
-        (lines[0].name, *((f"{line.status} {line.seconds:.1f} s", STATUS_STYLES[line.status]) for line in lines))
-        for lines in zip(*(route.checks for route in result.routes), strict=True)
-    )
-    write_table(console, (Column("Check"), *(Column(route.route, folds=7) for route in result.routes)), rows)
-    found = (line for route in result.routes for line in route.checks if line.status != "pass")
-    for name, status, reason in dict.fromkeys((line.name, line.status, line.reason) for line in found):
-        say(console, (status, STATUS_STYLES[status]), f" {name}: {reason}")
-    if len(result.routes) > 1 and not result.differences:
-        say(console, ("the same", "bold green"), f" through {', '.join(route.route for route in result.routes)}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
     from mlviews.store.collect import GcResult
+    from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
 
 __all__ = ["gc", "verify"]
@@ -38,11 +39,12 @@ def verify(app: App, view: str | None, *, repair: bool) -> Outcome:
         name, _, release = view.partition("/")
         result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
     code = 1 if any(line.faults for line in result.releases) else 0
-    return Outcome(result, lambda console: _write(console, result, details=app.verbosity > 0), code)
+    return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0), code)
 
 
-def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
-    from mlviews.cli.terminal import size
+def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
+    from mlviews.cli.terminal import say, size
+    from mlviews.reading import closed_by
 
     if not result.releases:
         console.print("no release is here: `mlviews build VIEW` makes one", markup=False)
@@ -54,7 +56,14 @@ def _write(console: Console, result: VerifyResult, *, details: bool) -> None:
         console.print(f"{line.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)
         _list(console, line.faults, "", details=details)
-    if any(fault for line in result.releases for fault in line.faults):
+    unreadable = (
+        store.platform_folder(line.view, line.release, line.platform) / fault.path
+        for line in result.releases for fault in line.faults if fault.kind == "unreadable"
+    )  # fmt: skip
+    if closed := next(filter(None, map(closed_by, unreadable)), None):
+        mend = f"`mlviews verify {result.view or 'VIEW'} --repair`"
+        say(console, f"{closed[0]} belongs to {closed[1]}, who has closed it to you, and opens it by {mend}")
+    elif any(fault for line in result.releases for fault in line.faults):
         console.print(_advice(result), markup=False, soft_wrap=True)
 
 
@@ -64,13 +73,13 @@ def _list(console: Console, faults: Sequence[Fault], label: str, *, details: boo
     shown = faults if details else faults[:_SHOWN]
     for fault in shown:
         whose = f"  ({fault.package})" if fault.package else ""
-        console.print(f"  {label}{fault.kind:8}{escape(fault.path + whose)}", soft_wrap=True)
+        console.print(f"  {label}{fault.kind:11}{escape(fault.path + whose)}", soft_wrap=True)
     if len(shown) < len(faults):
         console.print(f"  {label}... and {len(faults) - len(shown)} more: -v lists them")
 
 
 def _advice(result: VerifyResult) -> str:
-    lost = {fault.kind for line in result.releases for fault in line.faults if fault.path == "release.json"}
+    lost = {fault.kind for line in result.releases for fault in line.faults if fault.path == "release.json"} - {"mode"}
     if lost == {"unreadable"}:
         return "release.json itself cannot be read: the disk does not give it, or a newer mlviews wrote it"
     if lost:

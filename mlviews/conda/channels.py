@@ -31,6 +31,7 @@ from mlviews.conda.servers import (
 )
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files import make_folder
+from mlviews.permissions import own_part
 
 if TYPE_CHECKING:
     import os
@@ -414,7 +415,7 @@ def open_sources(
             opened[name] = channel
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
-    client, fetched = http_client(servers), cache / "repodata"
+    client, fetched = http_client(servers), own_part(cache / "repodata")
     gateway = Gateway(cache_dir=fetched, client=client, per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}

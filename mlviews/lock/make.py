@@ -114,7 +114,6 @@ def check_locks(
         every: whether they are all that there are. Such as have wheels then need no lock: it names an index's files,
             and is made where the view is built.
     """
-    share(site.root, site.group)
     statuses = [lock_status(site_spec, site) for site_spec in site_specs]
     locks, errors = [], []
     for site_spec, status in zip(site_specs, statuses, strict=True):
@@ -142,6 +141,7 @@ def lock_views(
             host does not know the site's group.
         KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
     """
+    share(site.root, site.group)
     statuses = [lock_status(site_spec, site) for site_spec in site_specs]
     _refuse_unknown_upgrades([status.lock for status in statuses if status.lock], options.packages)
     prepared = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews.errors import BadInputError, MlviewsError, RefusedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.lock.lockfile import lock_bytes, lock_path
 from mlviews.lock.summary import FoundLock
 from mlviews.reading import is_file
@@ -75,6 +75,11 @@ class LockStatus:
     def summary(self) -> LockSummary | None:
         """The lock without its packages."""
         return self.found.summary if self.found else None
+
+    @property
+    def unreadable(self) -> tuple[FailedError, ...]:
+        """The error where a lock may be fine, and cannot be read."""
+        return (self.error,) if isinstance(self.error, FailedError) else ()
 
 
 def find_lock(view: str, *folders: Path | None) -> Path | None:

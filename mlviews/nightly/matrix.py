@@ -19,6 +19,7 @@ from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_a
 from mlviews.nightly.history import look_back
 from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppose_cuda
 from mlviews.nightly.workers import each
+from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.site.spec import for_site
 from mlviews.smoke.programs import BASIC
@@ -145,6 +146,7 @@ def _prepared(site_spec: SiteSpec, status: LockStatus, work: _Work) -> _View:
 
 def _sources(site: Site, views: Iterable[_View]) -> Sources | None:
     platforms = dict.fromkeys(name for view in views if view.solvable for name in view.site_spec.spec.platforms)
+    share(site.root, site.group)
     return open_sources(site.channels, platforms, mirrors=site.mirrors, cache=site.cache) if platforms else None
 
 

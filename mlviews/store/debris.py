@@ -99,7 +99,7 @@ def unused(cache: Path, entries: Iterable[ReleaseEntry], *, within: timedelta) -
     """
     releases = [release for entry in entries for release in entry.platforms.values()]
     found = {*_packages(cache, releases), *_byte_code(cache, releases), *_of_wheels(cache, releases)}
-    fetched = (*cache.glob("repodata/**/*.*"), *cache.glob("index/*.json"), *cache.glob("images/*.tar"))
+    fetched = (*cache.glob("repodata*/**/*.*"), *cache.glob("index/*.json"), *cache.glob("images/*.tar"))
     found |= {*aged(fetched, max(within, timedelta(days=1)))}
     return tuple(sorted(path.relative_to(cache).as_posix() for path in found))
 

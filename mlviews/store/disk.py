@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.filelock import LOCK, hold
 from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
+from mlviews.permissions import open_to_readers, shared_group
 from mlviews.reading import UnreadableError, content, folders_in, is_file, is_folder_at, link_text, names_in, status
 from mlviews.release import RELEASE_FILE, Release, sealed
 from mlviews.store import history
@@ -106,9 +108,14 @@ class Store:
 
     def entries(self, view: str) -> tuple[ReleaseEntry, ...]:
         """Return what there is of a view, oldest first: releases, and those that cannot be read."""
-        folder = self.view_folder(view)
-        found = [self.entry(view, name) for name in self.folders(view) if not is_removed(folder, name)]
+        found = map(partial(self._entry_unless_removed, view), self.folders(view))
         return tuple(entry for entry in found if entry.is_there)
+
+    def _entry_unless_removed(self, view: str, name: str) -> ReleaseEntry:
+        try:
+            return ReleaseEntry(name, {}) if is_removed(self.view_folder(view), name) else self.entry(view, name)
+        except UnreadableError as error:
+            return ReleaseEntry(name, {}, {"": error})
 
     def all_entries(self) -> dict[str, tuple[ReleaseEntry, ...]]:
         """Return what there is of every view."""
@@ -267,11 +274,14 @@ class Store:
 
         Raises:
             RefusedError: as for `promotable`.
-            FailedError: the link cannot be written.
+            FailedError: the link cannot be written; or the release is closed to others, and another user's.
             UnreadableError: as for `promotable`, or the notes of former defaults cannot be read.
         """
-        self.promotable(view, release)
+        entry = self.promotable(view, release)
         folder = self.view_folder(view)
+        files = [folder / release / platform / RELEASE_FILE for platform in entry.platforms]
+        chain = [folder.parent, folder, folder / release, *(path for file in files for path in (file.parent, file))]
+        open_to_readers(chain, shared_group(self.root))
         history.note(folder, release, back=back, override=override, now=datetime.now(timezone.utc))
         swap_link(folder / "default", release)
 

@@ -179,7 +179,8 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
         overrides = history.overrides(history.read(store.view_folder(view)))
     except UnreadableError as error:
         unreadable.append(error.unreadable)
-    for entry in store.entries(view):
+    entries = store.entries(view)
+    for entry in entries:
         unreadable += entry.unreadable
         if entry.platforms:
             try:
@@ -188,7 +189,9 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
                 unreadable.append(error.unreadable)
                 records = ()  # it is told: nothing of this is a proof
             found.append(_summary(store, view, entry, records, overrides))
-    notes = filter(None, (removal_note(store, view, name) for name in store.folders(view)))
+    closed = {entry.name for entry in entries if "" in entry.errors}
+    names = (name for name in store.folders(view) if name not in closed)
+    notes = filter(None, (removal_note(store, view, name) for name in names))
     removed = [
         RemovedRelease(view, note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes
     ]

@@ -228,7 +228,7 @@ def check_all(store: Store, site: Site, *, mend: bool, progress: Progress) -> Ve
 
 def _repair(store: Store, site: Site, view: str, one: VerifiedRelease, progress: Progress) -> VerifiedRelease:
     release = store.entry(view, one.release).platforms.get(one.platform)
-    if release is None or any(fault.path == RELEASE_FILE for fault in one.faults):
+    if release is None or any(fault.path == RELEASE_FILE and fault.kind != "mode" for fault in one.faults):
         return one  # what says how to repair is itself damaged
     return repair(store, site, release, one, progress=progress)
 

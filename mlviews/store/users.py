@@ -7,7 +7,6 @@ which `gc` keeps what was built, or was the default, lately.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews import jupyter
 from mlviews.errors import MlviewsError, RefusedError
-from mlviews.reading import content
+from mlviews.reading import content, owner
 from mlviews.site.file import quick_root, site_files
 from mlviews.store.disk import Store
 
@@ -112,15 +111,7 @@ def _processes(store: Store) -> Iterator[ReleaseUse]:
         for view, release in sorted(releases):
             with suppress(OSError):
                 program = (process / "comm").read_bytes().decode(errors="replace").strip()
-                owner = _user(process.stat().st_uid)
-                yield ReleaseUse(view, release, "process", f"{process.name} ({program}, of {owner})")
-
-
-def _user(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
+                yield ReleaseUse(view, release, "process", f"{process.name} ({program}, of {owner(process)})")
 
 
 def _kernels(store: Store) -> Iterator[ReleaseUse]:

@@ -25,6 +25,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from mlviews.files import make_folder
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -103,7 +105,7 @@ def write_conda(
     ordered = sorted(members, key=lambda member: member.path)
     _check_paths(ordered)
     folder = channel / str(index["subdir"])
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / f"{stem}.conda"
     with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         _write_stored(archive, "metadata.json", b'{"conda_pkg_format_version": 2}')

@@ -23,7 +23,7 @@ from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import aged, write_atomically
+from mlviews.files import aged, make_folder, write_atomically
 from mlviews.progress import silent
 from mlviews.wheels.archive import read_index, write_conda
 from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for
@@ -147,7 +147,7 @@ def open_cache(cache: Path) -> Iterator[Path]:
     """
     try:
         folder = cache / "channel"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for debris in aged(
             [
                 *cache.glob(".restore-*"),

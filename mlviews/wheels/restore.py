@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import aged, file_sha256
+from mlviews.files import aged, file_sha256, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.archive import is_safe_path
 from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
@@ -69,7 +69,7 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
             for archive in sorted(lost):
                 _prove(Path(scratch) / archive, archives[archive])
             for archive in lost:
-                (folder / archive).parent.mkdir(exist_ok=True)
+                make_folder((folder / archive).parent)
                 (Path(scratch) / archive).replace(folder / archive)
         update_index(folder, archives, changed=lost, progress=progress)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,29 +93,11 @@ def test_plots_show_every_flavour(jets_module: Any, jets: Any, tmp_path: Path) -
         assert (np.abs(drawn - to_rgb(colour)).max(axis=2) < 0.02).sum() > 200
 
 
-def lines(page: Path) -> str:
-    """Return what a page tells to type, but for what needs a GPU."""
-    text = re.sub(r"^<!-- not run: [^\n]* -->\n```sh\n.*?^```\n", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
-    return "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
-
-
 @pytest.mark.slow
-def test_the_page_is_run_word_for_word_and_so_is_the_notebook(tmp_path: Path) -> None:
-    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    home = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "OMP_NUM_THREADS": "2"}
-    (tmp_path / "home").mkdir()
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MLVIEWS", "XDG", "JUPYTER"))
-    }
+def test_the_page_is_run_word_for_word_and_so_is_the_notebook(run_page: Any, tmp_path: Path) -> None:
+    said = run_page(PAGE)
 
-    done = subprocess.run(
-        ["bash", "-e", "-c", lines(PAGE)],
-        capture_output=True, text=True, check=False, cwd=tmp_path, env={**environment, **home},
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout + done.stderr
-    areas = dict(re.findall(r"bottom against (\w+): area under the curve ([.\d]+)", done.stdout))
+    areas = dict(re.findall(r"bottom against (\w+): area under the curve ([.\d]+)", said))
     assert float(areas["light"]) > 0.93 > float(areas["charm"]) > 0.72  # beyond what one cut reaches
     assert (tmp_path / "examples/flavour-tagging/tagger.png").read_bytes().startswith(b"\x89PNG")
     run_notebook(tmp_path / "examples/flavour-tagging/tagger.ipynb", tmp_path / "home")

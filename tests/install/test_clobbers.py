@@ -34,7 +34,7 @@ def test_a_clobber_is_told_at_build_in_show_and_in_the_release(builder, two):
 
     assert "lost share/doc/notes of lost: that of kept lies there" in built.out
     clobber = {"path": "share/doc/notes", "kept": "kept", "lost": "lost"}
-    shown = builder("show", "demo", "--json").data["site"]
+    shown = builder("show", "demo", "--json").data["recipe"]["site"]
     assert shown["clobbers"] == [clobber]
     assert "of lost; that of kept lies there" in builder("show", "demo").out
     folder = Path(builder("build", "demo", "--json").data["folder"])

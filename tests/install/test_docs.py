@@ -1,7 +1,8 @@
 """What README and docs tell people to type is run, word for word, in its order.
 
-What is not says why: README's lines in `NOT_RUN`, those of docs in a comment above them, ``<!-- not run: WHY -->``, or
-``<!-- not run (PART): WHY -->`` for lines that hold that part. All that is indented in docs is to be typed.
+What is not says why: lines of README and of the page at a glance in `NOT_RUN`, those of other docs in a comment
+above them, ``<!-- not run: WHY -->``, or ``<!-- not run (PART): WHY -->`` for lines that hold that part. All that is
+indented in docs is to be typed.
 
     pytest tests/install/test_docs.py -s
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
+GLANCE = REPOSITORY / "docs/at-a-glance.md"
 PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
-# What stands in README and is not run by `test_readme_*`, with the reason.
+# What stands in README or at a glance and is not run by `test_glance_*`, with the reason.
 NOT_RUN = {
     ".venv/bin/pytest": "it is this test's own run",
     "pip install -q .": "CI installs mlviews and builds a view from the package index in a job of its own",
@@ -94,14 +97,14 @@ def test_what_is_no_call_is_found() -> None:
     ]
 
 
-def readme(first: str) -> list[str]:
-    """Return the lines of the README's block that begins with ``first``, without those that `NOT_RUN` names."""
-    (block,) = [b for b in blocks(PAGES[0].read_text(encoding="utf-8"), "sh") if b.startswith(first)]
+def glance(first: str) -> list[str]:
+    """Return the lines of the block at a glance that begins with ``first``, without those that `NOT_RUN` names."""
+    (block,) = [b for b in blocks(GLANCE.read_text(encoding="utf-8"), "sh") if b.startswith(first)]
     return [line for line in block.splitlines() if not any(part in line for part in NOT_RUN)]
 
 
-def test_every_block_of_the_readme_is_known() -> None:
-    text = PAGES[0].read_text(encoding="utf-8")
+def test_every_block_of_the_readme_and_at_a_glance_is_known() -> None:
+    text = PAGES[0].read_text(encoding="utf-8") + GLANCE.read_text(encoding="utf-8")
     first = [block.split("\n")[0] for block in blocks(text, "sh")]
     known = ("mlviews list ", "mlviews new ", "export MLVIEWS_SITE")
     assert [line for line in first if not line.startswith(known) and not any(p in line for p in NOT_RUN)] == []
@@ -113,7 +116,7 @@ def typed(shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     """Return a function that types lines into one shell, each of which must end well; what they say comes back.
 
     Args:
-        lines: as they stand in the README.
+        lines: as they stand on the page.
         stands_for: what to type for a folder that each reader has elsewhere.
         may_end: with which code a line may end, besides 0.
     """
@@ -122,7 +125,7 @@ def typed(shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         monkeypatch.delenv(name, raising=False)
     programs = tmp_path / "programs"
     programs.mkdir()
-    # The README's releases are of one day.
+    # The releases of the docs are of one day.
     dated = (
         "import datetime as d, sys\nclass Day(d.datetime):\n"
         "    @classmethod\n    def now(cls, tz=None): return cls(2026, 11, 23, 12, tzinfo=tz)\n"
@@ -155,19 +158,19 @@ def typed(shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     return type_in
 
 
-def test_readme_for_a_physicist(typed: Any, builder: Any, shelf: Any, tmp_path: Path, modules: str) -> None:
+def test_glance_for_a_physicist(typed: Any, builder: Any, shelf: Any, tmp_path: Path, modules: str) -> None:
     shelf.add("ipykernel", modules={"ipykernel": ""})
     for view in ("plotting", "training-cpu", "training-gpu"):
         builder.recipes.recipe(view, "python", "ipykernel", "greet", smoke=["imports"])
         assert builder("build", view).code == 0
     (tmp_path / "train.py").write_text("import greet, sys; print('trains in', sys.prefix)\n")
 
-    said = typed(readme("mlviews list "), begin=modules, stands_for={"<root>": str(builder.root)})
+    said = typed(glance("mlviews list "), begin=modules, stands_for={"<root>": str(builder.root)})
 
     assert f"trains in {builder.root}/envs/training-cpu/" in said
 
 
-def test_readme_for_a_maintainer(
+def test_glance_for_a_maintainer(
     typed: Any, builder: Any, make_channel: Any, channel_packages: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     folder = make_channel(tmp_path / "metadata", channel_packages)
@@ -176,7 +179,7 @@ def test_readme_for_a_maintainer(
     builder.recipes.recipe("small", "libzlib")
     builder.lockfiles.mkdir(exist_ok=True)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    lines = readme("mlviews new ")
+    lines = glance("mlviews new ")
     after = next(number for number, line in enumerate(lines) if "--all --check" in line)
     commit = (
         f"{shlex.join(git)} init -q . ; {shlex.join(git)} add recipes lockfiles; {shlex.join(git)} commit -qm locks"
@@ -205,7 +208,7 @@ def publishable_python(shelf: Any) -> None:
     )
 
 
-def test_readme_for_a_librarian(
+def test_glance_for_a_librarian(
     typed: Any, builder: Any, shelf: Any, base_image: str, images: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     for name in ("MLVIEWS_ROOT", "MLVIEWS_SITE"):
@@ -219,7 +222,7 @@ def test_readme_for_a_librarian(
     builder.recipes.recipe("tagging-gpu", "python", "greet", "native")
     root = tmp_path / "build"
 
-    said = typed(readme("export MLVIEWS_SITE"), stands_for={"/srv/build": str(root)})
+    said = typed(glance("export MLVIEWS_SITE"), stands_for={"/srv/build": str(root)})
 
     assert (root / "envs/tagging-gpu/default").readlink() == Path("2026.11.23")
     assert (
@@ -276,6 +279,20 @@ def test_tutorial_of_a_university_site(typed: Any, builder: Any, tmp_path: Path,
 
     for view in ("plotting", "training-cpu"):
         assert (tmp_path / "shared/envs" / view / "default").readlink() == Path("2026.11.23")
+
+
+def test_tutorial_of_a_long_training(typed: Any, builder: Any, tmp_path: Path) -> None:
+    builder.recipes.recipe("plotting", "python", "greet")
+    assert builder("build", "plotting").code == 0
+    shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+
+    said = typed(page("tutorials/long-training.md"))
+
+    shown = re.search(r"^lifetime .*", (REPOSITORY / "docs/tutorials/long-training.md").read_text(), re.MULTILINE)
+    assert shown
+    assert shown[0] in said
+    assert (tmp_path / "my-training/train.files/mlviews_resume.py").exists()
+    assert "python train.py" in (tmp_path / "my-training/train.sh").read_text()
 
 
 def page_lines(page: str) -> list[str]:
@@ -345,18 +362,22 @@ def _with(call: str) -> str:
 
 
 RUN_BELOW = (
+    "at-a-glance.md",
     "ci.md",
     "containers.md",
     "gpus.md",
     "hosts.md",
     "jobs.md",
+    "long-training.md",
     "nightly.md",
+    "own-packages.md",  # by tests/wheels/test_extend.py, where an index of wheels is
     "own-view.md",
     "publishing.md",
     "reliability.md",
     "site.md",
     "smoke.md",
     "tagger.md",  # by tests/examples, where PyTorch is
+    "tracks.md",  # by tests/examples
 )
 
 

@@ -119,7 +119,7 @@ def test_a_waived_requirement_is_told_and_the_reason_is_part_of_the_release(chec
     assert reason == ("0 of 1 requirements are met; waived: faulty 1.0 needs absent-wheel>=2, which is not installed")
     stated = json.loads((Path(built.data["folder"]) / "release.json").read_bytes())
     assert stated["pip_check_waivers"] == {"faulty": WAIVER[0]["why"]} == built.data["pip-check-waivers"]
-    assert builder("show", "demo", "--json").data["pip-check-waivers"] == WAIVER
+    assert builder("show", "demo", "--json").data["recipe"]["pip-check-waivers"] == WAIVER
     assert WAIVER[0]["why"] in builder("show", "demo").out
     assert WAIVER[0]["why"] in builder("build", "demo").out
 

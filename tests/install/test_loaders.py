@@ -92,7 +92,7 @@ def test_every_reader_gives_a_hostile_summary_back_and_nothing_runs(demo, module
         capture_output=True, text=True, check=True, cwd=demo.root,
     )  # fmt: skip
     assert sourced.stderr == ""
-    assert demo("show", "demo", "--json").data["summary"] == HOSTILE
+    assert demo("show", "demo", "--json").data["recipe"]["summary"] == HOSTILE
     assert not list(demo.root.rglob("pwned"))
     assert not list(demo.recipes.folder.parent.rglob("pwned"))
 

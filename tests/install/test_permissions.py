@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from mlviews.errors import FailedError
 from mlviews.hardware import host_platform
-from mlviews.permissions import decided, private
+from mlviews.permissions import decided, open_to_readers, own_part, private, share
 from mlviews.prefix.unpacked import close_cache
+from mlviews.smoke.report import CheckLine
+from mlviews.wheels.channel import open_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,7 +215,13 @@ def test_verify_judges_by_the_rule_and_repair_gives_it_back(builder):
 
 
 @pytest.fixture
-def place(builder: Any, shelf: Any, odd: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(odd: None, open_place: Path) -> Path:
+    """Such a root, with a channel that holds odd permissions."""
+    return open_place
+
+
+@pytest.fixture
+def open_place(builder: Any, shelf: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A root that every user of this host reaches; pytest's own folders are closed."""
     if os.geteuid():
         pytest.skip("only root can become two other users")
@@ -361,3 +369,98 @@ def test_a_group_that_this_host_does_not_know_is_said(builder):
     refused = builder("--site", "ours", "build", "demo", "--json")
 
     assert (refused.code, refused.codes) == (2, ["group-unknown"])
+
+
+@pytest.fixture
+def others(builder: Any, open_place: Path) -> Callable[..., Any]:
+    """Return a function that calls mlviews as another user, who may only read; what it ends with, prints and finds."""
+    place_recipe(builder, open_place, "demo", "python", "greet")
+    open_place.joinpath("root").chmod(0o755)
+    assert builder("build", "demo").code == 0
+    for verb in ("releases", "verify"):  # what a call imports cannot be read by another user
+        assert builder(verb, "demo").code == 0
+    assert builder("smoke", "demo", "--check", "pip-check").code == 0
+
+    def call(*arguments: str) -> Any:
+        def work() -> Any:
+            settle_in(open_place / "home")
+            done = builder(*arguments)
+            return [done.code, done.out + done.err]
+
+        return as_user(NOBODY, [NOBODY], work)
+
+    return call
+
+
+def settle_in(home: Path) -> None:
+    """In the process of another user: forget whose home folder the tests have."""
+    for name in [name for name in os.environ if name.startswith(("XDG_", "JUPYTER_", "MLVIEWS_SITE"))]:
+        del os.environ[name]
+    os.environ["HOME"] = str(home)
+
+
+def test_a_release_that_is_closed_to_others_is_told_and_no_default(builder, others, open_place):
+    """By whom it was closed and what opens it; who made it opens it when it becomes the default."""
+    release = open_place / "root/envs/demo" / (open_place / "root/envs/demo/default").readlink()
+    for path in (release, release / host_platform(), release / host_platform() / "release.json"):
+        path.chmod(0o600 if path.is_file() else 0o700)
+
+        code, said = others("releases")
+        assert (code, f"{path} belongs to root, who has closed it to you" in said) == (0, True), said
+        code, said = others("verify", "demo")
+        assert code in {1, 3}
+        assert f"{path} belongs to root, who " in said
+        assert "disk" not in said
+        code, said = others("show", f"demo/{release.name}")
+        assert (code, "root" in said, "chmod -R a+rX" in said) == (3, True, True)
+
+        assert builder("promote", f"demo/{release.name}").code == 0
+        assert stat.S_IMODE(path.stat().st_mode) == (0o644 if path.is_file() else 0o755)
+        assert others("verify", "demo")[0] == 0
+    path.chmod(0o640)
+    assert builder("verify", "demo").code == 1
+
+    def work() -> Any:
+        try:
+            open_to_readers([path], None)
+        except FailedError as error:
+            return [error.code, error.hint]
+        return "done"
+
+    assert as_user(NOBODY, [os.getgid()], work) == ["closed", f"Ask root to open it: `chmod -R a+rX,g+w {path}`."]
+    assert builder("verify", "demo", "--repair").code == 0
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_a_reader_proves_a_view_and_keeps_the_record_or_says_that_it_did_not(builder, others, open_place, monkeypatch):
+    found = CheckLine(name="pip-check", status="pass", reason="", seconds=1)
+    monkeypatch.setattr("mlviews.smoke.runner.run_checks", lambda *a, **k: (found,))  # its Python is root's own
+    for mode in (0o755, 0o700):  # of the site's records: what is closed is no place either
+        (open_place / "root/records").chmod(mode)
+        code, said = others("smoke", "demo")
+        assert (code, "note: not recorded: " in said) == (0, True), said
+    (open_place / "root/records").chmod(0o755)
+    (open_place / "home").chmod(0o777)
+    code, said = others("smoke", "demo")
+    assert (code, f"recorded in {open_place}/home/.local/" in said) == (0, True), said
+
+
+def test_the_first_member_of_a_group_closes_no_cache_to_the_second(open_place):
+    """rattler closes what it fetches, and the folders that it makes as the umask says."""
+    root, group = open_place / "common", grp.getgrgid(1)
+    open_place.chmod(0o777)
+
+    def work() -> str:
+        os.umask(0o077)
+        share(root, group.gr_name)
+        own = own_part(root / "cache/repodata")
+        with open_cache(root / "cache") as channel:
+            (channel / f"made-by-{os.getuid()}").touch()
+        own.mkdir(mode=0o700)
+        return str(own)
+
+    made = [as_user(user, [group.gr_gid], work) for user in (1001, 1002)]
+
+    assert made == [f"{root}/cache/repodata-{user}" for user in (1001, 1002)]
+    assert len(list((root / "cache/channel").iterdir())) == 2
+    assert own_part(open_place / "root/cache/repodata") == open_place / "root/cache/repodata"

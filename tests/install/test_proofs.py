@@ -53,7 +53,7 @@ def test_a_build_on_a_host_without_gpu_claims_and_proves_nothing(built):
 def test_a_test_on_a_gpu_is_told_by_all_until_another_one_fails(built, monkeypatch):
     on_a_gpu(built, monkeypatch, "pass")
     told(built, PROVED)
-    proof = built("show", "demo", "--json").data["gpus"][0]
+    proof = built("show", "demo", "--json").data["recipe"]["gpus"][0]
     assert (proof["gpu"], proof["device"], proof["passed"]) == ("V100", "Tesla V100-PCIE-16GB", ["torch-matmul"])
     assert built("releases", "demo", "--json").data["releases"][0]["gpus"][0] == proof
 

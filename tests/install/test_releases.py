@@ -311,6 +311,23 @@ def test_list_tells_what_is_built_and_proved(builder):
     assert "2 passed" in told
 
 
+def test_a_release_is_shown_as_it_says_whatever_its_recipe_says(three):
+    first, _, last = three.made
+    three.recipes.recipe("demo", "python", summary="Another thing")
+
+    shown = three("show", f"demo/{first}", "--versions", "--json").data
+
+    assert (shown["view"], shown["recipe"], shown["release"]["summary"]) == ("demo", None, "About demo")
+    assert shown["release"]["facts"] == three("releases", "demo", "--json").data["releases"][0]
+    assert {one["name"]: one["requested"] for one in shown["versions"]} == {"python": True, "greet": True}
+    said = three("show", "demo/default").out
+    assert said.startswith(f"demo/{last}  About demo\n")
+    assert "the default" in said
+    assert "Another" not in said
+    assert "native " in three("show", f"demo/{last}", "--versions").out
+    assert three("show", "demo/2020.01.01", "--json").codes == ["release-missing"]
+
+
 def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
     builder.recipes.recipe("demo", "greet")
     assert builder("build", "demo").code == 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +83,34 @@ def test_a_store_that_cannot_be_written_can_be_tested(cli, view):
     assert "error" not in told.err
 
 
+def test_without_a_view_all_are_tested(cli, recipes, view, tmp_path):
+    """One that cannot be tested stops no other; of one without a default, the newest is."""
+    nothing = cli("smoke", "--junit", tmp_path / "none.xml", "--root", tmp_path / "empty")
+    assert (nothing.code, nothing.out) == (0, "no release is here: `mlviews build VIEW` makes one\n")
+    envs = view.parents[2]
+    shutil.copytree(envs / "demo", envs / "other", symlinks=True)
+    (release,) = (envs / "other").glob("2*/*/release.json")
+    release.write_text(release.read_text().replace('"demo"', '"other"'))
+    recipes.recipe("other", "python", smoke=["environment-leaks"])
+    (envs / "other/default").unlink()
+    (envs / "debris").mkdir()
+    (envs / "damaged/2026.01.01" / host_platform()).mkdir(parents=True)
+    (envs / "damaged/2026.01.01" / host_platform() / "release.json").write_text("{")
+
+    tested = cli("smoke", "--check", "environment-leaks", "--json", "--junit", tmp_path / "all.xml")
+
+    assert [(one["view"], one["release"], one["proved"]) for one in tested.data["views"]] == [
+        ("demo", "2026.01.01", True), ("other", "2026.01.01", True)
+    ]  # fmt: skip
+    assert all(Path(one["record"]).is_relative_to(cli.root / "records" / one["view"]) for one in tested.data["views"])
+    assert (tested.data["view"], tested.data["checks"], tested.data["proved"]) == (None, [], True)
+    assert (tested.code, tested.codes) == (3, ["unreadable"])
+    suites = [suite.get("name") for suite in ET.parse(tmp_path / "all.xml").getroot()]
+    assert suites == ["demo", "other"]
+    said = cli("smoke", "--check", "environment-leaks").out
+    assert said.index("demo/2026.01.01") < said.index("other/2026.01.01")
+
+
 def test_any_python_is_tested_and_junit_written(cli, tmp_path):
     report = tmp_path / "report.xml"
 
@@ -90,7 +121,12 @@ def test_any_python_is_tested_and_junit_written(cli, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("demo", "--python", sys.executable), ("--python", sys.executable, "--check", "torch-matmal")]
+    "arguments",
+    [
+        ("--via", "all"),
+        ("demo", "--python", sys.executable),
+        ("--python", sys.executable, "--check", "torch-matmal"),
+    ],
 )
 def test_wrong_usage(arguments, cli):
     assert cli("smoke", *arguments).code == 2

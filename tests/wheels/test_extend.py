@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,12 @@ def site(builder: Any, shelf: Shelf, index: Any) -> Any:
 def release_of(root: Path, view: str) -> tuple[Path, Release]:
     (prefix,) = (root / f"envs/{view}").glob("2*/linux-64")
     return prefix, Release.model_validate_json((prefix / "release.json").read_bytes())
+
+
+def release_of_all(root: Path, view: str) -> list[tuple[str, Release]]:
+    """Return a view's releases by their names, oldest first."""
+    found = sorted((root / f"envs/{view}").glob("2*/linux-64/release.json"))
+    return [(path.parent.parent.name, Release.model_validate_json(path.read_bytes())) for path in found]
 
 
 def says(done: Any) -> str:
@@ -189,6 +196,23 @@ def test_extend(based: Any, index: Any) -> None:
     assert sorted((based.root / "envs/demo").rglob("*")) == before
     assert based("build", "mine", "--json").data["status"] == "unchanged"
     assert "extends" in based("show", "mine").out
+
+
+def test_the_tutorial_is_run_word_for_word(whole: Any, index: Any, shelf: Shelf, tmp_path: Path) -> None:
+    shelf.add("ipykernel", modules={"ipykernel": ""})
+    index("seaborn", "0.13.2", files={"seaborn.py": "__version__ = '0.13.2'\n"})
+    index("emcee", "3.1")
+    whole.recipe("greet", "ipykernel")
+    page = (Path(__file__).parent.parent.parent / "docs/tutorials/own-packages.md").read_text()
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)).replace("plotting", "demo")
+    begin = f'mlviews() {{ {sys.executable} -m mlviews "$@"; }}; cd {tmp_path}\n'
+
+    done = subprocess.run(["bash", "-ec", begin + lines], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\n0.13.2\n" in done.stdout
+    newest = release_of_all(whole.site.root, "my-demo")[-1]
+    assert {"seaborn-base", "emcee"} <= {one.name for one in newest[1].packages}
 
 
 def test_conda_packages_for_every_platform_go_on_top_too(based: Any, index: Any, shelf: Shelf) -> None:

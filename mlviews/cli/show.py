@@ -1,0 +1,307 @@
+"""One view as a whole, by its recipe and lock; and one release, by what it says of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Mapping, Sequence
+
+    from mlviews.cli.terminal import Console
+    from mlviews.lock.lockfile import LockedPackage
+    from mlviews.lock.status import LockStatus
+    from mlviews.recipe.compose import Reason, Request, ViewSpec
+    from mlviews.release import Clobber, ReleasePackage
+    from mlviews.shown import AskedPackage, PackageVersion, ShownRecipe, ShownRelease, ShownSite
+    from mlviews.site.profile import Site
+    from mlviews.site.spec import SiteSpec
+
+__all__ = ["show"]
+
+
+@verb("show")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view_or_release)
+@click.option(
+    "--versions", is_flag=True, help="Show the versions of all packages instead: of the lock, or the release."
+)
+def show(app: App, view: str, *, versions: bool) -> Outcome:
+    """Show one view: what it holds, which layer asked for it, what is missing and why; or one of its releases."""
+    if "/" in view:
+        return _show_release(app, view, versions=versions)
+    from mlviews.lock.status import lock_status
+    from mlviews.shown import ShownLock, ShownRecipe, ShowResult
+    from mlviews.site.spec import for_site
+    from mlviews.smoke.records import proved_gpus, read_records
+
+    spec = app.catalogue.view(view)
+    site_spec = for_site(spec, app.site)
+    if site_spec.base:
+        spec = site_spec.spec  # its hardware is the base's
+    found = lock_status(site_spec, app.site)
+    lock = found.summary
+    records = read_records(app.site.root, spec.name, lock.digest) if lock else ()
+    recipe = ShownRecipe(
+        name=spec.name,
+        summary=spec.summary,
+        module=spec.module,
+        layers=list(spec.layers),
+        platforms=list(spec.platforms),
+        hardware=spec.hardware,
+        dependencies=_asked(spec.dependencies),
+        constraints=_asked(spec.constraints),
+        pypi=_asked(spec.pypi),
+        sdists=spec.sdists,
+        gaps=spec.gaps,
+        cpu_only=spec.cpu_only,
+        some_gpus_only=spec.some_gpus_only,
+        smoke=list(spec.smoke),
+        link_scripts=spec.link_scripts,
+        link_scripts_skipped=_skipped_scripts(spec, found, app.site),
+        pip_check_waivers=spec.pip_check_waivers,
+        overrides=spec.overrides,
+        on=spec.on,
+        lock=ShownLock(
+            state=found.state,
+            path=str(found.path) if found.path else None,
+            digest=lock.digest if lock else None,
+            packages=lock.packages if lock else {},
+            bytes=lock.bytes if lock else {},
+            changes=list(found.changes),
+        ),
+        site=_at_site(site_spec, app.site),
+        gpus=list(proved_gpus(spec.hardware.gpus, records)),
+    )
+    errors = found.unreadable
+    if versions and found.error and not lock:
+        raise found.error
+    whole = found.lock if versions else None  # reading the whole lock takes its time
+    asked = {request.name for request in (*spec.dependencies, *spec.pypi)}
+    held = _versions({platform: whole.on(platform) for platform in whole.platforms}, asked) if whole else []
+    result = ShowResult(view, recipe, None, held)
+
+    def write(console: Console) -> None:
+        _write_versions(console, held) if versions else _write(console, recipe)
+
+    return Outcome(result, write, 3 if errors else 0, errors)
+
+
+def _show_release(app: App, label: str, *, versions: bool) -> Outcome:
+    from mlviews.shown import ShownRelease, ShowResult
+    from mlviews.store.disk import Store
+    from mlviews.store.listing import releases_of
+
+    store = Store(app.site.root, app.site.prefix)
+    view, _, name = label.partition("/")
+    entry = store.existing(view, (store.default(view) or name) if name == "default" else name)
+    one = entry.platforms[min(entry.platforms)]
+    (facts,) = (line for line in releases_of(store, view).releases if line.release == entry.name)
+    release = ShownRelease(
+        summary=one.summary,
+        module=one.module,
+        facts=facts,
+        site=one.site,
+        glibc=one.glibc,
+        cuda=one.cuda,
+        base=f"{one.base.view}/{one.base.release}" if one.base else None,
+        requested=one.requested,
+        gaps=one.gaps,
+        absent=one.absent,
+        differs=one.differs,
+        overrides=one.overrides,
+        served=one.served,
+        clobbers=one.clobbers,
+    )
+    packages = {platform: built.packages for platform, built in entry.platforms.items()}
+    held = _versions(packages, {*one.requested}) if versions else []
+
+    def write(console: Console) -> None:
+        _write_versions(console, held) if versions else _write_release(console, release)
+
+    return Outcome(ShowResult(view, None, release, held), write)
+
+
+def _versions(
+    packages: Mapping[str, Sequence[LockedPackage] | Sequence[ReleasePackage]], asked: Container[str]
+) -> list[PackageVersion]:
+    """Return what is held on each platform, by name."""
+    from mlviews.shown import PackageVersion
+
+    found = (
+        PackageVersion(one.name, one.version, one.build, platform, one.name in asked)
+        for platform, held in packages.items() for one in held
+    )  # fmt: skip
+    return sorted(found, key=lambda one: (one.name, one.platform))
+
+
+def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
+    from mlviews.shown import ShownSite
+    from mlviews.store.disk import Store
+
+    if site_spec.error:
+        return None
+    view, store = site_spec.spec.name, Store(site.root, site.prefix)
+    name = store.default(view)
+    built = next(iter(store.entry(view, name).platforms.values()), None) if name else None
+    return ShownSite(
+        name=site.name,
+        cuda=site_spec.spec.hardware.cuda,
+        absent=site_spec.absent,
+        differs=site_spec.differs,
+        served=built.served if built else {},
+        clobbers=built.clobbers if built else (),
+    )
+
+
+def _skipped_scripts(spec: ViewSpec, lock: LockStatus, site: Site) -> list[str]:
+    """Return packages with link scripts that the recipe does not name: what is unpacked here tells of them."""
+    from mlviews.lock.lockfile import unpacked_scripts
+    from mlviews.store.disk import Store
+
+    if lock.summary is None:
+        return []
+    releases = Store(site.root, site.prefix).releases(spec.name)
+    made = (entry for entry in releases if entry.lock_digest == lock.summary.digest)
+    known = {name for entry in made for release in entry.platforms.values() for name in release.link_scripts.skipped}
+    if (site.cache / "pkgs").is_dir() and lock.lock:  # reading the whole lock takes its time
+        known |= unpacked_scripts(lock.lock.packages, site.cache)
+    return sorted(known - {*spec.link_scripts})
+
+
+def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
+    from mlviews.shown import AskedPackage
+
+    return [AskedPackage(spec=request.text, by=[origin.source for origin in request.origins]) for request in requests]
+
+
+def _write_versions(console: Console, versions: Sequence[PackageVersion]) -> None:
+    from mlviews.cli.terminal import Column, write_table
+
+    columns = (
+        Column("Package", style="bold"), Column("Version"), Column("Build", rank=2), Column("Platform", rank=1),
+        Column("Asked for", rank=3),
+    )  # fmt: skip
+    rows = (
+        (one.name, one.version, one.build or "-", one.platform, "yes" if one.requested else "-") for one in versions
+    )
+    write_table(console, columns, rows)
+
+
+def _write_release(console: Console, release: ShownRelease) -> None:
+    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.release import gpus_in_words, served_in_words
+
+    facts = release.facts
+    say(console, (f"{facts.view}/{facts.release}", "bold"), f"  {release.summary}")
+    rows = {
+        "module": f"{release.module}/{facts.release}",
+        "state": ", ".join([*(["the default"] if facts.default else []), *(["pinned"] if facts.pinned else [])]),
+        "built": f"{facts.created:%Y-%m-%d %H:%M} UTC at site {release.site}",
+        "extends": release.base or "",
+        "platforms": ", ".join(facts.platforms),
+        "hardware": f"glibc {release.glibc}, {f'CUDA {release.cuda}' if release.cuda else 'no GPU'}",
+        "lock": facts.lock,
+        "holds": f"{facts.packages} packages, {size(facts.bytes)}",
+        "asked for": ", ".join(release.requested),
+        "passed": ", ".join(facts.passed),
+        "failed": ", ".join(facts.failed),
+        "GPUs": gpus_in_words(facts.gpus),
+        "holds code for": served_in_words(release.served),
+        "promoted without proof": facts.override,
+    }
+    told = ((name, text) for name, text in rows.items() if text)
+    write_table(console, (Column(style="dim"), Column(folds=20)), told, header=False)
+    sections = {
+        f"site {release.site} had instead": [*release.differs.items()],
+        f"site {release.site} could not have": [*release.absent.items()],
+        _LOST: _lost(release.clobbers),
+        _LOOSENED: [(text, "") for text in release.overrides],
+        _GAPS: [*release.gaps.items()],
+    }
+    _write_sections(console, sections)
+
+
+_GAPS = "gaps: what it should hold and cannot yet"
+_LOOSENED = "overrides: requirements of wheels that are loosened"
+_LOST = "files that packages lost to others"
+
+
+def _write(console: Console, view: ShownRecipe) -> None:
+    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.release import gpus_in_words, served_in_words
+
+    say(console, (view.name, "bold"), f"  {view.summary}")
+    locked = (
+        (f"lock {on}", f"{n} packages, {size(view.lock.bytes[on])} to fetch") for on, n in view.lock.packages.items()
+    )
+    facts = (
+        ("module", view.module),
+        *([("extends", view.on)] if view.on else []),
+        ("layers", ", ".join(view.layers) or "none"),
+        ("platforms", ", ".join(view.platforms)),
+        ("hardware", _hardware(view)),
+        *locked,
+        ("lock", view.lock.state),
+        ("smoke", ", ".join(view.smoke) or "none"),
+        *([("runs link scripts of", ", ".join(view.link_scripts))] if view.link_scripts else []),
+        *([("and not those of", ", ".join(view.link_scripts_skipped))] if view.link_scripts_skipped else []),
+        *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),
+        *([("holds code for", served_in_words(view.site.served))] if view.site and view.site.served else []),
+    )
+    write_table(console, (Column(style="dim"), Column(folds=20)), facts, header=False)
+    if view.lock.path:
+        say(console, ("lock file  ", "dim"), view.lock.path)
+    for change in view.lock.changes:
+        say(console, "  ", ("changed since", "yellow"), f" {change}")
+    sections: dict[str, list[tuple[str, str]]] = {
+        "dependencies": _by(view.dependencies),
+        "constraints": _by(view.constraints),
+        "pypi": _by(view.pypi),
+        "sdists: built of sources where there is no wheel; their code runs then": [(name, "") for name in view.sdists],
+        _LOOSENED: [(f"{one.of} takes {one.package} {one.spec or '*'}", one.why) for one in view.overrides],
+        **(_here(view.site) if view.site else {}),
+        _GAPS: _why(view.gaps),
+        "cpu-only: may lock a CPU build": _why(view.cpu_only),
+        "some-gpus-only: may lack code for some of the GPUs": _why(view.some_gpus_only),
+        "pip-check-waivers: may lack what they say that they need": _why(view.pip_check_waivers),
+    }
+    _write_sections(console, sections)
+
+
+def _write_sections(console: Console, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    from mlviews.cli.terminal import Column, say, write_table
+
+    for title, rows in sections.items():
+        if rows:
+            say(console, ("\n" + title, "bold"))
+            write_table(console, (Column(folds=20), Column(style="dim", folds=20)), rows, header=False)
+
+
+def _here(site: ShownSite) -> dict[str, list[tuple[str, str]]]:
+    return {
+        f"site {site.name} has instead": list(site.differs.items()),
+        f"site {site.name} cannot have": list(site.absent.items()),
+        _LOST: _lost(site.clobbers),
+    }
+
+
+def _lost(clobbers: Sequence[Clobber]) -> list[tuple[str, str]]:
+    return [(clobber.path, f"of {clobber.lost}; that of {clobber.kept} lies there") for clobber in clobbers]
+
+
+def _by(requests: Sequence[AskedPackage]) -> list[tuple[str, str]]:
+    return [(request.spec, ", ".join(request.by)) for request in requests]
+
+
+def _why(reasons: Sequence[Reason]) -> list[tuple[str, str]]:
+    return [(reason.package, reason.why) for reason in reasons]
+
+
+def _hardware(view: ShownRecipe) -> str:
+    hardware = view.hardware
+    parts = [f"glibc {hardware.glibc}", hardware.archspec or "baseline CPU"]
+    parts.append(f"CUDA {hardware.cuda}" if hardware.cuda else "no GPU")
+    return ", ".join(parts)
