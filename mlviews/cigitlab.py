@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlviews.ciworkflow import CHECK_LOCKS, GATHER, Settings, no_views, too_many, written
+from mlviews.ciworkflow import CHECK_LOCKS, GATHER, READY, Settings, no_views, too_many, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,13 @@ _HEADER = """\
 #   MLVIEWS_GPU_RUNNERS=yes  views for GPUs are tested on runners with the tags of the job `gpu`
 #   MLVIEWS_PAGES=yes        the report is published
 #   MLVIEWS_ARM_RUNNER       tag of the runners for linux-aarch64, if it is not GitLab.com's
+{ready}"""
+_HEADER_READY = """\
+#   MLVIEWS_REGISTRY         such as $CI_REGISTRY_IMAGE: images are pushed there; if that is not the project's own,
+#                            with MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
+# A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
 """
+_PUSHED = '$CI_COMMIT_TAG || ($CI_PIPELINE_SOURCE == "push" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
 _MOST_JOBS = 200  # of one matrix (docs.gitlab.com, "parallel:matrix")
 _IMAGE = "python:3.12"
 _ARM = "saas-linux-small-arm64"
@@ -69,8 +75,14 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
     if not tests:
         raise no_views()
     named = {"MLVIEWS_RECIPES": literal(settings.recipes)} if settings.recipes else {}
+    rules = [{"if": rule} for rule in (_NIGHT, *([_MERGE] if settings.locks else []))]
+    ready = {
+        f"ready-{job}": _ready(tests[job], rule, settings)
+        for job, _, _, _, rule in kinds
+        if job in tests and settings.ready
+    }
     content = {
-        "workflow": {"rules": [{"if": rule} for rule in (_NIGHT, *([_MERGE] if settings.locks else []))]},
+        "workflow": {"rules": [*rules, *_pushes(settings)]},
         "stages": ["test", "report", "deploy"],
         "variables": {
             **named,
@@ -88,8 +100,9 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
         "report": _report(list(tests)),
         "pages": _pages(),
         **({"locks": _locks()} if settings.locks else {}),
+        **ready,
     }
-    return _HEADER.format(cron=settings.cron) + written(content)
+    return _HEADER.format(cron=settings.cron, ready=_HEADER_READY if settings.ready else "") + written(content)
 
 
 def literal(text: str) -> str:
@@ -142,6 +155,42 @@ def _pages() -> dict[str, Any]:
 
 def _locks() -> dict[str, Any]:
     return {"stage": "test", "rules": [{"if": _MERGE}], "timeout": "30 minutes", "script": [CHECK_LOCKS]}
+
+
+def _pushes(settings: Settings) -> list[dict[str, Any]]:
+    """Return the rules of what a push starts."""
+    if not settings.ready:
+        return []
+    branch = _PUSHED.partition("(")[2].rstrip(")")
+    locks = f"{settings.lockfiles}/*.conda-lock.yml"
+    return [{"if": "$CI_COMMIT_TAG"}, {"if": branch, "changes": [literal(locks)]}]
+
+
+def _ready(tests: dict[str, Any], rule: str, settings: Settings) -> dict[str, Any]:
+    """Return the job that builds, proves, packs and pushes what a push has changed, where a kind of view is tested."""
+    switch = rule.partition(" && ")[0] if "MLVIEWS_GPU_RUNNERS" in rule else ""
+    rules = [{**one, "if": f"{switch} && {one['if']}" if switch else one["if"]} for one in _pushes(settings)]
+    tools = "apt-get -qq update && apt-get -qq install -y skopeo squashfs-tools"
+    return {
+        **{key: tests[key] for key in ("tags", "parallel") if key in tests},
+        "stage": "deploy",
+        "rules": rules,
+        "timeout": "3 hours",
+        "variables": {
+            "GIT_DEPTH": "0",
+            "TAG": "$CI_COMMIT_TAG",
+            "BEFORE": "$CI_COMMIT_BEFORE_SHA",
+            "REGISTRY": "$MLVIEWS_REGISTRY",
+        },
+        # GitLab's shell is sh where an image has no bash; this one has.
+        "script": [
+            tools,
+            'export REGISTRY_USER="${MLVIEWS_REGISTRY_USER:-$CI_REGISTRY_USER}"',
+            'export REGISTRY_TOKEN="${MLVIEWS_REGISTRY_TOKEN:-$CI_REGISTRY_PASSWORD}"',
+            READY,
+        ],
+        "artifacts": {"paths": ["ready/"], "expire_in": "30 days"},
+    }
 
 
 def _history(policy: str) -> dict[str, Any]:

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.compose import ViewSpec
 
-__all__ = ["CHECK_LOCKS", "GATHER", "Settings", "literal", "no_views", "too_many", "workflow", "written"]
+__all__ = [
+    "CHECK_LOCKS",
+    "GATHER",
+    "READY",
+    "Settings",
+    "literal",
+    "no_views",
+    "ready_workflow",
+    "too_many",
+    "workflow",
+    "written",
+]
 
 _HEADER = """\
 # Made by `mlviews ci github` from the recipes: do not edit, make it anew when views come or go.
@@ -23,6 +34,16 @@ _HEADER = """\
 # Repository variables switch on what a repository must have first (Settings, Actions, Variables):
 #   MLVIEWS_GPU_RUNNERS=yes  views for GPUs are tested on self-hosted runners with the labels below
 #   MLVIEWS_PAGES=yes        the report is published; Settings, Pages must name GitHub Actions as its source
+# Actions are named by their major version: no source was at hand to verify the commit behind a tag.
+"""
+_READY_HEADER = """\
+# Made by `mlviews ci github --ready-made` from the recipes: do not edit, make it anew when views come or go.
+#
+# A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
+# Nothing comes from a cache here: what is pushed is made of the lock's own archives. Repository variables switch on:
+#   MLVIEWS_GPU_RUNNERS=yes               views for GPUs, on self-hosted runners with the labels below
+#   MLVIEWS_REGISTRY=ghcr.io/OWNER/views  images are pushed there; if that is not GitHub's own, with the secrets
+#                                         MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
 # Actions are named by their major version: no source was at hand to verify the commit behind a tag.
 """
 _ACTIONS = {
@@ -49,6 +70,7 @@ _ROOT = "~/mlviews-nightly"  # outside of the checkout: a self-hosted runner kee
 _HISTORY = f"{_ROOT}/nightly/history.sqlite"
 _HISTORY_KEY = "nights-${{ github.run_id }}-${{ github.run_attempt }}"
 _ALWAYS = "${{ !cancelled() }}"
+_OWN = "github.ref_type == 'tag' || github.ref_name == github.event.repository.default_branch"
 GATHER = """\
 set --
 for history in nights/*/history.sqlite; do
@@ -58,6 +80,28 @@ if [ $# -eq 0 ]; then echo "no runner has found out anything" >&2; exit 3; fi
 mlviews nightly "$@"
 """
 CHECK_LOCKS = "mlviews lock --all --check"
+# VIEW, PLATFORM, TAG (of Git, or empty), BEFORE (the commit before the push), REGISTRY, REGISTRY_USER, REGISTRY_TOKEN.
+READY = """\
+set -euo pipefail
+lock=$MLVIEWS_LOCKFILES/$VIEW.conda-lock.yml
+if [ -z "$TAG" ] && git diff --quiet "$BEFORE" HEAD -- "$lock"; then
+  echo "the lock of $VIEW is what it was"
+  exit 0
+fi
+mlviews build "$VIEW"
+mlviews smoke "$VIEW"
+mkdir -p ready
+mlviews pack "$VIEW" -o "ready/$VIEW.sqfs"
+mlviews container build "$VIEW" -o image.oci.tar
+if [ -n "$REGISTRY" ]; then
+  skopeo login --username "$REGISTRY_USER" --password-stdin "${REGISTRY%%/*}" <<< "$REGISTRY_TOKEN"
+  digest=$(sed -n 's/^ *mlviews-lock-digest: *//p' "$lock")
+  for tag in "lock-${digest:0:12}" ${TAG:+"${TAG//[^A-Za-z0-9._-]/-}"}; do
+    if [ "$PLATFORM" != linux-64 ]; then tag=$tag-${PLATFORM#linux-}; fi
+    skopeo copy oci-archive:image.oci.tar "docker://$REGISTRY/$VIEW:$tag"
+  done
+fi
+"""
 _PUBLISH = f"""\
 mkdir -p public
 cp -RL {_ROOT}/nightly/latest/. public/
@@ -75,6 +119,7 @@ class Settings:
         recipes: the folder of recipes in the repository; None for those that travel with mlviews.
         lockfiles: the folder of lock files in the repository.
         locks: whether each pull or merge request is told which locks do not answer their recipes.
+        ready: of GitLab, whether a view is built, proved, packed and pushed when its lock changes or a tag comes.
     """
 
     cron: str = "17 3 * * *"
@@ -83,6 +128,7 @@ class Settings:
     recipes: str | None = "recipes"
     lockfiles: str = "lockfiles"
     locks: bool = False
+    ready: bool = False
 
 
 def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
@@ -128,6 +174,42 @@ def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     }
     requests = "; for a pull request it checks locks alone" if settings.locks else ", never for a pull request"
     return _HEADER.format(requests=requests) + written(content)
+
+
+def ready_workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
+    """Return the text of a workflow that makes views ready for use, when a push asks for it.
+
+    It stands by itself: what a night keeps in caches has no way into what is pushed.
+
+    Args:
+        specs: the views.
+        settings: what the repository decides.
+
+    Raises:
+        RefusedError: as `workflow`.
+    """
+    jobs = {
+        name: {"if": f"${{{{ {condition} }}}}", **_ready(cells, settings)}
+        for name, gpu, condition in (
+            ("cpu", False, _OWN),
+            ("gpu", True, f"vars.MLVIEWS_GPU_RUNNERS == 'yes' && ({_OWN})"),
+        )
+        if (cells := _cells([spec for spec in specs if (spec.hardware.cuda is not None) is gpu], settings, gpu=gpu))
+    }
+    if not jobs:
+        raise no_views()
+    locks = f"{settings.lockfiles}/*.conda-lock.yml"
+    content = {
+        "name": "ready-made",
+        "on": {
+            "push": {"tags": ["**"], "branches": ["**"], "paths": [locks]}
+        },  # a tag is looked at whatever it changes
+        "permissions": {},
+        "concurrency": {"group": "ready-made-${{ github.ref }}", "cancel-in-progress": False},
+        "env": _environment(settings),
+        "jobs": jobs,
+    }
+    return _READY_HEADER + written(content)
 
 
 def written(content: Mapping[str, Any]) -> str:
@@ -232,6 +314,42 @@ def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
 
 def _by_night(settings: Settings) -> dict[str, str]:
     return {"if": "${{ github.event_name != 'pull_request' }}"} if settings.locks else {}
+
+
+def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
+    """Return the job that builds, proves, packs and pushes what a push has changed."""
+    values = {
+        "VIEW": "${{ matrix.view }}",
+        "PLATFORM": "${{ matrix.platform }}",
+        "TAG": "${{ github.ref_type == 'tag' && github.ref_name || '' }}",
+        "BEFORE": "${{ github.event.before }}",
+        "REGISTRY": "${{ vars.MLVIEWS_REGISTRY }}",
+        "REGISTRY_USER": "${{ secrets.MLVIEWS_REGISTRY_USER || github.actor }}",
+        "REGISTRY_TOKEN": "${{ secrets.MLVIEWS_REGISTRY_TOKEN || github.token }}",
+    }
+    packs = {
+        "name": "ready-${{ matrix.view }}-${{ matrix.platform }}",
+        "path": "ready",
+        "if-no-files-found": "ignore",
+        "retention-days": 30,
+    }
+    tools = "sudo apt-get -qq update && sudo apt-get -qq install -y skopeo squashfs-tools"
+    checkout, *rest = _start(settings)
+    checkout["with"] |= {"fetch-depth": 0}  # the commit before the push is looked at
+    return {
+        "name": "${{ matrix.view }} on ${{ matrix.platform }}",
+        "runs-on": "${{ matrix.runner }}",
+        "timeout-minutes": 120,
+        "permissions": {"contents": "read", "packages": "write"},
+        "strategy": {"fail-fast": False, "matrix": {"include": cells}},
+        "steps": [
+            checkout,
+            *(step for step in rest if step.get("name") != "Earlier nights"),
+            {"name": "Tools", "if": "${{ runner.environment == 'github-hosted' }}", "run": tools},
+            {"name": "Build, prove, pack, push", "run": READY, "shell": "bash", "env": values},
+            _use("upload-artifact", packs, name="The packed release"),
+        ],
+    }
 
 
 def _locks(settings: Settings) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from mlviews.cigitlab import pipeline
-from mlviews.ciworkflow import Settings, literal, workflow
+from mlviews.ciworkflow import READY, Settings, literal, ready_workflow, workflow
 from mlviews.errors import RefusedError
 from mlviews.recipe.catalogue import open_catalogue
 
@@ -73,6 +73,9 @@ def matrix(job: dict[str, Any]) -> list[dict[str, Any]]:
 def test_the_projects_own_workflow_is_current() -> None:
     written = (REPOSITORY / ".github/workflows/nightly.yml").read_text(encoding="utf-8")
     assert written == workflow(VIEWS, Settings()), "run `mlviews ci github -o .github/workflows/nightly.yml`"
+    ready = (REPOSITORY / ".github/workflows/ready-made.yml").read_text(encoding="utf-8")
+    made = ready_workflow(VIEWS, Settings(ready=True))
+    assert ready == made, "run `mlviews ci github --ready-made -o .github/workflows/ready-made.yml`"
 
 
 def test_it_is_valid_by_githubs_schema_and_the_schema_can_say_no() -> None:
@@ -355,3 +358,86 @@ def test_the_gitlab_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> N
     assert cli(*call, "-o", ".gitlab-ci.yml").out == "wrote .gitlab-ci.yml\n"
     assert printed.out == (tmp_path / ".gitlab-ci.yml").read_text() == cli(*call, "--json").data["pipeline"]
     assert gitlab_faults(printed.out) == []
+
+
+# Ready-made
+
+
+def test_what_is_ready_made_runs_for_pushes_alone_and_takes_nothing_from_a_cache(tmp_path: Path) -> None:
+    text = ready_workflow(VIEWS, Settings())
+    assert faults(text) == []
+    assert audited(text, tmp_path) <= {"unpinned-uses"}
+    cached = text.replace("uses: actions/setup-python@v6", "uses: actions/cache@v4", 1)
+    assert "cache-poisoning" in audited(cached, tmp_path)  # so it would be found
+    content, nights = read(text), jobs(workflow(VIEWS, Settings()))
+    assert [*content["on"]] == ["push"]
+    assert content["permissions"] == {}
+    assert [*content["jobs"]] == ["cpu", "gpu"]
+    for name, job in content["jobs"].items():
+        assert matrix(job) == matrix(nights[name])
+        assert job["permissions"] == {"contents": "read", "packages": "write"}
+        assert int(job["timeout-minutes"]) <= 180
+        assert job["steps"][0]["with"]["persist-credentials"] == "false"
+    assert "MLVIEWS_GPU_RUNNERS" in content["jobs"]["gpu"]["if"]
+    with pytest.raises(RefusedError, match="no view"):
+        ready_workflow([], Settings())
+
+    for locks in (False, True):
+        there = pipeline(VIEWS, Settings(ready=True, locks=locks))
+        assert gitlab_faults(there) == []
+        for name, job in read(there).items():
+            if isinstance(job, dict) and "script" in job:
+                rules = " ".join(rule["if"] for rule in job["rules"])
+                assert ("$CI_COMMIT_TAG" in rules) is name.startswith("ready"), name
+                assert ("schedule" in rules) is not (name.startswith("ready") or name == "locks"), name
+        assert {"ready-cpu", "ready-cpu-arm", "ready-gpu"} <= {*read(there)}
+        assert "changes" in str(read(there)["workflow"])
+
+
+@pytest.mark.parametrize(
+    ("change", "tag", "platform", "pushed"),
+    [
+        (False, "", "linux-64", None),
+        (True, "", "linux-64", ["lock-0123456789ab"]),
+        (False, "release/2026 $(id)", "linux-64", ["lock-0123456789ab", "release-2026---id-"]),
+        (True, "v1", "linux-aarch64", ["lock-0123456789ab-aarch64", "v1-aarch64"]),
+    ],
+)
+def test_a_push_makes_what_it_changed(
+    tmp_path: Path, *, change: bool, tag: str, platform: str, pushed: list[str] | None
+) -> None:
+    """The script of both systems, in a real repository; what it would start writes down how it was called."""
+    lock = tmp_path / "lockfiles/it's.conda-lock.yml"
+    lock.parent.mkdir()
+    lock.write_text("    mlviews-lock-digest: 0123456789abcdef\n")
+    git = ["git", "-C", tmp_path, "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for number in range(2):
+        (tmp_path / "other").write_text(str(number))
+        lock.write_text(lock.read_text() + "#\n" * (number and change))
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    (tmp_path / "bin").mkdir()
+    for program in ("mlviews", "skopeo"):
+        (tmp_path / "bin" / program).write_text(f'#!/bin/sh\necho {program} "$@" >> calls\n')
+        (tmp_path / "bin" / program).chmod(0o755)
+    values = {"VIEW": "it's", "PLATFORM": platform, "TAG": tag, "BEFORE": "HEAD~1", "MLVIEWS_LOCKFILES": "lockfiles"}
+    values |= {"REGISTRY": "registry.example/a/b", "REGISTRY_USER": "u", "REGISTRY_TOKEN": "t"}
+
+    def run(**changed: str) -> list[str]:
+        environment = {**values, **changed, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+        subprocess.run(["bash", "-c", READY], cwd=tmp_path, env=environment, check=True, capture_output=True)
+        calls = tmp_path / "calls"
+        said = calls.read_text().splitlines() if calls.exists() else []
+        calls.unlink(missing_ok=True)
+        return said
+
+    calls = run()
+    if pushed is None:
+        assert calls == []
+        assert len(run(BEFORE="0" * 40)) > 4  # a branch that is new: nobody knows what it changes
+        return
+    assert calls[:2] == ["mlviews build it's", "mlviews smoke it's"]
+    assert "skopeo login --username u --password-stdin registry.example" in calls
+    assert [call.rpartition(":")[2] for call in calls if "copy" in call] == pushed
+    assert not any("skopeo" in call for call in run(REGISTRY=""))

@@ -44,6 +44,9 @@ def ci() -> None:
 def _options(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
     for add in (
         click.option("--install", metavar="REQUIREMENT", help="Where pip gets mlviews.  [default: as here]"),
+        click.option(
+            "--ready-made", is_flag=True, help="Build, prove, pack and push what a tag or a changed lock asks for."
+        ),
         click.option("--check-locks", is_flag=True, help="Also tell each pull or merge request which locks are stale."),
         click.option(
             "--gpu-label", "labels", callback=_labels, metavar="LABEL", multiple=True, default=("gpu",),
@@ -61,11 +64,15 @@ def _options(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
 @verb("github")
 @_options
 def github(app: App, *, output: Path | None, **given: Any) -> Outcome:
-    """Write a GitHub workflow that tests every view each night, and publishes the report."""
-    from mlviews.ciworkflow import workflow
+    """Write a GitHub workflow that tests every view each night, and publishes the report.
+
+    With --ready-made: another workflow, which makes views ready for use when a push asks for it.
+    """
+    from mlviews.ciworkflow import ready_workflow, workflow
     from mlviews.results import CiGithubResult
 
-    text = workflow(app.catalogue.views(), _settings(app, **given))
+    settings = _settings(app, **given)
+    text = (ready_workflow if settings.ready else workflow)(app.catalogue.views(), settings)
     return _outcome(CiGithubResult(path=str(output) if output else None, workflow=text), text, output)
 
 
@@ -84,7 +91,9 @@ ci.add_command(github)
 ci.add_command(gitlab)
 
 
-def _settings(app: App, *, cron: str, labels: tuple[str, ...], install: str | None, check_locks: bool) -> Settings:
+def _settings(
+    app: App, *, cron: str, labels: tuple[str, ...], install: str | None, check_locks: bool, ready_made: bool
+) -> Settings:
     from mlviews.ciworkflow import Settings
 
     return Settings(
@@ -94,6 +103,7 @@ def _settings(app: App, *, cron: str, labels: tuple[str, ...], install: str | No
         recipes=_inside(app.recipes),
         lockfiles=_inside(app.site.lockfiles) or "lockfiles",
         locks=check_locks,
+        ready=ready_made,
     )
 
 
