@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
@@ -26,6 +27,7 @@ __all__ = [
     "delete_tree",
     "file_sha256",
     "folder",
+    "forget_parts",
     "is_folder",
     "make_folder",
     "remove_file",
@@ -57,6 +59,21 @@ def replacing(path: Path) -> Iterator[Path]:
         part = Path(folder, path.name)
         yield part
         part.replace(path)
+
+
+def forget_parts(path: Path, *, than: timedelta = timedelta()) -> None:
+    """Delete what calls of `replacing` for a path have left that were killed.
+
+    Args:
+        path: what they were to replace.
+        than: how long ago they were last written to: one that is at work must not lose its file.
+
+    Raises:
+        FailedError: something cannot be deleted.
+    """
+    for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*"), than):
+        if folder.is_dir() and not folder.is_symlink() and {part.name for part in folder.iterdir()} <= {path.name}:
+            delete_tree(folder)
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:

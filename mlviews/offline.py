@@ -18,12 +18,24 @@ from rattler.package_streaming import PackageArchive, download_to_path
 
 from mlviews.conda.servers import http_client, mirror_servers
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import file_sha256, make_folder, remove_file, replacing, take_after, write_atomically, write_failure
+from mlviews.filelock import LOCK, announce, hold
+from mlviews.files import (
+    delete_tree,
+    file_sha256,
+    forget_parts,
+    make_folder,
+    remove_file,
+    replacing,
+    take_after,
+    write_atomically,
+    write_failure,
+)
+from mlviews.hardware import PLATFORMS
 from mlviews.lock.lockfile import LOCK_SUFFIX, lock_path, read_lock
 from mlviews.loop import run
 from mlviews.prefix.archives import hash_mismatch, install_failure, with_lengths
 from mlviews.prefix.install import local_archive
-from mlviews.reading import is_file
+from mlviews.reading import is_file, is_folder_at, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -40,6 +52,7 @@ _AT_ONCE = 8
 _LOCKS = "lockfiles"
 _NOARCH = "noarch"
 _NAMED = 5
+_SCRATCH = ".mlviews-index-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +101,39 @@ def pack_offline(lock_file: Path, folder: Path, *, site: Site, progress: Progres
     lock = read_lock(lock_file)
     _refuse_wheels(lock, site)
     wanted = _by_path(lock)
-    there = _old_archives(folder, lock.view, wanted)
     subdirs = sorted({*lock.platforms, _NOARCH})
+    _refuse_others(folder, lock.view)
+    with hold(folder / LOCK, waiting=announce(progress, str(folder))):
+        for left in folder.glob(f"{_SCRATCH}*"):  # of a call that was killed: nobody else is at work here
+            delete_tree(left)
+        there = _old_archives(folder, lock.view, wanted)
+        for path in {*there, *wanted}:
+            forget_parts(folder / path)
+        fetched = _make(folder, subdirs, wanted, site, progress)
+        removed = sorted(there - wanted.keys())
+        for path in removed:
+            remove_file(folder / path)
+        # Last: the lock that lies there tells the next call what of the folder is its own.
+        write_atomically(lock_path(folder / _LOCKS, lock.view), lock_file.read_text(encoding="utf-8"))
+    kept = lock_path(folder / _LOCKS, lock.view)
+    size = sum((folder / path).stat().st_size for path in wanted)
+    return OfflineChannel(
+        lock.view, lock.digest, folder, kept, tuple(lock.inputs["channels"]), lock.platforms, len(wanted), size,
+        fetched, removed,
+    )  # fmt: skip
+
+
+def _make(
+    folder: Path, subdirs: Sequence[str], wanted: Mapping[str, LockedPackage], site: Site, progress: Progress
+) -> int:
+    """Make the folder hold what is wanted, and say so in its repodata; return how many archives came."""
     for subdir in subdirs:
         make_folder(folder / subdir)
     fetched = _fill(folder, wanted, site.mirrors, progress)
     tables = _tables(folder, wanted, subdirs)
     for subdir in subdirs:
         write_atomically(folder / subdir / "repodata.json", json.dumps(tables[subdir], indent=1, sort_keys=True) + "\n")
-    removed = sorted(there - wanted.keys())
-    for path in removed:
-        remove_file(folder / path)
-    # Last: the lock that lies there tells the next call what of the folder is its own.
-    kept = lock_path(folder / _LOCKS, lock.view)
-    write_atomically(kept, lock_file.read_text(encoding="utf-8"))
-    size = sum((folder / path).stat().st_size for path in wanted)
-    return OfflineChannel(
-        lock.view, lock.digest, folder, kept, tuple(lock.inputs["channels"]), lock.platforms, len(wanted), size,
-        fetched, removed,
-    )  # fmt: skip
+    return fetched
 
 
 def _refuse_wheels(lock: Lock, site: Site) -> None:
@@ -135,6 +162,22 @@ def _by_path(lock: Lock) -> dict[str, LockedPackage]:
     return found
 
 
+def _refuse_others(folder: Path, view: str) -> None:
+    """Refuse a folder that holds anything but a channel: it may be somebody's home."""
+    own = {*PLATFORMS, _NOARCH, _LOCKS, LOCK}
+    names = names_in(folder) if is_folder_at(folder, follow=True) else []
+    if others := sorted(name for name in names if name not in own and not name.startswith(_SCRATCH)):
+        raise _not_its_folder(folder, others[0], view)
+
+
+def _not_its_folder(folder: Path, what: str, view: str) -> RefusedError:
+    return RefusedError(
+        "offline-folder",
+        f"{folder} holds {what}, which is not of the lock of {view}",
+        "Name a new folder: the channel holds what the lock names and nothing else.",
+    )
+
+
 def _old_archives(folder: Path, view: str, wanted: Mapping[str, LockedPackage]) -> set[str]:
     """Return the archives in a folder, each of which is to be the lock's, or that of the lock which lies there."""
     old = lock_path(folder / _LOCKS, view)
@@ -142,11 +185,7 @@ def _old_archives(folder: Path, view: str, wanted: Mapping[str, LockedPackage]) 
     there = {str(path.relative_to(folder)) for ending in (".conda", ".tar.bz2") for path in folder.glob(f"*/*{ending}")}
     others = {path.name for path in (folder / _LOCKS).glob(f"*{LOCK_SUFFIX}")} - {old.name}
     if strangers := sorted((there - known - wanted.keys()) | others):
-        raise RefusedError(
-            "offline-folder",
-            f"{folder} holds {strangers[0]}, which is not of the lock of {view}",
-            "Name a new folder: the channel holds what the lock names and nothing else.",
-        )
+        raise _not_its_folder(folder, strangers[0], view)
     return there
 
 
@@ -211,7 +250,7 @@ def _tables(folder: Path, wanted: Mapping[str, LockedPackage], subdirs: Iterable
         subdir: {"info": {"subdir": subdir}, "packages": {}, "packages.conda": {}, "repodata_version": 1}
         for subdir in subdirs
     }
-    with tempfile.TemporaryDirectory(prefix=".index-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder) as scratch:
         told = run(_indexes([with_lengths(folder / path, Path(scratch)) for path in wanted]))
     for (path, package), index in zip(wanted.items(), told, strict=True):
         key = "packages.conda" if path.endswith(".conda") else "packages"

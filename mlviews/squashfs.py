@@ -9,11 +9,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.files import make_folder, replacing, write_atomically, write_failure
+from mlviews.files import forget_parts, make_folder, replacing, write_atomically, write_failure
 from mlviews.mounting import AS_ROOT, AS_USER, SCRIPT, entering
 from mlviews.reading import DamagedError, is_file
 from mlviews.release import RELEASE_FILE, Release
@@ -70,6 +71,7 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
     """
     _refuse_missing("mksquashfs")
     make_folder(path.parent)
+    forget_parts(path, than=timedelta(days=1))
     moment = str(int(release.created.timestamp()))
     try:
         with progress(f"Packing {release.view}/{release.release}"), replacing(path) as part:

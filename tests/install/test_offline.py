@@ -90,6 +90,28 @@ def test_what_is_none_of_it_is_left_alone_and_told(builder, packed, shelf):
     assert sorted((path, path.read_bytes()) for path in folder.rglob("*") if path.is_file()) == before
 
 
+def test_a_folder_of_something_else_is_left_alone(builder, packed, shelf, tmp_path):
+    """It may be somebody's home."""
+    for content in ((".ssh", "key"), ("noarch/.git", "config")):
+        home = tmp_path / f"home of {content[1]}"
+        (home / content[0]).mkdir(parents=True)
+        (home / content[0] / content[1]).write_text("mine\n")
+        builder("pack", "demo", "--offline", home, "--mirror", f"conda-forge={shelf.folder}", "--json")
+        assert (home / content[0] / content[1]).read_text() == "mine\n"
+    assert not (tmp_path / "home of key/noarch").exists()
+    assert builder("pack", "demo", "--offline", tmp_path, "--json").codes == ["offline-folder"]
+
+
+def test_what_a_killed_call_left_is_taken_away(builder, packed, shelf):
+    folder = Path(packed["folder"])
+    name = next(folder.glob("noarch/plain-*")).name
+    for left in (folder / f"noarch/.{name}.x7", folder / ".mlviews-index-x7"):
+        left.mkdir()
+        (left / name).write_bytes(b"half")
+    assert builder("pack", "demo", "--offline", folder, "--mirror", f"conda-forge={shelf.folder}").code == 0
+    assert [path for path in folder.rglob(".*") if path.name != ".lock"] == []
+
+
 def test_other_bytes_than_the_locks_are_not_packed(builder, packed, shelf, tmp_path, server):
     shelf.archive("plain").write_bytes(b"other bytes")
     for place in (shelf.folder, server.url):
