@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
+    "LOCK_VARIABLE",
     "NEVER_INHERITED",
     "RELEASE_FILE",
     "RELEASE_LOCK",
@@ -43,6 +44,8 @@ RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
 RELEASE_LOCK = "conda-lock.yml"
 """Beside it, the lock that it was installed from."""
+LOCK_VARIABLE = "MLVIEWS_LOCK"
+"""Where a view is loaded, the digest of its lock: what a result is to be reproduced with."""
 NEVER_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES")
 """A view must not see the user's own packages, nor let its pip write into a release."""
 
@@ -354,7 +357,7 @@ class Loading:
 def loading(release: Release) -> Loading:
     """Return all that loading ``release`` changes: what was captured, and what every view shares."""
     captured = release.activation
-    told = {"MLVIEWS_VIEW": release.view, "MLVIEWS_RELEASE": release.release}
+    told = {"MLVIEWS_VIEW": release.view, "MLVIEWS_RELEASE": release.release, LOCK_VARIABLE: release.lock_digest}
     fixed = {*captured.set, *captured.unset, *captured.default, *captured.around}
     known = {*fixed, *captured.prepend, *captured.append}
     return Loading(
@@ -381,7 +384,8 @@ def _trace(captured: Activation) -> dict[str, str]:
     """
     lists = {**captured.prepend, **captured.append}
     folders = [folder for group in (captured.prepend, captured.append) for each in group.values() for folder in each]
-    changed = [*captured.set, *captured.around, *captured.unset, *_CONDA]
+    # Releases from before there was the lock's variable take out what is named here, and so it, too.
+    changed = [*captured.set, *captured.around, *captured.unset, *_CONDA, LOCK_VARIABLE]
     trace = {
         "MLVIEWS_LISTS": " ".join(lists),
         "MLVIEWS_FOLDERS": ":".join(dict.fromkeys(folders)),

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from mlviews import (
+    attest,
     build,
     doctor,
     extend,
     holdings,
     jupyter,
+    licences,
     newview,
     offline,
     reading,
@@ -29,6 +31,8 @@ from mlviews import (
     results,
     shown,
     squashfs,
+    stamp,
+    startup,
     upstream,
     variants,
 )
@@ -54,7 +58,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
     *(make, newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
-    *(rules, offline, shown, squashfs, upstream, variants, verify),
+    *(attest, licences, offline, rules, shown, squashfs, stamp, startup, upstream, variants, verify),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

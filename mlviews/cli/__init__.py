@@ -20,7 +20,7 @@ from mlviews.cli.kernel import kernel
 from mlviews.cli.locks import diff, lock
 from mlviews.cli.new import new
 from mlviews.cli.nightly import nightly
-from mlviews.cli.pack import pack
+from mlviews.cli.pack import pack, stamp
 from mlviews.cli.packages import catalogue, packages, search
 from mlviews.cli.publish import publish
 from mlviews.cli.records import records
@@ -28,7 +28,8 @@ from mlviews.cli.releases import pin, promote, releases, remove, rollback, unins
 from mlviews.cli.render import container, render
 from mlviews.cli.show import show
 from mlviews.cli.smoke import smoke
-from mlviews.cli.store import gc, verify
+from mlviews.cli.startup import startup
+from mlviews.cli.store import attest, gc, verify
 
 __all__ = ["GROUPS", "cli"]
 
@@ -46,8 +47,10 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         shell: "mlviews shell plotting",
         job: "mlviews job training-gpu --time 12h -- python train.py",
         pack: "mlviews pack plotting -o FILE",
+        stamp: "mlviews stamp model.onnx",
         kernel: "mlviews kernel add plotting",
         smoke: "mlviews smoke plotting",
+        startup: "mlviews startup training-cpu",
         gpus: "mlviews gpus training-gpu",
     },
     "Make views": {
@@ -73,6 +76,7 @@ GROUPS: dict[str, dict[click.Command, str]] = {
         gc: "mlviews gc --dry-run",
         publish: "mlviews publish plotting --plan",
         catalogue: "mlviews catalogue -o FOLDER",
+        attest: "mlviews attest plotting --key KEY",
         records: "mlviews records gather FILE",
     },
 }

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.recipe.compose import ViewSpec
     from mlviews.release import LinkScripts
+    from mlviews.stamp import Stamp
 
 __all__ = ["build", "run", "shell", "write_built"]
 
@@ -200,7 +201,7 @@ class _RunVerb(Verb):
     """The program's own options are its own, with ``--`` before it and without."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``--`` before the program: the second word that is no option of mlviews; with ``--image`` the first."""
+        """Put ``--`` before the program: the second word that is no option of mlviews, or the first without a view."""
         takes_value = {
             name: not getattr(option, "is_flag", False) and not getattr(option, "count", False)
             for option in self.params
@@ -215,7 +216,7 @@ class _RunVerb(Verb):
                 if words > before:
                     args = [*args[:number], "--", *args[number:]]
                     break
-            before = 0 if args[number].partition("=")[0] == "--image" else before
+            before = 0 if args[number].partition("=")[0] in {"--image", "--like"} else before
             number += 2 if takes_value.get(args[number], False) else 1
         if ctx.parent and isinstance(ctx.obj, App):  # what the program is told is no wish for JSON
             given = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
@@ -229,20 +230,42 @@ class _RunVerb(Verb):
 @click.option(
     "--image", type=click.Path(path_type=Path), metavar="FILE", help="In place of a view: run from what `pack` wrote."
 )
-def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None) -> Outcome | None:
+@click.option(
+    "--like", type=click.Path(path_type=Path), metavar="FILE",
+    help="In place of a view: run in the release of the lock that FILE was made with.",
+)  # fmt: skip
+def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, like: Path | None) -> Outcome | None:
     """Run a program in a view; it takes this process's place."""
+    if image and like:
+        raise click.UsageError("name one of --image and --like")
     if image:
         from mlviews.squashfs import image_command
 
         program = image_command(image.absolute(), (view, *command))
         os.execvp(program[0], program)  # noqa: S606  (no shell)
-    if not command:
-        raise click.UsageError("Missing argument '[--] CMD...'.")
     from mlviews.store.launcher import launcher
 
-    name, _, release = view.partition("/")
+    if like:
+        from mlviews.stamp import read_stamp
+
+        stamp, command = read_stamp(like.absolute()), (view, *command)
+        name, release = stamp.view, _release_like(app, stamp)
+    else:
+        name, _, release = view.partition("/")
+    if not command:
+        raise click.UsageError("Missing argument '[--] CMD...'.")
     launch = launcher(app.root, name, release or None, _names(app))
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)
+
+
+def _release_like(app: App, stamp: Stamp) -> str:
+    """Return the release of the lock that a stamp names."""
+    from mlviews.store.like import release_of_lock, whence
+
+    release = release_of_lock(app.root, stamp.view, stamp.lock)
+    if release is None:
+        raise whence(stamp, app.site, app.recipes)
+    return release
 
 
 @verb("shell")

@@ -66,7 +66,7 @@ def lock(
 
 
 def _write(console: Console, result: LockResult, *, check: bool, details: bool) -> None:
-    from mlviews.cli.terminal import write_changes
+    from mlviews.cli.terminal import say, write_changes
 
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
@@ -89,6 +89,9 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
         if line.link_scripts:
             told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
             console.print(told, style="yellow", markup=False, soft_wrap=True)
+        for remark in line.licences:
+            text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"
+            say(console, (f"{remark.verdict} licence", "yellow"), text)
     for archive, why in sorted(result.unusable.items()):
         console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
     if check:

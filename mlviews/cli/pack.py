@@ -1,7 +1,8 @@
-"""Take a view along: a release as one file, or what its lock names as a channel."""
+"""Take a view along: a release as one file, what its lock names as a channel, or the lock's name in a result."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +12,14 @@ import click
 from mlviews.cli.app import App, Outcome, complete_release, verb
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mlviews.cli.terminal import Console
     from mlviews.offline import OfflineChannel
     from mlviews.squashfs import PackedImage
+    from mlviews.stamp import StampResult
 
-__all__ = ["pack"]
+__all__ = ["pack", "stamp"]
 
 
 @verb("pack")
@@ -88,3 +92,36 @@ def _write_channel(console: Console, channel: OfflineChannel) -> None:
     say(console, ("\nWhere FOLDER lies then, without a network:", "bold"))
     mirrors = " ".join(f"--mirror {shlex.quote(name)}=FOLDER" for name in channel.channels)
     say(console, f"  mlviews build {channel.view} --lockfiles FOLDER/{channel.lockfile.parent.name} {mirrors}")
+
+
+@verb("stamp")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--view", metavar="VIEW[/RELEASE]", shell_complete=complete_release, help="What made it.  [default: what is loaded]"
+)
+def stamp(app: App, file: Path, view: str | None) -> Outcome:
+    """Write into an ONNX model, or beside another file, which view's lock it was made with.
+
+    `mlviews run --like FILE -- CMD...` runs a program with the same packages again.
+    """
+    from mlviews.stamp import StampResult, stamp_of, write_stamp
+
+    environment = _told_by(app, view) if view else os.environ
+    made = stamp_of(environment, source=app.site.container.source or "")
+    written = write_stamp(file.absolute(), made)
+    result = StampResult(file.absolute(), written, made.view, made.release, made.lock, made.source)
+    return Outcome(result, lambda console: _write_stamp(console, result))
+
+
+def _told_by(app: App, view: str) -> Mapping[str, str]:
+    """Return what loading a release would tell."""
+    from mlviews.release import loading
+    from mlviews.store.launcher import release_here
+
+    return loading(release_here(app.root, view)[1]).set
+
+
+def _write_stamp(console: Console, result: StampResult) -> None:
+    from mlviews.cli.terminal import say
+
+    say(console, f"{result.written} says {result.view}/{result.release}, lock {result.lock[:12]}")

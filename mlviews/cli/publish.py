@@ -49,7 +49,7 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
         return Outcome(done, _Shown(done, items=[], details=False).write, 1 if done.forbidden else 0)
     found, items = plan(
         store, name, release or None, published=published, tar=tar.absolute() if tar else None,
-        demands=site.promotion, shared=site.group is not None, progress=app.progress,
+        demands=site.promotion, licences=site.licences, shared=site.group is not None, progress=app.progress,
     )  # fmt: skip
     if found.tar:
         pack(items, found.tar, total=found.bytes, progress=app.progress)

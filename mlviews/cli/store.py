@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,13 +14,14 @@ from mlviews.store.retention import DAYS, KEEP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlviews.attest import Attestation
     from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
     from mlviews.store.collect import GcResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
 
-__all__ = ["gc", "verify"]
+__all__ = ["attest", "gc", "verify"]
 
 
 _SHOWN = 20
@@ -27,8 +30,15 @@ _SHOWN = 20
 @verb("verify")
 @click.argument("view", metavar="[VIEW[/RELEASE]]", required=False, shell_complete=complete_release)
 @click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
-def verify(app: App, view: str | None, *, repair: bool) -> Outcome:
+@click.option(
+    "--attestation", type=click.Path(path_type=Path), metavar="FILE",
+    help="Also check what `attest` wrote of the release; with --key.",
+)  # fmt: skip
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The public key that must have signed it.")
+def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None, key: Path | None) -> Outcome:
     """Find every file of releases that is changed, missing or extra; exit 1 if there is any. Without VIEW, of all."""
+    if (attestation is None) != (key is None) or (attestation and view is None):
+        raise click.UsageError("--attestation FILE, --key FILE and a view go together")
     from mlviews.store.disk import Store
     from mlviews.store.releases import check, check_all
 
@@ -37,9 +47,65 @@ def verify(app: App, view: str | None, *, repair: bool) -> Outcome:
         result = check_all(store, app.site, mend=repair, progress=app.progress)
     else:
         name, _, release = view.partition("/")
+        signed = _attested(app, view, attestation, key) if attestation and key else None
+        release = signed[0] if signed else release
         result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
-    code = 1 if any(line.faults for line in result.releases) else 0
+        result = replace(result, attestation=signed[1]) if signed else result
+    refuted = result.attestation is not None and bool(result.attestation.faults)
+    code = 1 if refuted or any(line.faults for line in result.releases) else 0
     return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0), code)
+
+
+def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, Attestation]:
+    """Return the release that a view's name means, and what signed statements say of it."""
+    from mlviews.attest import check_attestation
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.site.root, view)
+    return release.release, check_attestation(attestation.absolute(), key.absolute(), prefix, release)
+
+
+@verb("attest")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option(
+    "--key", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Your private ed25519 key (PEM)."
+)
+@click.option(
+    "--builder", metavar="URI", help="Who built it, for those who trust builders by name.  [default: the site]"
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
+)  # fmt: skip
+def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
+    """Sign what a release was made of and which checks it passed: in-toto statements, SLSA provenance first.
+
+    `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
+    """
+    from mlviews.attest import AttestResult, sign, statements
+    from mlviews.cli.terminal import say
+    from mlviews.errors import RefusedError
+    from mlviews.files import write_atomically
+    from mlviews.prefix.verify import verify as verify_prefix
+    from mlviews.smoke.records import read_records
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.site.root, view)
+    name = f"{release.view}/{release.release}"
+    if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
+        raise RefusedError(
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` names what is not."
+        )
+    records = read_records(app.site.root, release.view, release.lock_digest)
+    found = statements(prefix, release, records, builder=builder)
+    text, keyid = sign(found, key.absolute())
+    path = (output or Path(f"{release.view}-{release.release}-{release.platform}.intoto.jsonl")).absolute()
+    write_atomically(path, text)
+    result = AttestResult(
+        release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
+    )  # fmt: skip
+    told = f"{name}: {len(found)} statements in {path}, signed by {keyid[:12]}"
+    return Outcome(result, lambda console: say(console, told))
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
@@ -56,6 +122,8 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
         console.print(f"{line.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)
         _list(console, line.faults, "", details=details)
+    if result.attestation:
+        _write_attestation(console, result.attestation)
     unreadable = (
         store.platform_folder(line.view, line.release, line.platform) / fault.path
         for line in result.releases for fault in line.faults if fault.kind == "unreadable"
@@ -65,6 +133,15 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
         say(console, f"{closed[0]} belongs to {closed[1]}, who has closed it to you, and opens it by {mend}")
     elif any(fault for line in result.releases for fault in line.faults):
         console.print(_advice(result), markup=False, soft_wrap=True)
+
+
+def _write_attestation(console: Console, attestation: Attestation) -> None:
+    from mlviews.cli.terminal import say
+
+    for statement in attestation.statements:
+        say(console, ("signed", "green"), f" {statement.says}")
+    for fault in attestation.faults:
+        say(console, ("refuted", "red"), f" {fault}")
 
 
 def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:

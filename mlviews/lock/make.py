@@ -13,6 +13,7 @@ from mlviews.conda.channels import open_sources
 from mlviews.conflict import Base
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files import write_atomically
+from mlviews.licences import judge, refuse_denied
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path, unpacked_scripts
 from mlviews.lock.packages import lock_of
@@ -27,12 +28,13 @@ from mlviews.site.spec import SiteSpec
 from mlviews.solve import solve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
+    from mlviews.licences import LicenceRemark
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
@@ -80,6 +82,7 @@ class LockedView:
         changes: against the lock before.
         link_scripts: packages with a post-link script that the recipe does not name; of those alone that lie unpacked
             in the cache, since no channel tells of scripts.
+        licences: what the site says of packages' licences, where it looks at them.
     """
 
     view: str
@@ -89,6 +92,7 @@ class LockedView:
     packages: int
     changes: tuple[PackageChange, ...]
     link_scripts: tuple[str, ...] = ()
+    licences: tuple[LicenceRemark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,14 +310,27 @@ async def _lock_one(
             editable=editable,
         )
         solutions.append(found)
+    remarks = judge(_licences(solutions), site.licences)
+    refuse_denied(spec.name, remarks)
     path = lock_path(site.lockfiles, spec.name)
     lock = lock_of(site_spec, solutions)
-    if status.lock and status.path == path and status.lock.digest == lock.digest:
-        return _locked(site_spec, path, "unchanged", lock, cache=site.cache)
-    write_atomically(path, lock_text(lock))
-    if status.lock is None:
-        return _locked(site_spec, path, "new", lock, cache=site.cache)
-    return _locked(site_spec, path, "updated", lock, compare(status.lock, lock), cache=site.cache)
+    same = status.lock and status.path == path and status.lock.digest == lock.digest
+    if not same:
+        write_atomically(path, lock_text(lock))
+    changes = () if same or status.lock is None else compare(status.lock, lock)
+    became: Literal["new", "updated", "unchanged"] = "unchanged" if same else "updated" if status.lock else "new"
+    return replace(_locked(site_spec, path, became, lock, changes, cache=site.cache), licences=remarks)
+
+
+def _licences(solutions: Iterable[Solution]) -> Iterator[tuple[str, str]]:
+    """Yield each package and the licence that its channel or its wheel states."""
+    for found in solutions:
+        yield from ((record.name.normalized, record.license or "") for record in found.packages)
+        if not found.wheels:
+            continue
+        from mlviews.wheels.convert import stated_license  # noqa: PLC0415  (only views with wheels need it)
+
+        yield from ((wheel.offer.name, stated_license(wheel.offer)) for wheel in found.wheels)
 
 
 def index_of(site: Site, progress: Progress = silent) -> Index:

@@ -49,7 +49,16 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
-__all__ = ["PREFIX_LENGTH", "check_prefix", "install", "install_lock", "installed_licenses", "local_archive", "restore"]
+__all__ = [
+    "PREFIX_LENGTH",
+    "check_prefix",
+    "install",
+    "install_lock",
+    "installed_licenses",
+    "local_archive",
+    "restore",
+    "stated_licences",
+]
 
 _T = TypeVar("_T")
 
@@ -405,3 +414,8 @@ async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
 def installed_licenses(prefix: Path) -> dict[str, str]:
     """Return the licences of the packages in a prefix, by the names of their archives."""
     return {record.archive: record.license for record in read_conda_records(prefix) if record.license}
+
+
+def stated_licences(prefix: Path) -> list[tuple[str, str]]:
+    """Return each package in a prefix and the licence that it states; empty where it states none."""
+    return [(record.name, record.license) for record in read_conda_records(prefix)]

@@ -25,7 +25,7 @@ from mlviews.publish.contents import (
     with_folders,
 )
 from mlviews.publish.repository import Repository, refuse_odd
-from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_platform, of_promotion
+from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
 from mlviews.reading import content
 from mlviews.release import RELEASE_FILE
 from mlviews.store import history
@@ -36,6 +36,7 @@ from mlviews.store.loaders import other_defaults
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from mlviews.licences import Licences
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
     from mlviews.site.profile import Promotion
@@ -128,6 +129,7 @@ def plan(
     published: bool = False,
     tar: Path | None = None,
     demands: Promotion | None = None,
+    licences: Licences | None = None,
     shared: bool = False,
     progress: Progress,
 ) -> tuple[PublishResult, tuple[Item, ...]]:
@@ -141,6 +143,7 @@ def plan(
         published: whether the repository holds the release already, where this host cannot see that.
         tar: where the change should be packed, if it should; the plan names it only where no rule forbids it.
         demands: what must be proved of a release before it becomes the default.
+        licences: which of them are refused.
         shared: whether a group shares the root; a tar never says so.
         progress: told of what is verified.
 
@@ -167,6 +170,8 @@ def plan(
             for platform in draft.platforms
             for remark in of_platform(store, view, entry, platform, shared=shared, progress=progress)
         ]
+        for platform in draft.platforms:
+            judged += of_licences(store, view, entry, platform, licences)
         if "promotion" in draft.changes:
             judged += of_promotion(store, view, entry, demands)
         draft = replace(draft, remarks=(*draft.remarks, *judged))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from mlviews.licences import judge
 from mlviews.prefix.catalogs import LARGEST
-from mlviews.prefix.install import PREFIX_LENGTH
+from mlviews.prefix.install import PREFIX_LENGTH, stated_licences
 from mlviews.prefix.verify import verify
 from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import last_results, read_records
@@ -19,17 +20,18 @@ from mlviews.store.releases import unproved
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mlviews.licences import Licences
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
     from mlviews.release import Release
     from mlviews.site.profile import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_platform", "of_promotion"]
+__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_licences", "of_platform", "of_promotion"]
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size", "default", "command", "proved", "extension", "promotion",
+    "catalog", "file-size", "default", "command", "proved", "extension", "promotion", "licence",
 ]  # fmt: skip
 
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255
@@ -89,6 +91,16 @@ def of_platform(
         yield PublishRemark("intact", path, f"{other} files are not as they were built: {advice}")
     if unreadable:
         yield PublishRemark("intact", path, f"{unreadable} files cannot be read: {advice}")
+
+
+def of_licences(
+    store: Store, view: str, entry: ReleaseEntry, platform: str, licences: Licences | None
+) -> Iterator[PublishRemark]:
+    """Judge the licences that one platform's packages state; what cannot be judged is told."""
+    folder = store.platform_folder(view, entry.name, platform)
+    for remark in judge(stated_licences(folder), licences) if licences else ():
+        why = f"{remark.licence}: {remark.why}"
+        yield PublishRemark("licence", remark.package, why, forbids=remark.verdict == "denied")
 
 
 def of_promotion(store: Store, view: str, entry: ReleaseEntry, demands: Promotion | None) -> Iterator[PublishRemark]:

@@ -68,7 +68,7 @@ def publish(store: Store, site: Site, view: str, release: str | None, *, progres
         server = _Server(repository.name, lock, progress)
         _finish(store, server, folder)
         found, items = plan(
-            store, view, release, tar=folder / _TAR, demands=site.promotion,
+            store, view, release, tar=folder / _TAR, demands=site.promotion, licences=site.licences,
             shared=site.group is not None, progress=progress,
         )  # fmt: skip
         if found.forbidden or not found.changes:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.files import folder
+from mlviews.licences import Licences  # noqa: TC001  (pydantic reads it)
 from mlviews.reading import is_folder_at
 from mlviews.recipe.model import (
     GpuName,
@@ -165,6 +166,7 @@ class SiteFile(BaseModel):
         None, description="CVMFS repository that `publish` changes itself, where its `cvmfs_server` is: the prefix's."
     )
     promotion: Promotion | None = Field(None, description="What must be proved before a release becomes the default.")
+    licences: Licences | None = Field(None, description="Which licences `lock` and `publish` refuse.")
     gpu_coverage: Literal["tell", "refuse"] = Field(
         "tell",
         alias="gpu-coverage",
@@ -194,6 +196,7 @@ class Site:
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
         repository: the one that `publish` may change itself; None where it only plans.
         promotion: what must be proved of a release before it becomes the default; None for nothing.
+        licences: which of them `lock` and `publish` refuse; None for none.
         group: whose members may write below the root too.
         container: what images of views are made from.
         batch: the batch systems that jobs are submitted to; the first one is the usual one.
@@ -216,6 +219,7 @@ class Site:
     gpu_coverage: Literal["tell", "refuse"] = "tell"
     repository: str | None = None
     promotion: Promotion | None = None
+    licences: Licences | None = None
     group: str | None = None
     container: Images = field(default_factory=Images)
     batch: Mapping[System, BatchSystem] = field(default_factory=dict)
@@ -289,6 +293,7 @@ def open_site(
         gpu_coverage=given.gpu_coverage,
         repository=given.repository,
         promotion=given.promotion,
+        licences=given.licences,
         group=given.group,
         container=given.container,
         batch=given.batch,

@@ -20,7 +20,7 @@ from mlviews.store.launcher import no_release_error, removed_error
 if TYPE_CHECKING:
     from mlviews.site.profile import Site
 
-__all__ = ["NamedLock", "default_release_lock", "lock_file", "named_lock"]
+__all__ = ["NamedLock", "default_release_lock", "lock_file", "named_lock", "revision_of"]
 
 _RELEASE = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
@@ -118,3 +118,30 @@ def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
         raise BadInputError("lock-unknown", problem, hint, detail=shown.stderr.decode(errors="replace"))
     label = f"{revision}:{path.name}"
     return NamedLock(label, parse_lock(shown.stdout, label), shown.stdout.decode())
+
+
+def revision_of(path: Path, digest: str) -> tuple[str, Path, Path] | None:
+    """Return the Git revision in which a lock file had a digest: the commit, the repository, and the file in it.
+
+    Args:
+        path: the lock file, which need not be there any more.
+        digest: the lock's.
+
+    Returns:
+        None where Git knows of none.
+    """
+    if not path.parent.is_dir():
+        return None
+
+    def git(*arguments: str) -> str:
+        line = ["git", "-C", str(path.parent), *arguments]
+        return subprocess.run(line, capture_output=True, check=True, text=True, errors="replace").stdout
+
+    try:
+        top = Path(git("rev-parse", "--show-toplevel").strip())
+        # Commits in which the number of times that the file holds the text changes, newest first.
+        changed = git("log", "--format=%H", f"-S{digest}", "--", path.name).split()
+        inside = Path(git("rev-parse", "--show-prefix").strip()) / path.name
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return (changed[-1], top, inside) if changed else None

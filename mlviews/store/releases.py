@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mlviews.attest import Attestation
     from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
     from mlviews.site.profile import Promotion, Site
@@ -102,10 +103,12 @@ class VerifyResult:
 
     Attributes:
         view: null where all were asked for.
+        attestation: with ``--attestation``, what signed statements say of the release.
     """
 
     view: str | None
     releases: Sequence[VerifiedRelease]
+    attestation: Attestation | None = None
 
 
 def promote(

@@ -55,6 +55,7 @@ __all__ = [
     "plan_python_abi",
     "plan_wheel",
     "requirements_for",
+    "stated_license",
     "write_wheel",
 ]
 
@@ -155,7 +156,7 @@ def plan_wheel(wheel: Wheel | Offer, target: Target) -> PackagePlan:
             "version": conda_version(wheel.version),
             "subdir": target.subdir if bound else "noarch",
             "depends": sorted(depends),
-            "license": _license(wheel),
+            "license": stated_license(wheel),
             "purls": [f"pkg:pypi/{wheel.name}@{quote(str(wheel.version), safe='')}"],
         }
         | ({"noarch": "python"} if any_python else {}),
@@ -263,7 +264,8 @@ def _build_prefix(wheel: Wheel | Offer, cuda: str) -> str:
     return "".join(f"{part}_" for part in (f"cuda{cuda}" if cuda else "", local) if part)
 
 
-def _license(wheel: Wheel | Offer) -> str:
+def stated_license(wheel: Wheel | Offer) -> str:
+    """Return the licence that a wheel states: an SPDX expression (PEP 639), or a text; empty where there is none."""
     text = wheel.said.metadata.get("license_expression") or wheel.said.metadata.get("license") or ""
     return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""
 

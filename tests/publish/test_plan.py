@@ -280,3 +280,16 @@ def test_what_a_build_for_elsewhere_says_next_works_here(site):
     assert [verb and verb[1] for verb in verbs] == ["promote", "publish"]
     for verb in filter(None, verbs):
         assert site(*verb[0].replace("FILE", "x.tar").split()).code in {0, 1}, verb[0]
+
+
+def test_a_licence_that_the_site_denies_forbids_it_and_a_waiver_is_told(site, renew, tmp_path):
+    def licences(**keys: Any) -> list[tuple[str, str, bool]]:
+        place = {"root": str(tmp_path / "staging"), "prefix": PREFIX, "promote": "manual"}
+        site.site("publisher", licences={"deny": ["MIT"], **keys}, **place)
+        told = site("publish", "demo", "--plan", "--json").data["remarks"]
+        return [(one["path"], one["why"], one["forbids"]) for one in told if one["rule"] == "licence"]
+
+    assert ("greet", "MIT: MIT is denied", True) in licences()
+    waived = licences(waive={"greet": {"why": "ours", "until": "2999-12-31"}})
+    assert ("greet", "MIT: until 2999-12-31: ours", False) in waived
+    assert not any(forbids for _, _, forbids in waived)

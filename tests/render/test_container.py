@@ -49,7 +49,9 @@ def make_container(make_release: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that describes the image of a release, or of a lock alone."""
 
     def make(*, images: Images = PINNED, cuda: str | None = None, gpus: tuple[str, ...] = (), **changes: Any) -> Any:
-        return of_release(make_release(glibc="2.34", cuda=cuda, gpus=gpus, **changes), LOCK, images)
+        return of_release(
+            make_release(glibc="2.34", cuda=cuda, gpus=gpus, **{"lock_digest": LOCK.digest, **changes}), LOCK, images
+        )
 
     return make
 
@@ -174,6 +176,7 @@ def test_the_image_says_where_it_comes_from(images, make_container, tmp_path):
         "CONDA_PREFIX": prefix,
         "MLVIEWS_VIEW": "plotting",
         "MLVIEWS_RELEASE": f"lock-{LOCK.digest[:12]}",
+        "MLVIEWS_LOCK": LOCK.digest,
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
         "NVIDIA_REQUIRE_CUDA": "cuda>=12.9",
         "NVIDIA_VISIBLE_DEVICES": "all",

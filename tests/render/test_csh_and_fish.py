@@ -92,6 +92,7 @@ def test_setup_does_what_the_release_says_and_deactivate_undoes_it(dialect, run,
         **({"LD_LIBRARY_PATH": TAKEN_OUT} if before is LIVED_IN else {}),
         "MLVIEWS_VIEW": "plotting",
         "MLVIEWS_RELEASE": "2026.11.23",
+        "MLVIEWS_LOCK": release.lock_digest,
     }
     assert again == loaded
     assert undone == start

@@ -118,6 +118,7 @@ def test_load_switch_and_unload_leave_nothing(*, own, session, before, make_rele
             "XDG_DATA_DIRS": f"{release.prefix}/share" + (":/usr/share" if before is LIVED_IN else ""),
             "MLVIEWS_VIEW": release.view,
             "MLVIEWS_RELEASE": release.release,
+            "MLVIEWS_LOCK": release.lock_digest,
         }
     assert unloaded == clean
     assert purged == clean

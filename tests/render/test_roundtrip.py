@@ -211,6 +211,7 @@ def expected(release, start, loaded, before):
         **({"MLVIEWS_CACHE": cache} if cache else {}),
         "MLVIEWS_VIEW": release.view,
         "MLVIEWS_RELEASE": release.release,
+        "MLVIEWS_LOCK": release.lock_digest,
     }
 
 

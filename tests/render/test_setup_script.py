@@ -60,6 +60,7 @@ def test_setup_does_what_the_release_says_and_deactivate_undoes_it(
         "XDG_DATA_DIRS": f"{release.prefix}/share" + (":/usr/share" if before is LIVED_IN else ""),
         "MLVIEWS_VIEW": "plotting",
         "MLVIEWS_RELEASE": "2026.11.23",
+        "MLVIEWS_LOCK": release.lock_digest,
     }
     assert again == loaded
     assert undone == start
@@ -247,6 +248,7 @@ def test_launch_takes_away_what_other_pythons_left(make_awkward, launch, tmp_pat
         "XDG_DATA_DIRS": f"{release.prefix}/share:/usr/share",
         "MLVIEWS_VIEW": "plotting",
         "MLVIEWS_RELEASE": "2026.11.23",
+        "MLVIEWS_LOCK": release.lock_digest,
         "OTHER": LIVED_IN["OTHER"],
         "HOME": "/tmp",
     }

@@ -1,0 +1,59 @@
+"""How long a view takes to start, and from where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlviews.cli.app import App, Outcome, complete_release, verb
+
+if TYPE_CHECKING:
+    from mlviews.cli.terminal import Console
+    from mlviews.startup import StartupResult
+
+__all__ = ["startup"]
+
+
+@verb("startup")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("--module", metavar="NAME", help="What is imported.  [default: torch, or what the view has like it]")
+@click.option("--runs", type=click.IntRange(1, 100), default=3, show_default=True, help="Of each line; medians count.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page (HTML)."
+)
+def startup(app: App, view: str, *, module: str | None, runs: int, output: Path | None) -> Outcome:
+    """Measure how long `import torch` takes, from the prefix and a squashfs image: cold, warm, without byte code."""
+    from mlviews.files import write_atomically
+    from mlviews.startup import measure, module_of, render_page
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.root, view)
+    result = measure(prefix, release, module or module_of(release), runs=runs, progress=app.progress)
+    if output:
+        write_atomically(output.absolute(), render_page(result))
+    return Outcome(result, lambda console: _write(console, result))
+
+
+def _write(console: Console, result: StartupResult) -> None:
+    from mlviews.cli.terminal import Column, say, size, write_table
+
+    say(console, f"{result.view}/{result.release}: import {result.module}, {result.runs} runs of each line, medians")
+    columns = (
+        Column("from"), Column("byte code"), Column("cache"), Column("seconds", right=True),
+        Column("import", right=True), Column("opens", right=True), Column("libraries", right=True),
+        Column("read", right=True), Column("from disk", right=True),
+    )  # fmt: skip
+    rows = (
+        (
+            f"{line.place} ({line.filesystem})", "used" if line.bytecode else "none", "cold" if line.cold else "warm",
+            f"{line.seconds:.2f}", f"{line.importing:.2f}", str(line.opens), str(line.libraries),
+            "-" if line.read_bytes is None else size(line.read_bytes),
+            "-" if line.disk_bytes is None else size(line.disk_bytes),
+        )
+        for line in result.lines
+    )  # fmt: skip
+    write_table(console, columns, rows)
+    for place, why in result.left_out.items():
+        say(console, ("left out", "yellow"), f" {place}: {why}")

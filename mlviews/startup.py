@@ -1,0 +1,266 @@
+"""How long a program of a view takes until it has imported its framework, and what it reads for that, place by place.
+
+A release is started from where it lies, and from a squashfs image of it that is mounted at the same path: cold and
+warm, with byte code and without. Cold means that the pages of its files were dropped from the cache before, by
+posix_fadvise(2). That needs nobody's rights and leaves names and inodes in memory: the host's whole cache is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import jinja2
+from markupsafe import Markup
+
+import mlviews
+from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.files import folder, walk
+from mlviews.mounting import entering
+from mlviews.progress import size
+from mlviews.squashfs import pack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from mlviews.progress import Progress
+    from mlviews.release import Release
+
+__all__ = ["StartupLine", "StartupResult", "measure", "module_of", "render_page"]
+
+_PROGRAM = Path(__file__).with_name("startup_program.py")
+# What a user of a view waits for: the first of these that it holds.
+_MODULES = {
+    **dict.fromkeys(("pytorch", "pytorch-cpu", "pytorch-gpu"), "torch"),
+    "tensorflow": "tensorflow", "jax": "jax", "root": "ROOT", "scikit-learn": "sklearn", "numpy": "numpy",
+}  # fmt: skip
+_SECONDS = 600
+_NS = 1e9
+
+PlaceName = Literal["prefix", "squashfs"]
+
+
+@dataclass(frozen=True, slots=True)
+class StartupLine:
+    """What starts from one place took: medians over the runs.
+
+    Attributes:
+        place: ``prefix`` where the release lies, or ``squashfs``, an image of it.
+        filesystem: the type of the file system that holds the release; of an image, what mounted it.
+        bytecode: whether the release's byte code was used; otherwise Python compiled each module.
+        cold: whether the pages of the files, or of the image, were dropped from the cache before. Each program has a
+            mount of its own: of an image in the cache, its kernel unpacks all that is read once more.
+        seconds: from the start of ``launch`` (and of the mount) until the module was imported; ``shortest`` and
+            ``longest`` are the extremes.
+        importing: seconds of the import alone.
+        opens: files that Python opened for the import.
+        libraries: files that were mapped for it, shared libraries above all.
+        read_bytes: bytes that ``read`` returned for it; null where the host does not tell.
+        disk_bytes: bytes that came from a disk for it, mapped libraries too, as the kernel charges the process. Of an
+            image that the kernel mounts: bytes of the image, also where they are in the cache; what squashfuse reads is
+            not among them.
+        faults: page faults that needed a disk.
+    """
+
+    place: PlaceName
+    filesystem: str
+    bytecode: bool
+    cold: bool
+    seconds: float
+    shortest: float
+    longest: float
+    importing: float
+    opens: int
+    libraries: int
+    read_bytes: int | None
+    disk_bytes: int | None
+    faults: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartupResult:
+    """``mlviews startup VIEW``.
+
+    Attributes:
+        lock: the lock's digest.
+        module: what was imported.
+        runs: of each line.
+        left_out: places that could not be measured, and why.
+    """
+
+    view: str
+    release: str
+    platform: str
+    lock: str
+    module: str
+    host: str
+    kernel: str
+    created: datetime
+    runs: int
+    lines: Sequence[StartupLine]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+def module_of(release: Release) -> str:
+    """Return the module whose import a view's users wait for.
+
+    Raises:
+        BadInputError: it holds none that is known.
+    """
+    held = {package.name for package in release.packages}
+    found = next((module for package, module in _MODULES.items() if package in held), None)
+    if found is None:
+        raise BadInputError(
+            "startup-module", f"{release.view} holds none of {', '.join(dict.fromkeys(_MODULES.values()))}",
+            "Name what is to be imported: --module NAME.",
+        )  # fmt: skip
+    return found
+
+
+def measure(prefix: Path, release: Release, module: str, *, runs: int, progress: Progress) -> StartupResult:
+    """Start a release from each place, cold and warm, with byte code and without.
+
+    Args:
+        prefix: where it lies.
+        release: what it is.
+        module: what is imported.
+        runs: how often each is done.
+        progress: told of each start.
+
+    Raises:
+        BadInputError: the module cannot be imported.
+        FailedError: the release does not start.
+    """
+    left_out: dict[str, str] = {}
+    lines: list[StartupLine] = []
+    with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as scratch:
+        places: dict[PlaceName, tuple[str, ...]] = {"prefix": ()}
+        image = Path(scratch, "image.sqfs")
+        try:
+            pack(prefix, release, image, progress=progress)
+            places["squashfs"] = entering(image, Path(release.prefix))
+        except MlviewsError as error:
+            left_out["squashfs"] = "; ".join((error.message, *error.faults))
+        with progress("Starting", total=len(places) * 4 * runs) as advance:
+            for (place, way), bytecode in product(places.items(), (True, False)):
+                start = _Start(prefix, release, module, way, bytecode=bytecode, image=image if way else None)
+                filesystem = start.filesystem()
+                start.once()  # what the first start makes is not measured, nor is its warning
+                for cold in (True, False):
+                    found = []
+                    for _ in range(runs):
+                        found.append(start.once(cold=cold))
+                        advance(note=f"{place}{'' if bytecode else ', no byte code'}{', cold' if cold else ''}")
+                    lines.append(_line(place, filesystem, found, bytecode=bytecode, cold=cold))
+    now = datetime.now(timezone.utc)
+    return StartupResult(
+        release.view, release.release, release.platform, release.lock_digest, module, socket.gethostname(),
+        platform.release(), now, runs, lines, left_out,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """One way of starting: from where, and with byte code or not."""
+
+    prefix: Path
+    release: Release
+    module: str
+    way: tuple[str, ...]
+    bytecode: bool = True
+    image: Path | None = None
+
+    def once(self, *, cold: bool = False) -> dict[str, Any]:
+        """Start it; return what the program said, and the seconds until it said so."""
+        if cold:
+            _forget([self.image] if self.image else [self.prefix / path for path, _ in walk(self.prefix)])
+        with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as empty:
+            options = () if self.bytecode else ("-B", "-X", f"pycache_prefix={empty}")
+            launch = f"{self.release.prefix if self.way else self.prefix}/launch"
+            program = _PROGRAM.read_text(encoding="utf-8")
+            command = (*self.way, launch, "python", *options, "-c", program, self.module)
+            start = time.monotonic_ns()
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+                assert process.stdout
+                said = process.stdout.readline()
+                seconds = (time.monotonic_ns() - start) / _NS
+                try:
+                    _, error = process.communicate(timeout=_SECONDS)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+        if process.returncode or not said:
+            last = (error.strip().splitlines() or [f"status {process.returncode}"])[-1]
+            if "ModuleNotFoundError" in last:
+                raise BadInputError(
+                    "startup-module", f"{self.release.view}: {last}", "Name another one: --module NAME."
+                )
+            raise FailedError("startup-failed", f"{self.release.view} does not start: {last}", "Try `mlviews smoke`.")
+        return {**json.loads(said), "seconds": seconds}
+
+    def filesystem(self) -> str:
+        """Return the type of the file system that the release is read from; of an image, what mounts it."""
+        place = self.release.prefix if self.way else str(self.prefix)
+        command = (*self.way, "stat", "-f", "-c", "%T", place)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        told = done.stdout.strip()
+        if self.way:
+            return "kernel" if told == "squashfs" else "squashfuse"
+        return told or "unknown"
+
+
+def _forget(paths: Iterable[Path]) -> None:
+    """Drop the pages of files from the cache, where nobody maps or changes them."""
+    for path in paths:
+        with suppress(OSError):  # links that lead nowhere
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+
+def _line(
+    place: PlaceName, filesystem: str, found: Sequence[Mapping[str, Any]], *, bytecode: bool, cold: bool
+) -> StartupLine:
+    def middle(key: str) -> float:
+        return float(statistics.median(one[key] for one in found))
+
+    def count(key: str) -> int | None:
+        return None if any(one[key] is None for one in found) else round(middle(key))
+
+    seconds = [one["seconds"] for one in found]
+    return StartupLine(
+        place=place, filesystem=filesystem, bytecode=bytecode, cold=cold, seconds=middle("seconds"),
+        shortest=min(seconds), longest=max(seconds), importing=middle("importing"), opens=round(middle("opens")),
+        libraries=round(middle("libraries")), read_bytes=count("read_bytes"), disk_bytes=count("disk_bytes"),
+        faults=round(middle("faults")),
+    )  # fmt: skip
+
+
+def render_page(result: StartupResult) -> str:
+    """Return the report as one page that needs no other file and no network."""
+    templates = folder("templates") / "report"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["size"] = size
+    return environment.get_template("startup.html.j2").render(
+        it=result,
+        longest=max(line.seconds for line in result.lines),
+        style=Markup((templates / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
+        version=mlviews.__version__,
+    )

@@ -1,0 +1,57 @@
+"""The start-up report: what is counted is what there is, from each place, and the page tells all of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def heavy(builder: Any, shelf: Any) -> Any:
+    """A view with a package of twenty modules, which opens one file more and reads it."""
+    modules = {f"heavy/m{number}": f"x = {number}\n" * 50 for number in range(19)}
+    first = "".join(f"from . import m{number}\n" for number in range(19))
+    data = "import sys\nwith open(sys.prefix + '/share/weights', 'rb') as file:\n    file.read()\n"
+    shelf.add("heavy", modules={"heavy/__init__": first + data, **modules}, files={"share/weights": bytes(1 << 20)})
+    builder.recipes.recipe("demo", "python", "heavy")
+    assert builder("build", "demo").code == 0
+    return builder
+
+
+def test_what_an_import_needs_is_counted_from_each_place(heavy, tmp_path, require):
+    require("mksquashfs")
+    page = tmp_path / "a page.html"
+    done = heavy("startup", "demo", "--module", "heavy", "--runs", "1", "-o", page, "--json")
+    assert done.code == 0, done.out
+
+    lines = done.data["lines"]
+    assert [(line["place"], line["bytecode"], line["cold"]) for line in lines] == [
+        (place, bytecode, cold)
+        for place in ("prefix", "squashfs")
+        for bytecode in (True, False)
+        for cold in (True, False)
+    ]
+    assert done.data["left-out"] == {}
+    for line in lines:
+        assert 21 <= line["opens"] <= 21 + 20 * (not line["bytecode"]), line
+        assert line["read-bytes"] > 1 << 20
+        assert 0 < line["importing"] < line["seconds"]
+    assert [line["filesystem"] for line in lines][4:] == ["kernel"] * 4
+
+    text = page.read_text()
+    assert len(re.findall(r"<tr><th scope=\"row\">", text)) == 8
+    assert "import heavy" in text
+    assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_what_cannot_be_measured_is_said(heavy, monkeypatch):
+    assert heavy("startup", "demo", "--json").codes == ["startup-module"]
+    find = shutil.which
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "mksquashfs" else find(name))
+    done = heavy("startup", "demo", "--module", "heavy", "--runs", "1")
+    assert done.code == 0
+    assert "left out squashfs: there is no mksquashfs" in done.out
+    assert heavy("startup", "demo", "--module", "no_such", "--json").codes == ["startup-module"]
