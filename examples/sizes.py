@@ -1,6 +1,6 @@
 """How much GPU memory training takes: transformers of several sizes on events of 1,000 points, AdamW.
 
-    python memory.py -o memory.json
+    python sizes.py -o sizes.json
 
 What does not depend on the batch (weights, gradients, AdamW's two moments: 16 bytes a parameter) and what each event
 adds (activations, kept for the backward pass) are told apart by two batch sizes.
@@ -52,7 +52,7 @@ def peak(width: int, layers: int, events: int, *, half: bool, steps: int = 4) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs=2, default=(4, 16), help="two batch sizes")
-    parser.add_argument("-o", "--output", default="memory.json")
+    parser.add_argument("-o", "--output", default="sizes.json")
     options = parser.parse_args()
     few, many = options.events
     rows = []
