@@ -415,12 +415,12 @@ def open_sources(
             opened[name] = channel
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
-    client, fetched = http_client(servers), own_part(cache / "repodata")
+    # Of a channel on a server nobody tells the state of its metadata as a whole.
+    local = not any(isinstance(source, Channel) for source in opened.values())
+    client, fetched = http_client(servers), cache / "repodata" if local else own_part(cache / "repodata")
     gateway = Gateway(cache_dir=fetched, client=client, per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
-    # Of a channel on a server nobody tells the state of its metadata as a whole.
-    local = not any(isinstance(source, Channel) for source in opened.values())
     seen = SeenBuilds(cache / "cuda-builds", places, metadata) if local else None
     return Sources(places, gateway, subdirs, client, fetched, opened, _seen=seen)
 

@@ -21,6 +21,7 @@ from mlviews.files import make_folder
 from mlviews.lock.lockfile import Lock
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import CellState, Earlier, Night, NightCell
+from mlviews.wheels.made import Made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Gathered", "History", "PastCell", "gather", "history_file", "look_back", "open_history"]
 
 _LOCK = TypeAdapter(Lock)
+_LOCK.rebuild(_types_namespace={"Made": Made})  # which a lock's module does not import
 _BUSY_SECONDS = 30.0
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
 # One script for each version of the schema; `user_version` says how many a file has seen.

@@ -151,6 +151,7 @@ def cases(checks: Iterable[CheckLine]) -> list[tuple[str, str, Level, dict[str, 
     """
     tables: list[tuple[faults.Table, Level, bool]] = [
         *((t, "quick", False) for t in (faults.CLASSICAL, faults.CUPY, faults.JAX, faults.NEURAL, faults.ROOT)),
+        (faults.SALT, "quick", False),
         (faults.TENSORFLOW, "quick", False),
         (faults.ON_GPU, "quick", True),
         (faults.MEASURED, "full", False),

@@ -309,14 +309,14 @@ def test_a_fault_on_a_gpu_is_told_in_the_words_of_the_gpu():
 
 
 def test_every_check_with_work_for_a_gpu_has_a_fault_that_one_gpu_can_meet():
-    tables = (CLASSICAL, CUPY, JAX, NEURAL, TENSORFLOW, faults.ON_GPU)
+    tables = (CLASSICAL, CUPY, JAX, NEURAL, SALT, TENSORFLOW, faults.ON_GPU)
     met = {case[0] for table in tables for case in table if case not in faults.NOT_ON_ONE_GPU}
 
     assert {name for name, program in PROGRAMS.items() if program.gpu} <= met
 
 
 def test_every_check_has_a_fault():
-    seeded = {name for name, _ in (*CLASSICAL, *CUPY, *JAX, *NEURAL, *NUMBA, *ROOT, *TENSORFLOW, *TRITON)}
+    seeded = {name for name, _ in (*CLASSICAL, *CUPY, *JAX, *NEURAL, *NUMBA, *ROOT, *SALT, *TENSORFLOW, *TRITON)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
     assert seeded == set(PROGRAMS)
