@@ -213,9 +213,10 @@ class _Start:
     def filesystem(self) -> str:
         """Return the type of the file system that the release is read from; of an image, what mounts it."""
         place = self.release.prefix if self.way else str(self.prefix)
-        command = (*self.way, "stat", "-f", "-c", "%T", place)
+        # Not `stat -f`, which says "ext2/ext3" of ext4.
+        command = (*self.way, "df", "--output=fstype", place)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        told = done.stdout.strip()
+        told = "".join(done.stdout.split()[1:])
         if self.way:
             return "kernel" if told == "squashfs" else "squashfuse"
         return told or "unknown"
