@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -23,7 +23,7 @@ from mlviews.upstream import TABLED, ViewGpus, cuda_of, view_of_lock, view_of_re
 from mlviews.values import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import jinja2
@@ -191,12 +191,14 @@ class AllHoldings:
 
     Attributes:
         errors: why nobody can tell of some.
+        unread: views with neither a release nor a lock here, and the packages that their recipes ask for.
     """
 
     views: Sequence[CatalogueView]
     packages: Sequence[HeldPackage]
     gaps: Sequence[Gap]
     errors: tuple[MlviewsError, ...]
+    unread: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +306,7 @@ def all_holdings(catalogue: Catalogue, site: Site, store: Store) -> AllHoldings:
     packages: list[HeldPackage] = []
     gaps: list[Gap] = []
     errors: list[MlviewsError] = []
+    unread: dict[str, list[str]] = {}
     for view in sorted({*catalogue.names, *store.views()}):
         try:
             held = holdings_of(view, catalogue, site, store)
@@ -312,9 +315,12 @@ def all_holdings(catalogue: Catalogue, site: Site, store: Store) -> AllHoldings:
                 views.append(catalogue_view(held, store))
                 packages += found
                 gaps += held.gaps
+            if held.spec and not held.lock:
+                requests = (*held.spec.dependencies, *held.spec.pypi)
+                unread[view] = [spec_name(request.text) for request in requests]
         except MlviewsError as error:
             errors.append(error)
-    return AllHoldings(views, packages, gaps, tuple(errors))
+    return AllHoldings(views, packages, gaps, tuple(errors), unread)
 
 
 def search(name: str, held: AllHoldings) -> SearchResult:
@@ -337,12 +343,26 @@ def search(name: str, held: AllHoldings) -> SearchResult:
     if not found and not gaps and held.errors:
         raise held.errors[0]
     if not found and not gaps:
-        raise RefusedError(
-            "package-unknown",
-            f"no view holds a package {name!r}{nearest(name, {package.name for package in held.packages})}",
-            "To have it on top of a view: `mlviews extend VIEW PACKAGE`.",
-        )
+        raise _not_found(name, pattern, held)
     return SearchResult(name, found, gaps)
+
+
+def _not_found(name: str, pattern: str, held: AllHoldings) -> RefusedError:
+    """Say that no view holds a package, and of how many views nobody can tell."""
+    asking = [view for view, asked in held.unread.items() if any(fnmatchcase(_alike(one), pattern) for one in asked)]
+    which = "view that is built or locked here" if held.unread else "view"
+    message = f"no {which} holds a package {name!r}"
+    if asking:
+        return RefusedError(
+            "package-unknown",
+            f"{message}; {', '.join(asking)} would, by the recipe",
+            f"`mlviews lock {asking[0]}` finds its version; `mlviews build {asking[0]}` makes the view.",
+        )
+    message += nearest(name, {package.name for package in held.packages})
+    if held.unread:
+        hint = f"{len(held.unread)} views have neither a release nor a lock here: `mlviews lock --all` makes locks."
+        return RefusedError("package-unknown", message, hint)
+    return RefusedError("package-unknown", message, "To have it on top of a view: `mlviews extend VIEW PACKAGE`.")
 
 
 def _alike(name: str) -> str:

@@ -193,8 +193,10 @@ def _loosened(
     index: Index,
 ) -> list[Path]:
     """Return folders with those wheels that overrides name, loosened: of the version that is kept, or newest."""
+    if not overrides:
+        return []
     names = dict.fromkeys(of for _, of in overrides)
-    offers = index.newest([_ranged(name, (*asked, *kept)) for name in names], target) if names else ()
+    offers = index.newest([_ranged(name, (*asked, *kept)) for name in names], target)
     folders = []
     with index.progress("Loosening") as advance:
         for offer in offers:

@@ -72,6 +72,13 @@ def test_search_looks_into_every_view_and_knows_why_one_lacks_a_package(builder:
     none = views("search", "libcubla5", "--json")
     assert (none.code, none.codes) == (1, ["package-unknown"])
     assert "did you mean 'libcublas'" in none.json["errors"][0]["message"]
+    builder.recipes.recipe("unlocked", "py-newer-thing >=3")
+    asked = views("search", "newer-thing")
+    assert asked.code == 1
+    assert (
+        "no view that is built or locked here holds a package 'newer-thing'; unlocked would, by the recipe" in asked.err
+    )
+    assert "`mlviews lock unlocked`" in asked.err
 
 
 def test_the_page_holds_what_the_verbs_tell(views: Any, tmp_path: Path) -> None:
