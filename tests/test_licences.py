@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -67,7 +68,9 @@ def test_any_expression_is_read_as_it_is_meant(tree):
 def test_a_waiver_holds_until_its_last_day_and_for_its_package():
     until = {"x": {"why": "asked its authors", "until": "2999-12-31"}}
     over = {"x": {"why": "asked its authors", "until": "2026-01-01"}}
+    today = {"x": {**until["x"], "until": datetime.now(timezone.utc).date().isoformat()}}
     assert verdict("MIT", waive=until) == "waived"
+    assert verdict("MIT", waive=today) == "waived"
     assert verdict("any text", waive=until) == "passes"
     assert verdict("any text", waive=over) == "unknown"
     assert verdict("MIT", waive={"y": until["x"]}) == "denied"

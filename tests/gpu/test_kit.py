@@ -17,7 +17,7 @@ from gpu.kit import put_first
 from gpu.proof import applies, cases, plant_all
 from gpu.report import Clock, FaultLine, Report, Step, in_markdown
 from gpu.rewheel import Installed, installed, needed, remake, remake_all
-from gpu.view import choose_layers, there, write_catalogue, write_site
+from gpu.view import choose_layers, project_for, there, write_catalogue, write_site
 
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.site.profile import SiteFile
@@ -239,6 +239,11 @@ def test_wheels_stand_before_what_is_there_and_nothing_there_is_changed(tmp_path
     assert found["packaging"].metadata == installed(sys.path)["packaging"].metadata
     assert remake(found["click"], tmp_path).name == newer.name
     assert click.metadata.stat().st_ino == before
+
+
+def test_a_build_for_gpus_goes_before_the_cpus():
+    there = {name: project(name) for name in ("torch", "onnxruntime", "onnxruntime-gpu")}
+    assert [project_for(name, there) for name in ("pytorch-gpu", "onnxruntime")] == ["torch", "onnxruntime-gpu"]
 
 
 @pytest.mark.parametrize("cuda", ["13.0", None])

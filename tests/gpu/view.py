@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gpu.report import Clock
     from gpu.rewheel import Installed
 
-__all__ = ["Choice", "choose_layers", "steps", "there", "write_catalogue", "write_site"]
+__all__ = ["Choice", "choose_layers", "project_for", "steps", "there", "write_catalogue", "write_site"]
 
 VIEW = "kit"
 _FIRST = ("wheels made again", "build at the pypi site")  # without these there is nothing to go on with
@@ -157,7 +157,7 @@ def _index(
     recipes = Path(str(files("mlviews") / "_data/recipes"))
     write_catalogue(choice, recipes / "layers", work / "recipes", failed)
     names = [request.name for request in open_catalogue(work / "recipes").view(VIEW).dependencies]
-    asked = {name: _project(name, there) for name in names if name != "python"}
+    asked = {name: project_for(name, there) for name in names if name != "python"}
     chosen, missing = needed((project for project in asked.values() if project in there), there)
     made = remake_all(chosen.values(), index)
     kept = {name: item.version for name, item in chosen.items() if name not in made.lost}
@@ -174,7 +174,7 @@ def _index(
     return f"{len(made.wheels)} wheels, {made.size / 1e9:.2f} GB; layers {layers}; without: {without}", told
 
 
-def _project(name: str, there: Mapping[str, Installed]) -> str:
+def project_for(name: str, there: Mapping[str, Installed]) -> str:
     """Return the project that gives a view what it asks for: builds for GPUs have other names at conda-forge."""
     project = str(canonicalize_name(project_of(name.removesuffix("-gpu"))[0]))
     return f"{project}-gpu" if f"{project}-gpu" in there else project

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.attest import sign
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,6 +118,20 @@ def test_statements_of_another_release_and_a_damaged_one_are_told(builder, attes
         f"{first}/linux-64/release.json is not the one that they are about"
     ]
     assert builder("attest", first, "--key", key, "--json").codes == ["not-intact"]
+
+
+def test_a_package_that_the_provenance_leaves_out_is_told(builder, attested, key):
+    found = [statement(envelope) for envelope in lines(attested["path"])]
+    inputs = found[0]["predicate"]["buildDefinition"]["resolvedDependencies"]
+    (left_out,) = [item for item in inputs if "/greet-" in item.get("uri", "")]
+    inputs.remove(left_out)
+    attested["path"].write_text(sign(found, key)[0])
+
+    told = verify(builder, attested, key)
+
+    assert told.code == 1
+    (fault,) = told.data["attestation"]["faults"]
+    assert fault == f"{left_out['uri']} is in the lock and not in the provenance"
 
 
 def test_what_holds_no_statements_is_said(builder, attested, key):
