@@ -170,7 +170,9 @@ def left_out(releases: Iterable[Release], host: Host) -> list[Finding]:
         ]
         if gpus:
             named = f"{release.view}/{release.release} holds no code for this host's GPU ({' or '.join(gpus)})"
-            advice = "Its first work on the GPU will fail: take another view, or `mlviews gpus` for which GPUs it is."
+            advice = (
+                "Its first work on the GPU will fail. Take another view; `mlviews gpus` says which GPUs a view serves."
+            )
             found.append(Finding(name="GPU code", status="note", found=named, advice=advice))
     return found
 
@@ -182,7 +184,7 @@ def without_base(releases: Iterable[Release]) -> list[Finding]:
         if release.base and not is_folder_at(Path(release.needed), follow=True):
             base = f"{release.base.view}/{release.base.release}"
             named = f"{release.view}/{release.release} extends {base}, which is not in {release.base.prefix}"
-            advice = f"`mlviews build {release.view}` puts it on top of another release of {release.base.view}."
+            advice = f"`mlviews build {release.view}` makes it again, on top of another release of {release.base.view}."
             found.append(Finding(name="base", status="problem", found=named, advice=advice))
     return found
 
@@ -207,26 +209,27 @@ def _offers(host: Host, cuda: str) -> bool:
 def _misfit(spec: ViewSpec, host: Host) -> str:
     hardware = spec.hardware
     if host.platform not in spec.platforms:
-        return f"it is for {', '.join(spec.platforms)}"
+        return f"is for {', '.join(spec.platforms)} only"
     if spec.on:
         return ""  # its hardware is its base's
     if _figures(host.glibc) < _figures(hardware.glibc):
-        return f"it needs glibc {hardware.glibc}, here is {host.glibc or 'none'}"
+        return f"needs glibc {hardware.glibc}; this host has {host.glibc or 'none'}"
     levels = ARCHSPECS[host.platform]
     if hardware.archspec in levels and levels.index(host.archspec) < levels.index(hardware.archspec):
-        return f"it needs a processor of level {hardware.archspec}, here is {host.archspec}"
+        return f"needs a processor of level {hardware.archspec}; this host has {host.archspec}"
     return _gpu_misfit(hardware.cuda, hardware.gpus, host) if hardware.cuda else ""
 
 
 def _gpu_misfit(cuda: str, gpus: Sequence[str], host: Host) -> str:
     if not host.cuda:
-        return "it needs an NVIDIA GPU with its driver, here is none"
+        return "needs an NVIDIA driver; this host has none"
     if not _offers(host, cuda):
-        return f"it needs a driver for CUDA {cuda}, here it supports {host.cuda}"
+        return f"needs a driver for CUDA {cuda}; this one serves {host.cuda}"
     oldest = min((GPUS[name] for name in gpus), key=lambda gpu: gpu.compute, default=None)
     if oldest and host.compute and max(host.compute) < oldest.compute:
         most = _dotted(max(host.compute))
-        return f"it needs a GPU of compute capability {_dotted(oldest.compute)} ({oldest.name}), here {most}"
+        needs = f"{_dotted(oldest.compute)} ({oldest.name})"
+        return f"needs a GPU of compute capability {needs} or newer; this host has {most}"
     return ""
 
 
@@ -290,9 +293,9 @@ def _gpu(driver: str, cuda: str) -> Finding:
         return Finding(name="GPU", status="ok", found=f"{driver or 'driver without nvidia-smi'}; CUDA {cuda}")
     device = any(Path("/dev").glob("nvidia[0-9]*"))
     advice = (
-        "There is a device but no libcuda.so.1: ask for the driver, or in a container for --nv (Apptainer)."
+        "There is a GPU but no driver library (libcuda.so.1). Ask for the driver; in an Apptainer container use --nv."
         if device
-        else "CPU views run; GPU views can be locked and built here, not used."
+        else "CPU views run here. GPU views can be locked and built, but not used."
     )
     return Finding(name="GPU", status="problem" if device else "note", found=driver or "none", advice=advice)
 
@@ -304,7 +307,7 @@ def _modules() -> Finding:
         return Finding(name="modules", status="ok", found=f"environment-modules in {os.environ['MODULESHOME']}")
     return Finding(
         name="modules", status="note", found="none in this shell",
-        advice="Use setup.sh or `mlviews run`; a login shell (bash -l) may have them.",
+        advice="Use setup.sh or `mlviews run`. A login shell (`bash -l`) may have modules.",
     )  # fmt: skip
 
 
@@ -314,7 +317,7 @@ def _containers() -> Finding:
         name="containers",
         status="ok" if found else "note",
         found=", ".join(found) or "none",
-        advice="" if found else "Only needed to build or run images.",
+        advice="" if found else "You need one only to build or run images.",
     )
 
 
@@ -323,16 +326,19 @@ def _space(root: Path) -> Finding:
     while not os.path.exists(there):  # noqa: PTH110  (what may not be looked at is no error here)
         there = there.parent
     if not os.access(there, os.W_OK):
-        advice = "You can use the views that lie there; to build some of your own, choose --root DIR."
+        advice = "You can use the views there. To build your own, choose another folder with --root DIR."
         return Finding(name="space", status="note", found=f"{there} is not writable for you", advice=advice)
     try:
         free = min(shutil.disk_usage(there).free, _quota(there))
     except (OSError, subprocess.TimeoutExpired) as error:
-        advice = "Ask who runs its file system, or choose --root DIR; on AFS, `kinit` and `aklog` renew a token."
-        return Finding(name="space", status="problem", found=f"{there} gives no answer: {error}", advice=advice)
+        advice = (
+            "Ask who runs that file system, or choose another folder with --root DIR."
+            " On AFS, `kinit` and `aklog` renew your token."
+        )
+        return Finding(name="space", status="problem", found=f"{there} does not answer: {error}", advice=advice)
     status = f"{free / 1e9:.1f} GB free for {root}"
     if free < _VIEW_BYTES:
-        advice = f"A GPU view takes up to {_VIEW_BYTES / 1e9:.0f} GB while it is built; choose --root DIR."
+        advice = f"A build of a GPU view needs up to {_VIEW_BYTES / 1e9:.0f} GB. Choose another folder with --root DIR."
         return Finding(name="space", status="note", found=status, advice=advice)
     return Finding(name="space", status="ok", found=status)
 
@@ -343,11 +349,9 @@ def _locks(root: Path) -> Finding:
     except OSError:
         mounts = ""
     if option := only_here(root, mounts):
-        advice = "Build on one host only, or mount it so that locks reach its server."
+        advice = "Build on one host only, or mount that folder so that locks reach its server."
         return Finding(name="locks", status="problem", found=f"{root} is mounted with {option}", advice=advice)
-    return Finding(
-        name="locks", status="ok", found="not tried yet; each build tries whether file locks work in this folder"
-    )
+    return Finding(name="locks", status="ok", found="not tested yet: each build tests file locks first")
 
 
 def _batch(system: System, batch: BatchSystem) -> Finding:
@@ -358,11 +362,15 @@ def _batch(system: System, batch: BatchSystem) -> Finding:
         for queue, given in batch.queues.items()
     )
     if not shutil.which(program):
-        return Finding(name=name, status="note", found=f"{program} is missing", advice="Submit jobs where it is.")
+        return Finding(
+            name=name, status="note", found=f"{program} is missing", advice="Submit jobs from a host that has it."
+        )
     lacking = set(batch.queues) - _partitions() if system == "slurm" and batch.queues else set()
     if lacking:
         what = f"there is no partition {', '.join(sorted(lacking))}; the site's file names {queues}"
-        return Finding(name=name, status="problem", found=what, advice="`sinfo` lists them: mend the site's file.")
+        return Finding(
+            name=name, status="problem", found=what, advice="`sinfo` lists the partitions. Correct the site's file."
+        )
     return Finding(name=name, status="ok", found=queues or f"{program}; the site's file names no queue")
 
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AskedPackage",
-    "PackageVersion",
     "ShowResult",
     "ShownLock",
     "ShownRecipe",
@@ -141,32 +140,14 @@ class ShownRelease:
 
 
 @dataclass(frozen=True, slots=True)
-class PackageVersion:
-    """One package of a lock or a release.
-
-    Attributes:
-        build: empty for a wheel.
-        requested: whether the recipe asks for it.
-    """
-
-    name: str
-    version: str
-    build: str
-    platform: str
-    requested: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ShowResult:
     """``mlviews show VIEW[/RELEASE]``.
 
     Attributes:
         recipe: null where a release was asked for.
         release: null where a view was asked for.
-        versions: what the lock or the release holds, by name; empty unless `--versions` asks for it.
     """
 
     view: str
     recipe: ShownRecipe | None
     release: ShownRelease | None
-    versions: Sequence[PackageVersion]

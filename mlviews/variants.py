@@ -92,17 +92,23 @@ def choose(specs: Sequence[ViewSpec], driver: HostDriver) -> VariantChoice:
     """
     own = specs[0]
     if not driver.version:
-        return VariantChoice(own.name, own.name, "there is no NVIDIA driver: the recipe's own")
+        return VariantChoice(own.name, own.name, "without an NVIDIA driver it takes the recipe itself")
     fitting = [spec for spec in specs if _needed(spec) <= driver.branch and _serves(spec, driver)]
     if not fitting:
-        return VariantChoice(own.name, own.name, f"driver {driver.version} has the CUDA of none: the recipe's own")
+        return VariantChoice(
+            own.name, own.name, f"driver {driver.version} is too old for any, so it takes the recipe itself"
+        )
     best = max(fitting, key=_needed)
     newer = [spec for spec in specs if _needed(spec) > _needed(best)]
-    why = f"driver {driver.version} has CUDA {best.hardware.cuda}" if best.hardware.cuda else "it needs no driver"
+    why = (
+        f"driver {driver.version} serves CUDA {best.hardware.cuda}"
+        if best.hardware.cuda
+        else "that one needs no driver"
+    )
     if newer and _needed(newer[0]) <= driver.branch:
-        why += f"; {newer[0].name} leaves out this host's {', '.join(driver.gpus)}"
+        why += f"; {newer[0].name} has no code for this host's {', '.join(driver.gpus)}"
     elif newer:
-        why += f"; {newer[0].name} wants driver {toolkit_driver(newer[0].hardware.cuda or '')}"
+        why += f"; {newer[0].name} needs driver {toolkit_driver(newer[0].hardware.cuda or '')} or newer"
     return VariantChoice(own.name, best.name, why)
 
 

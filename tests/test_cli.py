@@ -298,8 +298,10 @@ def test_show(cli: Cli) -> None:
     assert shown["cpu-only"] == [{"package": "a", "why": "b"}]
     assert shown["lock"]["state"] == "none"
     cli("lock", "x")
-    versions = cli("show", "x", "--versions", "--json").data["versions"]
-    assert [(one["name"], one["requested"]) for one in versions] == [("clock", True), ("plain", True)]
+    told = cli("show", "x", "--versions", "--json").json  # what `packages` was called first
+    assert told == cli("packages", "x", "--json").json
+    versions = told["data"]["packages"]
+    assert [(one["name"], one["asked"]) for one in versions] == [("clock", True), ("plain", True)]
     assert all(one["version"] in cli("show", "x", "--versions").out for one in versions)
     locked = cli("show", "x", "--json").data["recipe"]["lock"]
     assert (locked["state"], locked["packages"]) == ("current", {"linux-64": 2})

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.cli.terminal import COLOURS, Column, Console, say, write_table
+from mlviews.cli.terminal import COLOURS, Column, Console, say, write_changes, write_table
+from mlviews.lock.diff import PackageChange
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _written(width: int, columns: tuple[Column, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -35,8 +40,7 @@ def test_the_highest_rank_goes_first_and_is_named() -> None:
         "Name  Kind  Summary",
         "one   a     what it is good for",
         "two   b     what",
-        "not shown, for want of width: ",
-        "Where",
+        "no room for: Where",
     ]
 
 
@@ -88,6 +92,51 @@ def test_markup_and_escapes_of_foreign_texts_stay_text() -> None:
     say(console, "[bold]y\x07", (" [/]", "dim"))
     plain = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
     assert plain == "[red]x[/]\\x1b[2J:smile:\n[bold]y\\x07 [/]\n"
+
+
+# The tables of the program, each at the width where it was once unreadable.
+
+
+def _rows(cli: Any, width: int, monkeypatch: pytest.MonkeyPatch, *call: str) -> tuple[str, list[str]]:
+    """Return the heading of what a call prints, and its lines."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    heading, *lines = cli(*call).out.splitlines()
+    assert all(len(line) <= width for line in lines)
+    return heading, lines
+
+
+@pytest.mark.parametrize(("width", "most"), [(80, 2.4), (100, 2.0)])
+def test_list_keeps_the_summary_in_few_lines(
+    cli: Any, repository: Path, monkeypatch: pytest.MonkeyPatch, width: int, most: float
+) -> None:
+    heading, lines = _rows(cli, width, monkeypatch, "list", "--recipes", str(repository / "recipes"))
+    assert heading.split() == ["View", "CUDA", "Summary"]
+    assert len(lines) <= most * sum(not line.startswith(" ") for line in lines)
+
+
+def test_layers_keep_the_summary(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    heading, lines = _rows(cli, 80, monkeypatch, "layers")
+    assert re.split(" {2,}", heading) == ["Layer", "Summary", "Asks for"]
+    assert lines[-1] == "no room for: Checks"
+
+
+def test_checks_are_told_without_marks_of_programmers(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [line for line in _rows(cli, 80, monkeypatch, "checks")[1] if "``" in line]
+
+
+def test_a_difference_takes_one_line() -> None:
+    builds = ("1.34.8 h280c20c_1", "1.34.8 hebe6cf0_2")
+    changes = [
+        PackageChange(kind="rebuilt", name=name, platform="linux-64", before=builds[0], after=builds[1], bytes=1_900)
+        for name in ("c-ares", "libopengl-devel2")
+    ]
+    out = io.StringIO()
+    write_changes(Console(file=out, width=80), changes)
+    assert out.getvalue().splitlines()[1:] == [
+        "rebuilt  c-ares            1.34.8 h280c20c_1  1.34.8 hebe6cf0_2  +1.9 kB",
+        "rebuilt  libopengl-devel2  1.34.8 h280c20c_1  1.34.8 hebe6cf0_2  +1.9 kB",
+        "Platform: linux-64 in each row",
+    ]
 
 
 @pytest.mark.parametrize("name", COLOURS)

@@ -100,9 +100,9 @@ def _table(console: Console, lines: Sequence[ViewLine]) -> None:
     from mlviews.cli.terminal import Column, write_table
 
     columns = (
-        Column("View", style="bold"), Column("Module", rank=2), Column("CUDA", rank=1), Column("Platforms", rank=3),
-        Column("Lock", rank=4), Column("Packages", rank=5, right=True), Column("Built"), Column("Checks", rank=6),
-        Column("Summary", folds=40),
+        Column("View", style="bold"), Column("Module", rank=1), Column("CUDA"), Column("Platforms", rank=2),
+        Column("Lock", rank=3), Column("Packages", rank=4, right=True), Column("Built", folds=11),
+        Column("Checks", rank=5), Column("Summary", folds=50),
     )  # fmt: skip
     rows = (
         (
@@ -142,15 +142,15 @@ def layers(app: App) -> Outcome:
         from mlviews.cli.terminal import Column, write_table
 
         columns = (
-            Column("Layer", style="bold"), Column("Asks for", folds=30), Column("Checks", rank=1, folds=30),
-            Column("Summary", rank=2, folds=20),
+            Column("Layer", style="bold"), Column("Summary", folds=24), Column("Asks for", folds=30),
+            Column("Checks", rank=1, folds=30),
         )  # fmt: skip
         rows = (
             (
                 line.name,
-                ", ".join([*(f"layer {name}" for name in line.layers), *line.dependencies]),
-                ", ".join(line.smoke) or "-",
                 line.summary or "-",
+                ", ".join([*(f"layer {name}" for name in line.layers), *line.dependencies]) or "-",
+                ", ".join(line.smoke) or "-",
             )
             for line in lines
         )

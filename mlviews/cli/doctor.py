@@ -53,7 +53,7 @@ def _write(console: Console, result: DoctorResult) -> None:
     views = ((fit.view, _RUNS.get((fit.runs, fit.built), _DOES_NOT), fit.why) for fit in result.views)
     write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
     if any(fit.runs and not fit.built for fit in result.views):
-        console.print("what would run is not built here: `mlviews build VIEW`", markup=False, soft_wrap=True)
+        console.print("`mlviews build VIEW` builds a view that would run.", markup=False, soft_wrap=True)
     tell_variants(console, result.variants)
     if result.drivers:
         console.print()
@@ -72,7 +72,9 @@ def _write_drivers(console: Console, result: DoctorResult) -> None:
     missing = [line for line in result.drivers if not line.here and line.driver]
     has_gpu = any(finding.name == "GPU" and finding.found != "none" for finding in result.findings)
     if missing and has_gpu:
-        say(console, f"For all of them, ask the administrator of this host for driver {missing[-1].driver} or newer.")
+        say(
+            console, f"To run all of them, ask the administrator of this host for driver {missing[-1].driver} or newer."
+        )
 
 
 @verb("use")
@@ -90,5 +92,5 @@ def use(app: App, chosen: str | None) -> Outcome:
     root = open_site(chosen).root if chosen else app.site.root
     file = use_site(chosen) if chosen else None
     result = UseResult(site=chosen or app.site.name, root=str(root), file=str(file) if file else None)
-    told = f"{file} says so from now on" if file else "`mlviews use SITE` chooses another one"
+    told = f"this is saved in {file}" if file else "`mlviews use SITE` chooses another one"
     return Outcome(result, lambda console: say(console, f"site {result.site}: views lie in {result.root}; {told}"))

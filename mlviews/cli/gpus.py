@@ -155,7 +155,7 @@ def _targets(code: Sequence[CodeLine]) -> str:
 def _write_verdicts(console: Console, result: GpusResult) -> None:
     from mlviews.cli.terminal import Column, write_table
 
-    columns = (Column("In sum"), Column(), Column("Driver"), Column("Without code for it", folds=20))
+    columns = (Column("GPU"), Column("Code"), Column("Driver"), Column("No code in", folds=20))
     rows = []
     for verdict in result.gpus:
         driver = f"{verdict.driver} or newer" if verdict.driver else "not known" if verdict.way != "none" else ""
@@ -169,19 +169,21 @@ def _write_all(console: Console, result: GpusAllResult) -> None:
 
     columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
     write_table(console, columns, [row for view in result.views for row in _rows(view)])
+    if any(view.source == "none" for view in result.views):
+        say(console, "none: the view has no release and no lock; `mlviews lock VIEW` makes a lock")
     if any(view.unknown for view in result.views):
         console.print()
-        say(console, "?: so say the packages that are known; nothing is known of these:")
+        say(console, "?: mlviews knows nothing of these packages; the answer is that of the others:")
         for view in result.views:
             if view.unknown:
                 say(console, f"  {view.view}: {', '.join(view.unknown)}")
     if result.cpu:
         say(console, f"for CPUs: {', '.join(result.cpu)}")
     tell_variants(console, result.variants)
-    say(console, "a MIG slice of an A100 or H100 is served as the whole GPU is")
+    say(console, "A MIG slice of an A100 or H100 needs the same code as the whole GPU.")
     console.print()
     ends = (
-        Column("Ends for"), Column("In", folds=20), Column("With", folds=10), Column("Date"),
+        Column("No code for"), Column("In", folds=20), Column("From version", folds=12), Column("Date"),
         Column("Source", below=True),
     )  # fmt: skip
     write_table(console, ends, map(_end, result.endings))
@@ -198,7 +200,7 @@ _UNKNOWN = ("unknown", "yellow")
 def _rows(view: ViewGpus) -> list[tuple[Part, ...]]:
     """Return one row for all GPUs that a view serves alike."""
     if not view.gpus:
-        return [(view.view, "-", "", "", "no release and no lock")]
+        return [(view.view, ("none", "dim"), "-", "-", "-")]
     groups: dict[tuple[str, ...], list[str]] = {}
     for gpu in view.gpus:
         groups.setdefault((gpu.way, gpu.driver or "", *gpu.limits), []).append(gpu.gpu)

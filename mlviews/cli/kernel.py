@@ -142,7 +142,7 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
     rows = (
         (
             line.name, f"{line.view}/{line.release}" if line.follows == "release" else f"{line.view}, its default",
-            line.lock[:12], (line.state, _STATE_STYLES[line.state]), str(line.folder),
+            line.lock[:8], (line.state, _STATE_STYLES[line.state]), str(line.folder),
         )
         for line in kernels
     )  # fmt: skip

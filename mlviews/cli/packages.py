@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,19 +16,30 @@ if TYPE_CHECKING:
     from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
     from mlviews.store.disk import Store
 
-__all__ = ["catalogue", "packages", "search"]
+__all__ = ["catalogue", "list_packages", "packages", "search"]
 
 
 @verb("packages")
-@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view)
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view_or_release)
 def packages(app: App, view: str) -> Outcome:
-    """List all packages of a view: those of its default release, else of its newest, else of its lock."""
+    """List all packages of a view with their versions.
+
+    Without RELEASE, they are those of the default release; if there is none, of the newest release; if there is none,
+    of the lock.
+    """
+    return list_packages(app, view)
+
+
+def list_packages(app: App, view: str) -> Outcome:
+    """Return what `packages` prints, whatever verb asks for it."""
     from mlviews.errors import RefusedError
     from mlviews.holdings import PackagesResult, holdings_of, packages_of
 
+    app.command = "packages"
     name, _, release = view.partition("/")
     store = _store(app)
-    held = holdings_of(name, app.catalogue, app.site, store, release=release or None)
+    chosen = store.default(name) if release == "default" else None
+    held = holdings_of(name, app.catalogue, app.site, store, release=chosen or release or None)
     if held.entry is None and held.lock is None:
         raise RefusedError(
             "lock-missing", f"there is no release of {name} and no lock", f"`mlviews lock {name}` makes a lock."
@@ -83,7 +94,7 @@ def _write_packages(console: Console, result: PackagesResult) -> None:
     )  # fmt: skip
     write_table(console, columns, _alike(result.packages))
     asked = len({package.name for package in result.packages if package.asked})
-    say(console, (f"bold: the {asked} that the recipe asks for; the others are what these need", "dim"))
+    say(console, (f"The recipe asks for the {asked} in bold; these need the others.", "dim"))
 
 
 def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:

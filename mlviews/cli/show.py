@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
+from mlviews.cli.packages import list_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.cli.terminal import Console
-    from mlviews.lock.lockfile import LockedPackage
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.compose import Reason, Request, ViewSpec
-    from mlviews.release import Clobber, ReleasePackage
-    from mlviews.shown import AskedPackage, PackageVersion, ShownRecipe, ShownRelease, ShownSite
+    from mlviews.release import Clobber
+    from mlviews.shown import AskedPackage, ShownRecipe, ShownRelease, ShownSite
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
@@ -25,13 +25,16 @@ __all__ = ["show"]
 
 @verb("show")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view_or_release)
-@click.option(
-    "--versions", is_flag=True, help="Show the versions of all packages instead: of the lock, or the release."
-)
+@click.option("--versions", is_flag=True, hidden=True)  # what `packages` was called first
 def show(app: App, view: str, *, versions: bool) -> Outcome:
-    """Show one view: what it holds, which layer asked for it, what is missing and why; or one of its releases."""
+    """Show one view: what its recipe asks for, what is missing and why. With a release: what that release holds.
+
+    `mlviews packages VIEW` lists the versions of all its packages.
+    """
+    if versions:
+        return list_packages(app, view)
     if "/" in view:
-        return _show_release(app, view, versions=versions)
+        return _show_release(app, view)
     from mlviews.lock.status import lock_status
     from mlviews.shown import ShownLock, ShownRecipe, ShowResult
     from mlviews.site.spec import for_site
@@ -76,20 +79,10 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
         gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
     errors = found.unreadable
-    if versions and found.error and not lock:
-        raise found.error
-    whole = found.lock if versions else None  # reading the whole lock takes its time
-    asked = {request.name for request in (*spec.dependencies, *spec.pypi)}
-    held = _versions({platform: whole.on(platform) for platform in whole.platforms}, asked) if whole else []
-    result = ShowResult(view, recipe, None, held)
-
-    def write(console: Console) -> None:
-        _write_versions(console, held) if versions else _write(console, recipe)
-
-    return Outcome(result, write, 3 if errors else 0, errors)
+    return Outcome(ShowResult(view, recipe, None), lambda console: _write(console, recipe), 3 if errors else 0, errors)
 
 
-def _show_release(app: App, label: str, *, versions: bool) -> Outcome:
+def _show_release(app: App, label: str) -> Outcome:
     from mlviews.shown import ShownRelease, ShowResult
     from mlviews.store.disk import Store
     from mlviews.store.listing import releases_of
@@ -115,26 +108,7 @@ def _show_release(app: App, label: str, *, versions: bool) -> Outcome:
         served=one.served,
         clobbers=one.clobbers,
     )
-    packages = {platform: built.packages for platform, built in entry.platforms.items()}
-    held = _versions(packages, {*one.requested}) if versions else []
-
-    def write(console: Console) -> None:
-        _write_versions(console, held) if versions else _write_release(console, release)
-
-    return Outcome(ShowResult(view, None, release, held), write)
-
-
-def _versions(
-    packages: Mapping[str, Sequence[LockedPackage] | Sequence[ReleasePackage]], asked: Container[str]
-) -> list[PackageVersion]:
-    """Return what is held on each platform, by name."""
-    from mlviews.shown import PackageVersion
-
-    found = (
-        PackageVersion(one.name, one.version, one.build, platform, one.name in asked)
-        for platform, held in packages.items() for one in held
-    )  # fmt: skip
-    return sorted(found, key=lambda one: (one.name, one.platform))
+    return Outcome(ShowResult(view, None, release), lambda console: _write_release(console, release))
 
 
 def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
@@ -175,19 +149,6 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
     from mlviews.shown import AskedPackage
 
     return [AskedPackage(spec=request.text, by=[origin.source for origin in request.origins]) for request in requests]
-
-
-def _write_versions(console: Console, versions: Sequence[PackageVersion]) -> None:
-    from mlviews.cli.terminal import Column, write_table
-
-    columns = (
-        Column("Package", style="bold"), Column("Version"), Column("Build", rank=2), Column("Platform", rank=1),
-        Column("Asked for", rank=3),
-    )  # fmt: skip
-    rows = (
-        (one.name, one.version, one.build or "-", one.platform, "yes" if one.requested else "-") for one in versions
-    )
-    write_table(console, columns, rows)
 
 
 def _write_release(console: Console, release: ShownRelease) -> None:
@@ -234,18 +195,15 @@ def _write(console: Console, view: ShownRecipe) -> None:
     from mlviews.release import gpus_in_words, served_in_words
 
     say(console, (view.name, "bold"), f"  {view.summary}")
-    locked = (
-        (f"lock {on}", f"{n} packages, {size(view.lock.bytes[on])} to fetch") for on, n in view.lock.packages.items()
-    )
+    locked = (f"{on}: {n} packages, {size(view.lock.bytes[on])} to fetch" for on, n in view.lock.packages.items())
     facts = (
         ("module", view.module),
         *([("extends", view.on)] if view.on else []),
         ("layers", ", ".join(view.layers) or "none"),
         ("platforms", ", ".join(view.platforms)),
         ("hardware", _hardware(view)),
-        *locked,
-        ("lock", view.lock.state),
-        ("smoke", ", ".join(view.smoke) or "none"),
+        ("lock", "; ".join([view.lock.state, *locked])),
+        ("checks", ", ".join(view.smoke) or "none"),
         *([("runs link scripts of", ", ".join(view.link_scripts))] if view.link_scripts else []),
         *([("and not those of", ", ".join(view.link_scripts_skipped))] if view.link_scripts_skipped else []),
         *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),

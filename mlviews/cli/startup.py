@@ -41,14 +41,14 @@ def _write(console: Console, result: StartupResult) -> None:
 
     say(console, f"{result.view}/{result.release}: import {result.module}, {result.runs} runs of each line, medians")
     columns = (
-        Column("from"), Column("byte code"), Column("cache"), Column("seconds", right=True),
-        Column("import", right=True), Column("opens", right=True), Column("libraries", right=True),
-        Column("read", right=True), Column("from disk", right=True),
+        Column("From", folds=12), Column("Byte code"), Column("Cache"), Column("Total", right=True),
+        Column("Import", right=True), Column("Files opened", rank=2, right=True),
+        Column("Libraries", rank=1, right=True), Column("Read", rank=3, right=True), Column("From disk", right=True),
     )  # fmt: skip
     rows = (
         (
             f"{line.place} ({line.filesystem})", "used" if line.bytecode else "none", "cold" if line.cold else "warm",
-            f"{line.seconds:.2f}", f"{line.importing:.2f}", str(line.opens), str(line.libraries),
+            f"{line.seconds:.2f} s", f"{line.importing:.2f} s", str(line.opens), str(line.libraries),
             "-" if line.read_bytes is None else size(line.read_bytes),
             "-" if line.disk_bytes is None else size(line.disk_bytes),
         )

@@ -87,12 +87,12 @@ def tell_unreadable(console: Console, found: Iterable[Unreadable]) -> None:
 
 
 def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
-    """Say which variant this host takes of each view that has some, and why; a line for all with the same reason."""
+    """Say which variant this host takes of each view that has some, and why; one line for all with the same reason."""
     by_reason: dict[str, list[str]] = {}
     for choice in found:
         by_reason.setdefault(choice.why, []).append(choice.takes)
     for why, takes in by_reason.items():
-        parts: tuple[Part, ...] = ("of their variants this host takes ", (", ".join(takes), "bold"), f": {why}")
+        parts: tuple[Part, ...] = ("variants for this host: ", (", ".join(takes), "bold"), f"; {why}")
         console.print(Text.assemble(*(_text(console, part) for part in parts)), overflow="fold")
 
 
@@ -225,7 +225,8 @@ def write_table(
             console.print(Text("  ") + row[index], soft_wrap=True)
     notes = [f"{columns[index].heading}: {cells[0][index].plain} in each row" for index in layout.alike]
     if layout.gone:
-        notes.append(f"not shown, for want of width: {', '.join(columns[index].heading for index in layout.gone)}")
+        names = ", ".join(columns[index].heading for index in layout.gone)
+        notes.append(f"no room for: {names}")
     if notes:
         console.print(Text("; ".join(notes), "dim"), overflow="fold")
 
@@ -286,8 +287,8 @@ STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow
 def write_changes(console: rich.console.Console, changes: Iterable[PackageChange]) -> None:
     """Write what differs between two locks as a table."""
     columns = (
-        Column("Change"), Column("Package", folds=16), Column("Platform", rank=2), Column("Before", rank=1, folds=16),
-        Column("After", folds=16), Column("Size", right=True),
+        Column("Change"), Column("Package", folds=16), Column("Platform", rank=1), Column("Before", folds=24),
+        Column("After", folds=24), Column("Size", right=True),
     )  # fmt: skip
     rows = (
         ((c.kind, _STYLES[c.kind]), c.name, c.platform, c.before or "-", c.after or "-", size(c.bytes, sign=True))

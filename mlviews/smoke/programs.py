@@ -46,7 +46,8 @@ class Program:
 def about(program: Program) -> str:
     """Return what a check proves: the first sentence of its program."""
     text = ast.get_docstring(ast.parse(program.path.read_bytes())) or ""
-    return " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+    sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
+    return sentence.replace("``", "`")  # reStructuredText is for programmers
 
 
 PROGRAMS: dict[str, Program] = {

@@ -87,4 +87,4 @@ def test_a_narrow_terminal_keeps_the_answers(cli, folder, monkeypatch):
     lines = cli("gpus", folder).out.splitlines()
     assert max(map(len, lines)) <= 60
     assert lines[0].split() == ["Library", *USUAL]
-    assert "not shown, for want of width: Made for" in lines
+    assert "no room for: Made for" in lines

@@ -135,7 +135,7 @@ def test_the_table_fits_a_terminal(catalogue: Any, monkeypatch: pytest.MonkeyPat
     assert "native 570.26 B200" in lines
     assert "native? 570.26 B200" in lines
     assert "jax-gpu: jaxlib 0.10.2" in lines
-    assert "unlocked - no release and no lock" in lines
+    assert "unlocked none - - -" in lines
     assert "for CPUs: plain" in lines
     assert max(len(line) for line in done.out.splitlines() if "https://" not in line) <= 80
 

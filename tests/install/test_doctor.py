@@ -50,15 +50,17 @@ def test_a_view_that_fits_runs(why):
 
 
 def test_each_reason_against_a_view_is_said_with_both_sides(why, host):
-    assert why(platforms=["linux-aarch64"]) == "it is for linux-aarch64"
-    assert why(hardware={"glibc": "2.35"}) == "it needs glibc 2.35, here is 2.34"
+    assert why(platforms=["linux-aarch64"]) == "is for linux-aarch64 only"
+    assert why(hardware={"glibc": "2.35"}) == "needs glibc 2.35; this host has 2.34"
     assert why(hardware={"glibc": "2.9"}) == ""  # 9 comes before 34
-    assert "level x86_64_v4, here is x86_64_v3" in why(hardware={"glibc": "2.28", "archspec": "x86_64_v4"})
-    assert why(**gpu(cuda="12.9")) == "it needs a driver for CUDA 12.9, here it supports 12.6"
-    assert why(replace(host, cuda=""), **gpu()) == "it needs an NVIDIA GPU with its driver, here is none"
-    assert why(replace(host, compute=(60, 61)), **gpu()) == ("it needs a GPU of compute capability 7.5 (T4), here 6.1")
+    assert "level x86_64_v4; this host has x86_64_v3" in why(hardware={"glibc": "2.28", "archspec": "x86_64_v4"})
+    assert why(**gpu(cuda="12.9")) == "needs a driver for CUDA 12.9; this one serves 12.6"
+    assert why(replace(host, cuda=""), **gpu()) == "needs an NVIDIA driver; this host has none"
+    assert why(replace(host, compute=(60, 61)), **gpu()) == (
+        "needs a GPU of compute capability 7.5 (T4) or newer; this host has 6.1"
+    )
     assert why(replace(host, compute=(60, 100)), **gpu()) == ""
-    assert why(replace(host, glibc="")) == "it needs glibc 2.34, here is none"
+    assert why(replace(host, glibc="")) == "needs glibc 2.34; this host has none"
 
 
 def test_the_driver_that_each_cuda_version_needs_is_told_with_the_views_that_ask_for_it(cli, host):
@@ -169,7 +171,7 @@ def test_people_get_two_tables(cli):
 
     assert "glibc" in out
     assert any(line.split()[:3] == ["demo", "would", "run"] for line in out.splitlines())
-    assert "what would run is not built here: `mlviews build VIEW`" in out
+    assert "`mlviews build VIEW` builds a view that would run." in out
 
 
 def test_what_is_built_runs_and_what_is_not_would(builder):
@@ -205,7 +207,7 @@ def test_a_quota_that_nobody_tells_and_a_folder_that_nobody_may_see_are_findings
 
     hangs = {finding.name: finding for finding in examine(open_site("local", root=tmp_path / "a/b")).findings}["space"]
 
-    assert (hangs.status, "gives no answer" in hangs.found, "aklog" in hangs.advice) == ("problem", True, True)
+    assert (hangs.status, "does not answer" in hangs.found, "aklog" in hangs.advice) == ("problem", True, True)
 
     def unseen(path: object) -> object:
         raise PermissionError(13, "Permission denied", str(path))

@@ -40,7 +40,7 @@ def test_packages_are_those_of_the_release_else_of_the_lock(recipes: Any, views:
     assert (of["libcublas"]["asked"], of["libcublas"]["platform"]) == (False, "linux-64")
     shown = views("packages", "inference-gpu").out
     assert "inference-gpu is not built: this is its lock" in shown
-    assert "bold: the 2 that the recipe asks for" in shown
+    assert "The recipe asks for the 2 in bold" in shown
 
     recipes.recipe("native-view", "native")
     assert views("build", "native-view", "-q").code == 0

@@ -315,16 +315,18 @@ def test_a_release_is_shown_as_it_says_whatever_its_recipe_says(three):
     first, _, last = three.made
     three.recipes.recipe("demo", "python", summary="Another thing")
 
-    shown = three("show", f"demo/{first}", "--versions", "--json").data
+    shown = three("show", f"demo/{first}", "--json").data
+    versions = three("packages", f"demo/{first}", "--json").data["packages"]
 
     assert (shown["view"], shown["recipe"], shown["release"]["summary"]) == ("demo", None, "About demo")
     assert shown["release"]["facts"] == three("releases", "demo", "--json").data["releases"][0]
-    assert {one["name"]: one["requested"] for one in shown["versions"]} == {"python": True, "greet": True}
+    assert {one["name"]: one["asked"] for one in versions} == {"python": True, "greet": True}
     said = three("show", "demo/default").out
     assert said.startswith(f"demo/{last}  About demo\n")
     assert "the default" in said
     assert "Another" not in said
-    assert "native " in three("show", f"demo/{last}", "--versions").out
+    assert "native " in three("packages", f"demo/{last}").out
+    assert three("packages", "demo/default", "--json").data == three("packages", f"demo/{last}", "--json").data
     assert three("show", "demo/2020.01.01", "--json").codes == ["release-missing"]
 
 

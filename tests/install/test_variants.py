@@ -27,12 +27,12 @@ def gpu(builder: Any, recipes: Any) -> Any:
 @pytest.mark.parametrize(
     ("driver", "gpus", "takes", "why"),
     [
-        ("", (), "demo-gpu", "there is no NVIDIA driver: the recipe's own"),
-        ("550.54.14", ("T4",), "demo-gpu", "driver 550.54.14 has the CUDA of none: the recipe's own"),
-        ("575.51.03", ("T4",), "demo-gpu", "driver 575.51.03 has CUDA 12.9; demo-gpu-cuda13 wants driver 580.65.06"),
-        ("580.65.06", ("T4",), "demo-gpu-cuda13", "has CUDA 13.0; demo-gpu-cuda132 wants driver 595.45.04"),
-        ("580.65.06", ("V100",), "demo-gpu", "has CUDA 12.9; demo-gpu-cuda13 leaves out this host's V100"),
-        ("580.65.06", (), "demo-gpu-cuda13", "has CUDA 13.0"),
+        ("", (), "demo-gpu", "without an NVIDIA driver it takes the recipe itself"),
+        ("550.54.14", ("T4",), "demo-gpu", "driver 550.54.14 is too old for any, so it takes the recipe itself"),
+        ("575.51.03", ("T4",), "demo-gpu", "driver 575.51.03 serves CUDA 12.9; demo-gpu-cuda13 needs driver 580.65.06"),
+        ("580.65.06", ("T4",), "demo-gpu-cuda13", "serves CUDA 13.0; demo-gpu-cuda132 needs driver 595.45.04"),
+        ("580.65.06", ("V100",), "demo-gpu", "serves CUDA 12.9; demo-gpu-cuda13 has no code for this host's V100"),
+        ("580.65.06", (), "demo-gpu-cuda13", "serves CUDA 13.0"),
     ],
 )
 def test_a_host_takes_the_newest_cuda_that_its_driver_and_its_gpus_have(
@@ -76,12 +76,12 @@ def test_variants_are_built_locked_and_told_as_views_of_their_own(builder: Any, 
     for verb in ("list", "doctor"):
         chosen = [one for one in gpu(verb, "--json").json["data"]["variants"] if one["view"] == "demo-gpu"]
         assert [one["takes"] for one in chosen] == ["demo-gpu"]
-    assert "of their variants this host takes" in gpu("gpus", "--all").out
+    assert "variants for this host: " in gpu("gpus", "--all").out
 
     monkeypatch.setattr("mlviews.variants.read_driver", lambda: HostDriver("580.65.06", ("T4",)))
     here = gpu("build", "demo-gpu", "--json").data
     assert (here["view"], here["status"]) == ("demo-gpu-cuda13", "unchanged")
-    assert "driver 580.65.06 has CUDA 13.0" in here["chosen"]
+    assert "driver 580.65.06 serves CUDA 13.0" in here["chosen"]
     assert gpu("build", "demo-gpu", "--variant", "own", "--json").data["view"] == "demo-gpu"
     builder.lock("demo-gpu-cuda13").unlink()
     here = gpu("build", "demo-gpu", "--json").data  # as it was before there were variants
