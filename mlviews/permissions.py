@@ -24,6 +24,7 @@ __all__ = [
     "EXECUTABLE",
     "decided",
     "group_id",
+    "keep",
     "open_to_readers",
     "own_part",
     "private",
@@ -129,6 +130,24 @@ def _closed(path: Path) -> FailedError:
     whose = owner(path)
     hint = f"Ask {whose} to open it: `chmod -R a+rX,g+w {path}`."
     return FailedError("closed", f"{path} belongs to {whose}, who has closed it to others", hint)
+
+
+def keep(new: Path, path: Path) -> None:
+    """Move a new file to where it stays, with the permissions of what stays there from its first moment on.
+
+    Args:
+        new: the file, on the same file system.
+        path: its place; folders above it are made.
+
+    Raises:
+        FailedError: that is not possible.
+    """
+    make_folder(path.parent)
+    try:
+        settle_one(str(new), new.lstat(), shared_group(path.parent), executable=False)
+        new.replace(path)
+    except OSError as error:
+        raise write_failure(f"{path} cannot be written", error) from error
 
 
 def shared_group(folder: Path) -> int | None:

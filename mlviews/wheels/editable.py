@@ -19,6 +19,7 @@ from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files import file_sha256, make_folder
+from mlviews.permissions import keep
 from mlviews.progress import silent
 from mlviews.wheels.convert import Offer
 from mlviews.wheels.made import pure_wheel
@@ -120,6 +121,5 @@ def _kept(wheel: Path, home: Path, folder: Path) -> Offer:
     with open_wheel(wheel, sha256) as opened:
         said = opened.said
     path = home / sha256 / wheel.name
-    path.parent.mkdir(exist_ok=True)
-    wheel.replace(path)
+    keep(wheel, path)
     return Offer(url=path.as_uri(), sha256=sha256, said=said, tags=parse_wheel_filename(path.name)[3])

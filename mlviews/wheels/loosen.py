@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from mlviews.files import file_sha256, make_folder
+from mlviews.permissions import keep
 from mlviews.wheels.pip import fetch
 from mlviews.wheels.wheel import open_wheel
 
@@ -78,8 +79,8 @@ def loosened_wheel(
         with open_wheel(given, found.sha256) as wheel:
             _write(wheel, path, overrides)
         kept = home / file_sha256(path) / path.name
-        kept.parent.mkdir(exist_ok=True)
-        return path.replace(kept)
+        keep(path, kept)
+        return kept
 
 
 def _numbered(name: str) -> str:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import file_sha256, make_folder, write_atomically
+from mlviews.files import file_sha256, write_atomically
+from mlviews.permissions import keep
 from mlviews.wheels.convert import FORMAT, PackagePlan, plan_wheel, write_wheel
 from mlviews.wheels.pip import Found, fetch
 from mlviews.wheels.wheel import BadWheelError, Metadata, open_wheel
@@ -181,8 +182,7 @@ class _Work:
         with tempfile.TemporaryDirectory(dir=self.wheels, prefix=".new-") as scratch:
             fetch(group, Path(scratch), advance, loaded)
             for wheel in group:
-                make_folder(self._path(wheel).parent)
-                (Path(scratch) / wheel.file_name).replace(self._path(wheel))
+                keep(Path(scratch) / wheel.file_name, self._path(wheel))
 
     def _convert(self, found: Found, watch: Callable[[], None]) -> Converted:
         path = self._path(found)

@@ -26,6 +26,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mlviews.errors import FailedError
 from mlviews.files import file_sha256, make_folder
+from mlviews.permissions import keep
 from mlviews.progress import silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
@@ -123,8 +124,7 @@ def build_wheel(
         kept.write_bytes(content)
         said = _checked(kept, made, sdist)
         path = home / made.sha256 / name
-        path.parent.mkdir(exist_ok=True)
-        kept.replace(path)
+        keep(kept, path)
     return path, made, said
 
 

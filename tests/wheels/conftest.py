@@ -165,6 +165,19 @@ def call() -> Callable[..., str]:
     return called
 
 
+@pytest.fixture
+def closed() -> Iterator[Callable[[Path], list[str]]]:
+    """Let the umask close what is made; return a function that names what a group that shares a folder cannot write."""
+
+    def found(folder: Path) -> list[str]:
+        paths = [path for path in folder.rglob("*") if path.lstat().st_mode & 0o064 != 0o064]
+        return [str(path.relative_to(folder)) for path in paths]
+
+    before = os.umask(0o077)
+    yield found
+    os.umask(before)
+
+
 BACKEND = """
 import base64, hashlib, os, zipfile
 

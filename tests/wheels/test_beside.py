@@ -248,9 +248,11 @@ def test_a_url_with_a_password_is_in_no_lock(cli: Cli, index: Any) -> None:
 
 
 def test_at_a_site_of_wheels_pip_resolves_the_same_requirements(
-    cli: Cli, index: Any, sources: Any, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, index: Any, sources: Any, closed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLVIEWS_MIRROR")
+    cli.root.mkdir(exist_ok=True)
+    cli.root.chmod(0o2775)
     index("tagger", "1.4", requires=["helper; extra == 'fast'"], metadata="Provides-Extra: fast\n")
     index("tagger", "2.0")
     index("helper")
@@ -273,3 +275,4 @@ def test_at_a_site_of_wheels_pip_resolves_the_same_requirements(
     (loosened,) = (cli.root / "cache/made").glob("*/narrow-1.0-1loosened-py3-none-any.whl")
     with open_wheel(loosened, loosened.parent.name) as wheel:  # each file is what RECORD promises
         assert [str(line) for line in wheel.said.requires] == ['helper>=1; python_version > "3"', "style"]
+    assert closed(cli.root / "cache/made") == []  # the next member of the group finds them, and adds their own

@@ -371,8 +371,9 @@ def files(folder):
 """
 
 
-def test_a_project_as_it_lies(based: Any, index: Any, tmp_path: Path) -> None:
+def test_a_project_as_it_lies(based: Any, index: Any, closed: Any, tmp_path: Path) -> None:
     """Its dependencies are solved for; what changes in it changes at once."""
+    (based.root / "cache").chmod(0o2775)
     index("tagger")
     index("helper")
     index("backing", files={"backing.py": BACKING})
@@ -393,6 +394,7 @@ def test_a_project_as_it_lies(based: Any, index: Any, tmp_path: Path) -> None:
     (project / "src/mine.py").write_text("value = 2\n")
     assert says(based.process(*run)) == "2"
     assert based("verify", "my-demo").code == 0
+    assert closed(based.root / "cache/made") == []
     assert based("extend", "demo", "--editable", tmp_path / "none", "--name", "x", "--json").codes == ["not-a-project"]
     based.recipes.recipe("alone", "python", editable=[str(project)])
     assert "only a view `on` another one has it" in based("lock", "alone").err
