@@ -104,7 +104,10 @@ def row_of(mixtures: Mixtures, broken: Packages, leading: Iterable[str], free: I
 
 
 def _between(mixtures: Mixtures, name: str) -> list[RepoDataRecord]:
-    ends = [side[name].url for side in (mixtures.good, mixtures.bad) if name in side]
+    sides = [side[name] for side in (mixtures.good, mixtures.bad) if name in side]
+    if any(package.manager == "pip" for package in sides):
+        return []  # of a project between, only pip says what it needs, and from where that comes
+    ends = [package.url for package in sides]
     records = mixtures.versions(name)
     keys = sorted(_key(record) for record in records if record.url in ends)
     return [record for record in records if keys and keys[0] <= _key(record) <= keys[-1]]

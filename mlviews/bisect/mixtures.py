@@ -17,7 +17,7 @@ from rattler.exceptions import InvalidMatchSpecError
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import Lock
-from mlviews.lock.packages import locked_package, repodata_record
+from mlviews.lock.packages import installed_name, locked_package, repodata_record, wheel_record
 from mlviews.loop import run
 from mlviews.recipe.compose import Request
 from mlviews.solve import solve
@@ -134,7 +134,7 @@ def _reached(name: str, direct: Mapping[str, set[str]]) -> frozenset[str]:
 
 
 Packages = dict[str, "LockedPackage"]
-"""The packages of one mixture, by name."""
+"""The packages of one mixture, by the names that they are installed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,8 @@ class Mixtures:
 
     def lock(self, packages: Packages) -> Lock:
         """Return a mixture as a lock of this platform alone."""
-        return Lock(
-            self.site_spec.spec.name, self._inputs, self._solver, tuple(packages[name] for name in sorted(packages))
-        )
+        ordered = sorted(packages.values(), key=lambda package: (package.manager, package.name))
+        return Lock(self.site_spec.spec.name, self._inputs, self._solver, tuple(ordered))
 
     def versions(self, name: str) -> list[RepoDataRecord]:
         """Return all versions and builds of a package that the channels have.
@@ -216,23 +215,28 @@ class Mixtures:
             RefusedError: they do not go together; the message is the solver's.
             FailedError: the channel says of a package what cannot be.
         """
-        asked = [Request(f"{p.name} =={p.version} {p.build}") for p in fixed.values()]
-        asked += [Request(name) for name in wanted]
         held = [self._record(package) for package in fixed.values()]
+        asked = [Request(f"{record.name.normalized} =={record.version} {record.build}") for record in held]
+        asked += [Request(name) for name in wanted]
         choice = [record for records in free.values() for record in records]
         # What is preferred may be taken, candidate or not: only candidates may be preferred.
         ends = {package.url for package in self.bad.values()}
         preferred = [record for record in choice if record.url in ends]
         sources = self._sources.only([*held, *choice])
-        spec = replace(self.site_spec.spec, dependencies=tuple(asked), constraints=(), platforms=(self.platform,))
+        own = self.site_spec.spec
+        spec = replace(own, dependencies=tuple(asked), constraints=(), pypi=(), platforms=(self.platform,))
         solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred], blame=False))
         known = {package.url: package for package in (*self.good.values(), *self.bad.values())}
         chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.packages)
-        return {package.name: package for package in chosen}
+        return _by_name(chosen)
 
     def _record(self, package: LockedPackage) -> RepoDataRecord:
         """Return the channel's repodata, or what the lock holds of it where the channel has dropped the package."""
         return self._repodata.get(package.url) or repodata_record(package, package.url)
+
+
+def _by_name(packages: Iterable[LockedPackage]) -> Packages:
+    return {installed_name(package): package for package in packages}
 
 
 def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedLock, sources: Sources) -> Mixtures:
@@ -246,10 +250,16 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         sources: the site's channels.
 
     Raises:
-        RefusedError: the locks hold the same packages for the platform, or none.
+        RefusedError: the locks hold the same packages for the platform, or none; or the view extends another one.
         BadInputError: one is another view's.
         FailedError: a channel cannot be read.
     """
+    if site_spec.base:
+        raise RefusedError(
+            "bisect-extension",
+            f"view {site_spec.spec.name} extends {site_spec.base.name}, and bisect cannot take such a view apart",
+            "See what differs: `mlviews diff`.",
+        )
     sides = []
     for named in (good, bad):
         if named.lock.view != site_spec.spec.name:
@@ -264,14 +274,9 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
                 f"{named.label} holds no packages for {platform}, which is this host",
                 "Bisect on a host of a platform that both locks are for.",
             )
-        if any(package.manager == "pip" for package in packages) or site_spec.base:
-            raise RefusedError(
-                "bisect-wheels",
-                f"{named.label} names wheels of an index, which cannot be taken apart yet",
-                "Compare the locks with `mlviews diff`, and lock once with `pypi` as it was.",
-            )
-        sides.append({package.name: package for package in packages})
-    names = [change.name for change in compare(good.lock, bad.lock) if change.platform == platform]
+        sides.append(_by_name(packages))
+    changed = {change.name for change in compare(good.lock, bad.lock) if change.platform == platform}
+    names = sorted({name for side in sides for name, package in side.items() if package.name in changed})
     if not names:
         raise RefusedError(
             "locks-equal",
@@ -279,7 +284,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
             "What differs lies outside of the locks: the host, its driver, or the checks.",
         )
     found = run(sources.repodata(platform, sorted({*sides[0], *sides[1]})))
-    records = {record.url: record for record in found}
+    records = {record.url: record for record in found} | _wheel_records(good.lock, bad.lock, platform=platform)
 
     def states(packages: Packages) -> dict[str, RepoDataRecord | None]:
         there = {name: packages.get(name) for name in names}
@@ -298,3 +303,16 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         _repodata=records,
         _sources=sources,
     )
+
+
+def _wheel_records(*locks: Lock, platform: str) -> dict[str, RepoDataRecord]:
+    """Return repodata of the wheels of some locks, each of which holds for the Python that it was locked for."""
+    pythons: dict[str, set[str]] = {}
+    wheels: dict[str, LockedPackage] = {}
+    for lock in locks:
+        for package in lock.on(platform):
+            if package.manager == "pip":
+                wheels[package.url] = package
+                minor = ".".join(lock.python(platform)[0].split(".")[:2])
+                pythons.setdefault(package.url, set()).add(minor)
+    return {url: wheel_record(package, pythons[url]) for url, package in wheels.items()}

@@ -43,7 +43,9 @@ def compare(before: Lock, after: Lock) -> tuple[PackageChange, ...]:
 
 
 def _identity(package: LockedPackage | None) -> tuple[str, str] | None:
-    return (package.url, package.sha256) if package else None
+    if package is None:
+        return None
+    return package.url, package.made.sha256 if package.made else package.sha256
 
 
 def _change(platform: str, name: str, before: LockedPackage | None, after: LockedPackage | None) -> PackageChange:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.conda.channels import record_fault
 from mlviews.credentials import hide, refuse
 from mlviews.errors import FailedError
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest, match_specs
+from mlviews.wheels.requirements import conda_depends, conda_name, conda_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from mlviews.solve import Solution
     from mlviews.wheels.offers import Taken
 
-__all__ = ["lock_of", "locked_package", "repodata_record"]
+__all__ = ["installed_name", "lock_of", "locked_package", "repodata_record", "wheel_record"]
 
 
 def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
@@ -129,3 +132,31 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
         size=package.size or None,
     )
     return RepoDataRecord(record, package.archive, url, package.url.rsplit("/", 2)[0])
+
+
+def installed_name(package: LockedPackage) -> str:
+    """Return the name of the package that is installed: a wheel becomes one by conda's name."""
+    return conda_name(package.name) if package.manager == "pip" else package.name
+
+
+def wheel_record(package: LockedPackage, pythons: Iterable[str]) -> RepoDataRecord:
+    """Return what a lock says of a wheel as repodata.
+
+    Args:
+        package: as locked; what it depends on was found for one Python.
+        pythons: those that it was locked for: ``3.12``.
+    """
+    needed = (Requirement(f"{name}{versions}") for name, versions in package.dependencies.items())
+    depends = [text for line in needed for text in conda_depends(line)]
+    held = "|".join(f"{python}.*" for python in sorted(pythons))
+    record = PackageRecord(
+        installed_name(package),
+        conda_version(Version(package.version)),
+        BuildString(package.made.sha256 if package.made else package.sha256),
+        0,
+        package.platform,
+        depends=[*depends, f"python {held}"],
+        sha256=bytes.fromhex(package.sha256),
+    )
+    folder, _, file = package.url.rpartition("/")
+    return RepoDataRecord(record, file, package.url, folder)
