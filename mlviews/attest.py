@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.lock.lockfile import read_lock
-from mlviews.reading import content, is_file
-from mlviews.release import RELEASE_FILE, RELEASE_LOCK
+from mlviews.reading import RELEASE_FILE, content, is_file
+from mlviews.release import RELEASE_LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
-from mlviews.errors import FailedError, RefusedError
-from mlviews.reading import content, is_folder_at, link_text
-from mlviews.recipe.model import nearest, spec_name
-from mlviews.release import RELEASE_FILE, Activation, Release, ReleaseBase
+from mlviews.errors import FailedError, RefusedError, nearest
+from mlviews.reading import RELEASE_FILE, content, is_folder_at, link_text
+from mlviews.recipe.view import spec_name
+from mlviews.release import Activation, Release, ReleaseBase
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:

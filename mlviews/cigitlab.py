@@ -12,7 +12,7 @@ from mlviews.ciworkflow import CHECK_LOCKS, GATHER, READY, Settings, no_views, t
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 __all__ = ["literal", "pipeline"]
 

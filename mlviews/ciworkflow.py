@@ -12,7 +12,7 @@ from mlviews.errors import RefusedError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 __all__ = [
     "CHECK_LOCKS",

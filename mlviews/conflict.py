@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.recipe.compose import Origin, Request
+from mlviews.recipe.view import Origin, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import Release
     from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mlviews.credentials import hide
 
-__all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError"]
+__all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError", "nearest"]
 
 
 class MlviewsError(Exception):
@@ -67,3 +67,11 @@ class FailedError(MlviewsError):
     """It could not be done: network, disk, a missing tool."""
 
     exit_code = 3
+
+
+def nearest(word: str, known: Any) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415  (only a mistake needs it)
+
+    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]!r}?" if found else ""

@@ -131,7 +131,7 @@ def _write_recipe(
             none.
         FailedError: it cannot be written.
     """
-    path = free_file(name, name, folder, open_catalogue(folder).recipes.values() if folder.is_dir() else ())
+    path = free_file(name, name, folder, open_catalogue(folder).modules_by_file if folder.is_dir() else {})
     for text in requirements:
         try:
             check_requirement(text)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlviews.container.definitions import Contents, Kind
     from mlviews.lock.lockfile import Lock
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import Release
     from mlviews.render.modulefile import ModuleNotes
     from mlviews.site.batch import BatchSystem, System

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 from packaging.utils import canonicalize_name
 
 from mlviews import webpage
-from mlviews.errors import MlviewsError, RefusedError
+from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.files import write_atomically
 from mlviews.lock.lockfile import read_lock
 from mlviews.lock.status import lock_status
-from mlviews.recipe.model import nearest, spec_name
+from mlviews.recipe.view import spec_name
 from mlviews.release import RELEASE_LOCK
 from mlviews.site.spec import for_site
 from mlviews.smoke.records import last_results, proved_gpus, read_records
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import GpuLine, Release
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store

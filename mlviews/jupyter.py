@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlviews import files
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files import write_atomically, write_failure
-from mlviews.reading import UnreadableError, content, is_file, is_folder_at, names_in, status
-from mlviews.release import RELEASE_FILE
+from mlviews.reading import RELEASE_FILE, UnreadableError, content, is_file, is_folder_at, names_in, status
 from mlviews.render import escape
 
 if TYPE_CHECKING:

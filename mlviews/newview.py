@@ -17,7 +17,8 @@ from mlviews.files import make_folder, write_atomically
 from mlviews.reading import content, is_folder_at
 from mlviews.recipe.catalogue import modules_clash
 from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, ViewName, check_match_spec, parse, spec_name
+from mlviews.recipe.model import Recipe, ViewName, check_match_spec, parse
+from mlviews.recipe.view import spec_name
 from mlviews.wheels.requirements import conda_name
 from mlviews.yamlfile import texts
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.model import Parsed
 
 __all__ = ["Adopted", "Held", "adopt", "free_file", "held_by", "write_new_recipe"]
 
@@ -337,7 +337,7 @@ def write_new_recipe(
         FailedError: it cannot be written.
     """
     module = f"atlasml/{name}"
-    path = free_file(name, module, folder, catalogue.all_recipes())
+    path = free_file(name, module, folder, catalogue.modules_by_file)
     text = _copy(catalogue, like, name, module) if like else _text(name, module, adopted, gpu=gpu)
     make_folder(folder)
     write_atomically(path, text)
@@ -352,7 +352,7 @@ _CHECKS = "@checks@"
 
 def _copy(catalogue: Catalogue, like: str, name: str, module: str) -> str:
     catalogue.view(like)  # it must be one
-    source = catalogue.recipe(like).document.path
+    source = catalogue.file(like)
     text = source.read_text(encoding="utf-8")
     for key, value in {"name": name, "module": module}.items():
         text = re.sub(rf"(?m)^{key}:.*$", f"{key}: {value}", text)
@@ -379,7 +379,7 @@ def _scalar(text: str) -> str:
     return text if _PLAIN.fullmatch(text) and yaml.safe_load(text) == text else json.dumps(text)
 
 
-def free_file(name: str, module: str, folder: Path, others: Iterable[Parsed[Recipe]]) -> Path:
+def free_file(name: str, module: str, folder: Path, others: Mapping[Path, str]) -> Path:
     """Return where the recipe of a new view goes: nothing is there, and no other view has its module."""
     try:
         TypeAdapter(ViewName).validate_python(name)
@@ -389,11 +389,9 @@ def free_file(name: str, module: str, folder: Path, others: Iterable[Parsed[Reci
     path = folder / f"{name}.yaml"
     if path.exists():
         raise BadInputError("recipe-exists", f"{path} is there already", "Take another name, or edit that file.")
-    for other in others:
-        if modules_clash(module, other.model.module):
+    for other, its in others.items():
+        if modules_clash(module, its):
             raise BadInputError(
-                "recipe-clash",
-                f"the module {module!r} would clash with {other.model.module!r} in {other.document.where(('module',))}",
-                "Take another name.",
+                "recipe-clash", f"the module {module!r} would clash with {its!r} in {other}", "Take another name."
             )
     return path

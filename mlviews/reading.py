@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "RELEASE_FILE",
     "DamagedError",
     "Unreadable",
     "UnreadableError",
@@ -35,6 +36,9 @@ __all__ = [
     "paths_in",
     "status",
 ]
+
+RELEASE_FILE = "release.json"
+"""A release exists where this file does, in each platform's folder."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _NO_LINK = {*_ABSENT, errno.EINVAL}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LOCK_VARIABLE",
     "NEVER_INHERITED",
-    "RELEASE_FILE",
     "RELEASE_LOCK",
     "Activation",
     "Around",
@@ -40,10 +39,8 @@ __all__ = [
 ]
 
 
-RELEASE_FILE = "release.json"
-"""A release exists where this file does, in each platform's folder."""
 RELEASE_LOCK = "conda-lock.yml"
-"""Beside it, the lock that it was installed from."""
+"""Beside ``release.json``, the lock that it was installed from."""
 LOCK_VARIABLE = "MLVIEWS_LOCK"
 """Where a view is loaded, the digest of its lock: what a result is to be reproduced with."""
 NEVER_INHERITED = ("PYTHONPATH", "PYTHONHOME", "PIP_BREAK_SYSTEM_PACKAGES")

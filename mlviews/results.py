@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
     from mlviews.squashfs import PackedImage
-    from mlviews.store.listing import BuiltView
+    from mlviews.store.built import BuiltView
     from mlviews.store.proofs import GatheredRecord
     from mlviews.variants import VariantChoice
 

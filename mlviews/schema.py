@@ -40,15 +40,15 @@ from mlviews.bisect import find
 from mlviews.container import build as container
 from mlviews.files import write_atomically
 from mlviews.gpus import coverage
-from mlviews.lock import diff, lockfile, make
+from mlviews.lock import diff, lockfile, status
 from mlviews.nightly import night
 from mlviews.prefix import verify
 from mlviews.publish import plan, rules
-from mlviews.recipe import compose
+from mlviews.recipe import view
 from mlviews.recipe.model import Layer, Recipe
-from mlviews.site.profile import SiteFile
+from mlviews.site.model import SiteFile
 from mlviews.smoke import programs, records, report
-from mlviews.store import collect, listing, proofs, releases, removal
+from mlviews.store import built, collect, listing, proofs, releases, removal
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
 __all__ = ["SCHEMAS", "Envelope", "schemas"]
@@ -56,9 +56,9 @@ __all__ = ["SCHEMAS", "Envelope", "schemas"]
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, collect, compose, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
-    *(make, newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
-    *(attest, licences, offline, rules, shown, squashfs, stamp, startup, upstream, variants, verify),
+    *(build, built, collect, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
+    *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
+    *(attest, licences, offline, rules, shown, squashfs, stamp, startup, status, upstream, variants, verify, view),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

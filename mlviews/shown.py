@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlviews.lock.status import LockState
-    from mlviews.recipe.compose import Override, Reason, ViewHardware
+    from mlviews.recipe.view import Override, Reason, ViewHardware
     from mlviews.release import Clobber, GpuLine
     from mlviews.store.listing import ReleaseSummary
 

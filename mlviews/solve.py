@@ -26,7 +26,7 @@ from mlviews.conda.cuda import is_cuda_build
 from mlviews.conda.servers import channel_url
 from mlviews.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 from mlviews.errors import FailedError, RefusedError
-from mlviews.recipe.compose import Origin, Request
+from mlviews.recipe.view import Origin, Request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.channels import Sources
     from mlviews.hardware import VirtualPackage
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index, Taken
     from mlviews.wheels.pip import Found

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files import forget_parts, make_folder, replacing, write_atomically, write_failure
 from mlviews.mounting import AS_ROOT, AS_USER, SCRIPT, entering
-from mlviews.reading import DamagedError, is_file
-from mlviews.release import RELEASE_FILE, Release
+from mlviews.reading import RELEASE_FILE, DamagedError, is_file
+from mlviews.release import Release
 from mlviews.render import escape
 from mlviews.storefile import parse
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import BadInputError, MlviewsError
+from mlviews.errors import BadInputError, MlviewsError, nearest
 from mlviews.gpus.nvidia import GPUS, toolkit_driver
-from mlviews.recipe.model import OWN, nearest
+from mlviews.recipe.view import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 __all__ = ["HostDriver", "VariantChoice", "choices", "choose", "named", "read_driver"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from pathlib import Path
 
-__all__ = ["Document", "KeyPath", "key_text", "read", "texts"]
+__all__ = ["Document", "KeyPath", "key_text", "parse", "read", "texts"]
 
 KeyPath = tuple["str | int", ...]
 
@@ -69,11 +69,15 @@ def read(path: Path) -> Document:
         FailedError: it cannot be opened.
     """
     try:
-        raw = path.read_bytes()
+        return parse(path, path.read_bytes())
     except OSError as error:
         raise FailedError(
             "file-unreadable", f"{path}: {error.strerror}", "Check the path and its permissions."
         ) from error
+
+
+def parse(path: Path, raw: bytes) -> Document:
+    """Return what a YAML file's bytes say; errors are those of `read`, for what it holds."""
     if len(raw) > _MAX_BYTES:
         raise _bad(path, 1, f"larger than {_MAX_BYTES} bytes")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import fcntl
 import functools
 import hashlib
@@ -47,6 +48,8 @@ SUBDIRS = ("linux-64", "linux-aarch64", "noarch")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # hundreds of processes import it, perhaps told to write no byte code
+        compileall.compile_dir(HERE.parent / "mlviews", quiet=1)
     # conda-lock warns of itself when it is imported.
     config.addinivalue_line("filterwarnings", r"ignore:conda_lock\._vendor:PendingDeprecationWarning")
     config.addinivalue_line("filterwarnings", r"ignore::DeprecationWarning:conda_lock\.")

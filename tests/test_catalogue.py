@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,12 +11,15 @@ import pytest
 from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files import folder
 from mlviews.recipe.catalogue import open_catalogue
+from mlviews.recipe.compose import compose
+from mlviews.recipe.model import Recipe, parse
+from mlviews.recipe.view import view_spec
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Recipes
+    from conftest import Cli, Recipes
 
 
 def clash(recipes: Recipes, name: str) -> str:
@@ -45,7 +50,7 @@ def test_each_variant_is_a_view_beside_its_recipes_own(recipes: Recipes, tmp_pat
     assert [spec.name for spec in catalogue.family("one-gpu")] == ["one-gpu", "one-gpu-cuda13", "one-gpu-arm"]
     for alone in ("one-gpu-arm", "two"):
         assert [spec.name for spec in catalogue.family(alone)] == [alone]
-    assert catalogue.recipe("one-gpu-arm").model.name == "one-gpu"
+    assert catalogue.file("one-gpu-arm") == recipes.folder / "one-gpu.yaml"
 
     mine = type(recipes)(tmp_path / "mine")
     mine.recipe("three", module="atlasml/one-gpu")
@@ -204,3 +209,64 @@ def test_every_check_says_what_it_proves(cli):
     assert all(10 < len(line["proves"]) < 200 and not line["proves"].endswith(".") for line in lines)
     assert "torch-matmul" in cli("checks").out
     assert "pytorch-cuda" in cli("layers").out
+
+
+# What is kept of a folder
+
+
+@pytest.fixture
+def kept(recipes: Recipes, cli: Cli) -> Path:
+    """Where the folder's views are kept: the summary there is a lie, by which one sees whether it was read."""
+    recipes.layer("base", "python", "numpy")
+    recipes.recipe("one", "clock", layers=["base"], variants={"arm": {}})
+    assert len(open_catalogue(recipes.folder).names) == 2
+    (file,) = (cli.root.parent / "home/.cache/mlviews/recipes").iterdir()
+    file.write_text(file.read_text().replace('"summary": "About one"', '"summary": "Kept"'))
+    return file
+
+
+def test_views_are_kept_for_the_very_files(recipes: Recipes, kept: Path) -> None:
+    def told() -> set[str]:
+        return {spec.summary for spec in open_catalogue(recipes.folder).views()}
+
+    assert told() == {"Kept"}
+    recipes.layer("base", "python")
+    assert told() != {"Kept"}, "a layer says something else"
+    recipes.layer("base", "python", "numpy")
+    kept.write_text("{")
+    assert told() != {"Kept"}, "what is no summary is made anew"
+    recipes.recipe("two")
+    assert open_catalogue(recipes.folder).names == ("one", "one-arm", "two")
+
+
+def test_nothing_is_kept_where_a_recipe_has_a_fault(recipes: Recipes, kept: Path) -> None:
+    before = kept.read_text()
+    recipes.recipe("two", layers=["nowhere"])
+    assert open_catalogue(recipes.folder).own == ("one", "one-arm", "two")
+    assert kept.read_text() == before
+    with pytest.raises(BadInputError, match="there is no layer 'nowhere'"):
+        open_catalogue(recipes.folder).view("two")
+
+
+def test_every_shipped_view_is_the_same_when_it_is_read_again() -> None:
+    catalogue = open_catalogue(folder("recipes"))
+    for spec in catalogue.views():
+        again = view_spec(json.loads(json.dumps(asdict(spec))))
+        assert (again, repr(again)) == (spec, repr(spec)), "origins do not count where two are compared"
+
+
+def test_a_view_with_all_that_a_recipe_can_say_is_the_same_when_it_is_read_again(recipes: Recipes) -> None:
+    keys = ("gaps", "cpu-only", "pip-check-waivers")
+    path = recipes.recipe(
+        "full", "python", on="other", hardware=None, replace=["x"], editable=["/a"], pypi=["y"], sdists=["y"],
+        overrides=[{"package": "x", "of": "y", "spec": ">=1", "why": "so"}], smoke=["import"],
+        **{key: [{"package": "x", "why": "so"}] for key in keys}, **{"link-scripts": ["x"]},
+    )  # fmt: skip
+    spec = compose(parse(path, Recipe), recipes.folder / "layers")
+    again = view_spec(json.loads(json.dumps(asdict(spec))))
+    assert (again, repr(again)) == (spec, repr(spec))
+    assert all(
+        getattr(spec, field.name)
+        for field in fields(spec)
+        if field.name not in {"layers", "platforms", "constraints", "some_gpus_only", "variant"}
+    ), "none of these was tried"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from conftest import Cli
 
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 VIEWS = open_catalogue(REPOSITORY / "recipes").views()

@@ -67,6 +67,8 @@ def test_what_only_looks_at_views_imports_no_solver_and_no_templates(cli: Cli) -
     assert [cli("lock", "x").code, cli("list").code] == [0, 0]
     for arguments in (["list"], ["show", "x"], ["releases"]):
         assert not imported(*arguments) & {"rattler", "jinja2", "asyncio"}
+    for arguments in (["list"], ["lock", "x", "--check"]):
+        assert not imported(*arguments) & {"pydantic", "pydantic_core", "yaml", "packaging"}, "all of it is kept"
 
 
 def test_help_shows_each_verb_once_with_an_example_and_shared_options_last(cli: Cli) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import BadInputError
-from mlviews.recipe.compose import VariantOf, ViewSpec, compose
+from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
+from mlviews.recipe.view import VariantOf, ViewSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from rattler import MatchSpec
 
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS, virtual_packages
-from mlviews.recipe.compose import ViewHardware
+from mlviews.recipe.view import ViewHardware
 
 
 def stated(platform: str, **figures: str | None) -> dict[str, str]:

@@ -7,7 +7,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from rattler import MatchSpec
 
-from mlviews.recipe.model import _PLAIN, _judged, check_match_spec, check_requirement, spec_name
+from mlviews.recipe.model import _PLAIN, _judged, check_match_spec, check_requirement
+from mlviews.recipe.view import spec_name
 
 
 @pytest.mark.parametrize(

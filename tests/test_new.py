@@ -67,10 +67,11 @@ def test_a_module_that_another_view_has(cli: Cli) -> None:
     "name", ["", "default", "../x", "/tmp/x", "two words", "quo'te", "a\nb", "a\x1b[31m", "-x", "X", "é", "a" * 200]
 )
 def test_names_that_are_refused(cli: Cli, name: str) -> None:
-    before = sorted(Path().rglob("*"))
+    before = sorted(cli.recipes.folder.rglob("*"))
     done = cli("new", "--json", "--", name)
     assert (done.code, done.codes) == (2, ["name-invalid"])
-    assert sorted(Path().rglob("*")) == before
+    assert sorted(cli.recipes.folder.rglob("*")) == before
+    assert {path.name for path in Path().iterdir()} <= {"home", "recipes"}
 
 
 def test_the_shipped_recipes_are_not_the_users_to_add_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.errors import BadInputError
-from mlviews.recipe.model import Layer, Recipe, nearest, parse
+from mlviews.errors import BadInputError, nearest
+from mlviews.recipe.model import Layer, Recipe, parse
 
 if TYPE_CHECKING:
     from conftest import Recipes

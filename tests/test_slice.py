@@ -21,7 +21,7 @@ from mlviews.recipe.catalogue import open_catalogue
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CATALOGUE = open_catalogue(REPOSITORY / "recipes")

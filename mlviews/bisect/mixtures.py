@@ -19,7 +19,7 @@ from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import Lock
 from mlviews.lock.packages import installed_name, locked_package, repodata_record, wheel_record
 from mlviews.loop import run
-from mlviews.recipe.compose import Request
+from mlviews.recipe.view import Request
 from mlviews.solve import solve
 
 if TYPE_CHECKING:

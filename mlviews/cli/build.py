@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import LinkScripts
     from mlviews.stamp import Stamp
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.lock.status import LockStatus
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.results import ListResult, ViewLine
     from mlviews.site.profile import Site
-    from mlviews.store.listing import BuiltView
+    from mlviews.store.built import BuiltView
 
 __all__ = ["checks", "layers", "list_views"]
 
@@ -52,8 +52,8 @@ def list_views(app: App) -> Outcome:
 
 def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
     from mlviews.reading import UnreadableError
+    from mlviews.store.built import built_view
     from mlviews.store.disk import Store
-    from mlviews.store.listing import built_view
 
     try:
         return built_view(Store(site.root, site.prefix), view)

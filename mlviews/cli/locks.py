@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mlviews.lock.make import LockResult
+    from mlviews.lock.status import LockResult
     from mlviews.results import DiffResult
 
 __all__ = ["diff", "lock"]
@@ -38,8 +38,7 @@ def lock(
         raise click.UsageError("name views, or give --all")
     if check and (upgrade or packages or as_of):
         raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
-    from mlviews.lock.make import LockOptions, check_locks, lock_views
-    from mlviews.lock.status import find_lock
+    from mlviews.lock.status import check_locks, find_lock
     from mlviews.site.spec import for_site
 
     catalogue = app.catalogue
@@ -54,6 +53,8 @@ def lock(
     if check:
         result, found = check_locks(site_specs, app.site, every=every)
     else:
+        from mlviews.lock.make import LockOptions, lock_views
+
         options = LockOptions(upgrade, frozenset(packages), end_of_day(as_of) if as_of else None)
         result, found = lock_views(site_specs, app.site, options, progress=app.progress)
     errors = distinct(found)

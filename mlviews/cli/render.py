@@ -50,9 +50,8 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     batch           how jobs use the image: Apptainer, CVMFS, Slurm, HTCondor, PanDA
     sbom            bill of materials, CycloneDX, from the lock
     """  # noqa: D301  (click wants the character, not its escape)
-    from mlviews.errors import BadInputError
+    from mlviews.errors import BadInputError, nearest
     from mlviews.formats import FORMATS, render_input
-    from mlviews.recipe.model import nearest
     from mlviews.results import RenderResult
 
     if form not in FORMATS:

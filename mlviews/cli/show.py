@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console
     from mlviews.lock.status import LockStatus
-    from mlviews.recipe.compose import Reason, Request, ViewSpec
+    from mlviews.recipe.view import Reason, Request, ViewSpec
     from mlviews.release import Clobber
     from mlviews.shown import AskedPackage, ShownRecipe, ShownRelease, ShownSite
     from mlviews.site.profile import Site

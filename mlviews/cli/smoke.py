@@ -154,8 +154,8 @@ class _Run:
 def _all(run: _Run) -> tuple[list[SmokedView], tuple[MlviewsError, ...], tuple[MlviewsError, ...]]:
     """Test every view that is built; return what was found, what went wrong beside that, and why others were not."""
     from mlviews.errors import MlviewsError
+    from mlviews.store.built import built_view
     from mlviews.store.disk import Store
-    from mlviews.store.listing import built_view
 
     store = Store(run.app.site.root, run.app.site.prefix)
     found: list[SmokedView] = []

@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic_core import from_json, to_json
-
 from mlviews.errors import FailedError
 from mlviews.reading import content, paths_in
 
@@ -183,6 +181,8 @@ def load_conda_record(file: Path) -> dict[str, Any]:
         CondaRecordError: it is none.
         UnreadableError: it cannot be read.
     """
+    from pydantic_core import from_json  # noqa: PLC0415  (who only asks for names does not wait for it)
+
     try:
         record = from_json(content(file) or b"")
     except ValueError as error:
@@ -198,6 +198,8 @@ def write_conda_record(file: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    from pydantic_core import to_json  # noqa: PLC0415
+
     file.write_bytes(to_json(content, indent=2) + b"\n")
 
 

@@ -25,7 +25,7 @@ from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
 from mlviews.progress import silent
 from mlviews.release import RELEASE_LOCK
-from mlviews.site.profile import IMAGE, base_for, is_pinned
+from mlviews.site.model import IMAGE, base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

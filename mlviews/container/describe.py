@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews.release import NEVER_INHERITED, Activation, Release, ReleasePackage, loading
-from mlviews.site.profile import base_for, is_pinned
+from mlviews.site.model import base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.lock.lockfile import Lock
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import Loading
-    from mlviews.site.profile import Images
+    from mlviews.site.model import Images
 
 __all__ = ["NO_REPOSITORY", "Container", "lock_tag", "of_recipe", "of_release"]
 

@@ -13,7 +13,7 @@ from mlviews.errors import BadInputError, FailedError
 from mlviews.files import make_folder, replacing
 from mlviews.progress import silent
 from mlviews.reading import is_file
-from mlviews.site.profile import IMAGE
+from mlviews.site.model import IMAGE
 
 if TYPE_CHECKING:
     from mlviews.progress import Progress

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mlviews.conda.records import link_script
 from mlviews.errors import FailedError
-from mlviews.recipe.compose import inputs_digest
+from mlviews.recipe.view import inputs_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,19 +11,18 @@ from packaging.utils import canonicalize_name
 
 from mlviews.conda.channels import open_sources
 from mlviews.conflict import Base
-from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError, nearest
 from mlviews.files import write_atomically
 from mlviews.licences import judge, refuse_denied
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_path, unpacked_scripts
+from mlviews.lock.lockfile import lock_path
 from mlviews.lock.packages import lock_of
-from mlviews.lock.status import lock_status
+from mlviews.lock.status import LockedView, LockResult, lock_status, locked_view
 from mlviews.lock.writer import lock_text
 from mlviews.loop import run
 from mlviews.permissions import share
 from mlviews.progress import silent
-from mlviews.recipe.compose import Origin, Request
-from mlviews.recipe.model import nearest
+from mlviews.recipe.view import Origin, Request
 from mlviews.site.spec import SiteSpec
 from mlviews.solve import solve
 
@@ -34,12 +33,10 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
-    from mlviews.licences import LicenceRemark
-    from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.progress import Advance, Progress
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.solve import Solution
     from mlviews.wheels.convert import Offer
@@ -48,9 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LockOptions",
-    "LockResult",
-    "LockedView",
-    "check_locks",
     "index_of",
     "lock_views",
     "prepare_view",
@@ -71,64 +65,6 @@ class LockOptions:
     upgrade: bool = False
     packages: frozenset[str] = frozenset()
     as_of: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LockedView:
-    """What became of one view's lock.
-
-    Attributes:
-        status: ``none`` where none was due: a view with wheels is locked where it is built.
-        changes: against the lock before.
-        link_scripts: packages with a post-link script that the recipe does not name; of those alone that lie unpacked
-            in the cache, since no channel tells of scripts.
-        licences: what the site says of packages' licences, where it looks at them.
-    """
-
-    view: str
-    path: Path
-    status: Literal["new", "updated", "unchanged", "failed", "none"]
-    digest: str | None
-    packages: int
-    changes: tuple[PackageChange, ...]
-    link_scripts: tuple[str, ...] = ()
-    licences: tuple[LicenceRemark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LockResult:
-    """``mlviews lock``.
-
-    Attributes:
-        unusable: archives of a channel that were left out of the solve, since no lock can hold them, and why.
-    """
-
-    locks: tuple[LockedView, ...]
-    unusable: Mapping[str, str] = field(default_factory=dict)
-
-
-def check_locks(
-    site_specs: Sequence[SiteSpec], site: Site, *, every: bool = False
-) -> tuple[LockResult, tuple[MlviewsError, ...]]:
-    """Tell whether the locks of views answer their recipes, and what is wrong with those that do not.
-
-    Args:
-        site_specs: the views.
-        site: where their locks lie.
-        every: whether they are all that there are. Such as have wheels then need no lock: it names an index's files,
-            and is made where the view is built.
-    """
-    statuses = [lock_status(site_spec, site) for site_spec in site_specs]
-    locks, errors = [], []
-    for site_spec, status in zip(site_specs, statuses, strict=True):
-        if every and status.state == "none" and site_spec.spec.pypi:
-            locks.append(_locked(site_spec, lock_path(site.lockfiles, site_spec.spec.name), "none"))
-            continue
-        errors += [status.error] if status.error else []
-        path = status.path or lock_path(site.lockfiles, site_spec.spec.name)
-        usable = status.lock if status.error is None else None
-        locks.append(_locked(site_spec, path, "unchanged" if usable else "failed", usable, cache=site.cache))
-    return LockResult(tuple(locks)), tuple(errors)
 
 
 def lock_views(
@@ -155,7 +91,9 @@ def lock_views(
     left_out: dict[str, str] = {}
     found = _lock_prepared(prepared, statuses, site, options, left_out, progress=progress)
     locks = tuple(
-        item if isinstance(item, LockedView) else _locked(asked, lock_path(site.lockfiles, asked.spec.name), "failed")
+        item
+        if isinstance(item, LockedView)
+        else locked_view(asked, lock_path(site.lockfiles, asked.spec.name), "failed")
         for asked, item in zip(site_specs, found, strict=True)
     )
     return LockResult(locks, left_out), tuple(item for item in found if isinstance(item, MlviewsError))
@@ -195,21 +133,6 @@ def _lock_prepared(
             return run(lock_all(advance))
     finally:
         left_out.update(sources.left_out)
-
-
-def _locked(
-    site_spec: SiteSpec,
-    path: Path,
-    status: Literal["new", "updated", "unchanged", "failed", "none"],
-    lock: Lock | None = None,
-    changes: tuple[PackageChange, ...] = (),
-    *,
-    cache: Path | None = None,
-) -> LockedView:
-    digest, packages = (lock.digest, len(lock.packages)) if lock else (None, 0)
-    known = unpacked_scripts(lock.packages, cache) if lock and cache else frozenset()
-    skipped = tuple(sorted(known - {*site_spec.spec.link_scripts}))
-    return LockedView(site_spec.spec.name, path, status, digest, packages, changes, skipped)
 
 
 def _prepared(
@@ -319,7 +242,7 @@ async def _lock_one(
         write_atomically(path, lock_text(lock))
     changes = () if same or status.lock is None else compare(status.lock, lock)
     became: Literal["new", "updated", "unchanged"] = "unchanged" if same else "updated" if status.lock else "new"
-    return replace(_locked(site_spec, path, became, lock, changes, cache=site.cache), licences=remarks)
+    return replace(locked_view(site_spec, path, became, lock, changes, cache=site.cache), licences=remarks)
 
 
 def _licences(solutions: Iterable[Solution]) -> Iterator[tuple[str, str]]:

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
-from mlviews.lock.lockfile import lock_bytes, lock_path
+from mlviews.lock.lockfile import lock_bytes, lock_path, unpacked_scripts
 from mlviews.lock.summary import FoundLock
-from mlviews.reading import is_file
-from mlviews.recipe.compose import inputs_digest
+from mlviews.reading import is_file, is_folder_at
+from mlviews.recipe.view import inputs_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.licences import LicenceRemark
+    from mlviews.lock.diff import PackageChange
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.summary import LockSummary
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["LockState", "LockStatus", "changes", "find_lock", "lock_status"]
+__all__ = [
+    "LockResult",
+    "LockState",
+    "LockStatus",
+    "LockedView",
+    "changes",
+    "check_locks",
+    "find_lock",
+    "lock_status",
+    "locked_view",
+]
 
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
@@ -122,3 +134,92 @@ def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
         faults=changed,
     )
     return LockStatus("stale", path, found, changed, stale)
+
+
+@dataclass(frozen=True, slots=True)
+class LockedView:
+    """What became of one view's lock.
+
+    Attributes:
+        status: ``none`` where none was due: a view with wheels is locked where it is built.
+        changes: against the lock before.
+        link_scripts: packages with a post-link script that the recipe does not name; of those alone that lie unpacked
+            in the cache, since no channel tells of scripts.
+        licences: what the site says of packages' licences, where it looks at them.
+    """
+
+    view: str
+    path: Path
+    status: Literal["new", "updated", "unchanged", "failed", "none"]
+    digest: str | None
+    packages: int
+    changes: tuple[PackageChange, ...]
+    link_scripts: tuple[str, ...] = ()
+    licences: tuple[LicenceRemark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockResult:
+    """``mlviews lock``.
+
+    Attributes:
+        unusable: archives of a channel that were left out of the solve, since no lock can hold them, and why.
+    """
+
+    locks: tuple[LockedView, ...]
+    unusable: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_locks(
+    site_specs: Sequence[SiteSpec], site: Site, *, every: bool = False
+) -> tuple[LockResult, tuple[MlviewsError, ...]]:
+    """Tell whether the locks of views answer their recipes, and what is wrong with those that do not.
+
+    Args:
+        site_specs: the views.
+        site: where their locks lie.
+        every: whether they are all that there are. Such as have wheels then need no lock: it names an index's files,
+            and is made where the view is built.
+    """
+    statuses = [lock_status(site_spec, site) for site_spec in site_specs]
+    locks, errors = [], []
+    for site_spec, status in zip(site_specs, statuses, strict=True):
+        if every and status.state == "none" and site_spec.spec.pypi:
+            locks.append(locked_view(site_spec, lock_path(site.lockfiles, site_spec.spec.name), "none"))
+            continue
+        errors += [status.error] if status.error else []
+        path = status.path or lock_path(site.lockfiles, site_spec.spec.name)
+        summary = status.summary if status.error is None else None
+        if summary is None:
+            locks.append(locked_view(site_spec, path, "failed"))
+        elif is_folder_at(site.cache / "pkgs"):  # packages may lie unpacked there: each is looked at
+            locks.append(locked_view(site_spec, path, "unchanged", status.lock, cache=site.cache))
+        else:
+            count = sum(summary.packages.values())
+            locks.append(LockedView(site_spec.spec.name, path, "unchanged", summary.digest, count, ()))
+    return LockResult(tuple(locks)), tuple(errors)
+
+
+def locked_view(
+    site_spec: SiteSpec,
+    path: Path,
+    status: Literal["new", "updated", "unchanged", "failed", "none"],
+    lock: Lock | None = None,
+    changes: tuple[PackageChange, ...] = (),
+    *,
+    cache: Path | None = None,
+) -> LockedView:
+    """Return what became of a view's lock.
+
+    Args:
+        site_spec: the view.
+        path: where its lock lies, or would.
+        status: as `LockedView` has it.
+        lock: the lock.
+        changes: against the lock before.
+        cache: of the site, where packages may lie unpacked.
+    """
+    digest, packages = (lock.digest, len(lock.packages)) if lock else (None, 0)
+    known = unpacked_scripts(lock.packages, cache) if lock and cache else frozenset()
+    skipped = tuple(sorted(known - {*site_spec.spec.link_scripts}))
+    return LockedView(site_spec.spec.name, path, status, digest, packages, changes, skipped)

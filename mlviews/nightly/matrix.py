@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night
     from mlviews.progress import Progress
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 

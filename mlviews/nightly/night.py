@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
     from pathlib import Path
 
-    from mlviews.recipe.compose import Request, ViewSpec
+    from mlviews.recipe.view import Request, ViewSpec
     from mlviews.site.spec import SiteSpec
 
 __all__ = [

@@ -12,7 +12,7 @@ from pydantic import Field
 from mlviews.conda.records import RecordedPath, read_conda_records
 from mlviews.files import file_sha256, is_folder, walk, write_atomically
 from mlviews.permissions import decided, private
-from mlviews.release import RELEASE_FILE
+from mlviews.reading import RELEASE_FILE
 from mlviews.storefile import StoreFile
 
 if TYPE_CHECKING:

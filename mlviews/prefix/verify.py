@@ -20,8 +20,8 @@ from mlviews.permissions import private
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.progress import silent
-from mlviews.reading import DamagedError, UnreadableError, content
-from mlviews.release import RELEASE_FILE, Release, is_intact
+from mlviews.reading import RELEASE_FILE, DamagedError, UnreadableError, content
+from mlviews.release import Release, is_intact
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from mlviews.publish.contents import (
 )
 from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
-from mlviews.reading import content
-from mlviews.release import RELEASE_FILE
+from mlviews.reading import RELEASE_FILE, content
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, no_release_error
 from mlviews.store.listing import removal_note
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from mlviews.licences import Licences
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
-    from mlviews.site.profile import Promotion
+    from mlviews.site.model import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.listing import RemovalNote
 

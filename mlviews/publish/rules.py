@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
     from mlviews.release import Release
-    from mlviews.site.profile import Promotion
+    from mlviews.site.model import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_licences", "of_platform", "of_promotion"]

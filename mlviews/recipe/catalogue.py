@@ -1,50 +1,55 @@
-"""The folder of recipes: one view by name, or all of them, and what they must not share."""
+"""The folder of recipes: one view by name, or all of them, and what they must not share.
+
+Where no recipe has a fault, the views are kept; see `mlviews.kept`. Then nobody waits for YAML or pydantic.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, nearest, parse
+from mlviews.errors import BadInputError, FailedError, MlviewsError, nearest
+from mlviews.kept import Kept, state_of
+from mlviews.recipe.view import view_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from mlviews.recipe.compose import ViewSpec
-    from mlviews.recipe.model import Layer, Parsed
+    from mlviews.recipe.model import Layer, Parsed, Recipe
+    from mlviews.recipe.view import ViewSpec
 
 __all__ = ["Catalogue", "modules_clash", "open_catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """Every recipe of a folder, parsed; a faulty one does not stop work on the others.
+    """Every view of a folder, composed; a faulty recipe does not stop work on the others.
 
     Attributes:
         folder: the folder.
-        recipes: its views.
+        composed: its views that can be used, each recipe's own before its variants.
         faulty: those of its views that cannot be used, and why.
+        modules: the modules of its views, also of those that only their layers make faulty; without variants.
+        variants: its views that are a variant of another: that one, and the variant's name.
         behind: the recipes that travel with mlviews, where the folder is the user's own: its views and layers are there
             too, and the folder's own go before them. A view behind is composed of layers behind alone: its lock stays.
     """
 
     folder: Path
-    recipes: dict[str, Parsed[Recipe]]
+    composed: dict[str, ViewSpec]
     faulty: dict[str, MlviewsError]
+    modules: dict[str, str]
+    variants: dict[str, tuple[str, str]]
     behind: Catalogue | None = None
-    _known: dict[Path, Parsed[Layer]] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def variants(self) -> dict[str, tuple[str, str]]:
-        """The folder's views that are a variant of another: that one, and the variant's name."""
-        return {f"{view}-{name}": (view, name) for view, item in self.recipes.items() for name in item.model.variants}
 
     @property
     def own(self) -> tuple[str, ...]:
         """The folder's own views, faulty ones too, in alphabetical order."""
-        return tuple(sorted({*self.recipes, *self.variants, *self.faulty}))
+        return tuple(sorted({*self.composed, *self.faulty}))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,9 +60,8 @@ class Catalogue:
     def hidden(self) -> dict[str, str]:
         """Views behind -> the folder's own that goes before each: it has the same name, or the same module."""
         found = {}
-        for name, item in (self.behind.recipes if self.behind else {}).items():
-            module = item.model.module
-            alike = (own for own, mine in self.recipes.items() if modules_clash(mine.model.module, module))
+        for name, module in (self.behind.modules if self.behind else {}).items():
+            alike = (own for own, mine in self.modules.items() if modules_clash(mine, module))
             if by := name if name in self.own else next(alike, None):
                 found[name] = by
         for name, (view, _) in (self.behind.variants if self.behind else {}).items():
@@ -78,15 +82,12 @@ class Catalogue:
         """
         if name in self.faulty:
             raise self.faulty[name]
-        if name in self.recipes:
-            return compose(self.recipes[name], *self.layers, known=self._known)
-        if name in self.variants:
-            view, variant = self.variants[name]
-            return compose(self.recipes[view], *self.layers, variant=variant, known=self._known)
+        if name in self.composed:
+            return self.composed[name]
         if by := self.hidden.get(name):
             raise BadInputError(
                 "recipe-clash",
-                f"the catalogue's view {name!r} and {self.recipes[by].document.path} have one module",
+                f"the catalogue's view {name!r} and {self.file(by)} have one module",
                 "Yours goes before it: give yours another name under `module`, to have both.",
             )
         if self.behind and name in self.names:
@@ -108,14 +109,16 @@ class Catalogue:
             return self.behind.family(name)
         return tuple(self.view(each) for each in (name, *found))
 
-    def recipe(self, name: str) -> Parsed[Recipe]:
-        """Return the recipe of a view that `view` gives."""
+    def file(self, name: str) -> Path:
+        """Return the file that says a view which `view` gives."""
         view, _ = self.variants.get(name, (name, ""))
-        return self.recipes[view] if view in self.recipes or not self.behind else self.behind.recipe(name)
+        return self.behind.file(name) if self.behind and view not in self.own else self.folder / f"{view}.yaml"
 
-    def all_recipes(self) -> tuple[Parsed[Recipe], ...]:
-        """Return all that can be used, those behind too."""
-        return (*self.recipes.values(), *(self.behind.all_recipes() if self.behind else ()))
+    @property
+    def modules_by_file(self) -> dict[Path, str]:
+        """The module that each recipe has, those behind too; not of recipes with faults of their own."""
+        mine = {self.file(name): module for name, module in self.modules.items()}
+        return {**mine, **(self.behind.modules_by_file if self.behind else {})}
 
     def views(self) -> tuple[ViewSpec, ...]:
         """Return every view of the folder's own, composed.
@@ -141,7 +144,7 @@ class Catalogue:
 
 
 def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
-    """Parse every recipe of ``folder``.
+    """Return every view of ``folder``, as its recipes say it now.
 
     Args:
         folder: the recipes that win.
@@ -156,28 +159,60 @@ def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
         raise FailedError(
             "recipes-unreadable", f"{folder}: {error.strerror}", "Name the folder of recipes with --recipes DIR."
         ) from error
-    recipes: dict[str, Parsed[Recipe]] = {}
-    faulty: dict[str, MlviewsError] = {}
+    more = behind and not (behind.exists() and behind.samefile(folder))
+    there = open_catalogue(behind) if behind and more else None
+    layers = (folder / "layers", *(there.layers if there else ()))
+    kept = Kept("recipes", hashlib.sha256(os.fsencode(folder)).hexdigest()[:16], _state(folder, paths, layers))
+    views = kept.recall(lambda said: {name: view_spec(view) for name, view in said.items()})
+    if views is None:
+        made = _read(folder, paths, layers)
+        if not made.faulty and _state(folder, paths, layers) == kept.state:
+            kept.keep({name: asdict(view) for name, view in made.composed.items()})
+        return replace(made, behind=there)
+    modules = {name: view.module for name, view in views.items() if not view.variant}
+    variants = {name: (view.variant.view, view.variant.name) for name, view in views.items() if view.variant}
+    return Catalogue(folder, views, {}, modules, variants, there)
+
+
+def _state(folder: Path, paths: Iterable[Path], layers: Iterable[Path]) -> str:
+    """Return the state of all that views of a folder are composed of."""
+    parts = [os.fsencode(folder)]
+    for place in (*paths, *(path for layer in layers for path in sorted(layer.glob("*.yaml")) if path.is_file())):
+        with suppress(OSError):  # what cannot be read is a fault, and then nothing is kept
+            parts += [os.fsencode(place), place.read_bytes()]
+    return state_of(parts, rooms=["", "recipe"])
+
+
+def _read(folder: Path, paths: Iterable[Path], layers: tuple[Path, ...]) -> Catalogue:
+    """Parse the recipes and compose their views."""
+    from mlviews.recipe.compose import compose  # noqa: PLC0415  (nobody waits for these where the views are kept)
+    from mlviews.recipe.model import Recipe, parse  # noqa: PLC0415
+
+    made = Catalogue(folder, {}, {}, {}, {})
     parsed: list[Parsed[Recipe]] = []
     for path in paths:
         try:
             parsed.append(parse(path, Recipe))
         except MlviewsError as error:
-            faulty[path.stem] = error
+            made.faulty[path.stem] = error
     clashes = _clashes(parsed)
+    known: dict[Path, Parsed[Layer]] = {}
     for item in parsed:
-        stem = item.document.path.stem
-        if faults := clashes.get(stem):
-            faulty[stem] = BadInputError(
-                "recipe-clash",
-                f"{item.document.path}: clashes with another recipe",
-                "Names and modules belong to one recipe each.",
-                faults=tuple(faults),
-            )
-        else:
-            recipes[stem] = item
-    more = behind and not (behind.exists() and behind.samefile(folder))
-    return Catalogue(folder, recipes, faulty, open_catalogue(behind) if behind and more else None)
+        path, model = item.document.path, item.model
+        if faults := clashes.get(path.stem):
+            what = f"{path}: clashes with another recipe"
+            hint = "Names and modules belong to one recipe each."
+            made.faulty[path.stem] = BadInputError("recipe-clash", what, hint, faults=tuple(faults))
+            continue
+        made.modules[model.name] = model.module
+        variants = {f"{model.name}-{name}": (model.name, name) for name in model.variants}
+        made.variants.update(variants)
+        for view, (_, variant) in {model.name: (model.name, None), **variants}.items():
+            try:
+                made.composed[view] = compose(item, *layers, variant=variant, known=known)
+            except MlviewsError as error:
+                made.faulty[view] = error
+    return made
 
 
 def _clashes(parsed: list[Parsed[Recipe]]) -> dict[str, list[str]]:

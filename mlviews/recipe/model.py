@@ -7,15 +7,15 @@ import reprlib
 import unicodedata
 from dataclasses import dataclass
 from datetime import date
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from mlviews.credentials import hide, refuse
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, nearest
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
+from mlviews.recipe.view import OWN, spec_name
 from mlviews.yamlfile import key_text, read
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mlviews.yamlfile import Document
 
 __all__ = [
-    "OWN",
     "GpuName",
     "Hardware",
     "Layer",
@@ -39,10 +38,8 @@ __all__ = [
     "ViewName",
     "check_match_spec",
     "check_requirement",
-    "nearest",
     "parse",
     "parse_model",
-    "spec_name",
 ]
 
 
@@ -104,11 +101,6 @@ def _refuse_bare_versions(text: str, understood: str, build: str | None) -> None
     )
 
 
-def spec_name(text: str) -> str:
-    """Return the package name of a spec that `check_match_spec` accepted."""
-    return re.split(r"[\s=<>!~\[]", text, maxsplit=1)[0]
-
-
 def check_requirement(text: str) -> str:
     """Return ``text`` if it is a requirement (PEP 508) that a recipe may hold.
 
@@ -144,8 +136,6 @@ _VERSION = re.compile(r"\d+\.\d+")
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _RESERVED = "default"
 _NAME_LENGTH, _MODULE_LENGTH = 64, 128
-OWN = "own"
-"""What names a recipe without any of its variants, where a variant is asked for."""
 
 
 def _text(value: str) -> str:
@@ -225,12 +215,6 @@ def _one_of(known: tuple[str, ...]) -> AfterValidator:
         return value
 
     return AfterValidator(check)
-
-
-def nearest(word: str, known: Any) -> str:
-    """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, or nothing."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 def _schema(**keys: Any) -> Any:

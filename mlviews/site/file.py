@@ -8,8 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from mlviews.errors import BadInputError
 from mlviews.files import write_atomically
@@ -31,7 +30,6 @@ FALLBACK = "local"
 """The site where nobody names one."""
 
 SHIPPED_SITES = Path(__file__).resolve().parent / "profiles"
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def user_sites() -> Path | None:
@@ -54,10 +52,7 @@ def chosen_site() -> str | None:
     text = content(path) if path else None
     if text is None:
         return None
-    try:
-        config = yaml.load(text, Loader=_Loader)  # noqa: S506  (a safe loader)
-    except (ValueError, RecursionError, yaml.YAMLError):
-        config = None
+    config = _plain(text)
     if not (isinstance(config, dict) and config.keys() <= {"site"} and isinstance(config.get("site", ""), str)):
         hint = f"It may hold one line, `site: NAME`: `mlviews use {FALLBACK}` writes it anew."
         raise BadInputError("config-invalid", f"{path} is not what mlviews writes there", hint)
@@ -74,6 +69,8 @@ def use_site(name: str) -> Path:
     path = _config()
     if path is None:
         raise BadInputError("user-unknown", "the user has no home folder here", "Set MLVIEWS_SITE instead.")
+    import yaml  # noqa: PLC0415
+
     write_atomically(path, yaml.safe_dump({"site": name}))
     return path
 
@@ -115,7 +112,18 @@ def quick_root(name: str) -> Path | None:
     """Return a site's root, or None where only `mlviews.site.profile.open_site` can tell, or can say what is wrong."""
     path = site_path(name)
     try:
-        root = yaml.load(path.read_bytes(), Loader=_Loader)["root"] if path else None  # noqa: S506  (a safe loader)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError):
+        said = _plain(path.read_bytes()) if path else None
+    except OSError:
         return None
+    root = said.get("root") if isinstance(said, dict) else None
     return expand(root).absolute() if isinstance(root, str) and root else None
+
+
+def _plain(text: bytes) -> Any:
+    """Return what YAML says; None where it is none."""
+    import yaml  # noqa: PLC0415  (where nothing is to be read, nobody waits for it)
+
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506  (a safe loader)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return None

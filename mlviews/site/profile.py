@@ -1,183 +1,85 @@
-"""Sites: a profile of a place, its images, and what options and the environment change in it."""
+"""Sites: a profile of a place, and what options and the environment change in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-from mlviews.errors import BadInputError, RefusedError
+from mlviews.errors import BadInputError, nearest
 from mlviews.files import folder
-from mlviews.licences import Licences  # noqa: TC001  (pydantic reads it)
-from mlviews.reading import is_folder_at
-from mlviews.recipe.model import (
-    GpuName,
-    PublicText,
-    Text,
-    ViewName,
-    nearest,
-    parse_model,
-)
-from mlviews.site.batch import BatchSystem, System  # noqa: TC001  (pydantic reads it)
+from mlviews.kept import Kept, state_of
+from mlviews.reading import content, is_folder_at
 from mlviews.site.file import expand, site_files, site_path, user_sites
-from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["IMAGE", "CudaWheels", "Images", "Site", "SiteFile", "base_for", "is_pinned", "open_site", "site_names"]
+    from mlviews.licences import Licences
+    from mlviews.site.batch import BatchSystem, System
+    from mlviews.site.model import CudaWheels, Images, Promotion, SiteFile
+
+__all__ = ["Site", "open_site", "site_names"]
 
 
-IMAGE = (
-    r"[a-z0-9]+([._-]+[a-z0-9]+)*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
-    r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"
-)
-"""An image's name, as registries define it: https://github.com/distribution/reference."""
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """What nearly every command asks of a site's file, by the names of `mlviews.site.model.SiteFile`."""
 
-_Image = Annotated[str, StringConstraints(pattern=f"^{IMAGE}$", max_length=500)]
-_Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")]
-_Project = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\[[a-z0-9-]+(,[a-z0-9-]+)*\])?$")]
-
-# Of each glibc a small image that has it and a shell. Digests go stale with every security update: a site pins its own.
-_BASES = {
-    "2.28": "docker.io/library/almalinux:8-minimal",
-    "2.34": "docker.io/library/almalinux:9-minimal",
-    "2.36": "docker.io/library/debian:12-slim",
-    "2.39": "docker.io/library/ubuntu:24.04",
-    "2.41": "docker.io/library/debian:13-slim",
-}
-
-
-class Images(BaseModel):
-    """What images of views are made from, and where they go; names with ``@sha256:...`` are pinned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    installer: _Image = Field(
-        "docker.io/mambaorg/micromamba:2.3.2", description="Image with a shell and micromamba, for Dockerfiles."
-    )
-    base: dict[_Version, _Image] = Field(_BASES, description="glibc -> the image that views lie in.")
-    repository: _Image | None = Field(None, description="Where images are pushed to: `REPOSITORY/VIEW:LOCK`.")
-    source: PublicText | None = Field(None, description="URL of the recipes, for the label of that name.")
+    root: str
+    prefix: str | None
+    packages: Literal["conda", "wheels"]
+    channels: list[str]
+    mirrors: dict[str, str]
+    promote: Literal["on-build", "manual"]
+    lockfiles: str | None
+    pins: dict[str, str]
+    absent: dict[str, str]
+    cpu_index: str | None
+    beside: dict[str, dict[str, str]]
+    repository: str | None
+    gpu_coverage: Literal["tell", "refuse"]
+    group: str | None
 
 
-def base_for(glibc: str, images: Images) -> str:
-    """Return the image with the oldest glibc that a view made for ``glibc`` runs on.
+@dataclass(frozen=True)
+class _FoundSite:
+    """A site's file, read once: its summary is kept, the rest is found out when it is asked for."""
 
-    Raises:
-        RefusedError: the site names none.
-    """
-    wanted = _numbers(glibc)
-    fitting = [version for version in images.base if _numbers(version) >= wanted]
-    if not fitting:
-        raise RefusedError(
-            "base-unknown",
-            f"the site names no base image with glibc {glibc} or newer; it has {', '.join(images.base) or 'none'}",
-            "Add one to `container: {base: {...}}` in the site's file.",
-        )
-    return images.base[min(fitting, key=_numbers)]
+    path: Path
+    raw: bytes
 
+    @cached_property
+    def file(self) -> SiteFile:
+        """What it says.
 
-def is_pinned(image: str) -> bool:
-    """Tell whether a name means one image for ever."""
-    return "@sha256:" in image
+        Raises:
+            BadInputError: it is faulty.
+        """
+        # Only here: a summary waits neither for YAML nor for pydantic.
+        from mlviews.recipe.model import parse_model  # noqa: PLC0415
+        from mlviews.site.model import SiteFile  # noqa: PLC0415
+        from mlviews.yamlfile import parse  # noqa: PLC0415
 
+        document = parse(self.path, self.raw)
+        given = parse_model(document, SiteFile)
+        if given.name != self.path.stem:
+            where = document.where(("name",))
+            what = f"{where}: is {given.name!r}, but the file is {self.path.name}"
+            raise BadInputError("site-invalid", what, "Make them one.")
+        return given
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-class CudaWheels(BaseModel):
-    """With wheels: what views with ``hardware.cuda`` are made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    version: _Version = Field(description="The CUDA that the wheels are for.")
-    stand_ins: dict[Text, _Project] = Field(
-        {},
-        alias="stand-ins",
-        description="Package -> the project that stands for it, with extras: `cupy-cuda12x[ctk]`.",
-    )
-    pins: dict[Text, Text] = Field({}, description="Package -> the one version to use; goes before the site's own.")
-    absent: dict[Text, Text] = Field({}, description="Package -> why such a view cannot have it.")
-
-
-class Promotion(BaseModel):
-    """What must be proved of a release before it becomes the default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    gpus: list[GpuName] = Field(
-        [], description="GPUs on which the checks must have passed; those that a recipe does not name do not count."
-    )
-    level: Literal["quick", "full"] = Field("quick", description="Of the runs that count.")
-    within: Annotated[str, StringConstraints(pattern=r"^[1-9]\d{0,3}[dh]$")] | None = Field(
-        None, description="How old they may be: `7d` for days, `12h` for hours."
-    )
-
-    @property
-    def age(self) -> timedelta:
-        """How old a record may be."""
-        unit = {"d": timedelta(days=1), "h": timedelta(hours=1)}
-        return int(self.within[:-1]) * unit[self.within[-1]] if self.within else timedelta.max
-
-
-class SiteFile(BaseModel):
-    """A site as people write it: ``~/.config/mlviews/sites/NAME.yaml``.
-
-    In ``root``, ``prefix`` and ``lockfiles``, ``~`` is the home folder, ``{user}`` the user's name and ``{initial}``
-    its first letter, as AFS and EOS paths have them; in ``lockfiles`` also ``{root}``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
-    name: ViewName = Field(description="The site's name, and the file's.")
-    summary: Text = Field(description="One sentence for people.")
-    root: Text = Field(description="Folder that everything is written to.")
-    prefix: Text | None = Field(None, description="Folder baked into files, where it is not the root.")
-    packages: Literal["conda", "wheels"] = Field(
-        "conda", description="Where packages come from: conda channels, or wheels and the host's CPython."
-    )
-    channels: list[PublicText] = Field(
-        ["conda-forge"], description="conda channels by name or URL, the first one first; without passwords and tokens."
-    )
-    mirrors: dict[PublicText, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
-    promote: Literal["on-build", "manual"] = Field("on-build", description="When a new release becomes the default.")
-    lockfiles: Text | None = Field(None, description="Folder of lock files.")
-    pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
-    absent: dict[Text, Text] = Field({}, description="With wheels: package -> why this site cannot have it.")
-    cpu_index: Text | None = Field(
-        None,
-        alias="cpu-index",
-        description="With wheels: URL of an index with CPU builds of what the usual one may have for CUDA only.",
-    )
-    beside: dict[Text, dict[Text, Text]] = Field(
-        {}, description="With wheels: package -> what a view that holds it cannot have, and why."
-    )
-    cuda: list[CudaWheels] = Field(
-        [], description="With wheels: what views for GPUs are made of, for each CUDA that there are some for."
-    )
-    repository: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*$")] | None = Field(
-        None, description="CVMFS repository that `publish` changes itself, where its `cvmfs_server` is: the prefix's."
-    )
-    promotion: Promotion | None = Field(None, description="What must be proved before a release becomes the default.")
-    licences: Licences | None = Field(None, description="Which licences `lock` and `publish` refuse.")
-    gpu_coverage: Literal["tell", "refuse"] = Field(
-        "tell",
-        alias="gpu-coverage",
-        description="What a build does whose binaries leave out a GPU of the recipe: state it, or refuse the release.",
-    )
-    group: Text | None = Field(
-        None,
-        description="Group that shares the root: its members may write there too, else only who builds.",
-    )
-    container: Images = Field(Images(), description="What images of views are made from.")
-    batch: dict[System, BatchSystem] = Field({}, description="Batch systems here; the first one is the usual one.")
+    @cached_property
+    def summary(self) -> _Summary:
+        """What is asked for most; errors are those of `file`."""
+        kept = Kept("sites", self.path.stem, state_of([bytes(self.path), self.raw], rooms=["", "recipe", "site"]))
+        summary = kept.recall(lambda said: _Summary(**said))
+        if summary is None:
+            summary = _Summary(**{field.name: getattr(self.file, field.name) for field in fields(_Summary)})
+            kept.keep(asdict(summary))
+        return summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +94,10 @@ class Site:
             travel with mlviews; None where that would be wrong.
         channels: names or URLs; with wheels, the channel that is made of them in the cache.
         mirrors: channel -> folder or URL.
-        cuda: with wheels, what views for GPUs are made of, for each CUDA.
         gpu_coverage: whether a release that leaves out a GPU of its recipe says so, or is refused.
         repository: the one that `publish` may change itself; None where it only plans.
-        promotion: what must be proved of a release before it becomes the default; None for nothing.
-        licences: which of them `lock` and `publish` refuse; None for none.
         group: whose members may write below the root too.
-        container: what images of views are made from.
-        batch: the batch systems that jobs are submitted to; the first one is the usual one.
+        found: its file: what few commands ask for is found out then.
     """
 
     name: str
@@ -211,18 +109,39 @@ class Site:
     promote: Literal["on-build", "manual"]
     lockfiles: Path
     shipped_lockfiles: Path | None
-    pins: Mapping[str, str] = field(default_factory=dict)
-    absent: Mapping[str, str] = field(default_factory=dict)
-    cpu_index: str | None = None
-    beside: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    cuda: tuple[CudaWheels, ...] = ()
-    gpu_coverage: Literal["tell", "refuse"] = "tell"
-    repository: str | None = None
-    promotion: Promotion | None = None
-    licences: Licences | None = None
-    group: str | None = None
-    container: Images = field(default_factory=Images)
-    batch: Mapping[System, BatchSystem] = field(default_factory=dict)
+    pins: Mapping[str, str]
+    absent: Mapping[str, str]
+    cpu_index: str | None
+    beside: Mapping[str, Mapping[str, str]]
+    gpu_coverage: Literal["tell", "refuse"]
+    repository: str | None
+    group: str | None
+    found: _FoundSite
+
+    @property
+    def cuda(self) -> tuple[CudaWheels, ...]:
+        """With wheels, what views for GPUs are made of, for each CUDA."""
+        return tuple(self.found.file.cuda)
+
+    @property
+    def promotion(self) -> Promotion | None:
+        """What must be proved of a release before it becomes the default; None for nothing."""
+        return self.found.file.promotion
+
+    @property
+    def licences(self) -> Licences | None:
+        """Which licences `lock` and `publish` refuse; None for none."""
+        return self.found.file.licences
+
+    @property
+    def container(self) -> Images:
+        """What images of views are made from."""
+        return self.found.file.container
+
+    @property
+    def batch(self) -> Mapping[System, BatchSystem]:
+        """The batch systems that jobs are submitted to; the first one is the usual one."""
+        return self.found.file.batch
 
     @property
     def cache(self) -> Path:
@@ -254,6 +173,7 @@ def open_site(
 
     Raises:
         BadInputError: there is no such site, or its file is faulty.
+        UnreadableError: it cannot be read.
     """
     path = site_path(name)
     if path is None:
@@ -262,14 +182,8 @@ def open_site(
             f"there is no site {name!r}{nearest(name, site_names())}",
             f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}.",
         )
-    document = read(path)
-    given = parse_model(document, SiteFile)
-    if given.name != name:
-        raise BadInputError(
-            "site-invalid",
-            f"{document.where(('name',))}: is {given.name!r}, but the file is {path.name}",
-            "Make them one.",
-        )
+    found = _FoundSite(path, content(path) or b"")
+    given = found.summary
     own_root = (root or expand(given.root)).expanduser().absolute()
     own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
     where = lockfiles or expand((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
@@ -289,14 +203,10 @@ def open_site(
         absent=given.absent,
         cpu_index=given.cpu_index,
         beside=given.beside,
-        cuda=tuple(given.cuda),
         gpu_coverage=given.gpu_coverage,
         repository=given.repository,
-        promotion=given.promotion,
-        licences=given.licences,
         group=given.group,
-        container=given.container,
-        batch=given.batch,
+        found=found,
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mlviews.release import Release
-    from mlviews.site.profile import Promotion
+    from mlviews.site.model import Promotion
     from mlviews.smoke.records import Record
 
 __all__ = ["missing_proofs", "refuse_unproved"]

@@ -13,23 +13,33 @@ from mlviews.errors import BadInputError, RefusedError
 from mlviews.filelock import LOCK, hold
 from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.permissions import open_to_readers, shared_group
-from mlviews.reading import UnreadableError, content, folders_in, is_file, is_folder_at, link_text, names_in, status
-from mlviews.release import RELEASE_FILE, Release, sealed
-from mlviews.store import history
+from mlviews.reading import (
+    RELEASE_FILE,
+    UnreadableError,
+    content,
+    folders_in,
+    is_file,
+    is_folder_at,
+    link_text,
+    names_in,
+    status,
+)
 from mlviews.store.launcher import is_removed, removed_error
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from mlviews.reading import Unreadable
+    from mlviews.release import Release
 
-__all__ = ["KEPT", "ReleaseEntry", "Store"]
+__all__ = ["HISTORY", "KEPT", "ReleaseEntry", "Store"]
 
 PINNED = "pinned"
 UNPUBLISHED = ".unpublished"
-KEPT = frozenset({LOCK, UNPUBLISHED, history.FILE})
+HISTORY = ".history.json"
+"""Notes of former defaults."""
+KEPT = frozenset({LOCK, UNPUBLISHED, HISTORY})
 """Hidden names in a view's folder that are no debris."""
 _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
@@ -127,6 +137,9 @@ class Store:
 
     def entry(self, view: str, name: str) -> ReleaseEntry:
         """Return what a release's folder holds; no platform where that is no release."""
+        from mlviews.release import Release  # noqa: PLC0415  (where there is no release, nobody waits for pydantic)
+        from mlviews.storefile import parse  # noqa: PLC0415
+
         folder = self.view_folder(view) / name
         found: dict[str, Release] = {}
         errors: dict[str, UnreadableError] = {}
@@ -223,6 +236,8 @@ class Store:
         Raises:
             FailedError: it cannot be written.
         """
+        from mlviews.release import sealed  # noqa: PLC0415
+
         folder = self.platform_folder(release.view, release.release, release.platform)
         write_atomically(folder / RELEASE_FILE, sealed(release))
 
@@ -277,6 +292,8 @@ class Store:
             FailedError: the link cannot be written; or the release is closed to others, and another user's.
             UnreadableError: as for `promotable`, or the notes of former defaults cannot be read.
         """
+        from mlviews.store import history  # noqa: PLC0415
+
         entry = self.promotable(view, release)
         folder = self.view_folder(view)
         files = [folder / release / platform / RELEASE_FILE for platform in entry.platforms]

@@ -10,14 +10,14 @@ from pydantic import model_validator
 
 from mlviews.files import write_atomically
 from mlviews.reading import DamagedError, content, link_text, status
+from mlviews.store.disk import HISTORY
 from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FILE", "DefaultChange", "former", "left", "note", "overrides", "read", "settle"]
+__all__ = ["DefaultChange", "former", "left", "note", "overrides", "read", "settle"]
 
-FILE = ".history.json"
 _LONGEST = 500
 
 
@@ -100,8 +100,8 @@ def read(view_folder: Path) -> tuple[DefaultChange, ...]:
         DamagedError: the notes are; `note` starts them anew.
         UnreadableError: they cannot be read, or a newer mlviews made them.
     """
-    text = content(view_folder / FILE)
-    return _settled(view_folder, () if text is None else parse(_History, text, view_folder / FILE).changes)
+    text = content(view_folder / HISTORY)
+    return _settled(view_folder, () if text is None else parse(_History, text, view_folder / HISTORY).changes)
 
 
 def _settled(view_folder: Path, noted: Sequence[DefaultChange]) -> tuple[DefaultChange, ...]:
@@ -133,4 +133,4 @@ def note(view_folder: Path, after: str, *, back: bool, override: str = "", now: 
     if before == after and not override:
         return
     changes = (*changes, DefaultChange(at=now, before=before, after=after, back=back, override=override))
-    write_atomically(view_folder / FILE, _History(changes=changes[-_LONGEST:]).text(indent=1))
+    write_atomically(view_folder / HISTORY, _History(changes=changes[-_LONGEST:]).text(indent=1))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import MlviewsError, RefusedError
+from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.hardware import host_platform
 from mlviews.reading import content, folders_in, is_file, link_text, status
 
@@ -69,7 +69,6 @@ def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> Refuse
     Raises:
         UnreadableError: nobody can tell what there is.
     """
-    from mlviews.recipe.model import nearest  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)

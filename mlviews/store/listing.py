@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [
-    "BuiltView",
     "ReleaseSummary",
     "ReleasesResult",
     "RemovalNote",
     "RemovedRelease",
     "all_releases",
-    "built_view",
     "releases_of",
     "removal_note",
 ]
@@ -69,23 +67,6 @@ class ReleaseSummary:
     failed: Sequence[str]
     gpus: Sequence[GpuLine]
     override: str
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltView:
-    """What there is of a view.
-
-    Attributes:
-        release: its default release, else its newest.
-        default: whether that is the default.
-        passed: how many checks its lock passed, by the last record of each.
-        failed: how many it failed.
-    """
-
-    release: str
-    default: bool
-    passed: int
-    failed: int
 
 
 class RemovalNote(StoreFile):
@@ -138,21 +119,6 @@ class ReleasesResult:
     releases: Sequence[ReleaseSummary]
     removed: Sequence[RemovedRelease] = ()
     unreadable: Sequence[Unreadable] = ()
-
-
-def built_view(store: Store, view: str) -> BuiltView | None:
-    """Return what there is of a view; None where it has no release.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
-    default = store.default(view)
-    names = [entry.name for entry in store.entries(view) if default in {None, entry.name}]
-    if not names:
-        return None
-    entry = store.existing(view, names[-1])
-    results = last_results(read_records(store.root, view, entry.lock_digest)).values()
-    return BuiltView(entry.name, entry.name == default, sum(results), len(results) - sum(results))
 
 
 def all_releases(store: Store) -> ReleasesResult:

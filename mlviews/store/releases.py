@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from mlviews.errors import RefusedError
 from mlviews.prefix.verify import verify
 from mlviews.reading import (
+    RELEASE_FILE,
     folders_in,
     is_file,
 )
-from mlviews.release import RELEASE_FILE
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import read_records
 from mlviews.store import history
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mlviews.attest import Attestation
     from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
-    from mlviews.site.profile import Promotion, Site
+    from mlviews.site.model import Promotion
+    from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = [

@@ -11,8 +11,7 @@ from mlviews.filelock import announce
 from mlviews.files import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import kernels_below, remove_below
 from mlviews.prefix import usage
-from mlviews.reading import is_folder_at, names_in, status
-from mlviews.release import RELEASE_FILE
+from mlviews.reading import RELEASE_FILE, is_folder_at, names_in, status
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
 from mlviews.store.listing import RemovalNote, removal_note

@@ -31,8 +31,8 @@ from mlviews.prefix.inventory import texts as list_texts
 from mlviews.prefix.realize import realized
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
-from mlviews.reading import UnreadableError, content
-from mlviews.release import RELEASE_FILE, RELEASE_LOCK
+from mlviews.reading import RELEASE_FILE, UnreadableError, content
+from mlviews.release import RELEASE_LOCK
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from mlviews.recipe.model import Recipe, parse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from mlviews.recipe.compose import ViewSpec
+    from mlviews.recipe.view import ViewSpec
 
 ONE = """\
 schema: 1

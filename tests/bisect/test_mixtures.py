@@ -15,7 +15,7 @@ from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.lock.lockfile import Lock
 from mlviews.lock.packages import locked_package
-from mlviews.recipe.compose import ViewHardware, ViewSpec
+from mlviews.recipe.view import ViewHardware, ViewSpec
 from mlviews.site.spec import SiteSpec
 from mlviews.store.locksource import NamedLock
 

@@ -13,7 +13,7 @@ import pytest
 
 from mlviews.cli import cli
 from mlviews.recipe.model import Recipe
-from mlviews.site.profile import SiteFile
+from mlviews.site.model import SiteFile
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:

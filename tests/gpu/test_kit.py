@@ -20,7 +20,7 @@ from gpu.rewheel import Installed, installed, needed, remake, remake_all
 from gpu.view import choose_layers, project_for, there, write_catalogue, write_site
 
 from mlviews.recipe.catalogue import open_catalogue
-from mlviews.site.profile import SiteFile
+from mlviews.site.model import SiteFile
 from mlviews.smoke.report import CheckLine
 
 H100 = "NVIDIA H100 80GB HBM3 (sm_90)"

@@ -311,6 +311,28 @@ def test_list_tells_what_is_built_and_proved(builder):
     assert "2 passed" in told
 
 
+def test_what_list_keeps_of_a_release_goes_with_its_files(builder):
+    def told():
+        done = builder("list", "--json")
+        return done.data["views"][0]["built"] or done.codes
+
+    builder.recipes.recipe("demo", "python", "greet", smoke=["imports"])
+    assert builder("build", "demo").code == 0
+    first = told()
+    (kept,) = (builder.root.parent / "home/.cache/mlviews/built").iterdir()
+    kept.write_text(kept.read_text().replace('"passed": 2', '"passed": 99'))
+    assert told() == {**first, "passed": 99}, "it is read"
+    (record,) = (builder.root / "records/demo").glob("*/*.json")
+    text = record.read_text()
+    record.unlink()
+    assert told() == {**first, "passed": 0}
+    record.write_text(text.replace('"pass"', '"fail"', 1))
+    assert told() == {**first, "passed": 1, "failed": 1}
+    (file,) = (builder.root / "envs/demo").glob("2*/*/release.json")
+    file.write_text("{")
+    assert told() == ["unreadable"]
+
+
 def test_a_release_is_shown_as_it_says_whatever_its_recipe_says(three):
     first, _, last = three.made
     three.recipes.recipe("demo", "python", summary="Another thing")
@@ -337,7 +359,7 @@ def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
     def unreadable(root, view, lock):
         raise UnreadableError(root / "records", "Input/output error")
 
-    monkeypatch.setattr("mlviews.store.listing.read_records", unreadable)
+    monkeypatch.setattr("mlviews.smoke.records.read_records", unreadable)
     found = builder("list", "--json")
     assert (found.code, found.codes) == (3, ["unreadable"])
     assert {line["name"]: line["built"] for line in found.data["views"]}["demo"] is None

@@ -16,7 +16,7 @@ from mlviews.container.describe import of_release
 from mlviews.jobs.page import render_page
 from mlviews.lock.lockfile import Lock
 from mlviews.render import escape
-from mlviews.site.profile import Images
+from mlviews.site.model import Images
 
 LOCK = Lock("plotting", {"platforms": ["linux-64"]}, "solver", ())
 PLACE = f"docker.io/atlasml/plotting:lock-{LOCK.digest[:12]}"

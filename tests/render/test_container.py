@@ -22,7 +22,7 @@ from mlviews.errors import RefusedError
 from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.release import Around
 from mlviews.render import escape
-from mlviews.site.profile import Images, base_for
+from mlviews.site.model import Images, base_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
