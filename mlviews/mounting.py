@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["AS_ROOT", "AS_USER", "SCRIPT", "entering"]
+__all__ = ["APPTAINER", "AS_ROOT", "AS_USER", "SCRIPT", "entering"]
 
 _PROBE_SECONDS = 20
 
@@ -84,12 +84,37 @@ exec "$@"
 """What mounts, for ``sh -c``: how (folder, kernel, fuse), what, where, user and group to be again (empty for root), and
 the command."""
 
+APPTAINER = r"""
+set -eu
+source=$1 place=$2
+shift 2
+case $source$place in *[,:\\]*) echo "Apptainer takes no path with a comma, a colon or a backslash" >&2; exit 1 ;; esac
+root=${XDG_CACHE_HOME:-$HOME/.cache}/mlviews/apptainer # an empty container, which all of the host is shown in
+mkdir -p "$root/dev"
+shown= above= deeper=/
+while [ "$deeper" ]; do
+    deeper=
+    for each in "$above"/* "$above"/.[!.]*; do
+        case $each in /dev | *[,:\\]*) continue ;; esac
+        [ -e "$each" ] || continue
+        case $place in "$each"/*) [ -d "$place" ] || { deeper=$each; continue; } ;; esac
+        shown=$shown$each,
+    done
+    above=$deeper
+done
+exec apptainer --silent exec --no-mount proc,sys,devpts,tmp,home,cwd,hostfs,bind-paths \
+    --bind "$shown$source:$place:image-src=/" "$root" \
+    /bin/sh -c 'cd "$1" && HOME=$2 PATH=$3 && shift 3 && exec "$@"' mlviews "$PWD" "$HOME" "$PATH" "$@"
+"""
+"""What lets Apptainer mount an image, for ``sh -c``: what, where, and the command. Hosts that have Apptainer need no
+squashfuse of their own, and where it is installed for it, its kernel mounts."""
+
 
 def entering(source: Path, place: Path) -> tuple[str, ...]:
     """Return what goes before a command, so that the command finds ``source`` at ``place``, and cannot write there.
 
-    Root mounts it in a namespace of its own (``unshare``); others need ``bwrap`` for a folder and ``squashfuse`` for an
-    image, or user namespaces. Each way is tried once with ``true``.
+    Root mounts it in a namespace of its own (``unshare``); others need ``bwrap`` for a folder, ``squashfuse`` or
+    Apptainer for an image, or user namespaces. Each way is tried once with ``true``.
 
     Args:
         source: a folder, or a squashfs image.
@@ -112,7 +137,7 @@ def _entering(source: Path, place: Path) -> tuple[str, ...]:
     raise FailedError(
         "mount-missing",
         f"{source} cannot be put at {place} here",
-        "As root it can, or with bubblewrap (bwrap); an image needs squashfuse and /dev/fuse.",
+        "As root it can, or with bubblewrap (bwrap); an image needs squashfuse or Apptainer, and /dev/fuse.",
         faults=tuple(faults),
     )
 
@@ -128,6 +153,8 @@ def _ways(source: Path, place: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     user, group = str(os.geteuid()), str(os.getegid())
     how = "folder" if is_folder else "fuse"
     yield "user namespace", (*AS_USER, *script, how, str(source), str(place), user, group)
+    if not is_folder:
+        yield "Apptainer", ("sh", "-c", APPTAINER, "mlviews", str(source), str(place))
 
 
 def _around(place: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files import forget_parts, make_folder, replacing, write_atomically, write_failure
-from mlviews.mounting import AS_ROOT, AS_USER, SCRIPT, entering
+from mlviews.mounting import APPTAINER, AS_ROOT, AS_USER, SCRIPT, entering
 from mlviews.reading import RELEASE_FILE, DamagedError, is_file
 from mlviews.release import Release
 from mlviews.render import escape
@@ -98,6 +98,7 @@ def _launch_text(release: Release, size: int) -> str:
             "script": SCRIPT,
             "root": AS_ROOT,
             "user": AS_USER,
+            "apptainer": APPTAINER,
         },
     )
 

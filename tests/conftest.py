@@ -91,6 +91,30 @@ def require() -> Callable[[str], str]:
     return find
 
 
+@pytest.fixture
+def as_user(require: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Return what goes before a command for it to run as a user who is no root: ``nobody``, who may use /dev/fuse if
+    told so, and write into tmp_path."""
+    require("setpriv")
+    if os.geteuid():
+        pytest.skip("only root becomes another user, and makes a /dev/fuse that he may use")
+    tmp_path.chmod(0o777)
+    for folder in tmp_path.parents:  # pytest's own folder is its user's alone
+        if not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    (tmp_path / "nobody").mkdir(mode=0o777)
+    (tmp_path / "nobody").chmod(0o777)
+
+    def before(*, fuse: bool = True) -> list[str]:
+        device = tmp_path / "fuse"
+        make = f"mknod -m {'666' if fuse else '600'} {device}$$ c 10 229 && mount --bind {device}$$ /dev/fuse"
+        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        return ["unshare", "--mount", "sh", "-c", f'{make} && rm {device}$$ && exec "$@"', "sh", *user]
+
+    return before
+
+
 # CUDA's binaries, written and real
 
 # 50 MB in all: libraries of CUDA 11, 12 and 13; the assembler; what lists fat binaries.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.mounting import entering
+from mlviews.mounting import APPTAINER, entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,12 +84,17 @@ def test_where_no_way_works_each_is_told(source, tmp_path, monkeypatch):
     assert all("there is no " in fault for fault in raised.value.faults)
 
 
+@pytest.fixture
+def image(source: Path, require: Callable[[str], str]) -> Path:
+    packed = source.with_name("an image.sqfs")
+    subprocess.run([require("mksquashfs"), source, packed, "-quiet", "-no-progress"], check=True, capture_output=True)
+    return packed
+
+
 @pytest.mark.parametrize("where", ["there", "deep/and missing"])
-def test_an_image_is_found_too_by_whoever_may_mount_it(user, source, tmp_path, require, where):
+def test_an_image_is_found_too_by_whoever_may_mount_it(user, image, tmp_path, require, where):
     """By the kernel as root, by squashfuse in a user namespace otherwise."""
     require("squashfuse")
-    image = tmp_path / "an image.sqfs"
-    subprocess.run([require("mksquashfs"), source, image, "-quiet", "-no-progress"], check=True, capture_output=True)
     (tmp_path / "there").mkdir()
     if user != "root" and not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("only who may read and write /dev/fuse mounts with squashfuse")
@@ -103,3 +108,25 @@ def test_an_image_is_found_too_by_whoever_may_mount_it(user, source, tmp_path, r
     assert (done.returncode, done.stdout.splitlines()) == (7, ["found", str(tmp_path)]), done.stderr
     assert not (tmp_path / "deep").exists()
     assert "an image" not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.mark.parametrize("where", ["there", "/mlviews-test-top/of/all"])
+def test_apptainer_mounts_an_image_and_shows_the_rest_of_the_host(image, as_user, tmp_path, require, where):
+    require("apptainer")
+    (tmp_path / "there").mkdir()
+    command = [*as_user(), "sh", "-c", APPTAINER, "mlviews", image, tmp_path / where, "sh", "-c", f"ls -A /; {LOOK}"]
+    done = subprocess.run(
+        [*command, "sh", tmp_path / where], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+
+    *shown, found, folder = done.stdout.splitlines()
+    assert (done.returncode, found, folder) == (7, "found", str(tmp_path)), done.stderr
+    assert {path.name for path in Path("/").iterdir() if not path.name.startswith(".")} <= {*shown}
+    assert not Path("/mlviews-test-top").exists()
+
+
+def test_apptainer_is_given_no_path_that_it_reads_otherwise(image, tmp_path):
+    command = ["sh", "-c", APPTAINER, "mlviews", image, f"{tmp_path}/a:b", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no path with a comma" in done.stderr
