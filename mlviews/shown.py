@@ -76,6 +76,7 @@ class ShownRecipe:
     Attributes:
         link_scripts: packages whose post-link scripts a build runs.
         on: the view that it extends.
+        unknown_checks: names under ``smoke`` that no check has, each with the nearest that one has.
         link_scripts_skipped: packages whose scripts it does not run, as far as the cache or a release tells.
         site: what it is here; null where the site cannot have it.
         gpus: what proves this lock on the GPUs that the recipe names, and others.
@@ -95,6 +96,7 @@ class ShownRecipe:
     cpu_only: Sequence[Reason]
     some_gpus_only: Sequence[Reason]
     smoke: Sequence[str]
+    unknown_checks: Sequence[str]
     link_scripts: Sequence[str]
     link_scripts_skipped: Sequence[str]
     pip_check_waivers: Sequence[Reason]

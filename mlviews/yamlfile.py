@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from mlviews.credentials import hide
 from mlviews.errors import BadInputError, FailedError
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ def parse(path: Path, raw: bytes) -> Document:
     except UnicodeDecodeError as error:
         raise _bad(path, 1, f"not UTF-8 at byte {error.start}") from error
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise _bad(path, line, error.problem or "not YAML") from error
+        raise _bad(path, *_explained(text, error)) from error
     except yaml.YAMLError as error:
         raise _bad(path, 1, " ".join(str(error).split())) from error
     if not isinstance(node, yaml.MappingNode):
@@ -98,8 +98,53 @@ def parse(path: Path, raw: bytes) -> Document:
     return Document(path, _plain(path, node, (), lines), lines)
 
 
-def _bad(path: Path, line: int, problem: str) -> BadInputError:
-    return BadInputError("yaml-invalid", f"{path}:{line}: {problem}", "Recipes, layers and sites are plain YAML.")
+_PLAIN = "Recipes, layers and sites are plain YAML."
+
+
+def _bad(path: Path, line: int, problem: str, hint: str = _PLAIN) -> BadInputError:
+    return BadInputError("yaml-invalid", f"{path}:{line}: {problem}", hint)
+
+
+_LONGEST_SHOWN = 60
+_QUOTE = "Write the whole text in quotes."
+_ALIKE = "The items of one list, and the keys of one group, are indented alike."
+_WORDS = "A key is written 'key: value'; an item of a list '- item', with a space after the dash."
+
+
+def _explained(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str, str]:
+    """Return the line at fault, what is wrong there, and what to do.
+
+    YAML's own words are about its grammar, and its line is where the grammar broke: often the one after the fault.
+    """
+    problem = error.problem or "not YAML"
+    lines = text.splitlines()
+    at, column = (error.problem_mark.line, error.problem_mark.column) if error.problem_mark else (0, 0)
+    began = error.context_mark.line if error.context_mark else at
+    here, start = _shown(lines, at), _shown(lines, began)
+    odd = f"{here} holds a character that means something else to YAML"
+    before = lines[at][:column].strip() if at < len(lines) else ""
+    rules = (
+        ("expected ':'", began, f"{start} is no key and no item", _WORDS),
+        ("tab", at, "a tab stands in the indentation", "Indent with spaces."),
+        ("end of stream", began, f"a quote is not closed: {start}", _QUOTE),
+        ("expected ','", began, f"a bracket is not closed, or a comma is missing: {start}", "Such as: [numpy, scipy]"),
+        ("cannot start", at, odd, _QUOTE),
+        ("comment or line break", at, odd, _QUOTE),
+        ("escape", at, odd, _QUOTE),
+        ("expected", at, f"{here} goes on after its quotes", _QUOTE)
+        if before
+        else ("expected", at, f"{here} is indented unlike what stands above it", _ALIKE),
+        ("mapping values", at, f"{here} holds a second ':'", _QUOTE)
+        if ":" in before
+        else ("mapping values", at, f"{here} cannot stand below what is above it", f"{_ALIKE} {_WORDS}"),
+    )
+    found = ((line + 1, words, hint) for needle, line, words, hint in rules if needle in problem)
+    return next(found, (at + 1, problem, _PLAIN))
+
+
+def _shown(lines: list[str], number: int) -> str:
+    line = hide(lines[number].strip()) if number < len(lines) else ""
+    return repr(line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]}...")
 
 
 def _unsafe(text: str) -> tuple[int, str] | None:
@@ -113,7 +158,7 @@ def _unsafe(text: str) -> tuple[int, str] | None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            problem = "anchors and aliases (& and *) are not allowed"
+            problem = "anchors and aliases (& and *) are not allowed; text that begins with one is written in quotes"
         elif tag := getattr(event, "tag", None):
             problem = f"the tag {tag!r} is not allowed"
         elif depth > _MAX_DEPTH:

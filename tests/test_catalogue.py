@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from conftest import Cli, Recipes
 
+LIMIT = {"constraints": ["numpy <3"]}
+
 
 def clash(recipes: Recipes, name: str) -> str:
     with pytest.raises(BadInputError) as caught:
@@ -42,7 +44,7 @@ def test_views_by_name(recipes: Recipes) -> None:
 
 
 def test_each_variant_is_a_view_beside_its_recipes_own(recipes: Recipes, tmp_path: Path) -> None:
-    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": {}, "arm": {}})
+    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": LIMIT, "arm": {"constraints": ["numpy <2"]}})
     recipes.recipe("two")
     catalogue = open_catalogue(recipes.folder)
     assert catalogue.names == ("one-gpu", "one-gpu-arm", "one-gpu-cuda13", "two")
@@ -64,7 +66,7 @@ def test_each_variant_is_a_view_beside_its_recipes_own(recipes: Recipes, tmp_pat
 
 
 def test_a_variant_has_its_name_and_its_module_for_itself(recipes: Recipes) -> None:
-    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": {}})
+    recipes.recipe("one-gpu", module="atlasml/one", variants={"cuda13": LIMIT})
     recipes.recipe("one-gpu-cuda13", module="atlasml/other")
     assert "makes a view 'one-gpu-cuda13', which is the name in" in clash(recipes, "one-gpu")
     recipes.recipe("one-gpu-cuda13", module="atlasml/one-cuda13")
@@ -218,7 +220,7 @@ def test_every_check_says_what_it_proves(cli):
 def kept(recipes: Recipes, cli: Cli) -> Path:
     """Where the folder's views are kept: the summary there is a lie, by which one sees whether it was read."""
     recipes.layer("base", "python", "numpy")
-    recipes.recipe("one", "clock", layers=["base"], variants={"arm": {}})
+    recipes.recipe("one", "clock", layers=["base"], variants={"arm": LIMIT})
     assert len(open_catalogue(recipes.folder).names) == 2
     (file,) = (cli.root.parent / "home/.cache/mlviews/recipes").iterdir()
     file.write_text(file.read_text().replace('"summary": "About one"', '"summary": "Kept"'))

@@ -93,6 +93,18 @@ def test_a_faulty_variant_is_told(recipes: Recipes, variants: dict[str, object],
     assert told in str(caught.value)
 
 
+def test_a_variant_that_nobody_describes_is_refused(recipes: Recipes) -> None:
+    """It would be the same packages under another name, such as CUDA 12.9 under ``cuda13``."""
+    recipes.layer("cuda", variants={"cuda13": {"hardware": {"cuda": "13.0"}}})
+    recipes.layer("other")
+    path = recipes.recipe("x-gpu", hardware={"glibc": "2.34", "cuda": "12.9"}, variants={"cuda13": {}})
+    with pytest.raises(BadInputError) as caught:
+        compose(parse(path, Recipe), path.parent / "layers", variant="cuda13")
+    (fault,) = caught.value.faults
+    assert "variants.cuda13: neither the recipe nor its layers say what it changes" in fault
+    assert "add a layer that does (cuda)," in fault
+
+
 def test_a_view_on_another_has_no_variants(recipes: Recipes) -> None:
     path = recipes.recipe("mine", hardware=None, on="theirs", variants={"cuda13": {}})
     with pytest.raises(BadInputError) as caught:

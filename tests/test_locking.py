@@ -41,8 +41,11 @@ def test_a_relock_without_changes_writes_nothing(cli: Cli) -> None:
     assert statuses(cli("lock", "x", "--json")) == {"x": "unchanged"}
     assert cli("lock", "x", "--upgrade").code == 0
     assert cli.lock("x").stat().st_mtime == 1
-    cli.recipes.recipe("x", "python", "numpy", summary="Told anew")
+    cli.recipes.recipe("x", "python", "numpy", summary="Told anew", smoke=["kernel-strat"])
     assert statuses(cli("lock", "x", "--json")) == {"x": "unchanged"}
+    told = "no check 'kernel-strat'; did you mean 'kernel-start'?"
+    assert told in cli("lock", "x", "--check").out, "a name that no check has is told before a build"
+    assert "'kernel-strat'; did you mean 'kernel-start'?" in cli("show", "x").out
     assert cli.lock("x").stat().st_mtime == 1, "prose and order are no part of a lock"
 
 

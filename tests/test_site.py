@@ -148,7 +148,7 @@ def test_a_site_must_be_named_as_its_file(sites: Path) -> None:
     [
         ("rot: /x\n", "did you mean 'root'?"),
         ("root: /x\npackages: pip\n", "'conda' or 'wheels'"),
-        ("root: /x\nchannels: conda-forge\n", "valid list"),
+        ("root: /x\nchannels: conda-forge\n", "a list stands below it"),
         ("root: /x\npromote: yes\n", "promote"),
         ("root: 7\n", "write it in quotes"),
         ('root: /x\nmirrors: {"a\\tb": /y}\n', "control character U+0009"),

@@ -10,11 +10,12 @@ from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
 from mlviews.cli.output import distinct
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from rich.console import Console
 
-    from mlviews.lock.status import LockResult
+    from mlviews.lock.status import LockedView, LockResult
     from mlviews.results import DiffResult
 
 __all__ = ["diff", "lock"]
@@ -40,6 +41,7 @@ def lock(
         raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
     from mlviews.lock.status import check_locks, find_lock
     from mlviews.site.spec import for_site
+    from mlviews.smoke.programs import unknown_checks
 
     catalogue = app.catalogue
     named = tuple(catalogue.view(name) for name in dict.fromkeys(views))
@@ -58,16 +60,19 @@ def lock(
         options = LockOptions(upgrade, frozenset(packages), end_of_day(as_of) if as_of else None)
         result, found = lock_views(site_specs, app.site, options, progress=app.progress)
     errors = distinct(found)
+    unknown = {spec.name: unknown_checks(spec.smoke) for spec in specs}
     return Outcome(
         result,
-        lambda console: _write(console, result, check=check, details=app.verbosity > 0),
+        lambda console: _write(console, result, unknown, check=check, details=app.verbosity > 0),
         max((error.exit_code for error in errors), default=0),
         errors,
     )
 
 
-def _write(console: Console, result: LockResult, *, check: bool, details: bool) -> None:
-    from mlviews.cli.terminal import say, write_changes
+def _write(
+    console: Console, result: LockResult, unknown: Mapping[str, Sequence[str]], *, check: bool, details: bool
+) -> None:
+    from mlviews.cli.terminal import write_changes
 
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
@@ -87,16 +92,24 @@ def _write(console: Console, result: LockResult, *, check: bool, details: bool) 
         )
         if line.changes and details:
             write_changes(console, line.changes)
-        if line.link_scripts:
-            told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
-            console.print(told, style="yellow", markup=False, soft_wrap=True)
-        for remark in line.licences:
-            text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"
-            say(console, (f"{remark.verdict} licence", "yellow"), text)
+        _write_remarks(console, line, unknown[line.view])
     for archive, why in sorted(result.unusable.items()):
         console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
     if check:
         console.print("No channel was asked: whether it still has each package, a build tells.", style="dim")
+
+
+def _write_remarks(console: Console, line: LockedView, unknown: Sequence[str]) -> None:
+    from mlviews.cli.terminal import say
+
+    if line.link_scripts:
+        told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
+        console.print(told, style="yellow", markup=False, soft_wrap=True)
+    for name in unknown:
+        say(console, f"{line.view}: ", ("there is no check", "yellow"), f" {name}")
+    for remark in line.licences:
+        text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"
+        say(console, (f"{remark.verdict} licence", "yellow"), text)
 
 
 @verb("diff")

@@ -38,6 +38,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     from mlviews.lock.status import lock_status
     from mlviews.shown import ShownLock, ShownRecipe, ShowResult
     from mlviews.site.spec import for_site
+    from mlviews.smoke.programs import unknown_checks
     from mlviews.smoke.records import proved_gpus, read_records
 
     spec = app.catalogue.view(view)
@@ -62,6 +63,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
         cpu_only=spec.cpu_only,
         some_gpus_only=spec.some_gpus_only,
         smoke=list(spec.smoke),
+        unknown_checks=unknown_checks(spec.smoke),
         link_scripts=spec.link_scripts,
         link_scripts_skipped=_skipped_scripts(spec, found, app.site),
         pip_check_waivers=spec.pip_check_waivers,
@@ -204,6 +206,7 @@ def _write(console: Console, view: ShownRecipe) -> None:
         ("hardware", _hardware(view)),
         ("lock", "; ".join([view.lock.state, *locked])),
         ("checks", ", ".join(view.smoke) or "none"),
+        *(("no such check", check) for check in view.unknown_checks),
         *([("runs link scripts of", ", ".join(view.link_scripts))] if view.link_scripts else []),
         *([("and not those of", ", ".join(view.link_scripts_skipped))] if view.link_scripts_skipped else []),
         *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),

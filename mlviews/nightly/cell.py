@@ -14,6 +14,7 @@ from mlviews.lock.diff import compare
 from mlviews.lock.packages import lock_of
 from mlviews.nightly.night import CellFigures, NightCell
 from mlviews.nightly.workers import WORKERS_LOST
+from mlviews.smoke.programs import unknown_checks
 from mlviews.smoke.report import failures
 from mlviews.solve import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
@@ -228,7 +229,8 @@ def _tried(trial: Trial, cell: Cell) -> _Found:
         return _Found("check-failed", "; ".join(found))
     if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
-    return _Found("ok")
+    unknown = unknown_checks(check.name for check in trial.checks)
+    return _Found("ok", f"the recipe names no check: {', '.join(unknown)}" if unknown else "")
 
 
 def _committed(cell: Cell, tested: Tested | None, newest: CellState | None) -> CellState | None:

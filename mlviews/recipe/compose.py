@@ -42,6 +42,8 @@ def compose(
     if variant and own.on:
         where = recipe.document.where(("variants", variant))
         parts.faults.append(f"{where}: a view `on` another one has that one's hardware, and no variants")
+    elif variant:
+        parts.refuse_empty_variant()
     hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
     if own.on is None and (key := "replace" if own.replace else "editable" if own.editable else ""):
         parts.faults.append(f"{recipe.document.where((key,))}: only a view `on` another one has it; take it out")
@@ -156,6 +158,17 @@ class _Collector:
 
     def _variants(self) -> Iterator[tuple[_Part, Variant]]:
         return ((part, found) for part in self.parts if (found := part.variant(self.variant)))
+
+    def refuse_empty_variant(self) -> None:
+        """Note a variant that nobody says anything of: it would be the same view under another name."""
+        if self.faults or any(variant != Variant() for _, variant in self._variants()):
+            return
+        layers = {name: self._load(name, "") for name in layer_files(*self.folders)}
+        saying = [name for name, layer in layers.items() if layer and self.variant in layer.model.variants]
+        self.faults.clear()  # of other layers
+        where = self.parts[-1].origin("variants", self.variant or "").where
+        hint = f"add a layer that does ({', '.join(sorted(saying))}), or state" if saying else "state"
+        self.faults.append(f"{where}: neither the recipe nor its layers say what it changes; {hint} its hardware there")
 
     def none_of_its_own(self) -> ViewHardware:
         """Return the hardware of a view that extends another one, which brings its own."""

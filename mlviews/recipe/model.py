@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import re
-import reprlib
 import unicodedata
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mlviews.credentials import hide, refuse
-from mlviews.errors import BadInputError, nearest
+from mlviews.credentials import refuse
+from mlviews.errors import nearest
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
+from mlviews.recipe.faults import parse_model
 from mlviews.recipe.view import OWN, spec_name
-from mlviews.yamlfile import key_text, read
+from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pydantic_core import ErrorDetails
 
     from mlviews.yamlfile import Document
 
@@ -39,7 +36,6 @@ __all__ = [
     "check_match_spec",
     "check_requirement",
     "parse",
-    "parse_model",
 ]
 
 
@@ -72,6 +68,8 @@ def _judged(text: str) -> str:
     try:
         spec = MatchSpec(text)
     except (InvalidMatchSpecError, ValueError) as error:
+        if " - " in text:
+            raise ValueError("is two items in one: the second is indented more than the first") from None
         raise ValueError(f"is no match spec: {' '.join(str(error).split())}") from None
     name = spec_name(text)
     if spec.channel or "://" in text:
@@ -343,7 +341,6 @@ class Recipe(Layer):
     )
 
 
-_ModelT = TypeVar("_ModelT", bound=BaseModel)
 _LayerT_co = TypeVar("_LayerT_co", bound=Layer, covariant=True)
 
 
@@ -364,63 +361,3 @@ def parse(path: Path, kind: type[_LayerT_co]) -> Parsed[_LayerT_co]:
     """
     document = read(path)
     return Parsed(parse_model(document, kind), document)
-
-
-def parse_model(document: Document, kind: type[_ModelT]) -> _ModelT:
-    """Check a document against a pydantic model.
-
-    Raises:
-        BadInputError: with one line for every fault: file, line, key, what is wrong, the nearest known key.
-    """
-    try:
-        return kind.model_validate(document.data)
-    except ValidationError as error:
-        faults = tuple(dict.fromkeys(_fault(document, kind, detail) for detail in error.errors()))
-        raise BadInputError(
-            "file-invalid",
-            f"{document.path}: {len(faults)} fault{'s' if len(faults) > 1 else ''}",
-            "docs/recipes.md lists every key.",
-            faults=faults,
-        ) from None
-
-
-class _Short(reprlib.Repr):
-    def repr_str(self, text: str, level: int) -> str:
-        return super().repr_str(hide(text), level)  # before the end of it is cut, by which a password is known
-
-
-_SHORT = _Short()
-
-
-def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> str:
-    path = detail["loc"]
-    if detail["type"] != "extra_forbidden" and path[-1:] == ("[key]",):
-        path = path[:-1]  # so pydantic says that the key, not its value, is at fault
-    where = document.where(path)
-    if detail["type"] == "extra_forbidden":
-        known = _known_keys(kind, path[:-1])
-        return f"{where}: unknown key{nearest(str(path[-1]), known) or '; known are ' + ', '.join(sorted(known))}"
-    if detail["type"] == "missing":
-        return f"{document.where(path[:-1])}: the key {key_text(path)!r} is missing"
-    value = _SHORT.repr(detail["input"])
-    if detail["type"] == "value_error":
-        return f"{where}: {value} {detail['ctx']['error']}"
-    if detail["type"] == "string_type" and isinstance(detail["input"], (int, float, date)):
-        return f"{where}: YAML reads {value} as a number or another kind, not as text; write it in quotes"
-    return f"{where}: {detail['msg'].replace('Input should', 'should')}, not {value}"
-
-
-def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the mapping at ``path`` may hold."""
-    model = kind
-    for part in path:
-        if isinstance(part, str):
-            found = next((f for name, f in model.model_fields.items() if part in {name, f.alias}), None)
-            model = (found and _model_in(found.annotation)) or model  # a variant's name is no field
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((m for part in getattr(annotation, "__args__", ()) if (m := _model_in(part))), None)

@@ -59,12 +59,12 @@ class _FoundSite:
             BadInputError: it is faulty.
         """
         # Only here: a summary waits neither for YAML nor for pydantic.
-        from mlviews.recipe.model import parse_model  # noqa: PLC0415
+        from mlviews.recipe.faults import parse_model  # noqa: PLC0415
         from mlviews.site.model import SiteFile  # noqa: PLC0415
         from mlviews.yamlfile import parse  # noqa: PLC0415
 
         document = parse(self.path, self.raw)
-        given = parse_model(document, SiteFile)
+        given = parse_model(document, SiteFile, guide="docs/reference/site-keys.md")
         if given.name != self.path.stem:
             where = document.where(("name",))
             what = f"{where}: is {given.name!r}, but the file is {self.path.name}"

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-__all__ = ["BASIC", "PROGRAMS", "Level", "Program", "about"]
+from mlviews.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BASIC", "PROGRAMS", "Level", "Program", "about", "unknown_checks"]
 
 Level = Literal["quick", "full"]
 
@@ -93,3 +98,8 @@ PROGRAMS: dict[str, Program] = {
     )
 }
 """By name. A name that a recipe uses and that is not here is reported as an error when the view is tested."""
+
+
+def unknown_checks(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that no check answers, each in quotes and with the nearest that one does."""
+    return tuple(f"{name!r}{nearest(name, PROGRAMS)}" for name in names if name not in PROGRAMS)

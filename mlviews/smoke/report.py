@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews.credentials import hide
+from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_SUCH_CHECK", "CheckLine", "GpuKindLine", "RouteLine", "failures", "junit", "junit_suites"]
 
 NO_SUCH_CHECK = "no such check"
-"""The reason of a name that no program answers: it tells of the recipe, and nothing of the release."""
+"""How the reason begins of a name that no program answers: it tells of the recipe, and nothing of the release."""
 
 
 class CheckLine(BaseModel):
@@ -68,8 +69,12 @@ class GpuKindLine:
 
 def failures(checks: Sequence[CheckLine]) -> tuple[str, ...]:
     """Return what speaks against a view, a line each."""
-    found = (check for check in checks if check.reason != NO_SUCH_CHECK and check.status in {"fail", "error"})
+    found = (check for check in checks if check.status in {"fail", "error"} and not _unknown(check))
     return tuple(f"{check.name}: {check.reason}" for check in found)
+
+
+def _unknown(check: CheckLine) -> bool:
+    return check.name not in PROGRAMS and check.reason.startswith(NO_SUCH_CHECK)
 
 
 _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from mlviews.errors import BadInputError
 from mlviews.progress import silent
 from mlviews.smoke.process import Limits, run_limited
-from mlviews.smoke.programs import PROGRAMS
+from mlviews.smoke.programs import PROGRAMS, unknown_checks
 from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
 
 if TYPE_CHECKING:
@@ -229,10 +229,8 @@ def refuse_unknown(names: Iterable[str]) -> None:
     Raises:
         BadInputError: there are some.
     """
-    if unknown := [name for name in names if name not in PROGRAMS]:
-        raise BadInputError(
-            "check-unknown", f"there is no check {', '.join(unknown)}", f"The checks are {', '.join(PROGRAMS)}."
-        )
+    if unknown := unknown_checks(names):
+        raise BadInputError("check-unknown", f"there is no check {', '.join(unknown)}", "`mlviews checks` lists all.")
 
 
 def run_checks(
@@ -267,7 +265,9 @@ def run_checks(
     else:
         found = _run_all(target, plan, level, limits or Limits(), require_gpu=require_gpu, progress=progress)
     lines = [found[program.name] for program in plan.programs]
-    lines += [CheckLine(name=name, status="error", reason=NO_SUCH_CHECK, seconds=0) for name in plan.unknown]
+    for name in plan.unknown:
+        (_, _, near), reason = unknown_checks([name])[0].partition("; "), NO_SUCH_CHECK
+        lines.append(CheckLine(name=name, status="error", reason=f"{reason}; {near}" if near else reason, seconds=0))
     return tuple(lines)
 
 

@@ -44,9 +44,11 @@ def versions(shelf: Any) -> Any:
 
 
 def test_what_broke_since_when_and_what_changed(builder, versions, night, monkeypatch):
-    builder.recipes.recipe("demo", "python", "tool", "other")
+    builder.recipes.recipe("demo", "python", "tool", "other", smoke=["no-such"])
     assert builder("lock", "demo", "--as-of", "2026-02-01").code == 0
 
+    assert night("--as-of", "2026-02-02", code=0)["demo"]["reason"] == "the recipe names no check: 'no-such'"
+    builder.recipes.recipe("demo", "python", "tool", "other")
     fine = night("--as-of", "2026-02-02", code=0)["demo"]
     broken = night("--as-of", "2026-03-02", code=1)["demo"]
     later = night("--as-of", "2026-03-03", code=1)["demo"]

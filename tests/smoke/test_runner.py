@@ -16,7 +16,7 @@ from mlviews.recipe.catalogue import open_catalogue
 from mlviews.smoke import runner
 from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
-from mlviews.smoke.report import CheckLine, junit
+from mlviews.smoke.report import CheckLine, failures, junit
 from mlviews.smoke.runner import Interpreter, choose, run_checks
 
 QUICK = Limits(seconds=3, memory=400_000_000)
@@ -215,12 +215,19 @@ def test_every_check_that_recipes_name_is_there(repository):
 
 
 def test_unknown_names_are_errors():
-    plan = choose(["no-such", "torch-compile", "pip-check"], "quick")
+    plan = choose(["no-such", "torch-compile", "pip-check", "kernel-strat"], "quick")
     lines = run_checks(Interpreter((sys.executable,), {}), plan)
 
     assert plan.left_out == ("torch-compile",)
-    assert [(line.name, line.status) for line in lines] == [("pip-check", "pass"), ("no-such", "error")]
-    assert lines[-1].reason == "no such check"
+    assert [(line.name, line.status) for line in lines] == [
+        ("pip-check", "pass"),
+        ("no-such", "error"),
+        ("kernel-strat", "error"),
+    ]
+    assert [line.reason for line in lines[1:]] == ["no such check", "no such check; did you mean 'kernel-start'?"]
+    assert failures(lines) == (), "it tells of the recipe, and nothing of the release"
+    said = CheckLine(name="pip-check", status="error", reason="no such check, I say", seconds=0)
+    assert failures([said]), "a check cannot say so of itself"
 
 
 def test_junit_counts_and_escapes():
