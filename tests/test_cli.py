@@ -69,6 +69,8 @@ def test_what_only_looks_at_views_imports_no_solver_and_no_templates(cli: Cli) -
         assert not imported(*arguments) & {"rattler", "jinja2", "asyncio"}
     for arguments in (["list"], ["lock", "x", "--check"]):
         assert not imported(*arguments) & {"pydantic", "pydantic_core", "yaml", "packaging"}, "all of it is kept"
+    cli.lock("x").unlink()
+    assert not imported("lock", "x") & {"pydantic", "packaging"}, "a solve waits for neither"
 
 
 def test_help_shows_each_verb_once_with_an_example_and_shared_options_last(cli: Cli) -> None:

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from mlviews.errors import FailedError
 from mlviews.files import make_folder
 
@@ -57,20 +55,23 @@ def cuda_builds(records: Iterable[RepoDataRecord]) -> Builds:
     return found
 
 
-class _Kept(BaseModel):
-    """The file.
+def _kept(text: bytes, state: str | None) -> dict[str, Builds] | None:
+    """Return the builds that a file holds, package by package; None where they are of another state.
 
-    Attributes:
-        state: the digest of the metadata, and of the rule by which builds are told.
-        sum: sha256 of the rest: a wrong table would lock a CPU build, and nobody would see it.
-        builds: package -> its CUDA builds; packages that nobody has asked for are not named.
+    The file has the ``state`` of the metadata and of the rule by which builds are told, the ``builds``, and their
+    ``sum``: a wrong table would lock a CPU build, and nobody would see it. Packages that nobody has asked for are not
+    named.
+
+    Raises:
+        ValueError: it is no such file; or LookupError, TypeError, AttributeError.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    state: str
-    sum: str
-    builds: dict[str, Builds]
+    said = json.loads(text)
+    builds: dict[str, Builds] = said["builds"]
+    if (said["state"], said["sum"]) != (state, _sum(builds)):
+        return None
+    if not all(isinstance(made, int) for found in builds.values() for made in found.values()):
+        raise TypeError("builds have a time")
+    return builds
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,9 @@ class SeenBuilds:
             if platform in self._states:
                 return None
             state = self._states[platform] = self._state(platform)
-        try:
-            kept = _Kept.model_validate_json(self._path(platform).read_bytes())
-        except (OSError, ValidationError):
-            return None
-        return kept.builds if (kept.state, kept.sum) == (state, _sum(kept.builds)) else None
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return _kept(self._path(platform).read_bytes(), state)
+        return None
 
     def keep(self, platform: str, builds: Mapping[str, Builds]) -> None:
         """Keep what was seen; of two that do so at once one wins, and the other's work is done again some day.
@@ -111,12 +110,12 @@ class SeenBuilds:
         """
         if not (state := self._states.get(platform)):
             return
-        kept = _Kept(state=state, sum=_sum(builds), builds=dict(builds))
+        kept = json.dumps({"state": state, "sum": _sum(builds), "builds": dict(builds)}, separators=(",", ":"))
         path = self._path(platform)
         with suppress(OSError, FailedError):
             make_folder(path.parent)
             temporary = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}")
-            temporary.write_text(kept.model_dump_json(), encoding="utf-8")
+            temporary.write_text(kept, encoding="utf-8")
             temporary.replace(path)
 
     def _path(self, platform: str) -> Path:

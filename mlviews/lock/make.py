@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from packaging.utils import canonicalize_name
-
 from mlviews.conda.channels import open_sources
 from mlviews.conflict import Base
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError, nearest
 from mlviews.files import write_atomically
-from mlviews.licences import judge, refuse_denied
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.lock.packages import lock_of
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
     from mlviews.conda.channels import Sources
+    from mlviews.licences import LicenceRemark
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.progress import Advance, Progress
@@ -233,8 +231,12 @@ async def _lock_one(
             editable=editable,
         )
         solutions.append(found)
-    remarks = judge(_licences(solutions), site.licences)
-    refuse_denied(spec.name, remarks)
+    remarks: tuple[LicenceRemark, ...] = ()
+    if site.licences:
+        from mlviews.licences import judge, refuse_denied  # noqa: PLC0415  (few sites look at them)
+
+        remarks = judge(_licences(solutions), site.licences)
+        refuse_denied(spec.name, remarks)
     path = lock_path(site.lockfiles, spec.name)
     lock = lock_of(site_spec, solutions)
     same = status.lock and status.path == path and status.lock.digest == lock.digest
@@ -272,9 +274,13 @@ def _editable(spec: ViewSpec, site: Site, progress: Progress) -> tuple[Offer, ..
 
 
 def _wheels(lock: Lock | None, platform: str) -> list[Found]:
-    from mlviews.wheels.pip import Found  # noqa: PLC0415  (only views with wheels need it)
-
     locked = [package for package in lock.on(platform) if package.manager == "pip"] if lock else []
+    if not locked:
+        return []
+    from packaging.utils import canonicalize_name  # noqa: PLC0415  (only views with wheels need these)
+
+    from mlviews.wheels.pip import Found  # noqa: PLC0415
+
     return [
         Found(name=canonicalize_name(one.name), version=one.version, url=one.url, sha256=one.sha256) for one in locked
     ]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import TYPE_CHECKING
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import Version
+import rattler
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.conda.channels import record_fault
 from mlviews.credentials import hide, refuse
 from mlviews.errors import FailedError
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest, match_specs
-from mlviews.wheels.requirements import conda_depends, conda_name, conda_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +31,7 @@ def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     packages = [locked_package(package, found.platform) for found in solutions for package in found.packages]
     packages += [_locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
     ordered = tuple(sorted(packages, key=lambda package: (package.manager, package.name, package.platform)))
-    solver = f"py-rattler {importlib.metadata.version('py-rattler')}"
+    solver = f"py-rattler {rattler.__version__}"
     return Lock(site_spec.spec.name, site_spec.inputs, solver, ordered)
 
 
@@ -75,6 +71,8 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
 
 
 def _locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
+    from packaging.utils import canonicalize_name  # noqa: PLC0415  (few views have wheels)
+
     needed: dict[str, str] = {}
     for line in wheel.requires:
         name = str(canonicalize_name(line.name))
@@ -136,7 +134,11 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
 
 def installed_name(package: LockedPackage) -> str:
     """Return the name of the package that is installed: a wheel becomes one by conda's name."""
-    return conda_name(package.name) if package.manager == "pip" else package.name
+    if package.manager != "pip":
+        return package.name
+    from mlviews.wheels.requirements import conda_name  # noqa: PLC0415  (few views have wheels)
+
+    return conda_name(package.name)
 
 
 def wheel_record(package: LockedPackage, pythons: Iterable[str]) -> RepoDataRecord:
@@ -146,6 +148,11 @@ def wheel_record(package: LockedPackage, pythons: Iterable[str]) -> RepoDataReco
         package: as locked; what it depends on was found for one Python.
         pythons: those that it was locked for: ``3.12``.
     """
+    from packaging.requirements import Requirement  # noqa: PLC0415  (few views have wheels)
+    from packaging.version import Version  # noqa: PLC0415
+
+    from mlviews.wheels.requirements import conda_depends, conda_version  # noqa: PLC0415
+
     needed = (Requirement(f"{name}{versions}") for name, versions in package.dependencies.items())
     depends = [text for line in needed for text in conda_depends(line)]
     held = "|".join(f"{python}.*" for python in sorted(pythons))

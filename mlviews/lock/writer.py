@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mlviews.lock.lockfile import RecordRest
-from mlviews.wheels.made import made_text
 
 if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock, LockedPackage
@@ -78,7 +77,11 @@ def _rests(lock: Lock) -> dict[str, str]:
 
 def _made(lock: Lock) -> dict[str, str]:
     made = {f"{package.platform}/{package.name}": package.made for package in lock.packages if package.made}
-    return {"mlviews-made": made_text(made)} if made else {}
+    if not made:
+        return {}
+    from mlviews.wheels.made import made_text  # noqa: PLC0415  (few locks have such wheels)
+
+    return {"mlviews-made": made_text(made)}
 
 
 def _json(rest: RecordRest | None) -> str:

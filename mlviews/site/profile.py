@@ -26,8 +26,13 @@ __all__ = ["Site", "open_site", "site_names"]
 
 @dataclass(frozen=True, slots=True)
 class _Summary:
-    """What nearly every command asks of a site's file, by the names of `mlviews.site.model.SiteFile`."""
+    """What nearly every command asks of a site's file, by the names of `mlviews.site.model.SiteFile`.
 
+    Attributes:
+        given: which keys it has at all.
+    """
+
+    given: list[str]
     root: str
     prefix: str | None
     packages: Literal["conda", "wheels"]
@@ -77,7 +82,8 @@ class _FoundSite:
         kept = Kept("sites", self.path.stem, state_of([bytes(self.path), self.raw], rooms=["", "recipe", "site"]))
         summary = kept.recall(lambda said: _Summary(**said))
         if summary is None:
-            summary = _Summary(**{field.name: getattr(self.file, field.name) for field in fields(_Summary)})
+            named = {key.name: getattr(self.file, key.name) for key in fields(_Summary) if key.name != "given"}
+            summary = _Summary(given=sorted(self.file.model_fields_set), **named)
             kept.keep(asdict(summary))
         return summary
 
@@ -121,17 +127,17 @@ class Site:
     @property
     def cuda(self) -> tuple[CudaWheels, ...]:
         """With wheels, what views for GPUs are made of, for each CUDA."""
-        return tuple(self.found.file.cuda)
+        return tuple(self.found.file.cuda) if self._has("cuda") else ()
 
     @property
     def promotion(self) -> Promotion | None:
         """What must be proved of a release before it becomes the default; None for nothing."""
-        return self.found.file.promotion
+        return self.found.file.promotion if self._has("promotion") else None
 
     @property
     def licences(self) -> Licences | None:
         """Which licences `lock` and `publish` refuse; None for none."""
-        return self.found.file.licences
+        return self.found.file.licences if self._has("licences") else None
 
     @property
     def container(self) -> Images:
@@ -141,7 +147,10 @@ class Site:
     @property
     def batch(self) -> Mapping[System, BatchSystem]:
         """The batch systems that jobs are submitted to; the first one is the usual one."""
-        return self.found.file.batch
+        return self.found.file.batch if self._has("batch") else {}
+
+    def _has(self, key: str) -> bool:
+        return key in self.found.summary.given
 
     @property
     def cache(self) -> Path:
