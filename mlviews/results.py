@@ -192,13 +192,16 @@ class ListResult:
 
     Attributes:
         recipes: the folder of recipes.
-        hidden: views that travel with mlviews -> the folder's own view that has the name, or the module, of each.
+        hidden: views that travel with mlviews -> the folder's own view, another one, that has the name, or the module,
+            of each.
+        elsewhere: views that are built at the site, and whose recipes lie in other folders.
         variants: of views that have some, the one that this host takes.
     """
 
     recipes: str
     views: Sequence[ViewLine]
     hidden: Mapping[str, str]
+    elsewhere: Sequence[str]
     variants: Sequence[VariantChoice]
 
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,6 +27,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     Packages = Mapping[str, Mapping[str, list[str]]]
@@ -389,6 +391,24 @@ def cli(
         monkeypatch.setenv(name, str(value))
     monkeypatch.chdir(tmp_path)
     return made
+
+
+@pytest.fixture(scope="session")
+def mounted() -> Callable[..., AbstractContextManager[None]]:
+    """Return what mounts a file system on a folder for a while; a test is skipped where that is not allowed."""
+
+    @contextmanager
+    def mount(folder: Path, *options: str) -> Iterator[None]:
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", *options, str(folder)], check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+    return mount
 
 
 # Containers

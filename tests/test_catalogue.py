@@ -62,7 +62,11 @@ def test_each_variant_is_a_view_beside_its_recipes_own(recipes: Recipes, tmp_pat
     mine.recipe("one-gpu", module="atlasml/mine")
     behind = open_catalogue(mine.folder, behind=recipes.folder)
     assert behind.names == ("one-gpu", "three", "two")
-    assert behind.hidden == dict.fromkeys(("one-gpu", "one-gpu-arm", "one-gpu-cuda13"), "one-gpu")
+    assert behind.hidden == behind.altered == dict.fromkeys(("one-gpu", "one-gpu-arm", "one-gpu-cuda13"), "one-gpu")
+    recipes.recipe("three", module="atlasml/three")
+    mine.recipe("two")
+    behind = open_catalogue(mine.folder, behind=recipes.folder)
+    assert ("two" in behind.hidden, "two" in behind.altered) == (True, False), "the same recipe is no other view"
 
 
 def test_a_variant_has_its_name_and_its_module_for_itself(recipes: Recipes) -> None:
@@ -179,7 +183,7 @@ def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
     }
     assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags", "tagging-gpu-cuda13": "tags"}
     told = cli("list").out
-    assert f"The catalogue's shallow is hidden: shallow in {recipes.folder} has the same name." in told
+    assert f"by recipes of the same names in {recipes.folder}: shallow\n" in told
     assert "The catalogue's tagging-gpu is hidden: tags" in told
 
     mine = cli("show", "mine", "--json").data["recipe"]

@@ -636,6 +636,17 @@ def test_completion(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "here"),
+    [("install", "mlviews extend VIEW"), ("activate", "mlviews shell VIEW"), ("deactivate", "mlviews_deactivate")],
+)
+def test_words_of_other_tools_lead_to_the_verb(cli, word, here):
+    done = cli(word, "plotting")
+    assert done.code == 2
+    assert here in done.err
+    assert "uninstall" not in done.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "closed", "code", "says"),
     [
         ("list", ">&-", 3, "Bad file descriptor"),

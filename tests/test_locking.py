@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +15,7 @@ from mlviews.files import make_folder, write_atomically
 from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from conftest import Cli
@@ -318,19 +318,6 @@ def test_a_faulty_recipe_stops_all_before_anything_is_written(cli: Cli) -> None:
 # Failing to write
 
 
-@contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Mount a file system, where that is allowed; the test is skipped where it is not."""
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", *options, str(folder)], check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def failed_write(cli: Cli, code: str, words: str) -> None:
     before = cli.lock("x").read_bytes()
     cli.recipes.recipe("x", "clock", "plain", "python", "numpy")
@@ -343,7 +330,7 @@ def failed_write(cli: Cli, code: str, words: str) -> None:
     assert [path.name for path in cli.lockfiles.iterdir() if path.name.startswith(".")] == [], "nothing is left over"
 
 
-def test_a_full_disk(cli: Cli) -> None:
+def test_a_full_disk(cli: Cli, mounted: Any) -> None:
     cli.recipes.recipe("x", "clock")
     with mounted(cli.lockfiles, "-t", "tmpfs", "-o", "size=16k", "tmpfs"):
         assert cli("lock", "x").code == 0
@@ -375,7 +362,7 @@ def test_a_file_that_may_not_grow(cli: Cli) -> None:
     assert [path.name for path in cli.lockfiles.iterdir()] == [cli.lock("x").name]
 
 
-def test_a_read_only_folder(cli: Cli) -> None:
+def test_a_read_only_folder(cli: Cli, mounted: Any) -> None:
     cli.recipes.recipe("x", "clock")
     assert cli("lock", "x").code == 0
     if os.geteuid() == 0:

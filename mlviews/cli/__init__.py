@@ -88,8 +88,33 @@ def _brief(command: click.Command) -> str:
     return re.split(r"[:;]|\.$", command.get_short_help_str(200))[0]
 
 
+_OTHERS_WORDS = {
+    "activate": "`mlviews shell VIEW` starts a shell in a view; `source .../setup.sh` loads it in this one",
+    "clean": "`mlviews gc` removes what no release has",
+    "create": "`mlviews new VIEW` starts a recipe, `mlviews build VIEW` builds it",
+    "deactivate": "`exit` leaves `mlviews shell`, `mlviews_deactivate` undoes a setup script",
+    "env": "`mlviews list` shows the views",
+    "export": "`mlviews render VIEW environment` writes an environment.yml",
+    "info": "`mlviews doctor` looks at this host, `mlviews show VIEW` at a view",
+    "install": '`mlviews extend VIEW "PACKAGE"` puts packages on top of a view, `mlviews build VIEW` builds one',
+    "load": "`module load` or `source .../setup.sh` loads a view: `mlviews build VIEW` says which line",
+    "unload": "`mlviews_deactivate` undoes a setup script",
+    "update": "`mlviews lock VIEW --upgrade` takes the newest packages, `mlviews build VIEW` builds them",
+    "upgrade": "`mlviews lock VIEW --upgrade` takes the newest packages, `mlviews build VIEW` builds them",
+}
+"""What people type who know conda, pip or modules, and what does it here."""
+
+
 class _Verbs(Verb, click.Group):
     """The command itself: its help names the verbs first, then the options."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; for a word of another tool's say what does it here."""
+        if here := _OTHERS_WORDS.get(args[0]):
+            raise click.UsageError(f"No such command {args[0]!r}: {here}.", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by group, each as one calls it; then the options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import glob
 import os
@@ -15,7 +16,7 @@ import click
 from mlviews.cli.output import write_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
@@ -123,6 +124,13 @@ class App:
         from mlviews.recipe.catalogue import open_catalogue
 
         return open_catalogue(self.recipes, behind=folder("recipes"))
+
+    def names(self) -> Iterator[str]:
+        """Give the names of all views, for who tells that one is unknown; no recipe is read before."""
+        from mlviews.errors import MlviewsError
+
+        with contextlib.suppress(MlviewsError):
+            yield from self.catalogue.names
 
     @property
     def recipes(self) -> Path:

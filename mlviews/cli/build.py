@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
@@ -254,7 +254,7 @@ def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, li
         name, _, release = view.partition("/")
     if not command:
         raise click.UsageError("Missing argument '[--] CMD...'.")
-    launch = launcher(app.root, name, release or None, _names(app))
+    launch = launcher(app.root, name, release or None, app.names())
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)
 
 
@@ -277,11 +277,7 @@ def shell(app: App, view: str) -> Outcome | None:
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
-    prefix = launcher(app.root, name, release or None, _names(app)).parent
+    prefix = launcher(app.root, name, release or None, app.names()).parent
     if app.verbosity >= 0:
         say(app.console(stderr=True), f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
     enter(prefix, os.environ)
-
-
-def _names(app: App) -> Iterator[str]:
-    return (path.stem for path in app.recipes.glob("*.yaml"))

@@ -43,11 +43,24 @@ def list_views(app: App) -> Outcome:
     result = ListResult(
         recipes=str(app.catalogue.folder),
         views=lines,
-        hidden=app.catalogue.hidden,
+        hidden=app.catalogue.altered,
+        elsewhere=_elsewhere(app, errors),
         variants=choices(app.catalogue, read_driver()),
     )
     code = max((error.exit_code for error in errors), default=0)
     return Outcome(result, lambda console: _list(console, result), code, tuple(errors))
+
+
+def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
+    from mlviews.reading import UnreadableError
+    from mlviews.store.disk import Store
+
+    store = Store(app.site.root, app.site.prefix)
+    try:
+        return [name for name in store.views() if name not in app.catalogue.names and store.entries(name)]
+    except UnreadableError as error:
+        errors.append(error)
+        return []
 
 
 def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
@@ -90,9 +103,13 @@ def _list(console: Console, result: ListResult) -> None:
         _table(console, own)
         say(console, ("\nthe catalogue", "bold"))
     _table(console, others if own and others else result.views)
+    if result.elsewhere:
+        say(console, f"Built here too, from recipes in other folders (--recipes): {', '.join(result.elsewhere)}")
+    if same := [view for view, by in result.hidden.items() if view == by]:
+        say(console, f"Hidden of the catalogue, by recipes of the same names in {result.recipes}: {', '.join(same)}")
     for view, by in result.hidden.items():
-        why = "has the same name" if view == by else f"has the module of {view}"
-        say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} {why}.")
+        if view != by:
+            say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} has the module of {view}.")
     tell_variants(console, result.variants)
 
 

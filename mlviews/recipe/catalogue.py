@@ -70,6 +70,12 @@ class Catalogue:
         return found
 
     @property
+    def altered(self) -> dict[str, str]:
+        """Of ``hidden``, what is another view here: in a copy of mlviews' repository all are the same."""
+        behind = self.behind.composed if self.behind else {}
+        return {name: by for name, by in self.hidden.items() if not _alike(self.composed.get(name), behind.get(name))}
+
+    @property
     def layers(self) -> tuple[Path, ...]:
         """The folders of layers, the one that wins first."""
         return (self.folder / "layers", *(self.behind.layers if self.behind else ()))
@@ -255,6 +261,11 @@ def _variant_clashes(item: Parsed[Recipe], other: Parsed[Recipe]) -> list[str]:
             module = f"{mine.module}-{variant}"
             found.append(f"{where}: makes a module {module!r}, beside that in {there.where(('module',))}")
     return found
+
+
+def _alike(one: ViewSpec | None, other: ViewSpec | None) -> bool:
+    """Tell whether two views would have the same lock and the same module."""
+    return one is not None and other is not None and (one.inputs(()), one.module) == (other.inputs(()), other.module)
 
 
 def modules_clash(one: str, other: str) -> bool:

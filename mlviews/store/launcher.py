@@ -72,12 +72,15 @@ def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> Refuse
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)
-    names, built = {*known, *store.views()}, store.entries(view)
-    if view not in names and (meant := nearest(view, names)):
+    recipes = {*known}
+    names, built = {*recipes, *store.views()}, store.entries(view)
+    sites = [] if built else _sites_with(view, root)
+    meant = nearest(view, names)
+    if view not in names and not sites and (meant or recipes):
         return RefusedError("view-unknown", f"there is no view {view!r}{meant}", "`mlviews list` shows all views.")
     if built:
         hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
-    elif sites := _sites_with(view, root):
+    elif sites:
         hint = f"Site {sites[0]} has one: add `--site {sites[0]}`, or type `mlviews use {sites[0]}` once."
     else:
         hint = f"`mlviews build {view}` makes one."
@@ -134,12 +137,13 @@ def launcher(root: Path, view: str, release: str | None, known: Iterable[str] = 
     return launch
 
 
-def release_here(root: Path, label: str) -> tuple[Path, Release]:
+def release_here(root: Path, label: str, known: Iterable[str] = ()) -> tuple[Path, Release]:
     """Return where a release for this host lies, and what it is.
 
     Args:
         root: the site's root.
         label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
+        known: names of views, besides those under the root.
 
     Raises:
         RefusedError: there is no such release.
@@ -149,5 +153,5 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
     from mlviews.storefile import parse  # noqa: PLC0415
 
     name, _, chosen = label.partition("/")
-    prefix = launcher(root, name, chosen or None).parent
+    prefix = launcher(root, name, chosen or None, known).parent
     return prefix, parse(Release, content(prefix / "release.json") or b"", prefix / "release.json")

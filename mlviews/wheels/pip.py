@@ -7,6 +7,7 @@ installation report, version 1.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -51,6 +52,7 @@ _CHATTER = re.compile(
 _NO_WHEEL = re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from")
 _LOADED = re.compile(r"\s*Progress (\d+) of (\d+)")
 _KEPT_LINES = 60
+_SILENT = 512 * 1024  # bytes of the largest file whose coming pip does not tell
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +92,7 @@ def resolve(
 
     Raises:
         RefusedError: ``unsolvable``, in pip's own words.
-        FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed`` or ``no-pip``.
+        FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``disk-full``, ``write-failed`` or ``no-pip``.
     """
     if not requirements:
         return ()
@@ -202,7 +204,7 @@ def fetch(
         sources: whether they are no wheels, but source distributions.
 
     Raises:
-        FailedError: ``network``, ``hash-mismatch`` or ``write-failed``.
+        FailedError: ``network``, ``hash-mismatch``, ``disk-full`` or ``write-failed``.
     """
     lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
     _write_lines(folder / "requirements.txt", lines)
@@ -292,6 +294,10 @@ def _run(
         words = "\n".join(line for line in lines if not _CHATTER.match(line))
         if "invalid choice: 'fast-deps'" in words:
             raise _UnknownOptionError
+        # pip calls a file that has no room on the disk a fault of the network, after six attempts (pip 26).
+        if arguments[0] == "download" and not _has_room(folder, max(watch.size, _SILENT)):
+            message = f"there is no room for the wheels: {folder.parent} is full, or your quota is"
+            raise FailedError("disk-full", message, "Make room, or choose another folder with --root.")
         _fail(words, arguments[0])
 
 
@@ -314,6 +320,7 @@ class _Watch:
     def __init__(self, advance: Advance, loaded: Callable[[int, int], None] | None) -> None:
         self._advance, self._loaded = advance, loaded
         self._came = 0  # bytes of the file that comes now
+        self.size = 0  # that it will have
 
     def read(self, line: str) -> None:
         word, _, rest = line.strip().partition(" ")
@@ -321,9 +328,19 @@ class _Watch:
             self._came = 0
             self._advance(note=Path(rest.split()[0]).name.rstrip("@"))
         elif self._loaded and (match := _LOADED.match(line)):
-            came, total = map(int, match.groups())
-            self._loaded(came - self._came, total if not self._came else 0)
+            came, self.size = map(int, match.groups())
+            self._loaded(came - self._came, self.size if not self._came else 0)
             self._came = came
+
+
+def _has_room(folder: Path, size: int) -> bool:
+    """Tell whether a file of ``size`` bytes has room in a folder; only an attempt knows of quotas."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        return error.errno not in {errno.ENOSPC, errno.EDQUOT}
+    return True
 
 
 def _fail(words: str, verb: str) -> NoReturn:
@@ -333,8 +350,11 @@ def _fail(words: str, verb: str) -> NoReturn:
             f"{sys.executable} has no pip, which finds and downloads wheels",
             "Install mlviews anew, with its dependencies.",
         )
-    if _DISK.search(words):
-        raise FailedError("write-failed", f"pip could not write:\n{words}", "Make room, or point TMPDIR elsewhere.")
+    if line := next((line for line in reversed(words.splitlines()) if _DISK.search(line)), None):
+        code = "write-failed" if "Read-only" in line else "disk-full"
+        # Wheels are fetched below the root; all else of pip's lies in TMPDIR.
+        where = "choose another folder with --root" if verb == "download" else "point TMPDIR elsewhere"
+        raise FailedError(code, f"pip could not write: {line.strip()}", f"Make room, or {where}.")
     if "DO NOT MATCH THE HASHES" in words:
         raise FailedError(
             "hash-mismatch", f"pip was given other bytes than the index promises:\n{words}", "Tell who runs the index."

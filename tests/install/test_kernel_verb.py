@@ -177,7 +177,9 @@ def test_what_cannot_be_done_is_said(demo, tmp_path):
     demo.recipes.recipe("bare", "python", "greet")
     demo("build", "bare")
     assert demo("kernel", "add", "bare", "--json").codes == ["kernel-missing"]
-    assert demo("kernel", "add", "nothing", "--json").codes == ["release-missing"]
+    demo.recipes.recipe("unbuilt", "python")
+    assert demo("kernel", "add", "unbuilt", "--json").codes == ["release-missing"]
+    assert demo("kernel", "add", "nothing", "--json").codes == ["view-unknown"]
     assert demo("kernel", "add", "demo", "--release", "2020.01.01", "--json").codes == ["release-missing"]
     assert demo("kernel", "add", "demo", "--user", "--swan", "--json").codes == ["usage"]
     (tmp_path / "file").touch()

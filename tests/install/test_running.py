@@ -135,12 +135,32 @@ def test_names_that_are_no_views_lead_nowhere(demo, tmp_path, view):
     assert demo("run", view, "--json", "--", "true").codes == ["release-missing"]
 
 
-@pytest.mark.parametrize("view", ["other", "demo/2020.01.01"])
+@pytest.mark.parametrize("view", ["other", "gpus-cuda13", "demo/2020.01.01"])
 def test_a_release_that_is_not_there_is_refused_with_what_to_do(demo, view):
+    demo.recipes.recipe("other", "python")
+    demo.recipes.recipe("gpus", "python", hardware={"cuda": "12.9"}, variants={"cuda13": {}})
     refused = demo("run", view, "--json", "--", "true")
 
     assert (refused.code, refused.codes, refused.json["command"]) == (1, ["release-missing"], "run")
     assert "mlviews" in refused.json["errors"][0]["hint"]
+
+
+@pytest.mark.parametrize(
+    "verb", [("run", "nothing", "--", "true"), ("shell", "nothing"), ("job", "nothing", "--", "true")]
+)
+def test_no_build_is_advised_of_a_view_that_nobody_knows(demo, verb):
+    refused = demo(verb[0], "--json", *verb[1:])
+
+    assert refused.codes == ["view-unknown"]
+    assert "mlviews build" not in refused.json["errors"][0]["hint"]
+
+
+def test_a_view_whose_recipe_lies_in_another_folder_is_listed(demo, tmp_path):
+    assert demo("list", "--json").data["elsewhere"] == []
+    (tmp_path / "empty").mkdir()
+
+    listed = demo("list", "--recipes", tmp_path / "empty")
+    assert "Built here too, from recipes in other folders (--recipes): demo\n" in listed.out
 
 
 def test_debris_is_no_release(demo):

@@ -12,6 +12,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -427,6 +430,28 @@ def test_no_network_is_said_as_such(wheelhouse: Path, tmp_path: Path, monkeypatc
     with pytest.raises(FailedError) as caught:
         make_channel(["alpha"], pins={}, cache=tmp_path)
     assert caught.value.code == "network"
+
+
+@pytest.mark.parametrize("of_a_server", [False, True])
+def test_a_full_disk_is_said_as_such(
+    make_wheel: Any, wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: Any, of_a_server: bool
+) -> None:
+    """pip says of a server's file that has no room that the network is at fault."""
+    wheel = make_wheel(wheelhouse, "alpha", files={"alpha/__init__.py": "", "alpha/data": os.urandom(2_000_000)})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(wheelhouse)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    if of_a_server:
+        url = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
+        page = f'<a href="{url}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
+        (tmp_path / "page.html").write_text(page)
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "page.html"))
+        monkeypatch.setenv("PIP_RESUME_RETRIES", "0")
+    with mounted(tmp_path / "cache", "-t", "tmpfs", "-o", "size=1m", "tmpfs"), server:
+        with pytest.raises(FailedError) as caught:
+            make_channel(["alpha"], pins={}, cache=tmp_path / "cache")
+        server.shutdown()
+    assert (caught.value.code, "--root" in caught.value.hint) == ("disk-full", True)
+    assert "\n" not in caught.value.message, "no traceback"
 
 
 def test_other_bytes_than_the_index_promises_are_refused(
