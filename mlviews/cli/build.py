@@ -173,7 +173,8 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
         if not built.default:
             lines.insert(0, f"{_program()} promote {built.view}/{built.release}{options}")
     else:
-        say(console, ("\nNext, one of:", "bold"))
+        undone = f"(undone by mlviews_deactivate, or by module unload {built.module})"
+        say(console, ("\nNext, one of:", "bold"), f" {undone}")
         python = (built.folder / "bin/python").exists()
         lines = [
             f"source {shlex.quote(f'{baked}/setup.sh')}",

@@ -100,7 +100,8 @@ def _write(console: Console, result: GpusResult) -> None:
         console.print()
         _write_verdicts(console, result)
     else:
-        say(console, f"no device code in {result.folder}: {result.files} files looked at")
+        runs = f"; {result.view} is a view for the CPU" if result.view else ""
+        say(console, f"no code for GPUs in {result.folder}: {result.files} files looked at{runs}")
     for package in result.packages:
         if package.why_some:
             say(console, f"{package.package} may lack GPUs: {package.why_some}")

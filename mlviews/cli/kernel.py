@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     folder = jupyter.add(place, it.release, versioned=it.versioned)
     (added,) = (found for found in jupyter.kernels_in(place) if found.folder == folder)
     result = KernelAddResult(kernel=added, script=place.script)
-    return Outcome(result, lambda console: _write_added(console, result))
+    return Outcome(result, lambda console: _write_added(console, result, given=prefix is not None))
 
 
 @verb("list")
@@ -107,13 +108,16 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
     return jupyter.prefix_place(prefix.absolute()) if prefix else jupyter.user_place()
 
 
-def _write_added(console: Console, result: KernelAddResult) -> None:
+def _write_added(console: Console, result: KernelAddResult, *, given: bool) -> None:
     from mlviews.cli.terminal import say
 
     line = result.kernel
     runs = f"release {line.release}" if line.follows == "release" else f"the default release, now {line.release}"
     say(console, ("added", "bold green"), f" kernel {line.name}: {runs}")
     say(console, str(line.folder))
+    if not (result.script or given or shutil.which("jupyter")):
+        say(console, "There is no jupyter on PATH. The view lab holds JupyterLab, and finds the kernels of all views:")
+        say(console, "  mlviews build lab; mlviews run lab -- jupyter lab")
     if result.script:
         say(console, ("\nIn SWAN's form, as environment script:", "bold"))
         say(console, f"  {_in_swan(result.script)}")

@@ -160,11 +160,16 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     store = Store(app.site.root, app.site.prefix)
     result = uninstall_view(store, view, (user_place(), swan_place()), force=force, progress=app.progress)
 
+    recipe = app.recipes / f"{view}.yaml"
+
     def write(console: Console) -> None:
         names = ", ".join(result.releases) or "what was left"
         stays = "packages stay in the cache (`mlviews gc`)"
         console.print(f"removed {view} ({names}): {size(result.bytes)} free; {stays}", markup=False, soft_wrap=True)
         for folder in result.kernels:
             console.print(f"removed the kernel {folder}", markup=False, soft_wrap=True)
+        if recipe.is_file():
+            text = f"its recipe stays, {recipe}: `mlviews build {view}` makes the view again"
+            console.print(text, markup=False, soft_wrap=True)
 
     return Outcome(result, write)

@@ -92,6 +92,7 @@ def smoke(
         raise click.UsageError("--queue goes with --cluster")
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
+    from mlviews.smoke.programs import PROGRAMS
     from mlviews.smoke.records import proves
     from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, refuse_unknown
@@ -102,8 +103,6 @@ def smoke(
     untested: tuple[MlviewsError, ...] = ()
     suites: dict[str, Sequence[CheckLine]]
     if python:
-        from mlviews.smoke.programs import PROGRAMS
-
         plan = run.plan(lambda: PROGRAMS)
         lines = run(any_python(python.absolute()), plan)
         result = SmokeResult(python=python, level=level, proved=proves(lines), full_only=plan.left_out, checks=lines)
@@ -121,6 +120,9 @@ def smoke(
         suites = {one.view or "": one.checks for one in found}
     _write_junit(junit, suites)
     all_lines = (*suites.values(), *(route.checks for route in result.routes))
+    gpu = {program.name for program in PROGRAMS.values() if program.gpu}
+    if require_gpu and not any(line.name in gpu for lines in all_lines for line in lines):
+        app.remark("none of these checks has work for a GPU: --require-gpu asked nothing of them")
     failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
     code = max([1 if failed else 0, *(error.exit_code for error in untested)])
     return Outcome(result, lambda console: _write(console, result, app.root), code, (*errors, *untested))

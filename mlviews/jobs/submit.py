@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ QUEUES: dict[System, tuple[str, ...]] = {
     "htcondor": ("condor_q", "-format", "%d.", "ClusterId", "-format", "%d\n", "ProcId"),
 }
 """What prints the numbers of this user's jobs that have not ended."""
+_AWAY = re.compile("Could not establish a configuration source|Unable to (contact slurm controller|process config)")
+"""How sbatch says that no Slurm is in reach (22.05)."""
 CALL_SECONDS = 60
 """For a program of a batch system: it may wait for a controller that is away."""
 
@@ -71,7 +74,7 @@ def submit(system: System, path: Path) -> str:
         path: the submit file.
 
     Raises:
-        FailedError: the system's program is not here, or it refuses the job.
+        FailedError: the system's program is not here, reaches no batch system, or refuses the job.
     """
     program = "bash" if system == "panda" else SUBMITTERS[system]
     try:
@@ -82,6 +85,10 @@ def submit(system: System, path: Path) -> str:
         ) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()
+        if _AWAY.search(said):
+            hint = f"Submit {path} where the batch system is, such as on the cluster's login node, or try again later."
+            last = printable(said.splitlines()[-1])
+            raise FailedError("submitter-away", f"{program} reaches no batch system from here: {last}", hint)
         raise FailedError("submit-failed", f"{program} refuses {path}: {said}", "Change the file or the request.")
     return done.stdout.strip()
 

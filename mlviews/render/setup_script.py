@@ -186,6 +186,7 @@ def _about_pip(release: Release, python: ReleasePackage) -> dict[str, PrefixFile
         return files | {"pip.conf": PrefixFile(_PIP_CONF)}
     if release.base is None:
         lines[0] = lines[0].replace(" never changes", " holds no pip, and never changes")
+    lines.append(f"What it holds: mlviews packages {release.view}")  # who typed `pip list` wants that
     script = PrefixFile(escape.render("pip", "sh", {"lines": lines}), executable=True)
     module = _PIP_MODULE.format(text=ascii("\n".join(lines)))
     return (

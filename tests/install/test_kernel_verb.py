@@ -38,7 +38,7 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads((folder / SPECIFICATION).read_text())
 
 
-def test_the_users_own_follows_the_default(demo):
+def test_the_users_own_follows_the_default(demo, monkeypatch):
     done = demo("kernel", "add", "demo", "--json")
     folder = home() / ".local/share/jupyter/kernels/demo"
     assert done.data["kernel"] == {
@@ -55,6 +55,10 @@ def test_the_users_own_follows_the_default(demo):
     assert read(folder)["display_name"] == "demo (mlviews)"
     assert (folder / "logo-svg.svg").is_file()
     assert demo("kernel", "add", "demo").code == 0  # again is no fault
+    lab = "mlviews build lab; mlviews run lab -- jupyter lab"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert lab in demo("kernel", "add", "demo").out
+    assert lab not in demo("kernel", "add", "demo", "--prefix", home()).out
 
 
 def test_a_named_release_is_kept_to(demo):

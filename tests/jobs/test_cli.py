@@ -124,6 +124,17 @@ def test_what_cannot_be_is_said(demo, monkeypatch, arguments, code, what):
     assert what in " ".join(done.err.split())
 
 
+def test_a_host_that_reaches_no_slurm_is_no_fault_of_the_job(demo, tmp_path, monkeypatch, require):
+    require("sbatch")
+    conf = ["ClusterName=x", "SlurmctldHost=localhost(127.0.0.1)", "SlurmctldPort=9", "AuthType=auth/none"]
+    conf += ["MessageTimeout=2", "NodeName=a", "PartitionName=p Nodes=a", ""]
+    (tmp_path / "slurm.conf").write_text("\n".join(conf))
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
+    done = demo("job", "demo", "--submit", "-o", tmp_path / "j.sh", "--json", "--", "x")
+    assert (done.code, done.codes) == (3, ["submitter-away"])
+    assert f"Submit {tmp_path}/j.sh where the batch system is" in done.json["errors"][0]["hint"]
+
+
 def test_the_interactive_line_starts_a_shell_in_the_view(demo, slurm):
     line = demo("job", "demo", "--site", "here", "--interactive").out
     assert line.endswith("/launch bash\n")

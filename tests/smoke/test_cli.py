@@ -70,6 +70,12 @@ def test_a_gpu_that_is_required_and_not_there_is_an_error(cli, view):
     assert tested.data["checks"][0]["reason"] == "a GPU is required, and none did the work (torch is not installed)"
 
 
+def test_a_gpu_that_nothing_asks_for_is_told(cli, view):
+    told = "none of these checks has work for a GPU"
+    assert told in cli("smoke", "demo", "--check", "pip-check", "--require-gpu").err
+    assert told not in cli("smoke", "demo", "--check", "torch-matmul", "--require-gpu").err
+
+
 def test_a_store_that_cannot_be_written_can_be_tested(cli, view):
     (cli.root / "records").touch()
 

@@ -319,4 +319,4 @@ def test_every_check_has_a_fault():
     seeded = {name for name, _ in (*CLASSICAL, *CUPY, *JAX, *NEURAL, *NUMBA, *ROOT, *SALT, *TENSORFLOW, *TRITON)}
     seeded |= {"pip-check", "imports", "environment-leaks", "onnxruntime-cuda"}
 
-    assert seeded == set(PROGRAMS)
+    assert seeded == set(PROGRAMS), "plant one in tests/smoke/faults.py"
