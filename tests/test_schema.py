@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,8 +17,6 @@ from mlviews.recipe.model import Recipe, parse
 from mlviews.schema import SCHEMAS, schemas
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Recipes
 
 
@@ -113,3 +112,10 @@ def test_names_and_modules_are_judged_alike(recipes: Recipes, key: str, name: st
 )
 def test_the_schema_knows_what_the_model_knows(recipes: Recipes, keys: dict[str, Any], fits: bool) -> None:
     assert accepted(recipes, keys) == (fits, fits)
+
+
+def test_each_key_of_a_recipe_is_in_the_guide() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    text = (docs / "recipes.md").read_text() + (docs / "extend.md").read_text()
+    keys = {field.alias or name for name, field in Recipe.model_fields.items()}
+    assert {key for key in keys if f"\n{key}: " not in text and f"`{key}`" not in text} == set()

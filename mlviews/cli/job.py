@@ -98,6 +98,8 @@ def job(
         _write_files(files, path.parent)
     elif len(files) > 1:
         app.remark(f"-o FILE also writes {', '.join(list(files)[1:])}, without which this job cannot run")
+    if written and planned.to_fill_in and not submits:
+        app.remark(f"to fill in, in {path.name}: {'; '.join(planned.to_fill_in)}")
     submitted = submit(chosen, path) if submits else None
     return _outcome(_result(planned, path=written, files=files, submitted=submitted))
 

@@ -101,7 +101,7 @@ class Catalogue:
         raise BadInputError(
             "view-unknown",
             f"there is no view {name!r} in {self.folder}{nearest(name, self.names)}",
-            "`mlviews list` shows all; `mlviews new VIEW` starts one.",
+            "`mlviews list` shows all; `mlviews new VIEW` starts one; --recipes DIR names another folder of recipes.",
         )
 
     def family(self, name: str) -> tuple[ViewSpec, ...]:

@@ -298,7 +298,7 @@ def _run(
         if arguments[0] == "download" and not _has_room(folder, max(watch.size, _SILENT)):
             message = f"there is no room for the wheels: {folder.parent} is full, or your quota is"
             raise FailedError("disk-full", message, "Make room, or choose another folder with --root.")
-        _fail(words, arguments[0])
+        _fail(words, arguments[0], folder.parent)
 
 
 # pip prepares sources with what `sys.executable` says; code of theirs would run, and with the network.
@@ -343,7 +343,7 @@ def _has_room(folder: Path, size: int) -> bool:
     return True
 
 
-def _fail(words: str, verb: str) -> NoReturn:
+def _fail(words: str, verb: str, folder: Path) -> NoReturn:
     if "No module named pip" in words:
         raise FailedError(
             "no-pip",
@@ -354,7 +354,7 @@ def _fail(words: str, verb: str) -> NoReturn:
         code = "write-failed" if "Read-only" in line else "disk-full"
         # Wheels are fetched below the root; all else of pip's lies in TMPDIR.
         where = "choose another folder with --root" if verb == "download" else "point TMPDIR elsewhere"
-        raise FailedError(code, f"pip could not write: {line.strip()}", f"Make room, or {where}.")
+        raise FailedError(code, f"pip could not write in {folder}: {line.strip()}", f"Make room, or {where}.")
     if "DO NOT MATCH THE HASHES" in words:
         raise FailedError(
             "hash-mismatch", f"pip was given other bytes than the index promises:\n{words}", "Tell who runs the index."

@@ -124,6 +124,11 @@ def test_what_cannot_be_is_said(demo, monkeypatch, arguments, code, what):
     assert what in " ".join(done.err.split())
 
 
+def test_what_is_left_to_fill_in_is_told_where_a_file_is_written(demo, tmp_path):
+    assert "to fill in, in j.sh: the partition" in demo("job", "demo", "-o", tmp_path / "j.sh", "--", "x").err
+    assert demo("job", "demo", "--site", "here", "-o", tmp_path / "j.sh", "--", "x").err == ""
+
+
 def test_a_host_that_reaches_no_slurm_is_no_fault_of_the_job(demo, tmp_path, monkeypatch, require):
     require("sbatch")
     conf = ["ClusterName=x", "SlurmctldHost=localhost(127.0.0.1)", "SlurmctldPort=9", "AuthType=auth/none"]
