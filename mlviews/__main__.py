@@ -78,7 +78,7 @@ def _run(arguments: Sequence[str]) -> int:
             return _interrupted(app)
         if isinstance(error, click.UsageError) and error.ctx:
             app.command = error.ctx.command_path.partition(" ")[2]
-        return _report(app, _for_people(error))
+        return _report(app, _among_views(app, _for_people(error)))
     return code if isinstance(code, int) else 0
 
 
@@ -117,6 +117,13 @@ def _for_people(error: Exception) -> MlviewsError:
         )
     known.__cause__ = error
     return known
+
+
+def _among_views(app: App, error: MlviewsError) -> MlviewsError:
+    """Of a view that is not built, say so where there is no such view: a build could not help."""
+    from mlviews.errors import NotBuiltError  # noqa: PLC0415
+
+    return error.among(app.names()) if isinstance(error, NotBuiltError) else error
 
 
 def _system_error(error: OSError) -> MlviewsError:

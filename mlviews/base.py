@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
-from mlviews.errors import FailedError, RefusedError, nearest
+from mlviews.errors import FailedError, NotBuiltError, RefusedError, nearest
 from mlviews.reading import RELEASE_FILE, content, is_folder_at, link_text
 from mlviews.recipe.view import spec_name
 from mlviews.release import Activation, Release, ReleaseBase
@@ -157,11 +157,11 @@ def find_base(on: str, root: Path, platform: str) -> Base:
     folder = (place / name if name else place) / platform
     text = content(folder / RELEASE_FILE)
     if text is None:
-        raise RefusedError(
-            "base-missing",
-            f"there is no release of {on} for {platform} in {place}",
-            "Build it, or name where it is: `on: /ROOT/envs/VIEW`, or `/ROOT/envs/VIEW/RELEASE`.",
-        )
+        message = f"there is no release of {on} for {platform} in {place}"
+        hint = "Build it, or name where it is: /ROOT/envs/VIEW, or /ROOT/envs/VIEW/RELEASE."
+        if on.startswith("/"):
+            raise RefusedError("base-missing", message, hint)
+        raise NotBuiltError("base-missing", message, hint, view=on.partition("/")[0])
     release = parse(Release, text, folder / RELEASE_FILE)
     if release.base is not None:
         base = release.base

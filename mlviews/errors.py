@@ -6,11 +6,14 @@ hints may change.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlviews.credentials import hide
 
-__all__ = ["BadInputError", "FailedError", "MlviewsError", "RefusedError", "nearest"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["BadInputError", "FailedError", "MlviewsError", "NotBuiltError", "RefusedError", "nearest"]
 
 
 class MlviewsError(Exception):
@@ -55,6 +58,34 @@ class RefusedError(MlviewsError):
     """The answer is no: a stale lock, an unsolvable view, a failed check."""
 
     exit_code = 1
+
+
+class NotBuiltError(RefusedError):
+    """A view has no release in any place that is known; whether there is such a view at all, recipes tell."""
+
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, view: str = "", built: Iterable[str] = (), **more: Any
+    ) -> None:
+        super().__init__(code, message, hint, **more)
+        self.view = view
+        self.built = tuple(built)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whole, as its base does."""
+        again, told, named = super().__reduce__()
+        return again, told, {**named, "view": self.view, "built": self.built}
+
+    def among(self, recipes: Iterable[str]) -> RefusedError:
+        """Return the error for who knows the names of all recipes: none of them may be this view's.
+
+        Args:
+            recipes: those names; none where nobody knows.
+        """
+        names = {*recipes}
+        if not names or self.view in names:
+            return self
+        meant = nearest(self.view, {*names, *self.built})
+        return RefusedError("view-unknown", f"there is no view {self.view!r}{meant}", "`mlviews list` shows all views.")
 
 
 class BadInputError(MlviewsError):

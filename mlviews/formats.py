@@ -214,7 +214,6 @@ def render_input(
 
     Raises:
         RefusedError: a format reads what is not there: the release, its platform, or the lock.
-        BadInputError: a format reads a release of a view that is neither built nor a recipe's.
     """
     store = Store(site.root, site.prefix)
     named = release if release != "default" else None
@@ -222,8 +221,6 @@ def render_input(
 
     @cache
     def entry() -> ReleaseEntry:
-        if view not in store.views():
-            recipe()  # it says so where there is no such view
         found = find_release(store, view, named)
         check_platform(f"release {found.name} of {view}", found.platforms)
         return found

@@ -255,7 +255,7 @@ def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, li
         name, _, release = view.partition("/")
     if not command:
         raise click.UsageError("Missing argument '[--] CMD...'.")
-    launch = launcher(app.root, name, release or None, app.names())
+    launch = launcher(app.root, name, release or None)
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)
 
 
@@ -278,7 +278,7 @@ def shell(app: App, view: str) -> Outcome | None:
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
-    prefix = launcher(app.root, name, release or None, app.names()).parent
+    prefix = launcher(app.root, name, release or None).parent
     if app.verbosity >= 0:
         say(app.console(stderr=True), f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
     enter(prefix, os.environ)

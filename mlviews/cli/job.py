@@ -116,7 +116,7 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
         name, _, release = view.partition("/")
         it = render_input(name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None)
         return by_image(it.image().container, system)
-    _, found = release_here(app.root, view, app.names())
+    _, found = release_here(app.root, view)
     return by_launch(found)
 
 

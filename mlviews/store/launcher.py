@@ -11,13 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import MlviewsError, RefusedError, nearest
+from mlviews.errors import MlviewsError, NotBuiltError, RefusedError
 from mlviews.hardware import host_platform
 from mlviews.reading import content, folders_in, is_file, link_text, status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mlviews.release import Release
 
 __all__ = ["NOTE", "is_removed", "launcher", "no_release_error", "release_here", "removed_error"]
@@ -58,13 +56,12 @@ def removed_error(view_folder: Path, release: str) -> RefusedError | None:
     )
 
 
-def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> RefusedError:
-    """Return the error for a view that has no default release: what name may be meant, or where there is a release.
+def no_release_error(root: Path, view: str) -> RefusedError:
+    """Return the error for a view that has no default release, with where there is one.
 
     Args:
         root: the site's root.
         view: the view.
-        known: names of views, besides those under the root.
 
     Raises:
         UnreadableError: nobody can tell what there is.
@@ -72,20 +69,15 @@ def no_release_error(root: Path, view: str, known: Iterable[str] = ()) -> Refuse
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)
-    recipes = {*known}
-    names, built = {*recipes, *store.views()}, store.entries(view)
-    sites = [] if built else _sites_with(view, root)
-    meant = nearest(view, names)
-    if view not in names and not sites and (meant or recipes):
-        return RefusedError("view-unknown", f"there is no view {view!r}{meant}", "`mlviews list` shows all views.")
-    if built:
+    if built := store.entries(view):
         hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
-    elif sites:
+        return RefusedError("release-missing", f"there is no default release of {view} under {root}", hint)
+    message = f"there is no release of {view} under {root}"
+    if sites := _sites_with(view, root):
         hint = f"Site {sites[0]} has one: add `--site {sites[0]}`, or type `mlviews use {sites[0]}` once."
-    else:
-        hint = f"`mlviews build {view}` makes one."
-    what = "default release" if built else "release"
-    return RefusedError("release-missing", f"there is no {what} of {view} under {root}", hint)
+        return RefusedError("release-missing", message, hint)
+    hint = f"`mlviews build {view}` makes one."
+    return NotBuiltError("release-missing", message, hint, view=view, built=store.views())
 
 
 def _sites_with(view: str, root: Path) -> list[str]:
@@ -101,14 +93,13 @@ def _sites_with(view: str, root: Path) -> list[str]:
     return found
 
 
-def launcher(root: Path, view: str, release: str | None, known: Iterable[str] = ()) -> Path:
+def launcher(root: Path, view: str, release: str | None) -> Path:
     """Return the ``launch`` of a view's release for this host.
 
     Args:
         root: the site's root.
         view: the view.
         release: its release; the default one where None or ``default``.
-        known: names of views that may be meant, besides those under the root.
 
     Raises:
         RefusedError: there is no such release, it was removed, or it is not for this host's platform.
@@ -120,7 +111,7 @@ def launcher(root: Path, view: str, release: str | None, known: Iterable[str] = 
     # The link is followed once: a promotion in the middle of the start must not mix two releases.
     chosen = Path(link_text(folder / "default") or "").name if release in {None, "default"} else release
     if not chosen:
-        raise no_release_error(root, view, known)
+        raise no_release_error(root, view)
     if removed := removed_error(folder, chosen):
         raise removed
     launch = folder / chosen / host_platform() / "launch"
@@ -137,13 +128,12 @@ def launcher(root: Path, view: str, release: str | None, known: Iterable[str] = 
     return launch
 
 
-def release_here(root: Path, label: str, known: Iterable[str] = ()) -> tuple[Path, Release]:
+def release_here(root: Path, label: str) -> tuple[Path, Release]:
     """Return where a release for this host lies, and what it is.
 
     Args:
         root: the site's root.
         label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
-        known: names of views, besides those under the root.
 
     Raises:
         RefusedError: there is no such release.
@@ -153,5 +143,5 @@ def release_here(root: Path, label: str, known: Iterable[str] = ()) -> tuple[Pat
     from mlviews.storefile import parse  # noqa: PLC0415
 
     name, _, chosen = label.partition("/")
-    prefix = launcher(root, name, chosen or None, known).parent
+    prefix = launcher(root, name, chosen or None).parent
     return prefix, parse(Release, content(prefix / "release.json") or b"", prefix / "release.json")

@@ -79,7 +79,7 @@ def test_wrong_usage(cli, tmp_path):
     missing = cli("gpus", "./nowhere", "--json")
     assert (missing.code, missing.codes) == (2, ["folder-missing"])
     no_view = cli("gpus", "nowhere", "--json")
-    assert (no_view.code, no_view.codes) == (1, ["release-missing"])
+    assert (no_view.code, no_view.codes) == (1, ["view-unknown"])
 
 
 def test_a_narrow_terminal_keeps_the_answers(cli, folder, monkeypatch):

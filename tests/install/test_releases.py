@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_not_passed_over(three):
 def test_what_is_no_release_is_refused(three, verb, name):
     refused = three(verb, name, "--json")
 
-    assert (refused.code, refused.codes) == (1, ["release-missing"])
+    assert (refused.code, refused.codes) == (1, ["view-unknown" if name == "no/x" else "release-missing"])
     assert not (three.root / "envs/no").exists()
 
 
@@ -462,7 +462,7 @@ def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypat
     assert "hello from" in builder.process("run", "other", "greet").out
     # Again, it is done already; and a new release gets a name that none had.
     assert f"its recipe stays, {builder.recipes.folder}/demo.yaml" in builder("uninstall", "demo").out
-    assert builder("uninstall", "nothing", "--json").codes == ["release-missing"]
+    assert builder("uninstall", "nothing", "--json").codes == ["view-unknown"]
     assert builder("build", "demo").code == 0
     (new,) = builder("releases", "demo", "--json").data["releases"]
     assert new["release"] not in names

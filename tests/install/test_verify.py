@@ -319,7 +319,7 @@ def test_packages_that_write_the_same_file_are_no_fault(builder, shelf):
 def test_what_is_not_there_is_not_verified(demo, name):
     refused = demo("verify", name, "--json")
 
-    assert (refused.code, refused.codes) == (1, ["release-missing"])
+    assert (refused.code, refused.codes) == (1, ["view-unknown" if name == "no" else "release-missing"])
 
 
 def test_interrupted_it_changes_nothing(demo, prefix, monkeypatch: pytest.MonkeyPatch):

@@ -314,7 +314,8 @@ def test_a_base_in_another_root_that_cannot_be_written(based: Any, index: Any, t
 
 def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: Path) -> None:
     index("tagger")
-    assert based("extend", "nothing", "tagger", "--json").codes == ["base-missing"]
+    assert based("extend", "nothing", "tagger", "--json").codes == ["view-unknown"]
+    assert based("extend", "/nothing", "tagger", "--json").codes == ["base-missing"]
     assert based("extend", "demo", "tagger @ file:///x.whl", "--json").codes == ["bad-requirement"]
     assert based("extend", "demo", "tagger").code == 0
     assert based("extend", "demo", "tagger", "--json").codes == ["recipe-exists"]
