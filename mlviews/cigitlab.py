@@ -26,13 +26,14 @@ _HEADER = """\
 #   MLVIEWS_ARM_RUNNER       tag of the runners for linux-aarch64, if it is not GitLab.com's
 {ready}"""
 _HEADER_READY = """\
-#   MLVIEWS_REGISTRY         such as $CI_REGISTRY_IMAGE: images are pushed there; if that is not the project's own,
-#                            with MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
+#   MLVIEWS_REGISTRY         such as $CI_REGISTRY_IMAGE: images and packs are pushed there; if that is not the project's
+#                            own, with MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
 # A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
 """
 _PUSHED = '$CI_COMMIT_TAG || ($CI_PIPELINE_SOURCE == "push" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
 _MOST_JOBS = 200  # of one matrix (docs.gitlab.com, "parallel:matrix")
 _IMAGE = "python:3.12"
+_IMAGE_READY = "python:3.12-trixie"  # the first Debian that packages oras
 _ARM = "saas-linux-small-arm64"
 _ROOT = ".mlviews-nightly"  # in the checkout: GitLab caches nothing from elsewhere
 _HISTORY = f"{_ROOT}/nightly/history.sqlite"
@@ -170,10 +171,11 @@ def _ready(tests: dict[str, Any], rule: str, settings: Settings) -> dict[str, An
     """Return the job that builds, proves, packs and pushes what a push has changed, where a kind of view is tested."""
     switch = rule.partition(" && ")[0] if "MLVIEWS_GPU_RUNNERS" in rule else ""
     rules = [{**one, "if": f"{switch} && {one['if']}" if switch else one["if"]} for one in _pushes(settings)]
-    tools = "apt-get -qq update && apt-get -qq install -y skopeo squashfs-tools"
+    tools = "apt-get -qq update && apt-get -qq install -y oras skopeo squashfs-tools"
     return {
         **{key: tests[key] for key in ("tags", "parallel") if key in tests},
         "stage": "deploy",
+        "image": _IMAGE_READY,
         "rules": rules,
         "timeout": "3 hours",
         "variables": {

@@ -42,8 +42,8 @@ _READY_HEADER = """\
 # A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
 # Nothing comes from a cache here: what is pushed is made of the lock's own archives. Repository variables switch on:
 #   MLVIEWS_GPU_RUNNERS=yes               views for GPUs, on self-hosted runners with the labels below
-#   MLVIEWS_REGISTRY=ghcr.io/OWNER/views  images are pushed there; if that is not GitHub's own, with the secrets
-#                                         MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
+#   MLVIEWS_REGISTRY=ghcr.io/OWNER/views  images and packs are pushed there; if that is not GitHub's own, with the
+#                                         secrets MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
 # Actions are named by their major version: no source was at hand to verify the commit behind a tag.
 """
 _ACTIONS = {
@@ -59,7 +59,7 @@ _ACTIONS = {
         "upload-artifact": "v4",
         "upload-pages-artifact": "v3",
     }.items()
-}
+} | {"setup-oras": "oras-project/setup-oras@v1"}
 # GitHub's names of its runners, and of a self-hosted runner's architecture.
 _HOSTED = {"linux-64": "ubuntu-24.04", "linux-aarch64": "ubuntu-24.04-arm"}
 _ARCHITECTURES = {"linux-64": "X64", "linux-aarch64": "ARM64"}
@@ -94,11 +94,15 @@ mkdir -p ready
 mlviews pack "$VIEW" -o "ready/$VIEW.sqfs"
 mlviews container build "$VIEW" -o image.oci.tar
 if [ -n "$REGISTRY" ]; then
-  skopeo login --username "$REGISTRY_USER" --password-stdin "${REGISTRY%%/*}" <<< "$REGISTRY_TOKEN"
+  keys=$(mktemp -d)
+  trap 'rm -rf "$keys"' EXIT
+  skopeo login --authfile "$keys/a" --username "$REGISTRY_USER" --password-stdin "${REGISTRY%%/*}" <<< "$REGISTRY_TOKEN"
   digest=$(sed -n 's/^ *mlviews-lock-digest: *//p' "$lock")
   for tag in "lock-${digest:0:12}" ${TAG:+"${TAG//[^A-Za-z0-9._-]/-}"}; do
     if [ "$PLATFORM" != linux-64 ]; then tag=$tag-${PLATFORM#linux-}; fi
-    skopeo copy oci-archive:image.oci.tar "docker://$REGISTRY/$VIEW:$tag"
+    skopeo copy --authfile "$keys/a" oci-archive:image.oci.tar "docker://$REGISTRY/$VIEW:$tag"
+    (cd ready && oras push --registry-config "$keys/a" --artifact-type application/vnd.mlviews.pack \
+      "$REGISTRY/$VIEW:$tag-pack" "$VIEW.sqfs:application/vnd.squashfs" "$VIEW.sqfs.launch:text/x-shellscript")
   done
 fi
 """
@@ -333,6 +337,7 @@ def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
         "if-no-files-found": "ignore",
         "retention-days": 30,
     }
+    hosted = "${{ runner.environment == 'github-hosted' }}"
     tools = "sudo apt-get -qq update && sudo apt-get -qq install -y skopeo squashfs-tools"
     checkout, *rest = _start(settings)
     checkout["with"] |= {"fetch-depth": 0}  # the commit before the push is looked at
@@ -345,7 +350,8 @@ def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
         "steps": [
             checkout,
             *(step for step in rest if step.get("name") != "Earlier nights"),
-            {"name": "Tools", "if": "${{ runner.environment == 'github-hosted' }}", "run": tools},
+            {"name": "Tools", "if": hosted, "run": tools},
+            _use("setup-oras", {}, name="What pushes packs", condition=hosted),
             {"name": "Build, prove, pack, push", "run": READY, "shell": "bash", "env": values},
             _use("upload-artifact", packs, name="The packed release"),
         ],
@@ -393,7 +399,7 @@ def _start(settings: Settings) -> list[dict[str, Any]]:
 
 def _use(action: str, inputs: Mapping[str, Any], *, name: str = "", condition: str = "") -> dict[str, Any]:
     head = {key: value for key, value in (("name", name), ("if", condition)) if value}
-    return {**head, "uses": _ACTIONS[action], "with": dict(inputs)}
+    return {**head, "uses": _ACTIONS[action], **({"with": dict(inputs)} if inputs else {})}
 
 
 def _quoted(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.files import forget_parts, make_folder, replacing, write_atomically, write_failure
+from mlviews.files import file_sha256, forget_parts, make_folder, replacing, write_atomically, write_failure
 from mlviews.mounting import APPTAINER, AS_ROOT, AS_USER, SCRIPT, entering
 from mlviews.reading import RELEASE_FILE, DamagedError, is_file
 from mlviews.release import Release
@@ -40,6 +40,7 @@ class PackedImage:
     Attributes:
         lock: the lock's digest.
         path: the image.
+        sha256: of the image.
         launch: the program beside it that runs others from it, without mlviews.
         bytes: its size.
         place: where a program that runs from it finds the release.
@@ -50,6 +51,7 @@ class PackedImage:
     platform: str
     lock: str
     path: Path
+    sha256: str
     launch: Path
     bytes: int
     place: str
@@ -79,15 +81,14 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
             part.chmod(0o644)
     except OSError as error:
         raise write_failure(f"{path} cannot be written", error) from error
-    size = path.stat().st_size
-    launch = image_launch(path)
-    write_atomically(launch, _launch_text(release, size), executable=True)
+    size, sha256, launch = path.stat().st_size, file_sha256(path), image_launch(path)
+    write_atomically(launch, _launch_text(release, size, sha256), executable=True)
     return PackedImage(
-        release.view, release.release, release.platform, release.lock_digest, path, launch, size, release.prefix
+        release.view, release.release, release.platform, release.lock_digest, path, sha256, launch, size, release.prefix
     )
 
 
-def _launch_text(release: Release, size: int) -> str:
+def _launch_text(release: Release, size: int, sha256: str) -> str:
     return escape.render(
         "image.launch",
         "sh",
@@ -95,6 +96,7 @@ def _launch_text(release: Release, size: int) -> str:
             "name": f"{release.view}/{release.release}, lock {release.lock_digest}",
             "place": release.prefix,
             "bytes": str(size),
+            "sha256": sha256,
             "script": SCRIPT,
             "root": AS_ROOT,
             "user": AS_USER,

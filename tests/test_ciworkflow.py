@@ -418,8 +418,8 @@ def test_a_push_makes_what_it_changed(
         subprocess.run([*git, "add", "."], check=True)
         subprocess.run([*git, "commit", "-qm", "x"], check=True)
     (tmp_path / "bin").mkdir()
-    for program in ("mlviews", "skopeo"):
-        (tmp_path / "bin" / program).write_text(f'#!/bin/sh\necho {program} "$@" >> calls\n')
+    for program in ("mlviews", "oras", "skopeo"):
+        (tmp_path / "bin" / program).write_text(f'#!/bin/sh\necho {program} "$@" >> {tmp_path}/calls\n')
         (tmp_path / "bin" / program).chmod(0o755)
     values = {"VIEW": "it's", "PLATFORM": platform, "TAG": tag, "BEFORE": "HEAD~1", "MLVIEWS_LOCKFILES": "lockfiles"}
     values |= {"REGISTRY": "registry.example/a/b", "REGISTRY_USER": "u", "REGISTRY_TOKEN": "t"}
@@ -438,6 +438,11 @@ def test_a_push_makes_what_it_changed(
         assert len(run(BEFORE="0" * 40)) > 4  # a branch that is new: nobody knows what it changes
         return
     assert calls[:2] == ["mlviews build it's", "mlviews smoke it's"]
-    assert "skopeo login --username u --password-stdin registry.example" in calls
+    (keys,) = {found[1] for call in calls if (found := re.search(r"--(?:authfile|registry-config) (\S+)", call))}
+    assert not Path(keys).parent.exists()
+    assert f"skopeo login --authfile {keys} --username u --password-stdin registry.example" in calls
     assert [call.rpartition(":")[2] for call in calls if "copy" in call] == pushed
-    assert not any("skopeo" in call for call in run(REGISTRY=""))
+    packs = [call.split()[-3:] for call in calls if call.startswith("oras push ")]
+    files = ["it's.sqfs:application/vnd.squashfs", "it's.sqfs.launch:text/x-shellscript"]
+    assert packs == [[f"registry.example/a/b/it's:{tag}-pack", *files] for tag in pushed]
+    assert not any(call.startswith(("skopeo", "oras")) for call in run(REGISTRY=""))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -75,13 +78,14 @@ def test_the_program_beside_it_runs_others_without_mlviews(builder, packed, tmp_
     with ThreadPoolExecutor() as pool:
         many = list(pool.map(lambda _: call("python", "-c", lines, MLVIEWS_SCRATCH=str(scratch)), range(3)))
     assert {done.stdout for done in many} == {f"{place} [] False\n"}, many
-    assert (scratch / launch.stem).read_bytes() == Path(packed["path"]).read_bytes()
-    assert sorted(path.name for path in scratch.iterdir()) == ["demo.sqfs", "image.lock"]
+    (copy,) = scratch.rglob("*.*")
+    assert copy == scratch / f"mlviews-{os.geteuid()}/{packed['sha256']}.sqfs"
+    assert copy.read_bytes() == Path(packed["path"]).read_bytes()
     from_copy = call("sh", "-c", "cat /proc/self/mountinfo", MLVIEWS_SCRATCH=str(scratch))
     assert str(place) in from_copy.stdout
     nowhere = call("python", "-c", lines, MLVIEWS_SCRATCH="/dev/null/x")
     assert (nowhere.returncode, nowhere.stdout) == (0, f"{place} [] False\n")
-    assert "no room for a copy" in nowhere.stderr
+    assert "takes no copy" in nowhere.stderr
 
     Path(packed["path"]).write_bytes(Path(packed["path"]).read_bytes()[:-1])
     cut = call("python", "-c", lines)
@@ -89,6 +93,90 @@ def test_the_program_beside_it_runs_others_without_mlviews(builder, packed, tmp_
     assert "is not the image that" in cut.stderr
     assert not place.exists()
     assert "demo.sqfs" not in Path("/proc/self/mounts").read_text()
+
+
+@pytest.fixture
+def node(packed: Any, tmp_path: Path) -> Iterator[Any]:
+    """A node's own disk: ``start`` starts a program from the copy there, which runs until its input ends."""
+
+    environment = {"PATH": os.environ["PATH"], "MLVIEWS_SCRATCH": str(tmp_path / "node")}
+
+    class Node:
+        copies = tmp_path / f"node/mlviews-{os.geteuid()}"
+        copy = copies / f"{packed['sha256']}.sqfs"
+
+        def start(self) -> subprocess.Popen[str]:
+            running = subprocess.Popen(
+                [packed["launch"], "sh", "-c", "echo runs; cat"], env=environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+            ends.callback(running.communicate, timeout=60)
+            assert running.stdout
+            assert running.stdout.readline() == "runs\n"
+            return running
+
+        def call(self, *command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [packed["launch"], *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
+
+    (tmp_path / "node").mkdir()
+    with ExitStack() as ends:  # also of what a test that fails has not ended
+        yield Node()
+
+
+def test_two_jobs_on_a_node_share_a_copy_which_goes_with_the_last(node):
+    first, second = node.start(), node.start()
+    inode = node.copy.stat().st_ino
+    first.communicate(timeout=60)
+    node.call("--forget")
+    assert node.copy.stat().st_ino == inode
+    second.communicate(timeout=60)
+    assert node.call("greet").stderr == ""
+    assert node.copy.stat().st_ino == inode
+    node.call("--forget")
+    assert [*node.copies.iterdir()] == []
+    node.call("--forget")
+
+
+def test_what_a_killed_job_left_is_removed_by_age_and_harms_nobody(node, packed):
+    running = node.start()
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait(timeout=60)
+    assert node.copy.is_file()
+    others = [node.copies / f"{name}.sqfs" for name in ("used", "young", "old")]
+    for path in (*others, node.copies / f"{packed['sha256']}.sqfs.part"):
+        path.write_bytes(b"x")
+    for path in (node.copy, others[0], others[2]):
+        os.utime(path, (0, 0))
+    node.copy.write_bytes(b"cut")
+
+    with others[0].open() as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        assert node.call("greet").stderr == ""
+
+    assert node.copy.read_bytes() == Path(packed["path"]).read_bytes()
+    assert {*node.copies.iterdir()} == {node.copy, others[0], others[1]}
+
+
+def test_a_copy_is_the_packed_image_and_lies_in_a_folder_of_ones_own(node, packed, tmp_path):
+    image = Path(packed["path"])
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-1] + b"?")  # of the same size
+    assert "takes no copy" in node.call("greet").stderr
+    assert [*node.copies.iterdir()] == []
+    image.write_bytes(whole)
+    node.copies.rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    node.copies.symlink_to(tmp_path / "elsewhere")
+    assert "takes no copy" in node.call("greet").stderr
+    node.call("--forget")
+    assert [*(tmp_path / "elsewhere").iterdir()] == []
 
 
 @pytest.mark.parametrize("way", ["squashfuse", "apptainer"])

@@ -66,16 +66,19 @@ def test_a_job_runs_from_an_image_that_it_copies_to_its_node(demo, slurm, tmp_pa
     options = ("--site", "here", "--system", "slurm", "--image", image["path"], "--time", "1h")
     program = """
 import os, sys
-scratch = os.path.dirname(os.environ["MPLCONFIGDIR"])
-print(sys.prefix, sorted(os.listdir(scratch)), sys.argv[1:])
+node = os.environ["TMPDIR"]
+print(sys.prefix, sorted(os.listdir(f"{node}/mlviews-{os.getuid()}")), sys.argv[1:])
 """
+    (tmp_path / "node").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
 
     done = demo("job", *options, "--submit", "-o", tmp_path / "j.sh", "--json", "--", "python", "-c", program, "a b")
 
     assert done.code == 0, done.out
     number = done.data["submitted"].split()[-1]
     slurm.wait(number, "COMPLETED")
-    assert slurm.output(number) == f"{image['place']} ['demo.sqfs', 'image.lock'] ['a b']\n"
+    assert slurm.output(number) == f"{image['place']} ['{image['sha256']}.sqfs'] ['a b']\n"
+    assert [*(tmp_path / "node").rglob("*.*")] == []
     assert (done.data["view"], done.data["lock"]) == ("demo", image["lock"])
     assert not Path(image["place"]).exists()
     line = demo("job", *options, "--interactive").out
