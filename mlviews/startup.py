@@ -1,8 +1,9 @@
 """How long a program of a view takes until it has imported its framework, and what it reads for that, place by place.
 
-A release is started from where it lies, and from a squashfs image of it that is mounted at the same path: cold and
-warm, with byte code and without. Cold means that the pages of its files were dropped from the cache before, by
-posix_fadvise(2). That needs nobody's rights and leaves names and inodes in memory: the host's whole cache is not ours.
+A release is started from where it lies, from where CVMFS has it, from a squashfs image of it that is mounted at the
+same path, and from a container's image: cold and warm, with byte code and without. Cold means that the pages of its
+files were dropped from the cache before, by posix_fadvise(2). That needs nobody's rights and leaves names and inodes in
+memory, and what CVMFS keeps on the disk: the host's whole cache is not ours.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files import folder, walk
 from mlviews.mounting import entering
 from mlviews.progress import size
+from mlviews.release import LOCK_VARIABLE
 from mlviews.squashfs import pack
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ _MODULES = {
 _SECONDS = 600
 _NS = 1e9
 
-PlaceName = Literal["prefix", "squashfs"]
+PlaceName = Literal["prefix", "cvmfs", "squashfs", "image"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class StartupLine:
     """What starts from one place took: medians over the runs.
 
     Attributes:
-        place: ``prefix`` where the release lies, or ``squashfs``, an image of it.
-        filesystem: the type of the file system that holds the release; of an image, what mounted it.
+        place: ``prefix`` where the release lies, ``cvmfs`` where it is published, ``squashfs``, a file that is packed
+            of it, or ``image``, a container's.
+        filesystem: the type of the file system that holds the release; of ``squashfs``, what mounted it.
         bytecode: whether the release's byte code was used; otherwise Python compiled each module.
         cold: whether the pages of the files, or of the image, were dropped from the cache before. Each program has a
             mount of its own: of an image in the cache, its kernel unpacks all that is read once more.
@@ -129,68 +132,48 @@ def module_of(release: Release) -> str:
     return found
 
 
-def measure(prefix: Path, release: Release, module: str, *, runs: int, progress: Progress) -> StartupResult:
-    """Start a release from each place, cold and warm, with byte code and without.
-
-    Args:
-        prefix: where it lies.
-        release: what it is.
-        module: what is imported.
-        runs: how often each is done.
-        progress: told of each start.
-
-    Raises:
-        BadInputError: the module cannot be imported.
-        FailedError: the release does not start.
-    """
-    left_out: dict[str, str] = {}
-    lines: list[StartupLine] = []
-    with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as scratch:
-        places: dict[PlaceName, tuple[str, ...]] = {"prefix": ()}
-        image = Path(scratch, "image.sqfs")
-        try:
-            pack(prefix, release, image, progress=progress)
-            places["squashfs"] = entering(image, Path(release.prefix))
-        except MlviewsError as error:
-            left_out["squashfs"] = "; ".join((error.message, *error.faults))
-        with progress("Starting", total=len(places) * 4 * runs) as advance:
-            for (place, way), bytecode in product(places.items(), (True, False)):
-                start = _Start(prefix, release, module, way, bytecode=bytecode, image=image if way else None)
-                filesystem = start.filesystem()
-                start.once()  # what the first start makes is not measured, nor is its warning
-                for cold in (True, False):
-                    found = []
-                    for _ in range(runs):
-                        found.append(start.once(cold=cold))
-                        advance(note=f"{place}{'' if bytecode else ', no byte code'}{', cold' if cold else ''}")
-                    lines.append(_line(place, filesystem, found, bytecode=bytecode, cold=cold))
-    now = datetime.now(timezone.utc)
-    return StartupResult(
-        release.view, release.release, release.platform, release.lock_digest, module, socket.gethostname(),
-        platform.release(), now, runs, lines, left_out,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """One way of starting: from where, and with byte code or not."""
+    """One way of starting a release.
 
-    prefix: Path
-    release: Release
-    module: str
-    way: tuple[str, ...]
+    Attributes:
+        place: from where.
+        words: what goes before a program for it to start in the view.
+        cached: the file, or the folder of files, whose pages are dropped before a cold start.
+        bytecode: whether the release's byte code is used.
+    """
+
+    place: PlaceName
+    words: tuple[str, ...]
+    cached: Path
     bytecode: bool = True
-    image: Path | None = None
 
-    def once(self, *, cold: bool = False) -> dict[str, Any]:
-        """Start it; return what the program said, and the seconds until it said so."""
+    def run(self, *command: str) -> str:
+        """Return what a program in the view prints.
+
+        Raises:
+            FailedError: it does not start.
+        """
+        done = subprocess.run([*self.words, *command], capture_output=True, text=True, check=False, timeout=_SECONDS)
+        if done.returncode:
+            raise _fault(self.place, done.stderr, done.returncode)
+        return done.stdout.strip()
+
+    def filesystem(self) -> str:
+        """Return the type of the file system that the release is read from; of a packed one, what mounts it."""
+        # Not `stat -f`, which says "ext2/ext3" of ext4.
+        told = self.run("sh", "-c", 'df --output=fstype "$CONDA_PREFIX"').split()[-1]
+        if self.place == "squashfs":
+            return "kernel" if told == "squashfs" else "squashfuse"
+        return told
+
+    def time(self, module: str, *, cold: bool) -> dict[str, Any]:
+        """Import a module; return what the program said, and the seconds until it said so."""
         if cold:
-            _forget([self.image] if self.image else [self.prefix / path for path, _ in walk(self.prefix)])
+            _forget([self.cached] if self.cached.is_file() else [self.cached / path for path, _ in walk(self.cached)])
         with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as empty:
             options = () if self.bytecode else ("-B", "-X", f"pycache_prefix={empty}")
-            launch = f"{self.release.prefix if self.way else self.prefix}/launch"
-            program = _PROGRAM.read_text(encoding="utf-8")
-            command = (*self.way, launch, "python", *options, "-c", program, self.module)
+            command = (*self.words, "python", *options, "-c", _PROGRAM.read_text(encoding="utf-8"), module)
             start = time.monotonic_ns()
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
                 assert process.stdout
@@ -202,24 +185,80 @@ class _Start:
                     process.kill()
                     raise
         if process.returncode or not said:
-            last = (error.strip().splitlines() or [f"status {process.returncode}"])[-1]
-            if "ModuleNotFoundError" in last:
-                raise BadInputError(
-                    "startup-module", f"{self.release.view}: {last}", "Name another one: --module NAME."
-                )
-            raise FailedError("startup-failed", f"{self.release.view} does not start: {last}", "Try `mlviews smoke`.")
+            raise _fault(self.place, error, process.returncode)
         return {**json.loads(said), "seconds": seconds}
 
-    def filesystem(self) -> str:
-        """Return the type of the file system that the release is read from; of an image, what mounts it."""
-        place = self.release.prefix if self.way else str(self.prefix)
-        # Not `stat -f`, which says "ext2/ext3" of ext4.
-        command = (*self.way, "df", "--output=fstype", place)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        told = "".join(done.stdout.split()[1:])
-        if self.way:
-            return "kernel" if told == "squashfs" else "squashfuse"
-        return told or "unknown"
+
+def _fault(place: PlaceName, said: str, status: int) -> MlviewsError:
+    last = (said.strip().splitlines() or [f"status {status}"])[-1]
+    if "ModuleNotFoundError" in last:
+        return BadInputError("startup-module", last, "Name another one: --module NAME.")
+    return FailedError("startup-failed", f"from {place} it does not start: {last}", "Try `mlviews smoke`.")
+
+
+def measure(
+    prefix: Path, release: Release, module: str, *, sif: Path | None = None, runs: int, progress: Progress
+) -> StartupResult:
+    """Start a release from each place, cold and warm, with byte code and without.
+
+    The places take turns, so that what else the host does meets all of them.
+
+    Args:
+        prefix: where it lies.
+        release: what it is.
+        module: what is imported.
+        sif: a container's image of it, in Apptainer's format.
+        runs: how often each is done.
+        progress: told of each start.
+
+    Raises:
+        BadInputError: the module cannot be imported; the image is of another lock.
+        FailedError: the release does not start.
+    """
+    left_out: dict[str, str] = {}
+    found: dict[tuple[_Start, bool], list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as scratch:
+        image = [_image(sif, release)] if sif else []
+        places = [_Start("prefix", (f"{prefix}/launch",), prefix), *_published(prefix, release)]
+        try:
+            places.append(_packed(prefix, release, Path(scratch), progress))
+        except MlviewsError as error:
+            left_out["squashfs"] = "; ".join((error.message, *error.faults))
+        places += image
+        starts = [replace(place, bytecode=bytecode) for place in places for bytecode in (True, False)]
+        filesystems = {place.place: place.filesystem() for place in places}
+        for start in starts:
+            start.time(module, cold=False)  # what the first start makes is not measured, nor is its warning
+        with progress("Starting", total=len(starts) * 2 * runs) as advance:
+            for _, start, cold in product(range(runs), starts, (True, False)):
+                found.setdefault((start, cold), []).append(start.time(module, cold=cold))
+                advance(note=f"{start.place}{'' if start.bytecode else ', no byte code'}{', cold' if cold else ''}")
+    lines = [_line(start, filesystems[start.place], cold, times) for (start, cold), times in found.items()]
+    return StartupResult(
+        release.view, release.release, release.platform, release.lock_digest, module, socket.gethostname(),
+        platform.release(), datetime.now(timezone.utc), runs, lines, left_out,
+    )  # fmt: skip
+
+
+def _published(prefix: Path, release: Release) -> list[_Start]:
+    """Return where the release is published, if that is mounted here and not where it was built."""
+    place = Path(release.prefix)
+    there = place.is_relative_to("/cvmfs") and place != prefix and (place / "launch").exists()
+    return [_Start("cvmfs", (f"{place}/launch",), place)] if there else []
+
+
+def _image(sif: Path, release: Release) -> _Start:
+    image = _Start("image", ("apptainer", "--silent", "run", "-e", str(sif)), sif)
+    if image.run("sh", "-c", f'echo "${LOCK_VARIABLE}"') != release.lock_digest:
+        hint = f"`mlviews container build {release.view} --apptainer` makes one of it."
+        raise BadInputError("startup-image", f"{sif} is no image of {release.view}/{release.release}'s lock", hint)
+    return image
+
+
+def _packed(prefix: Path, release: Release, scratch: Path, progress: Progress) -> _Start:
+    image = scratch / "image.sqfs"
+    pack(prefix, release, image, progress=progress)
+    return _Start("squashfs", (*entering(image, Path(release.prefix)), f"{release.prefix}/launch"), image)
 
 
 def _forget(paths: Iterable[Path]) -> None:
@@ -233,9 +272,7 @@ def _forget(paths: Iterable[Path]) -> None:
                 os.close(descriptor)
 
 
-def _line(
-    place: PlaceName, filesystem: str, found: Sequence[Mapping[str, Any]], *, bytecode: bool, cold: bool
-) -> StartupLine:
+def _line(start: _Start, filesystem: str, cold: bool, found: Sequence[Mapping[str, Any]]) -> StartupLine:
     def middle(key: str) -> float:
         return float(statistics.median(one[key] for one in found))
 
@@ -244,7 +281,7 @@ def _line(
 
     seconds = [one["seconds"] for one in found]
     return StartupLine(
-        place=place, filesystem=filesystem, bytecode=bytecode, cold=cold, seconds=middle("seconds"),
+        place=start.place, filesystem=filesystem, bytecode=start.bytecode, cold=cold, seconds=middle("seconds"),
         shortest=min(seconds), longest=max(seconds), importing=middle("importing"), opens=round(middle("opens")),
         libraries=round(middle("libraries")), read_bytes=count("read_bytes"), disk_bytes=count("disk_bytes"),
         faults=round(middle("faults")),

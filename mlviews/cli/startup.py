@@ -19,18 +19,29 @@ __all__ = ["startup"]
 @verb("startup")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.option("--module", metavar="NAME", help="What is imported.  [default: torch, or what the view has like it]")
+@click.option(
+    "--sif",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    metavar="FILE",
+    help="Also from this image of it, which `container build --apptainer` made.",
+)
 @click.option("--runs", type=click.IntRange(1, 100), default=3, show_default=True, help="Of each line; medians count.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page (HTML)."
 )
-def startup(app: App, view: str, *, module: str | None, runs: int, output: Path | None) -> Outcome:
-    """Measure how long `import torch` takes, from the prefix and a squashfs image: cold, warm, without byte code."""
+def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: int, output: Path | None) -> Outcome:
+    """Measure how long `import torch` takes, from each place that has the view: cold, warm, without byte code.
+
+    Places are the prefix, CVMFS where it is mounted, a squashfs file, and with --sif a container's image.
+    """
     from mlviews.files import write_atomically
     from mlviews.startup import measure, module_of, render_page
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
-    result = measure(prefix, release, module or module_of(release), runs=runs, progress=app.progress)
+    result = measure(
+        prefix, release, module or module_of(release), sif=sif and sif.absolute(), runs=runs, progress=app.progress
+    )
     if output:
         write_atomically(output.absolute(), render_page(result))
     return Outcome(result, lambda console: _write(console, result))

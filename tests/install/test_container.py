@@ -524,12 +524,17 @@ def apptainer(require: Any, as_user: Any, monkeypatch: pytest.MonkeyPatch, tmp_p
     return run
 
 
-def test_apptainer_runs_the_image(apptainer, demo, base_archive, tmp_path):
+def test_apptainer_runs_the_image_and_its_start_is_measured(apptainer, demo, base_archive, tmp_path, monkeypatch):
     data = build(demo, base_archive, tmp_path / "demo.oci.tar", "--apptainer")
     assert data["sif"] == str(tmp_path / "demo.sif")
     for way in ("exec", "run"):
         said = apptainer(way, "-e", "--no-home", data["sif"], "python", "-c", "import greet; greet.main()")
         assert said == f"hello from {PREFIX}"
+    find = shutil.which
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "mksquashfs" else find(name))  # that has a test
+    measured = demo("startup", "demo", "--module", "greet", "--runs", "1", "--sif", data["sif"], "--json")
+    assert measured.code == 0, measured.out
+    assert [line["place"] for line in measured.data["lines"]] == ["prefix"] * 4 + ["image"] * 4
 
 
 @pytest.mark.usefixtures("served")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from mlviews.startup import _published
 
 
 @pytest.fixture
@@ -51,6 +55,26 @@ def test_what_an_import_needs_is_counted_from_each_place(heavy, tmp_path, requir
     assert len(re.findall(r"<tr><th scope=\"row\">", text)) == 8
     assert "import heavy" in text
     assert "http" not in text.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_an_image_of_another_lock_is_refused(heavy, tmp_path, monkeypatch):
+    """That an image is measured: tests/install/test_container.py."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/apptainer").write_text("#!/bin/sh\necho another\n")
+    (tmp_path / "bin/apptainer").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    (tmp_path / "demo.sif").touch()
+    refused = heavy("startup", "demo", "--module", "heavy", "--sif", tmp_path / "demo.sif", "--json")
+    assert refused.codes == ["startup-image"]
+
+
+def test_what_is_published_is_a_place_where_it_is_mounted(tmp_path, monkeypatch):
+    release = SimpleNamespace(prefix="/cvmfs/views.example.org/envs/demo/1/linux-64")
+    assert _published(tmp_path, release) == []
+    monkeypatch.setattr(Path, "exists", lambda path, **_: str(path) == f"{release.prefix}/launch")
+    (start,) = _published(tmp_path, release)
+    assert (start.place, start.words, start.cached) == ("cvmfs", (f"{release.prefix}/launch",), Path(release.prefix))
+    assert _published(Path(release.prefix), release) == []
 
 
 def test_what_cannot_be_measured_is_said(heavy, monkeypatch):
