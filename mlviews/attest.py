@@ -145,7 +145,7 @@ def statements(
         FailedError: its lock cannot be read.
     """
     subject = _subject(prefix, release)
-    lock = _lock(prefix)
+    lock = read_lock(prefix / RELEASE_LOCK)
     newest = {record.host: record for record in records if record.platform == release.platform}
     found = [(_PROVENANCE, _provenance(release, lock, subject, builder))]
     found += [(_TESTED, _tested(record)) for _, record in sorted(newest.items())]
@@ -161,10 +161,6 @@ def _subject(prefix: Path, release: Release) -> list[dict[str, Any]]:
         {"name": f"{name}/{file}", "digest": {"sha256": hashlib.sha256(content(prefix / file) or b"").hexdigest()}}
         for file in (RELEASE_FILE, RELEASE_LOCK)
     ]
-
-
-def _lock(prefix: Path) -> Lock:
-    return read_lock(prefix / RELEASE_LOCK)
 
 
 def _provenance(release: Release, lock: Lock, subject: list[dict[str, Any]], builder: str | None) -> dict[str, Any]:
@@ -286,7 +282,7 @@ def _faults(statement: _Statement, prefix: Path, release: Release) -> Iterable[s
             resource.digest.get("sha256")
             for resource in _Provenance.model_validate(statement.predicate).definition.dependencies
         }
-        for package in _lock(prefix).on(release.platform):
+        for package in read_lock(prefix / RELEASE_LOCK).on(release.platform):
             if package.sha256 not in stated:
                 yield f"{package.url} is in the lock and not in the provenance"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mlviews.files import make_folder, remove_file, write_failure
+from mlviews.files import forget_parts, make_folder, replacing, write_failure
 from mlviews.permissions import private
 
 if TYPE_CHECKING:
@@ -33,26 +34,25 @@ def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -
         FailedError: it cannot be written, or a file cannot be read.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    forget_parts(path, than=timedelta(days=1))
     try:
-        with (
-            tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as tar,
-            progress("Packing", total=total, unit="bytes") as advance,
-        ):
-            for item in items:
-                _add(tar, item)
-                advance(item.status.st_size if stat.S_ISREG(item.status.st_mode) else 0)
-        with temporary.open("rb") as file:
+        with replacing(path) as part, part.open("wb") as file:
+            with (
+                tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                progress("Packing", total=total, unit="bytes") as advance,
+            ):
+                for item in items:
+                    _add(tar, item)
+                    advance(item.status.st_size if stat.S_ISREG(item.status.st_mode) else 0)
+            file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise write_failure(f"{path} cannot be written", error) from error
-    finally:
-        remove_file(temporary)
 
 
 def _add(tar: tarfile.TarFile, item: Item) -> None:
-    member = _owned(tarfile.TarInfo(item.path))
+    member = tarfile.TarInfo(item.path)
+    member.uname = member.gname = "root"
     member.mode = private(item.status.st_mode)  # what a group may do here is no business of the repository's
     member.mtime = item.time
     if stat.S_ISLNK(item.status.st_mode):
@@ -65,9 +65,3 @@ def _add(tar: tarfile.TarFile, item: Item) -> None:
             tar.addfile(member, file)
         return
     tar.addfile(member)
-
-
-def _owned(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    return member

@@ -164,12 +164,9 @@ def plan(
     else:
         entry = _entry(store, repository, view, release, published=published)
         draft = _addition(store, repository, view, entry, published=published)
-        judged = [
-            remark
-            for platform in draft.platforms
-            for remark in of_platform(store, view, entry, platform, shared=shared, progress=progress)
-        ]
+        judged: list[PublishRemark] = []
         for platform in draft.platforms:
+            judged += of_platform(store, view, entry, platform, shared=shared, progress=progress)
             judged += of_licences(store, view, entry, platform, licences)
         if "promotion" in draft.changes:
             judged += of_promotion(store, view, entry, demands)

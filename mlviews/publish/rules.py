@@ -98,7 +98,7 @@ def of_licences(
 ) -> Iterator[PublishRemark]:
     """Judge the licences that one platform's packages state; what cannot be judged is told."""
     folder = store.platform_folder(view, entry.name, platform)
-    for remark in judge(stated_licences(folder), licences) if licences else ():
+    for remark in judge(stated_licences(folder), licences):
         why = f"{remark.licence}: {remark.why}"
         yield PublishRemark("licence", remark.package, why, forbids=remark.verdict == "denied")
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.filelock import LOCK, announce, hold
 from mlviews.files import delete_tree, write_atomically
+from mlviews.progress import silent
 from mlviews.publish.ingest import pack
 from mlviews.publish.plan import plan
 from mlviews.publish.repository import Repository
@@ -131,8 +132,6 @@ def _finish(store: Store, server: _Server, folder: Path) -> None:
 
 def _left(store: Store, note: _Note) -> bool:
     """Tell whether any of what a note says is still to be done."""
-    from mlviews.progress import silent  # noqa: PLC0415
-
     with suppress(RefusedError):
         found, _ = plan(store, note.view, note.release, progress=silent)
         return bool(found.changes)
