@@ -16,6 +16,7 @@ from mlviews.errors import MlviewsError
 from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
 from mlviews.jobs.submit import SUBMITTERS, TITLES
+from mlviews.permissions import group_id
 from mlviews.reading import is_folder_at
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ def examine(site: Site) -> Host:
         _gpu(driver, cuda),
         _modules(),
         _containers(),
+        _site(site),
         _space(site.root),
         _locks(site.root),
         *(_batch(system, batch) for system, batch in site.batch.items()),
@@ -318,6 +320,23 @@ def _containers() -> Finding:
         status="ok" if found else "note",
         found=", ".join(found) or "none",
         advice="" if found else "You need one only to build or run images.",
+    )
+
+
+def _site(site: Site) -> Finding:
+    """Say which site is meant, and whether who asks is of the group that shares its root."""
+    found = f"{site.name}: {'wheels' if site.packages == 'wheels' else ', '.join(site.channels)}"
+    if site.group is None:
+        return Finding(name="site", status="ok", found=found)
+    found = f"{found}; {site.root} is shared by the group {site.group}"
+    try:
+        number = group_id(site.group)
+    except MlviewsError as error:
+        return Finding(name="site", status="problem", found=f"{site.name}: {error.message}", advice=error.hint)
+    if number in {os.getegid(), *os.getgroups()} or os.geteuid() == 0:
+        return Finding(name="site", status="ok", found=found)
+    return Finding(
+        name="site", status="note", found=f"{found}, and you are not in it", advice="Its members build there."
     )
 
 

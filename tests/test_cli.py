@@ -561,6 +561,29 @@ def test_the_site_is_the_options_then_the_environments_then_the_users(
     assert cli("use", "--json").data["site"] == "local"
 
 
+def test_a_root_holds_the_site_of_whoever_names_the_root_and_no_site(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "common"
+    root.mkdir()
+    (root / "site.yaml").write_text(f"schema: 1\nname: institute\nsummary: Ours\nroot: {root}\npromote: manual\n")
+    monkeypatch.delenv("MLVIEWS_ROOT")
+    assert cli("use", "pypi").code == 0
+    assert cli("use", "--json").data["site"] == "pypi", "nobody named the root"
+    assert cli("use", "--root", str(root), "--json").data["site"] == "institute", "it goes before what `use` chose"
+    assert cli("use", "--root", str(root), "--site", "swan", "--json").data["site"] == "swan"
+    monkeypatch.setenv("MLVIEWS_ROOT", str(root))
+    assert cli("use", "--json").data["site"] == "institute"
+    monkeypatch.delenv("MLVIEWS_ROOT")
+
+    monkeypatch.chdir(root)
+    chosen = cli("use", "./site.yaml", "--json").data
+    assert (chosen["site"], chosen["root"]) == ("institute", str(root))
+    monkeypatch.chdir(tmp_path)
+    assert cli("use", "--json").data["site"] == "institute", "the path holds in any folder"
+    assert str(root) in cli("verify", "x").err, "the root is found without reading all of the file"
+
+
 def test_a_site_that_does_not_exist_is_said_once(cli: Cli) -> None:
     for name in ("a", "b", "c"):
         cli.recipes.recipe(name, "clock")

@@ -173,3 +173,17 @@ def test_a_user_without_a_name(sites: Path, monkeypatch: pytest.MonkeyPatch) -> 
     write(sites, "root: /eos/{user}\n")
     with pytest.raises(BadInputError, match="has no name or no home folder"):
         open_site("ours")
+
+
+def test_a_site_by_the_path_of_its_file(sites: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(sites, "root: /x\npackages: wheels\n")
+    (sites / "ours.yaml").rename(tmp_path / "theirs.yaml")
+    monkeypatch.chdir(tmp_path)
+    for path in (str(tmp_path / "theirs.yaml"), "./theirs.yaml"):
+        site = open_site(path)
+        assert (site.name, site.root) == ("ours", Path("/x"))
+        assert site.lockfiles == Path("/x/lockfiles"), "a lock of wheels lies with what it names"
+    with pytest.raises(BadInputError) as caught:
+        open_site("./ours.yaml")
+    assert caught.value.code == "site-unknown"
+    assert "--site FOLDER/NAME.yaml" in caught.value.hint

@@ -92,10 +92,13 @@ class App:
 
     @functools.cached_property
     def site_name(self) -> str:
-        """The site that ``--site`` names, else ``MLVIEWS_SITE``, else `mlviews use`."""
-        from mlviews.site.file import FALLBACK, chosen_site
+        """The site that ``--site`` names, else ``MLVIEWS_SITE``, else the root that is named, else `mlviews use`."""
+        from mlviews.site.file import FALLBACK, absolute, chosen_site, root_site
 
-        return self.options.get("site") or chosen_site() or FALLBACK
+        if given := self.options.get("site"):
+            return absolute(given)
+        root = self._path("root")
+        return (root and root_site(root)) or chosen_site() or FALLBACK
 
     @functools.cached_property
     def site(self) -> Site:
@@ -250,7 +253,8 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
     options = [
         option(
             "--site", metavar="NAME", shell_complete=complete_site,
-            help="Site profile.  [default: that of `mlviews use`, else local]",
+            help="Site, or the path of its file.  [default: site.yaml in the root that is named, else that of "
+            "`mlviews use`, else local]",
         ),
         option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
         option("--prefix", metavar="DIR", help="Folder that files are made for, if it is not the root: /cvmfs/..."),

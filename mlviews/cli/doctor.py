@@ -86,11 +86,11 @@ def use(app: App, chosen: str | None) -> Outcome:
     """
     from mlviews.cli.terminal import say
     from mlviews.results import UseResult
-    from mlviews.site.file import use_site
+    from mlviews.site.file import absolute, use_site
     from mlviews.site.profile import open_site
 
-    root = open_site(chosen).root if chosen else app.site.root
-    file = use_site(chosen) if chosen else None
-    result = UseResult(site=chosen or app.site.name, root=str(root), file=str(file) if file else None)
+    site = open_site(chosen) if chosen else app.site
+    file = use_site(absolute(chosen)) if chosen else None
+    result = UseResult(site=site.name, root=str(site.root), file=str(file) if file else None)
     told = f"this is saved in {file}" if file else "`mlviews use SITE` chooses another one"
     return Outcome(result, lambda console: say(console, f"site {result.site}: views lie in {result.root}; {told}"))

@@ -12,14 +12,17 @@ from typing import Any
 
 from mlviews.errors import BadInputError
 from mlviews.files import write_atomically
-from mlviews.reading import content
+from mlviews.reading import content, is_file
 
 __all__ = [
     "FALLBACK",
     "SHIPPED_SITES",
+    "absolute",
     "chosen_site",
     "expand",
+    "is_path",
     "quick_root",
+    "root_site",
     "site_files",
     "site_path",
     "use_site",
@@ -28,6 +31,9 @@ __all__ = [
 
 FALLBACK = "local"
 """The site where nobody names one."""
+
+ROOT_SITE = "site.yaml"
+"""In a root: its site's file, for whoever names the root and no site, as the module of the command does."""
 
 SHIPPED_SITES = Path(__file__).resolve().parent / "profiles"
 
@@ -85,10 +91,39 @@ def site_files() -> tuple[Path, ...]:
     return tuple(path for base in (user_sites(), SHIPPED_SITES) if base for path in sorted(base.glob("*.yaml")))
 
 
+def is_path(name: str) -> bool:
+    """Tell whether what stands for a site is the path of its file, and not its name."""
+    return "/" in name and name.endswith(".yaml")
+
+
+def absolute(name: str) -> str:
+    """Return a site's name as it is, and the path of its file as it holds in any folder."""
+    return os.path.abspath(os.path.expanduser(name)) if is_path(name) else name  # noqa: PTH100, PTH111  (never raise)
+
+
 def site_path(name: str) -> Path | None:
-    """Return a site's file, the user's own before the shipped one; None if there is none."""
+    """Return a site's file, the user's own before the shipped one; None if there is none.
+
+    Args:
+        name: the site's name, or the path of its file.
+
+    Raises:
+        UnreadableError: nobody can tell whether that file is there.
+    """
+    if is_path(name):
+        path = Path(absolute(name))
+        return path if is_file(path) else None
     # Names are compared, never made into paths: they come from the command line.
     return next((path for path in site_files() if path.stem == name), None)
+
+
+def root_site(root: Path) -> str | None:
+    """Return the path of the site's file that lies in a root, which stands for the site's name; None without one.
+
+    Raises:
+        UnreadableError: nobody can tell.
+    """
+    return str(root / ROOT_SITE) if is_file(root / ROOT_SITE) else None
 
 
 def expand(text: str) -> Path:

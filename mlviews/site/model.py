@@ -131,7 +131,10 @@ class SiteFile(BaseModel):
     )
     mirrors: dict[PublicText, Text] = Field({}, description="Channel -> folder or URL to fetch it from.")
     promote: Literal["on-build", "manual"] = Field("on-build", description="When a new release becomes the default.")
-    lockfiles: Text | None = Field(None, description="Folder of lock files.")
+    lockfiles: Text | None = Field(
+        None,
+        description="Folder of lock files; else `lockfiles` in the folder that you stand in, with wheels in the root.",
+    )
     pins: dict[Text, Text] = Field({}, description="With wheels: package -> the one version to use.")
     absent: dict[Text, Text] = Field({}, description="With wheels: package -> why this site cannot have it.")
     cpu_index: Text | None = Field(

@@ -11,7 +11,7 @@ from mlviews.errors import BadInputError, nearest
 from mlviews.files import folder
 from mlviews.kept import Kept, state_of
 from mlviews.reading import content, is_folder_at
-from mlviews.site.file import expand, site_files, site_path, user_sites
+from mlviews.site.file import expand, is_path, site_files, site_path, user_sites
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +33,7 @@ class _Summary:
     """
 
     given: list[str]
+    name: str
     root: str
     prefix: str | None
     packages: Literal["conda", "wheels"]
@@ -68,13 +69,7 @@ class _FoundSite:
         from mlviews.site.model import SiteFile  # noqa: PLC0415
         from mlviews.yamlfile import parse  # noqa: PLC0415
 
-        document = parse(self.path, self.raw)
-        given = parse_model(document, SiteFile, guide="docs/reference/site-keys.md")
-        if given.name != self.path.stem:
-            where = document.where(("name",))
-            what = f"{where}: is {given.name!r}, but the file is {self.path.name}"
-            raise BadInputError("site-invalid", what, "Make them one.")
-        return given
+        return parse_model(parse(self.path, self.raw), SiteFile, guide="docs/reference/site-keys.md")
 
     @cached_property
     def summary(self) -> _Summary:
@@ -174,7 +169,7 @@ def open_site(
     """Read a site; a user's own file goes before the shipped one of its name.
 
     Args:
-        name: the site's name.
+        name: the site's name, or the path of its file.
         root: stands for the site's own root; its prefix stays, where the file gives one.
         prefix: stands for the site's own prefix.
         lockfiles: stands for the site's own folder of locks.
@@ -189,21 +184,28 @@ def open_site(
         raise BadInputError(
             "site-unknown",
             f"there is no site {name!r}{nearest(name, site_names())}",
-            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}.",
+            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}, "
+            "or name a file by its path: --site FOLDER/NAME.yaml.",
         )
     found = _FoundSite(path, content(path) or b"")
     given = found.summary
+    if not is_path(name) and given.name != name:
+        what = f"{path}: name: is {given.name!r}, but the file is {path.name}"
+        raise BadInputError("site-invalid", what, "Make them one.")
     own_root = (root or expand(given.root)).expanduser().absolute()
     own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
-    where = lockfiles or expand((given.lockfiles or "lockfiles").replace("{root}", str(own_root)))
+    # A lock of wheels holds for the channel in the root's cache: it lies there too, wherever one stands who builds.
+    wheels = given.packages == "wheels"
+    usual = "{root}/lockfiles" if wheels else "lockfiles"
+    where = lockfiles or expand((given.lockfiles or usual).replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
-    alone = lockfiles is not None or given.packages == "wheels"
+    alone = lockfiles is not None or wheels
     return Site(
-        name=name,
+        name=given.name,
         root=own_root,
         prefix=own_prefix.absolute(),
         packages=given.packages,
-        channels=((own_root / "cache" / "channel").as_uri(),) if given.packages == "wheels" else tuple(given.channels),
+        channels=((own_root / "cache" / "channel").as_uri(),) if wheels else tuple(given.channels),
         mirrors={**given.mirrors, **mirrors},
         promote=given.promote,
         lockfiles=where.absolute(),

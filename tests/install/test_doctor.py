@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import platform
@@ -120,10 +121,29 @@ def test_this_host_is_what_other_tools_say_it_is(tmp_path: Path):
 
     assert found.glibc == platform.libc_ver()[1]
     by_name = {finding.name: finding for finding in found.findings}
-    assert list(by_name) == ["platform", "glibc", "GPU", "modules", "containers", "space", "locks"]
+    assert list(by_name) == ["platform", "glibc", "GPU", "modules", "containers", "site", "space", "locks"]
+    assert by_name["site"].found == "local: conda-forge"
     free = shutil.disk_usage(tmp_path).free / 1e9
     assert abs(float(by_name["space"].found.split()[0]) - free) < 5
     assert not (tmp_path / "not").exists()
+
+
+def test_the_group_that_shares_the_root_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def told(group: str) -> tuple[str, str]:
+        site = replace(open_site("local", root=tmp_path), group=group)
+        found = next(finding for finding in examine(site).findings if finding.name == "site")
+        return found.status, found.found
+
+    own, other = grp.getgrgid(os.getegid()).gr_name, grp.getgrgid(1).gr_name
+    assert told(own) == ("ok", f"local: conda-forge; {tmp_path} is shared by the group {own}")
+    assert told("no-such-group") == ("problem", "local: this host knows no group 'no-such-group'")
+    monkeypatch.setattr("os.geteuid", lambda: 4711)
+    monkeypatch.setattr("os.getgroups", list)
+    assert told(own)[0] == "ok"
+    assert told(other) == (
+        "note",
+        f"local: conda-forge; {tmp_path} is shared by the group {other}, and you are not in it",
+    )
 
 
 def test_a_shell_with_modules_is_recognised(tmp_path, monkeypatch):
