@@ -151,6 +151,8 @@ def test_a_site_must_be_named_as_its_file(sites: Path) -> None:
         ("root: /x\nchannels: conda-forge\n", "a list stands below it"),
         ("root: /x\npromote: yes\n", "promote"),
         ("root: 7\n", "write it in quotes"),
+        ("root: /x\npromotion: {within: 1w}\n", "'1w' is not what this key takes. How old they may be: `7d` for days"),
+        ("root: /x\ncontainer: {base: {'2.34': A}}\n", "container.base.2.34: 'A' is not what this key takes. glibc ->"),
         ('root: /x\nmirrors: {"a\\tb": /y}\n', "control character U+0009"),
         ('root: "/x\\ny"\n', "control character U+000A"),
         ("root: /x\npins: {pytorch: 2.13}\n", "pins.pytorch: YAML reads 2.13 as a number or another kind, not as text"),
@@ -161,6 +163,7 @@ def test_faults_of_a_site_file(sites: Path, text: str, words: str) -> None:
     with pytest.raises(BadInputError) as caught:
         open_site("ours")
     assert caught.value.code == "file-invalid"
+    assert caught.value.hint == "docs/reference/site-keys.md lists every key."
     assert words in str(caught.value)
     assert f"{sites}/ours.yaml:" in str(caught.value)
 

@@ -89,6 +89,7 @@ def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple
 def write_built(console: Console, built: BuildResult, app: App) -> None:
     """Write what a build gave, for people, and how to use it."""
     from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_changes, write_table
+    from mlviews.reading import link_text
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
@@ -119,7 +120,9 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
     tell_unreadable(console, built.unreadable)
     if not built.default:
-        say(console, ("It is not the default; a plain load gives another release.", "yellow"))
+        now = link_text(app.site.root / "envs" / built.view / "default")
+        state = f"not the default, which is {Path(now).name}" if now else f"not the default: {built.view} has none yet"
+        say(console, (f"It is {state}. `mlviews promote {name}` makes it that.", "yellow"))
     _next(console, built, app)
 
 
@@ -189,6 +192,9 @@ def _program() -> str:
     """Return what starts this mlviews in a new shell: its name where that will be on PATH, else its path."""
     program = Path(sys.argv[0]).absolute()
     if program.name == "__main__.py":
+        found = Path(shutil.which("mlviews") or "/nowhere")
+        if found.parent.parent.name == "commands":  # the module's: `write_command_loaders`
+            return found.name
         return f"{shlex.quote(sys.executable)} -m mlviews"
     found = Path(shutil.which(program.name) or "/nowhere").absolute()
     # A virtual environment's folder is on PATH only until this shell ends.

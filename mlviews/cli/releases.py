@@ -163,9 +163,10 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     recipe = app.recipes / f"{view}.yaml"
 
     def write(console: Console) -> None:
-        names = ", ".join(result.releases) or "what was left"
+        names = ", ".join(result.releases)
+        what = f"removed {view} ({names})" if names else f"no release of {view} was left; removed what was"
         stays = "packages stay in the cache (`mlviews gc`)"
-        console.print(f"removed {view} ({names}): {size(result.bytes)} free; {stays}", markup=False, soft_wrap=True)
+        console.print(f"{what}: {size(result.bytes)} free; {stays}", markup=False, soft_wrap=True)
         for folder in result.kernels:
             console.print(f"removed the kernel {folder}", markup=False, soft_wrap=True)
         if recipe.is_file():

@@ -65,6 +65,8 @@ def _fault(document: Document, kind: type[BaseModel], detail: ErrorDetails) -> s
     value = _SHORT.repr(detail["input"])
     if detail["type"] == "value_error":
         return f"{where}: {value} {detail['ctx']['error']}"
+    if detail["type"] == "string_pattern_mismatch" and (meant := _at(kind, path)[1]):
+        return f"{where}: {value} is not what this key takes. {meant}"  # a pattern tells people nothing
     return f"{where}: {_misfit(detail, value)}"
 
 
@@ -106,12 +108,18 @@ def _instead(kind: type[BaseModel], path: tuple[int | str, ...]) -> str:
 
 def _known_keys(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the mapping at ``path`` may hold."""
-    model = kind
+    return [field.alias or name for name, field in _at(kind, path)[0].model_fields.items()]
+
+
+def _at(kind: type[BaseModel], path: tuple[int | str, ...]) -> tuple[type[BaseModel], str]:
+    """Return the model of the mapping at ``path``, and what the last known key on the way is for."""
+    model, meant = kind, ""
     for part in path:
         if isinstance(part, str):
             found = next((f for name, f in model.model_fields.items() if part in {name, f.alias}), None)
             model = (found and _model_in(found.annotation)) or model  # a variant's name is no field
-    return [field.alias or name for name, field in model.model_fields.items()]
+            meant = (found and found.description) or meant
+    return model, meant
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -39,10 +39,11 @@ def missing_proofs(release: Release, records: Sequence[Record], demands: Promoti
     ]
     asked = {line.name for record in records for line in record.checks}
     wanted = sorted(name for name in asked if name in PROGRAMS and PROGRAMS[name].gpu)
-    found = [_missing("any host", BASIC, last_results(_by(counting, lambda device: device in {"", "cpu"})))]
+    kind = "full record" if demands.level == "full" else "record"
+    found = [_missing("any host", kind, BASIC, last_results(_by(counting, lambda device: device in {"", "cpu"})))]
     for gpu in (gpu for gpu in demands.gpus if gpu in release.gpus):
         results = last_results(_by(counting, functools.partial(_is, gpu, release.gpus)))
-        found += [_missing(gpu, wanted or ("a check with work for a GPU",), results)]
+        found += [_missing(gpu, kind, wanted or ("a check with work for a GPU",), results)]
     return tuple(line for line in found if line)
 
 
@@ -58,11 +59,11 @@ def _is(gpu: str, claimed: Sequence[str], device: str) -> bool:
     return product(device, claimed) == gpu
 
 
-def _missing(where: str, wanted: Sequence[str], results: dict[str, bool]) -> str:
+def _missing(where: str, kind: str, wanted: Sequence[str], results: dict[str, bool]) -> str:
     failed = sorted(name for name, passed in results.items() if not passed)
     lacking = [name for name in wanted if name not in results]
     parts = [f"failed {', '.join(failed)}"] if failed else []
-    parts += [f"no record of {', '.join(lacking)}"] if lacking else []
+    parts += [f"no {kind} of {', '.join(lacking)}"] if lacking else []
     return f"{where}: {'; '.join(parts)}" if parts else ""
 
 
@@ -76,8 +77,9 @@ def refuse_unproved(name: str, missing: Sequence[str], demands: Promotion) -> No
         raise RefusedError(
             "unproved",
             f"{name} may not become the default: this site demands {in_words(demands)}",
-            f"On such a host: `mlviews smoke {name} --level {demands.level}`. Here: `mlviews records gather FILE`"
-            " with the record that it wrote. Or go without: --override WHY, which is kept.",
+            f"`mlviews smoke {name} --level {demands.level}` proves it on the host where it runs;"
+            " `mlviews records gather FILE` takes in what it recorded elsewhere."
+            " Or go without: --override WHY, which is kept.",
             faults=tuple(missing),
         )
 

@@ -154,7 +154,7 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
     if pinned := [entry.name for entry in entries if store.is_pinned(view, entry.name)]:
         raise RefusedError(
             "release-pinned",
-            f"of {view} {' and '.join(pinned)} {'is' if len(pinned) == 1 else 'are'} pinned",
+            f"{' and '.join(f'{view}/{name}' for name in pinned)} {'is' if len(pinned) == 1 else 'are'} pinned",
             f"`mlviews pin {view}/{pinned[0]} --undo` ends that.",
         )
     remove_file(store.view_folder(view) / "default")

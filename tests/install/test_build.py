@@ -326,12 +326,15 @@ def test_a_site_with_manual_promotion_leaves_the_default_to_people(demo):
     (name,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
     assert f"module load atlasml/demo/{name}" in built.out
     assert f"run demo/{name} --site careful" in built.out
-    assert "not the default" in built.out
+    assert f"not the default: demo has none yet. `mlviews promote demo/{name}` makes it that." in built.out
     assert not (demo.root / "envs/demo/default").is_symlink()
     assert not (demo.root / "modulefiles/atlasml/demo/.version").exists()
     assert (demo.root / f"modulefiles/atlasml/demo/{name}.lua").is_file()
     assert demo("run", "demo", "--json", "--", "python").codes == ["release-missing"]
     assert demo("build", "demo", "--site", "careful", "--json").data["status"] == "unchanged"
+    assert demo("promote", f"demo/{name}", "--site", "careful").code == 0
+    again = demo("build", "demo", "--site", "careful", "--rebuild")
+    assert f"not the default, which is {name}." in again.out
 
 
 def test_a_lock_with_conda_forges_urls_builds_from_a_server(demo, server, monkeypatch):

@@ -73,7 +73,7 @@ def test_what_is_missing_is_told_with_the_way_to_prove_it(site, built, tmp_path)
     assert (refused.code, refused.codes) == (1, ["unproved"])
     (error,) = refused.json["errors"]
     assert "full checks on V100, A100, T4, no older than 7d" in error["message"]
-    assert "A100: no record of torch-matmul, torch-train" in error["message"]
+    assert "A100: no full record of torch-matmul, torch-train" in error["message"]
     assert "V100:" not in error["message"]
     assert "T4:" not in error["message"]  # the recipe does not name it
     assert "records gather" in error["hint"]
@@ -95,10 +95,10 @@ def test_what_other_hosts_proved_makes_it_the_default(site, built, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"age": timedelta(days=8)}, "no record of torch-matmul, torch-train"),
-        ({"level": "quick"}, "no record of torch-matmul, torch-train"),
+        ({"age": timedelta(days=8)}, "no full record of torch-matmul, torch-train"),
+        ({"level": "quick"}, "no full record of torch-matmul, torch-train"),
         ({"status": "fail"}, "failed torch-matmul, torch-train"),
-        ({"status": "skip"}, "no record of torch-matmul, torch-train"),
+        ({"status": "skip"}, "no full record of torch-matmul, torch-train"),
     ],
 )
 def test_what_is_old_quick_or_failed_does_not_count(site, built, tmp_path, keys, said):
