@@ -269,13 +269,13 @@ def test_tutorial_of_a_university_site(typed: Any, builder: Any, tmp_path: Path,
     monkeypatch.delenv("MLVIEWS_ROOT", raising=False)
     page = REPOSITORY / "docs/tutorials/site.md"
     (site,) = blocks(page.read_text(encoding="utf-8"), "yaml")
-    own = tmp_path / "home/.config/mlviews/sites/institute.yaml"
-    own.parent.mkdir(parents=True)
-    own.write_text(site.replace("/shared/mlviews", str(tmp_path / "shared")))
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "site.yaml").write_text(site.replace("/shared/mlviews", str(shared)))
     for view in ("plotting", "training-cpu"):
         builder.recipes.recipe(view, "python", "greet")
 
-    typed(page_lines("tutorials/site.md"), may_end={"mlviews doctor": 1})
+    typed(page_lines("tutorials/site.md"), stands_for={"/shared/mlviews": str(shared)}, may_end={"mlviews doctor": 1})
 
     for view in ("plotting", "training-cpu"):
         assert (tmp_path / "shared/envs" / view / "default").readlink() == Path("2026.11.23")
