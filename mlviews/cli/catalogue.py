@@ -110,6 +110,8 @@ def _list(console: Console, result: ListResult) -> None:
     for view, by in result.hidden.items():
         if view != by:
             say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} has the module of {view}.")
+    if name := next((line.name for line in result.views if line.lock == "unavailable"), None):
+        say(console, f"unavailable: this site cannot have the view; `mlviews lock {name}` says why")
     tell_variants(console, result.variants)
 
 

@@ -68,7 +68,9 @@ class _Shown:
 
         result = self._result
         place = result.repository if result.base == "/" else f"{result.repository}/{result.base}"
-        if not result.changes:
+        if not result.changes and result.replaced is None:
+            say(console, f"{result.view}/{result.release}: nothing is missing there, if {place} holds the release")
+        elif not result.changes:
             say(console, f"{result.view}/{result.release}: {place} holds all of it")
         else:
             what = " and ".join(_WAYS[change] for change in result.changes)

@@ -90,7 +90,7 @@ _KINDS = tuple(
         (
             "HTTP status|error sending request|error decoding response",
             "download-failed",
-            "Check the network, or name a mirror with --mirror.",
+            "Check the network, or name a mirror with --mirror. With a Python package index alone: --site pypi.",
         ),
         ("(?i)invalid zip archive|bz2 header|Unknown frame descriptor", "archive-invalid", PORTAL_HINT),
         (
