@@ -303,15 +303,14 @@ def _signer(path: Path) -> Signer:
     serialization, ed25519 = _cryptography()
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415
 
-    text = _key_bytes(path)
-    if path.stat().st_mode & _OTHERS:
-        raise BadInputError("key-open", f"others may read the private key {path}", f"`chmod 600 {path}`")
     try:
-        private = serialization.load_pem_private_key(text, password=None)
+        private = serialization.load_pem_private_key(_key_bytes(path), password=None)
     except (ValueError, TypeError) as error:
         raise _no_key(path, "private") from error
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise _no_key(path, "private")
+    if path.stat().st_mode & _OTHERS:
+        raise BadInputError("key-open", f"others may read the private key {path}", f"`chmod 600 {path}`")
     return CryptoSigner(private)
 
 

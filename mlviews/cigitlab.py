@@ -75,7 +75,6 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
     }
     if not tests:
         raise no_views()
-    named = {"MLVIEWS_RECIPES": literal(settings.recipes)} if settings.recipes else {}
     rules = [{"if": rule} for rule in (_NIGHT, *([_MERGE] if settings.locks else []))]
     ready = {
         f"ready-{job}": _ready(tests[job], rule, settings)
@@ -86,7 +85,7 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
         "workflow": {"rules": [*rules, *_pushes(settings)]},
         "stages": ["test", "report", "deploy"],
         "variables": {
-            **named,
+            **{name: literal(value) for name, value in settings.unusual.items()},
             "MLVIEWS_LOCKFILES": literal(settings.lockfiles),
             "MLVIEWS_ROOT": f"$CI_PROJECT_DIR/{_ROOT}",
             "MLVIEWS_ARM_RUNNER": _ARM,

@@ -123,6 +123,7 @@ class Settings:
         recipes: the folder of recipes in the repository; None for those that travel with mlviews.
         lockfiles: the folder of lock files in the repository.
         locks: whether each pull or merge request is told which locks do not answer their recipes.
+        site: the site that runners use.
         ready: of GitLab, whether a view is built, proved, packed and pushed when its lock changes or a tag comes.
     """
 
@@ -133,6 +134,13 @@ class Settings:
     lockfiles: str = "lockfiles"
     locks: bool = False
     ready: bool = False
+    site: str = "local"
+
+    @property
+    def unusual(self) -> dict[str, str]:
+        """The variables that name what is not as usual: the folder of recipes, the site."""
+        site = {"MLVIEWS_SITE": self.site} if self.site != "local" else {}
+        return {"MLVIEWS_RECIPES": self.recipes, **site} if self.recipes else site
 
 
 def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
@@ -241,8 +249,8 @@ def literal(text: str) -> str:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    named = {"MLVIEWS_RECIPES": literal(settings.recipes)} if settings.recipes else {}
-    return {**named, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT}
+    unusual = {name: literal(value) for name, value in settings.unusual.items()}
+    return {**unusual, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT}
 
 
 def _cells(specs: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[dict[str, Any]]:

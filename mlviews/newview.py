@@ -17,13 +17,13 @@ from mlviews.files import make_folder, write_atomically
 from mlviews.reading import content, is_folder_at
 from mlviews.recipe.catalogue import modules_clash
 from mlviews.recipe.compose import compose
-from mlviews.recipe.model import Recipe, ViewName, check_match_spec, parse
+from mlviews.recipe.model import Recipe, ViewName, check_match_spec, check_requirement, parse
 from mlviews.recipe.view import spec_name
-from mlviews.wheels.requirements import conda_name
+from mlviews.wheels.requirements import conda_name, is_listed
 from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mlviews.lock.lockfile import Lock
     from mlviews.recipe.catalogue import Catalogue
@@ -38,11 +38,13 @@ class Adopted:
     Attributes:
         source: where that was read.
         dependencies: as conda's match specs.
+        pypi: requirements of pip's whose projects no channel is known to have.
         left_out: what a recipe cannot hold, each with the reason.
     """
 
     source: str
     dependencies: Sequence[str]
+    pypi: Sequence[str]
     left_out: Sequence[str]
 
 
@@ -66,7 +68,7 @@ def held_by(dependencies: Iterable[str], locks: Mapping[str, Lock]) -> Held | No
     """Return the view that holds most of what is asked for, the smallest of several; None where no view holds any.
 
     Args:
-        dependencies: match specs.
+        dependencies: match specs and requirements.
         locks: view -> its lock.
     """
     asked = [*dependencies]
@@ -86,7 +88,10 @@ def _held(view: str, asked: Iterable[str], lock: Lock) -> Held:
     versions = {package.name: package.version for package in lock.on(lock.platforms[0])}
     holds, differs, adds = [], [], []
     for text in asked:
-        have, wanted = versions.get(spec_name(text)), MatchSpec(text).version
+        name = spec_name(text)
+        # conda-forge's `matplotlib` is `matplotlib-base`, which the index calls so, and a toolkit of windows.
+        have = versions.get(name, versions.get(conda_name(name)))
+        wanted = MatchSpec(re.sub(r"\[[^]]*]|;.*", "", text)).version  # extras and markers are no match spec's
         if have is None:
             adds.append(text)
         elif wanted is None or VersionSpec(str(wanted)).matches(Version(have)):
@@ -103,32 +108,37 @@ class _Package(NamedTuple):
     name: str
     version: str
     needs: frozenset[str]
+    is_wheel: bool = False
 
 
 _MOST_BYTES = 64 << 20
 _PLATFORM = "linux-64"
 
 
-def adopt(path: Path) -> Adopted:
+def adopt(path: Path, known: Collection[str] = ()) -> Adopted:
     """Return what a file or an environment asks for.
 
     It may be an ``environment.yml``, a ``requirements.txt``, a ``pixi.lock``, a ``conda-lock.yml``, a conda environment
     or a virtual environment. Of what is locked or installed, what nothing else there needs counts as asked for, in
-    its minor version. Names of the Python package index become conda-forge's.
+    its minor version. Names of the Python package index become conda-forge's where that is known to have them.
+
+    Args:
+        path: the file or folder.
+        known: packages that a channel has, as the locks of other views tell.
 
     Raises:
         BadInputError: it is none of these.
         FailedError: it cannot be read.
     """
     if is_folder_at(path, follow=True):
-        return _from_folder(path)
+        return _adopted(path, _from_folder(path), known)
     raw = content(path, most=_MOST_BYTES)
     if raw is None:
         raise BadInputError("source-missing", f"there is no {path}", _KNOWN)
     try:
         if path.suffix in {".txt", ".in"}:
-            return _adopted(path, _requirements(raw.decode()))
-        return _from_yaml(path, texts(raw))
+            return _adopted(path, _requirements(raw.decode()), known)
+        return _adopted(path, _from_yaml(texts(raw)), known)
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:
         problem = " ".join(str(error).split())[:200]
         raise BadInputError("source-invalid", f"{path} cannot be understood: {problem}", _KNOWN) from error
@@ -140,12 +150,12 @@ _KNOWN = (
 )
 
 
-def _from_folder(path: Path) -> Adopted:
+def _from_folder(path: Path) -> Iterable[_Asked]:
     from mlviews.conda.records import read_conda_records  # noqa: PLC0415  (most sources are files)
 
     if records := read_conda_records(path):
         packages = [_Package(record.name, record.version, frozenset(record.depends)) for record in records]
-        return _adopted(path, map(_Asked, _roots(packages)))
+        return _roots(packages)
     found = sorted(path.glob("lib/python*/site-packages"))
     if not found:
         raise BadInputError("source-invalid", f"{path} is no conda environment and no virtual one", _KNOWN)
@@ -154,54 +164,72 @@ def _from_folder(path: Path) -> Adopted:
             conda_name(distribution.metadata["Name"]),
             distribution.version,
             frozenset(conda_name(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in distribution.requires or ()),
+            is_wheel=True,
         )
         for distribution in metadata.distributions(path=[str(folder) for folder in found])
     ]
     python = _Package("python", found[0].parent.name.removeprefix("python").rstrip("t"), frozenset())
-    return _adopted(path, map(_Asked, _roots([*packages, python])))
+    return _roots([*packages, python])
 
 
-def _from_yaml(path: Path, data: Any) -> Adopted:
+def _from_yaml(data: Any) -> Iterable[_Asked]:
     if "package" in data:
-        return _adopted(path, map(_Asked, _roots(_conda_lock(data["package"]))))
-    if "environments" in data:
-        return _adopted(path, map(_Asked, _roots(_pixi_lock(data))))
-    return _adopted(path, _environment(data))
+        return _roots(_conda_lock(data["package"]))
+    return _roots(_pixi_lock(data)) if "environments" in data else _environment(data)
 
 
 class _Asked(NamedTuple):
-    """One thing that a source says: a match spec, or why a recipe cannot hold what it says."""
+    """One thing that a source says.
+
+    Attributes:
+        spec: a match spec.
+        left_out: why a recipe cannot hold what it says.
+        requirement: the same as pip takes it, where pip was asked for it.
+    """
 
     spec: str
     left_out: str = ""
+    requirement: str = ""
 
 
-def _adopted(path: Path, asked: Iterable[_Asked]) -> Adopted:
+def _adopted(path: Path, asked: Iterable[_Asked], known: Collection[str]) -> Adopted:
     specs: dict[str, None] = {}
+    requirements: dict[str, None] = {}
     left_out: list[str] = []
     for item in asked:
         if item.left_out:
             left_out.append(f"{item.spec}: {item.left_out}")
             continue
+        name = spec_name(item.spec)
         try:
-            specs[check_match_spec(item.spec)] = None
+            if item.requirement and name not in known and not is_listed(name):
+                requirements[check_requirement(item.requirement)] = None
+            else:
+                specs[check_match_spec(item.spec)] = None
+                left_out += _without_extras(item.requirement)
         except ValueError as error:
             left_out.append(f"{item.spec}: {error}")
-    if not specs:
+    if not specs and not requirements:
         raise BadInputError(
             "source-empty", f"{path} asks for nothing that a recipe can hold", _KNOWN, faults=tuple(left_out)
         )
-    return Adopted(str(path), tuple(specs), tuple(left_out))
+    return Adopted(str(path), tuple(specs), tuple(requirements), tuple(left_out))
 
 
-def _roots(packages: Iterable[_Package]) -> Iterable[str]:
+def _without_extras(requirement: str) -> list[str]:
+    found = re.match(r"[\w.-]+\s*\[[^]]+]", requirement)
+    return [f"{found[0]}: conda has no extras: name their packages"] if found else []
+
+
+def _roots(packages: Iterable[_Package]) -> Iterable[_Asked]:
     """Return what nothing else there needs, and Python, each in its minor version."""
     known = {package.name: package for package in packages if not package.name.startswith("__")}
     needed = {name for package in known.values() for name in package.needs - {package.name}}
     for name, package in sorted(known.items()):
         if name == "python" or name not in needed | {"pip", "setuptools", "wheel"}:
             minor = re.match(r"\d+(\.\d+)?(?![\d!])", package.version)
-            yield f"{name} {minor[0]}.*" if minor else name
+            asked = f"{name} =={minor[0]}.*" if minor else name
+            yield _Asked(f"{name} {minor[0]}.*" if minor else name, requirement=asked if package.is_wheel else "")
 
 
 def _conda_lock(entries: Iterable[Mapping[str, Any]]) -> Iterable[_Package]:
@@ -215,6 +243,7 @@ def _conda_lock(entries: Iterable[Mapping[str, Any]]) -> Iterable[_Package]:
                 conda_name(name) if is_wheel else name,
                 str(entry["version"]),
                 frozenset(conda_name(need) if is_wheel else need for need in needs),
+                is_wheel,
             )
 
 
@@ -229,7 +258,8 @@ def _pixi_lock(data: Mapping[str, Any]) -> Iterable[_Package]:
             continue
         if "pypi" in entry or entry.get("kind") == "pypi":
             needs = (re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in entry.get("requires_dist") or ())
-            yield _Package(conda_name(entry["name"]), str(entry["version"]), frozenset(map(conda_name, needs)))
+            name, version = conda_name(entry["name"]), str(entry["version"])
+            yield _Package(name, version, frozenset(map(conda_name, needs)), is_wheel=True)
         else:
             name, version, _ = url.rsplit("/", 1)[-1].rsplit("-", 2)
             yield _Package(name, version, frozenset(text.split()[0] for text in entry.get("depends") or ()))
@@ -266,6 +296,17 @@ def _spaced(spec: str) -> str:
     return f"{found[1]} =={found[2]}" if found and found[3] else f"{found[1]} {found[2]}.*" if found else spec
 
 
+_CONFIGURED = "an option of pip's: its own configuration says where packages are looked up"
+_OPTIONS = {
+    "-e": "a project as it lies: `mlviews extend VIEW --editable FOLDER` puts it on top of a view",
+    "--editable": "a project as it lies: `mlviews extend VIEW --editable FOLDER` puts it on top of a view",
+    "-r": "name that file with --from, too, and join the two recipes",
+    "--requirement": "name that file with --from, too, and join the two recipes",
+    "-c": "write its limits under `constraints`",
+    "--constraint": "write its limits under `constraints`",
+}
+
+
 def _requirements(text: str) -> Iterable[_Asked]:
     """Read pip's requirements; what is asked for on other hosts alone is passed over."""
     from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  (few sources need it)
@@ -275,7 +316,10 @@ def _requirements(text: str) -> Iterable[_Asked]:
         if not said:
             continue
         if said.startswith("-"):
-            yield _Asked(said, "an option of pip's; name another file of requirements by itself")
+            yield _Asked(said, next((why for option, why in _OPTIONS.items() if said.startswith(option)), _CONFIGURED))
+            continue
+        if re.match(r"[\w+]+://", said):
+            yield _Asked(said, "comes from a URL, and a recipe names packages")
             continue
         try:
             wanted = Requirement(said)
@@ -286,11 +330,8 @@ def _requirements(text: str) -> Iterable[_Asked]:
             yield _Asked(said, "comes from a URL, and a recipe names packages")
         elif wanted.marker is None or wanted.marker.evaluate():
             limits = sorted(re.sub(r"^==(.*\.\*)$", r"\1", str(limit)) for limit in wanted.specifier)
-            yield _Asked(f"{conda_name(wanted.name)} {','.join(limits)}".strip())
-            if wanted.extras:
-                yield _Asked(
-                    f"{wanted.name}[{','.join(sorted(wanted.extras))}]", "conda has no extras: name their packages"
-                )
+            wanted.marker = None
+            yield _Asked(f"{conda_name(wanted.name)} {','.join(limits)}".strip(), requirement=str(wanted))
 
 
 # The recipe
@@ -305,17 +346,22 @@ module: {module}            # what `module load` takes
 layers: [{layers}]                  # shared parts
 platforms: [linux-64]
 hardware:
-  glibc: "2.34"                   # el9; older hosts need a lower figure
-{gpu}dependencies:                     # conda match specs; "numpy >=2,<3", "python 3.12.*"
-{dependencies}{left_out}# constraints: ["numpy <3"]       # limits on packages that others pull in
+  glibc: "2.34"                   # el9, as the layer base says; docs/recipes.md tells how to go lower
+{gpu}{heading}# conda match specs; "numpy >=2,<3", "python 3.12.*"
+{dependencies}{pypi}{left_out}# constraints: ["numpy <3"]       # limits on packages that others pull in
 # gaps:                           # what it should hold and cannot yet; `mlviews show` tells people
 #   - {{package: name, why: the reason}}
-smoke: []                         # besides those of its layers: {checks}
+{variants}{smoke}# besides those of its layers: {checks}
 """
 _GPU = """\
   cuda: "12.9"                    # the driver must offer at least this
   gpus: [A100, H100]              # machine code or PTX for these must be in the binaries
 """
+_VARIANTS = """\
+# variants:                       # the same view for newer GPUs: `mlviews lock NAME-cuda13` makes its lock
+#   cuda13: {hardware: {cuda: "13.0", gpus: [A100, H100, B200]}, constraints: [cuda-version 13.0.*]}
+"""
+_PYPI = "pypi:                             # what pip takes; where a channel has it, that goes first\n"
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.<>=!,~* +-]*")
 
 
@@ -342,7 +388,9 @@ def write_new_recipe(
     make_folder(folder)
     write_atomically(path, text)
     if not like:
-        checks = compose(parse(path, Recipe), folder / "layers", *catalogue.layers).smoke
+        made = parse(path, Recipe)
+        named = compose(made, folder / "layers", *catalogue.layers).smoke
+        checks = [check for check in named if check not in made.model.smoke]
         write_atomically(path, text.replace(_CHECKS, ", ".join(checks) or "none"))
     return path
 
@@ -368,7 +416,11 @@ def _text(name: str, module: str, adopted: Adopted | None, *, gpu: bool) -> str:
         module=module,
         layers=", ".join(_LAYERS),
         gpu=_GPU if gpu else "",
+        heading=f"{'dependencies:' if asked else 'dependencies: []':<34}",
         dependencies="".join(f"  - {_scalar(package)}\n" for package in asked),
+        pypi=_PYPI + "".join(f"  - {_scalar(text)}\n" for text in adopted.pypi) if adopted and adopted.pypi else "",
+        variants=_VARIANTS if gpu else "",
+        smoke=f"{'smoke: [torch-matmul, torch-train]' if gpu and not adopted else 'smoke: []':<33} ",
         left_out="".join(f"# left out: {json.dumps(text)}\n" for text in (adopted.left_out if adopted else ())),
         checks=_CHECKS,
     )

@@ -352,7 +352,7 @@ async def _refuse_unknown_names(task: Task, sources: Sources) -> None:
     raise RefusedError(
         "package-unknown",
         f"view {task.view} on {task.platform}: {', '.join(sources.places)} has no such package",
-        "Correct the name, or take the package out and name it under `gaps` with the reason.",
+        "Correct the name; or put it under `pypi`, if PyPI has it; or take it out and say so under `gaps`.",
         faults=tuple(faults),
     )
 

@@ -231,8 +231,12 @@ def test_the_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> None:
     assert printed.out == (tmp_path / "deep/nightly.yml").read_text() == cli(*call, "--json").data["workflow"]
     content = read(printed.out)
     assert content["env"]["MLVIEWS_RECIPES"] == "recipes"
+    assert "MLVIEWS_SITE" not in content["env"]
     assert faults(printed.out) == []
     assert "mlviews[report]==1" in printed.out
+    assert read(cli(*call, "--site", "pypi").out)["env"]["MLVIEWS_SITE"] == "pypi"
+    pipeline = read(cli("ci", "gitlab", "--install", "mlviews==1", "--site", "pypi").out)
+    assert pipeline["variables"]["MLVIEWS_SITE"] == "pypi", "runners use the site that the command was given"
 
 
 @pytest.mark.parametrize(

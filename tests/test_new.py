@@ -31,6 +31,10 @@ def test_it_locks_as_it_is(cli: Cli, *, gpu: bool, layered: bool) -> None:
     assert done.code == 0
     path = str(cli.recipes.folder / "mine.yaml")
     assert done.data == {"view": "mine", "path": path, "adopted": None, "held": None}
+    if gpu:  # its comments may be taken at their word
+        text = Path(path).read_text()
+        Path(path).write_text(text.replace("# variants:", "variants:").replace("#   cuda13:", "  cuda13:"))
+        assert cli("show", "mine-cuda13", "--json").data["recipe"]["hardware"]["cuda"] == "13.0"
     assert cli("lock", "mine").code == 0
     names = {package.name: package.build for package in read_lock(cli.lock("mine")).packages}
     assert {"python", "ipykernel"} <= set(names)
@@ -118,6 +122,7 @@ dependencies:
     - pywin32; sys_platform == "win32"
     - tqdm[notebook] ~=4.60
     - -e .
+    - atlas-ftag-tools[more] >=0.3
 """
 PIXI = """\
 version: 6
@@ -147,9 +152,10 @@ packages:
 def test_an_environment_file(tmp_path: Path) -> None:
     path = tmp_path / "environment.yml"
     path.write_text(ENVIRONMENT)
-    adopted = adopt(path)
+    adopted = adopt(path, {"tqdm"})
     wanted = ["python 3.11.*", "numpy>=2", "pytorch ==2.6", "uproot", "torch_geometric ==2.5", "tqdm ~=4.60"]
     assert [*adopted.dependencies] == wanted
+    assert [*adopted.pypi] == ["atlas-ftag-tools[more]>=0.3"], "no channel is known to have it"
     assert [text.partition(": ")[0] for text in adopted.left_out] == [
         *("channel pyg", "bioconda::samtools", "tqdm[notebook]", "-e ."),
     ]
@@ -160,16 +166,22 @@ def test_requirements_of_pip(tmp_path: Path) -> None:
     path.write_text(
         "torch>=2.6,<3  # with its compiler\n\nnumpy == 2.1.* \\\n --hash=sha256:00\n"
         "-r more.txt\nlib @ https://x.example/lib.whl\nnot a requirement\n"
+        "-e .\n--index-url https://x.example\ngit+https://x.example/lib\n"
     )
-    adopted = adopt(path)
+    adopted = adopt(path, {"numpy"})
     assert [*adopted.dependencies] == ["pytorch <3,>=2.6", "numpy 2.1.*"]
-    assert len(adopted.left_out) == 3
+    reasons = [text.rpartition(": ")[2] for text in adopted.left_out]
+    for reason, word in zip(
+        reasons, ["join", "URL", "form NAME", "--editable FOLDER", "configuration", "URL"], strict=True
+    ):
+        assert word in reason
 
 
 def test_locks_of_others(tmp_path: Path) -> None:
     path = tmp_path / "pixi.lock"
     path.write_text(PIXI)
-    assert [*adopt(path).dependencies] == ["python 3.12.*", "uproot 5.4.*"]
+    assert [*adopt(path, {"uproot"}).dependencies] == ["python 3.12.*", "uproot 5.4.*"]
+    assert [*adopt(path).pypi] == ["uproot ==5.4.*"]
     of_mlviews = folder("lockfiles") / "plotting.conda-lock.yml"
     names = {spec.split()[0] for spec in adopt(of_mlviews).dependencies}
     assert {"python", "ipympl", "uproot"} <= names
@@ -184,7 +196,7 @@ def test_environments(builder: Any, tmp_path: Path) -> None:
         (site / f"{name}-2.13.0+cpu.dist-info").mkdir()
         (site / f"{name}-2.13.0+cpu.dist-info/METADATA").write_text(f"Name: {name}\nVersion: 2.13.0+cpu\n{needs}")
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert [*adopt(made).dependencies] == ["lightning 2.13.*", f"python {minor}.*"]
+    assert [*adopt(made, {"lightning"}).dependencies] == ["lightning 2.13.*", f"python {minor}.*"]
 
     builder.recipes.recipe("demo", "python", "greet", "native")
     assert builder("build", "demo").code == 0
@@ -199,9 +211,10 @@ def test_environments(builder: Any, tmp_path: Path) -> None:
 
 def test_the_view_that_holds_most_and_what_it_would_add(tmp_path: Path) -> None:
     locks = {name: read_lock(folder("lockfiles") / f"{name}.conda-lock.yml") for name in ("plotting", "shallow")}
-    held = held_by(["uproot", "numpy ==1.0", "mplhep >=0.3", "somethingrare >1"], locks)
+    held = held_by(["uproot", "numpy ==1.0", "mplhep[all] >=0.3", "matplotlib", "somethingrare >1"], locks)
     assert held
-    assert (held.view, [*held.holds], [*held.adds]) == ("plotting", ["uproot", "mplhep >=0.3"], ["somethingrare >1"])
+    assert (held.view, [*held.adds]) == ("plotting", ["somethingrare >1"])
+    assert [*held.holds] == ["uproot", "mplhep[all] >=0.3", "matplotlib"], "matplotlib-base is what is imported"
     assert held.differs[0].startswith("numpy ==1.0 (it has 2.")
     assert held_by(["somethingrare"], locks) is None
 
@@ -233,5 +246,5 @@ def test_no_text_of_a_source_becomes_yaml(tmp_path: Path, lines: list[str]) -> N
     catalogue = open_catalogue(tmp_path / "own", behind=folder("recipes"))
     made = write_new_recipe("mine", tmp_path / "own", catalogue, adopted=adopted)
     recipe = parse(made, Recipe).model
-    assert [*recipe.dependencies] == [*adopted.dependencies]
+    assert ([*recipe.dependencies], [*recipe.pypi]) == ([*adopted.dependencies], [*adopted.pypi])
     assert recipe.module == "atlasml/mine"

@@ -95,8 +95,13 @@ def _settings(
     app: App, *, cron: str, labels: tuple[str, ...], install: str | None, check_locks: bool, ready_made: bool
 ) -> Settings:
     from mlviews.ciworkflow import Settings
+    from mlviews.site.file import SHIPPED_SITES, site_path
 
+    path = site_path(app.site.name)
+    if path and path.parent != SHIPPED_SITES:
+        app.remark(f"site {app.site.name} is your own: runners need its file, as ~/.config/mlviews/sites/{path.name}")
     return Settings(
+        site=app.site.name,
         cron=cron,
         gpu_labels=labels,
         requirement=install or _requirement(app),

@@ -125,7 +125,9 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
     spec = app.catalogue.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)
     new = named_lock(spec.name, app.site, after) if after else lock_file(spec.name, app.site)
-    changes = compare(old.lock, new.lock)
+    asked = {request.name for request in (*spec.dependencies, *spec.pypi)}
+    # What the recipe asks for comes first: hundreds of others can move with it.
+    changes = tuple(sorted(compare(old.lock, new.lock), key=lambda change: change.name not in asked))
     result = DiffResult(
         view=view,
         before=old.label,
@@ -144,4 +146,5 @@ def _write_diff(console: Console, result: DiffResult) -> None:
         console.print("no difference")
         return
     write_changes(console, result.changes)
-    console.print(f"{len(result.changes)} packages differ, {size(result.bytes, sign=True)}", markup=False)
+    count = f"{len(result.changes)} packages differ" if len(result.changes) > 1 else "1 package differs"
+    console.print(f"{count}, {size(result.bytes, sign=True)}", markup=False)

@@ -40,9 +40,11 @@ def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
     like = source if source in app.catalogue.names else ""
     if like and gpu:
         raise click.UsageError(f"--gpu: a copy of {like} is for the hardware that {like} is for; edit its `hardware`")
-    adopted = adopt(Path(source)) if source and not like else None
+    locks = _locks(app) if source and not like else {}
+    known = {package.name for lock in locks.values() for package in lock.packages}
+    adopted = adopt(Path(source), known) if source and not like else None
     path = write_new_recipe(view, own, app.catalogue, gpu=gpu, like=like, adopted=adopted)
-    held = held_by(adopted.dependencies, _locks(app)) if adopted else None
+    held = held_by([*adopted.dependencies, *adopted.pypi], locks) if adopted else None
     result = NewResult(view=view, path=str(path), adopted=adopted, held=held)
     return Outcome(result, lambda console: _write(console, result))
 
@@ -76,10 +78,12 @@ def _tell(console: Console, result: NewResult, adopted: Adopted) -> None:
 
     for text in adopted.left_out:
         say(console, ("left out ", "yellow"), text)
+    if adopted.pypi:
+        say(console, f"under `pypi`, since no channel is known to have them: {', '.join(adopted.pypi)}")
     held = result.held
     if held is None:
         return
-    count = len(adopted.dependencies)
+    count = len(adopted.dependencies) + len(adopted.pypi)
     say(console, (held.view, "bold"), f" holds {len(held.holds)} of the {count} already: {', '.join(held.holds)}")
     if held.differs:
         say(console, f"  in another version: {', '.join(held.differs)}")

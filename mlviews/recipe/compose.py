@@ -51,7 +51,7 @@ def compose(
         raise BadInputError(
             "recipe-invalid",
             f"{recipe.document.path}: the view cannot be composed",
-            "Fix the recipe or the layer that is named.",
+            "Fix the recipe or the layer that is named; your own recipes/layers go before the catalogue's.",
             faults=tuple(dict.fromkeys(parts.faults)),
         )
     return ViewSpec(

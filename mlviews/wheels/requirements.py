@@ -34,6 +34,7 @@ __all__ = [
     "conda_python",
     "conda_version",
     "extra_name",
+    "is_listed",
     "limits_of",
     "project_of",
     "provider_of",
@@ -69,6 +70,11 @@ def conda_name(project: str) -> str:
     """Return what conda-forge calls the project ``project`` of a Python package index."""
     normalized = canonicalize_name(project)
     return _table().conda.get(normalized, normalized)
+
+
+def is_listed(name: str) -> bool:
+    """Tell whether the tables name the conda package ``name``: they list those that conda-forge calls otherwise."""
+    return name in _table().index
 
 
 def extra_name(project: str, extra: str) -> str:
