@@ -18,7 +18,7 @@ from mlviews.errors import RefusedError
 from mlviews.recipe.model import Text  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["LicenceRemark", "Licences", "judge", "refuse_denied"]
 
@@ -96,13 +96,25 @@ def judge(stated: Iterable[tuple[str, str]], licences: Licences | None) -> tuple
     return tuple(remark for remark in found if remark)
 
 
-def refuse_denied(view: str, remarks: Sequence[LicenceRemark]) -> None:
+def refuse_denied(
+    view: str, remarks: Sequence[LicenceRemark], needs: Mapping[str, Collection[str]], asked: Collection[str]
+) -> None:
     """Refuse a view that holds what its site denies.
 
+    Args:
+        view: its name.
+        remarks: what the site says.
+        needs: package -> the packages that it depends on.
+        asked: packages that the recipe asks for.
+
     Raises:
-        RefusedError: ``licence-denied``, with each package.
+        RefusedError: ``licence-denied``, with each package, and by which request it comes.
     """
-    denied = tuple(f"{one.package} ({one.licence}): {one.why}" for one in remarks if one.verdict == "denied")
+    denied = tuple(
+        f"{one.package} ({one.licence}): {one.why}{_by(one.package, needs, asked)}"
+        for one in remarks
+        if one.verdict == "denied"
+    )
     if denied:
         raise RefusedError(
             "licence-denied",
@@ -110,6 +122,18 @@ def refuse_denied(view: str, remarks: Sequence[LicenceRemark]) -> None:
             "Leave them out, or waive them in the site's file: `licences: {waive: {PACKAGE: {why: ..., until: ...}}}`.",
             faults=denied,
         )
+
+
+def _by(package: str, needs: Mapping[str, Collection[str]], asked: Collection[str]) -> str:
+    """Return the shortest way from a request to a package that it brings along; nothing where that is the request."""
+    ways, at = [[package]], 0
+    seen = {package}
+    while at < len(ways) and ways[at][0] not in asked:
+        above = sorted(name for name, needed in needs.items() if ways[at][0] in needed and name not in seen)
+        seen.update(above)
+        ways += [[name, *ways[at]] for name in above]
+        at += 1
+    return f"; it comes by {' > '.join(ways[at])}" if 0 < at < len(ways) else ""
 
 
 def _judged(package: str, text: str, licences: Licences, today: date) -> LicenceRemark | None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlviews.licences import Licences, judge
+from mlviews.errors import RefusedError
+from mlviews.licences import LicenceRemark, Licences, judge, refuse_denied
 
 DENY = {"deny": ["AGPL-3.0-only", "GPL-3.0-only", "MIT"]}
 
@@ -82,6 +83,16 @@ def test_a_waiver_holds_until_its_last_day_and_for_its_package():
 def test_what_is_denied_is_one_licence_by_its_identifier(wrong):
     with pytest.raises(ValidationError):
         Licences.model_validate({"deny": [wrong]})
+
+
+def test_what_is_denied_is_told_with_the_request_that_brings_it():
+    needs = {"plots": {"fonts", "shapes"}, "fonts": {"text"}, "shapes": {"fonts"}, "text": {"fonts"}, "other": {"text"}}
+    remarks = [LicenceRemark(name, "GPL-3.0-only", "denied", "no") for name in ("text", "plots", "lonely")]
+    with pytest.raises(RefusedError) as caught:
+        refuse_denied("demo", remarks, needs, {"plots"})
+    assert [fault.partition(": ")[2] for fault in caught.value.faults] == [
+        "no; it comes by plots > fonts > text", "no", "no",
+    ]  # fmt: skip
 
 
 def test_lock_refuses_what_the_site_denies_and_tells_what_nobody_can_read(builder: Any, shelf: Any):

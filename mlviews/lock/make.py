@@ -231,14 +231,15 @@ async def _lock_one(
             editable=editable,
         )
         solutions.append(found)
+    lock = lock_of(site_spec, solutions)
     remarks: tuple[LicenceRemark, ...] = ()
     if site.licences:
         from mlviews.licences import judge, refuse_denied  # noqa: PLC0415  (few sites look at them)
 
         remarks = judge(_licences(solutions), site.licences)
-        refuse_denied(spec.name, remarks)
+        needs = {package.name: package.dependencies.keys() for package in lock.packages}
+        refuse_denied(spec.name, remarks, needs, {request.name for request in (*spec.dependencies, *spec.pypi)})
     path = lock_path(site.lockfiles, spec.name)
-    lock = lock_of(site_spec, solutions)
     same = status.lock and status.path == path and status.lock.digest == lock.digest
     if not same:
         write_atomically(path, lock_text(lock))
