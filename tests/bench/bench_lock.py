@@ -6,17 +6,18 @@
 FOLDER holds ``linux-64/repodata.json`` and its like, as a mirror of conda-forge does. Without ``--conda`` the peer is
 not run, and no figure is written for it. Both tools get the same specs, virtual packages and channel; each time is wall
 time from the start of the process to its end, each figure the median after one run that does not count; beside it the
-CPU time, which is steadier on a busy machine. ``--growth`` adds rows with more views, and with ten times the metadata.
+CPU time, which is steadier on a busy machine, and the most memory that one took. ``--growth`` adds rows with more
+views and packages, and with ten times the metadata.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -50,6 +51,16 @@ hardware: {glibc: "2.34", cuda: "12.9", archspec: x86_64_v3}
 dependencies: [python=3.11, pytorch-gpu, lightning, scikit-learn, matplotlib, uproot, awkward, onnx, ipykernel]
 """
 
+WIDE = """\
+schema: 1
+name: wide
+summary: One package after another
+module: bench/wide
+platforms: [linux-64]
+hardware: {{glibc: "2.34"}}
+dependencies: [{}]
+"""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -62,20 +73,28 @@ class Bench:
 
     def median(self, label: str, command: Sequence[str | Path], before: Callable[[], object] = lambda: None) -> float:
         """Return the median of the wall times in seconds and print it with its extremes."""
-        times, spent = [], []
+        times, spent, memory = [], [], 0
         for _ in range(self.repeats + 1):
             before()
-            began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run([str(part) for part in command], check=False, capture_output=True, text=True)
-            times.append(time.perf_counter() - began)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            spent.append(after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime)
-            if done.returncode != 0:
-                sys.exit(f"{label}: {' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+            with tempfile.TemporaryFile("w+") as said:
+                began = time.perf_counter()
+                process = subprocess.Popen([str(part) for part in command], stdout=said, stderr=said)
+                _, status, used = os.wait4(process.pid, 0)  # what it and those that it waited for have used
+                process.returncode = os.waitstatus_to_exitcode(status)
+                times.append(time.perf_counter() - began)
+                spent.append(used.ru_utime + used.ru_stime)
+                memory = max(memory, used.ru_maxrss)
+                if process.returncode != 0:
+                    said.seek(0)
+                    sys.exit(f"{label}: {' '.join(map(str, command))}\n{said.read()}")
         counted = sorted(times[1:])
         median = statistics.median(counted)
         cpu = statistics.median(spent[1:])
-        print(f"  {label:<62} {median:7.3f} s   ({counted[0]:.3f} to {counted[-1]:.3f})   CPU {cpu:.3f} s", flush=True)
+        print(
+            f"  {label:<62} {median:7.3f} s   ({counted[0]:.3f} to {counted[-1]:.3f})   CPU {cpu:.3f} s"
+            f"   {memory / 1024:.0f} MB",
+            flush=True,
+        )
         return median
 
     def mlviews(self, *arguments: str | Path, recipes: Path) -> list[str | Path]:
@@ -183,11 +202,40 @@ def enlarged(source: Path, target: Path, times: int) -> Path:
     return target
 
 
+def wide(folder: Path, count: int) -> Path:
+    """Return metadata of so many packages, each of which depends on the one before, and a recipe of the last."""
+    names = [f"p{number}" for number in range(count)]
+    records = {
+        f"{name}-1.0-0.conda": {
+            "name": name, "version": "1.0", "build": "0", "build_number": 0, "subdir": "noarch", "noarch": "generic",
+            "depends": [f"{names[number - 1]} >=1"] if number else [],
+            "md5": hashlib.md5(name.encode()).hexdigest(), "sha256": hashlib.sha256(name.encode()).hexdigest(),
+            "size": 1000,
+        }
+        for number, name in enumerate(names)
+    }  # fmt: skip
+    for subdir, found in (("linux-64", {}), ("noarch", records)):
+        text = json.dumps({"info": {"subdir": subdir}, "packages": {}, "packages.conda": found, "repodata_version": 1})
+        (folder / "channel" / subdir).mkdir(parents=True)
+        (folder / "channel" / subdir / "repodata.json").write_text(text)
+    (folder / "recipes").mkdir()
+    (folder / "recipes/wide.yaml").write_text(WIDE.format(names[-1]))
+    return folder
+
+
 def growth(bench: Bench, recipes: Path) -> None:
-    """Print how time grows with views, and with metadata: the first lock, and one with what the first has kept."""
-    for count in (50, 200):
-        every = bench.mlviews("lock", "--all", recipes=copied(bench.work / f"recipes-{count}", count))
+    """Print how time and memory grow with views, packages and metadata: the first lock, and one with what that kept."""
+    for count in (12, 50, 200):
+        copies = copied(bench.work / f"recipes-{count}", count)
+        every = bench.mlviews("lock", "--all", recipes=copies)
         replace(bench, repeats=1).median(f"mlviews lock --all, {count} views", every, bench.forget)
+        replace(bench, repeats=3).median(f"mlviews list, {count} views", bench.mlviews("list", recipes=copies))
+    for count in (100, 400, 1600):
+        made = wide(bench.work / f"wide-{count}", count)
+        small = replace(bench, slice=made / "channel", repeats=3)
+        command = small.mlviews("lock", "wide", recipes=made / "recipes")
+        small.median(f"mlviews lock, a view of {count} packages", command, small.forget)
+        small.median(f"mlviews lock, a view of {count} packages, again", command)
     large = replace(bench, slice=enlarged(bench.slice, bench.work / "large", 10))
     command = large.mlviews("lock", "one", recipes=recipes)
     large.median("mlviews lock, one GPU view, 10 times the metadata, nothing kept", command, large.forget_all)

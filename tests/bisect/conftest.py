@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-COUNT = 64
+COUNT = 32
 
 
 @dataclass

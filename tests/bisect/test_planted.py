@@ -16,7 +16,7 @@ from mlviews.lock.lockfile import read_lock
 if TYPE_CHECKING:
     from conftest import Garden
 
-HALVINGS = ceil(log2(64))
+HALVINGS = ceil(log2(32))
 BREAKS = "raise RuntimeError('planted')\n"
 
 
@@ -33,7 +33,7 @@ def differing(data: dict) -> set[str]:
     return {name for name in {*good, *bad} if good.get(name) != bad.get(name)}
 
 
-def test_one_culprit_among_64(garden: Garden) -> None:
+def test_one_culprit_among_32(garden: Garden) -> None:
     garden.grow()
     culprit = garden.draw.choice(garden.names)
     garden.new(culprit, BREAKS)
@@ -41,7 +41,7 @@ def test_one_culprit_among_64(garden: Garden) -> None:
 
     data = garden.bisect("--retries", "1", "--json").data
 
-    assert data["differ"] == 64
+    assert data["differ"] == 32
     assert changes(data) == {culprit: ("1.0", "2.0")}
     assert changes(data, "step") == changes(data)
     assert data["checks"] == {"imports": f"{culprit}: RuntimeError: planted"}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Fork, Place, fork, import_all, mlviews, timed
+from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,10 +158,10 @@ def whole(place: Place) -> None:
     assert (left["debris"], left["removed"]) == ([], []), left
 
 
-def rounds(folder: Path, count: int, seed: int, say: Callable[[str], object]) -> None:
+def rounds(folder: Path, count: int, seed: int, say: Callable[[str], object], *, small: bool) -> None:
     """Compare a crowd's releases with those of one process, so many times."""
     import_all()
-    place = Place(folder, random.Random(seed))
+    place = Place(folder, random.Random(seed), **size(small=small))
     place.make(VIEWS, STEPS)
     say(f"seed {seed}; {EACH * len(VIEWS)} builders, {len(VIEWS)} views, {STEPS} releases of each")
     for view in VIEWS:
@@ -186,9 +186,10 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=10)
     options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     options.add_argument("--folder", type=Path, help="where the store is made; a temporary folder otherwise")
+    add_small(options)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="crowd-", dir=given.folder) as folder:
-        rounds(Path(folder), given.rounds, given.seed, print)
+        rounds(Path(folder), given.rounds, given.seed, print, small=given.small)
 
 
 if __name__ == "__main__":

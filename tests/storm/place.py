@@ -10,6 +10,8 @@ import importlib
 import io
 import json
 import os
+import pkgutil
+import re
 import signal
 import sys
 import time
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import argparse
     import random
     from collections.abc import Callable, Iterator
 
@@ -27,7 +30,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from shelf import PLACEHOLDER, Shelf
 
 PACKAGES = 12
-MODULES = 40  # that each build compiles
 _MODULE = "".join(f"def f{n}(a, b={n}):\n    return [a, b, 'f{n}', a in {{None, {n}}}]\n" for n in range(60))
 
 
@@ -79,18 +81,30 @@ def mlviews(pipe: int, *arguments: str) -> int:
     return code
 
 
+def add_small(options: argparse.ArgumentParser) -> None:
+    """Give a program the option of a store that is small enough for every day; see `size`."""
+    options.add_argument("--small", action="store_true", help="packages with few files")
+
+
+def size(*, small: bool) -> dict[str, int]:
+    """Return what a `Place` is told of its packages."""
+    return {"bulk": 5, "modules": 4} if small else {}
+
+
 @dataclass
 class Place:
     """A root, a channel, and versions of views to build.
 
     Attributes:
         bulk: files of each of the packages that do nothing.
+        modules: how many a build compiles.
         versions: for each view and step, its recipe and its lock.
     """
 
     folder: Path
     draw: random.Random
     bulk: int = 150
+    modules: int = 40
     versions: dict[tuple[str, int], tuple[str, bytes]] = field(default_factory=dict)
 
     @property
@@ -169,7 +183,7 @@ class Place:
             shelf.add(f"bulk{number}", files=content)
         for step in range(steps):
             content = {f"share/step/{n}": self.draw.randbytes(1000) for n in range(50)}
-            modules = {f"step/m{n}": f"step = {step}\n" + _MODULE for n in range(MODULES)} | {"step/__init__": ""}
+            modules = {f"step/m{n}": f"step = {step}\n" + _MODULE for n in range(self.modules)} | {"step/__init__": ""}
             shelf.add("step", f"{step}.0", files=content, modules=modules)
 
 
@@ -183,15 +197,11 @@ def _recipe(view: str, step: int) -> str:
 
 def import_all() -> None:
     """Import what calls import, so that forks need not."""
-    for name in (
-        "rattler",
-        "mlviews.cli",
-        "mlviews.store.collect",
-        "mlviews.store.releases",
-        "mlviews.build",
-        "mlviews.newrelease",
-    ):
-        importlib.import_module(name)
+    import mlviews
+
+    for module in pkgutil.walk_packages(mlviews.__path__, "mlviews."):
+        if not re.search(r"\.checks|_program$|\.schema$", module.name):  # programs of views' own Python
+            importlib.import_module(module.name)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Place, fork, import_all, mlviews, timed
+from place import Place, fork, import_all, mlviews, size, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -258,7 +258,7 @@ def storm(folder: Path, count: int, seed: int, say: Callable[[str], object]) -> 
     """Let so many reads fail; return how each fault ended."""
     import_all()
     draw = random.Random(seed)
-    place = Place(folder / "place", draw, bulk=5)
+    place = Place(folder / "place", draw, **size(small=True))
     place.folder.mkdir()
     os.environ["MLVIEWS_STORM_JUPYTER"] = str(place.folder / "jupyter")
     first, kept = _make(place), folder / "kept"

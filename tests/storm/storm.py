@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Fork, Place, fork, import_all, mlviews, timed
+from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,12 +167,12 @@ def _hidden(root: Path) -> list[Path]:
     return [path for path in root.rglob(".*") if path.name not in known]
 
 
-def storm(folder: Path, kills: int, seed: int, say: Callable[[str], object]) -> Counter[str]:
+def storm(folder: Path, kills: int, seed: int, say: Callable[[str], object], *, small: bool) -> Counter[str]:
     """Kill builds until so many kills counted; return how many fell into each stage."""
     import_all()
     draw = random.Random(seed)
-    place = Place(folder, draw)
-    steps = _MEASURED + 1 + kills * 2 + 2 * len(STAGES)
+    place = Place(folder, draw, **size(small=small))
+    steps = _MEASURED + 1 + kills * 2 + len(STAGES)
     place.make((VIEW,), steps)
     code, said = build(place, 0).end()
     assert code == 0, said
@@ -213,9 +213,10 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=300)
     options.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     options.add_argument("--folder", type=Path, help="where the store is made; a temporary folder otherwise")
+    add_small(options)
     given = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="storm-", dir=given.folder) as folder, timed() as passed:
-        storm(Path(folder), given.kills, given.seed, print)
+        storm(Path(folder), given.kills, given.seed, print, small=given.small)
         print(f"{passed():.0f} s")
 
 

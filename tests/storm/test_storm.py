@@ -30,7 +30,7 @@ def run():
 
 
 def test_builds_that_are_killed_at_any_moment_leave_a_whole_store(run):
-    said = run("storm.py", "--kills", "2")  # and one at the start of each of thirteen stages
+    said = run("storm.py", "--kills", "2", "--small")  # and one at the start of each of thirteen stages
 
     print(said)
     assert "\n2 kills counted" in said
@@ -38,7 +38,7 @@ def test_builds_that_are_killed_at_any_moment_leave_a_whole_store(run):
 
 
 def test_a_crowd_makes_what_one_after_another_makes(run):
-    said = run("crowd.py", "--rounds", "1")
+    said = run("crowd.py", "--rounds", "1", "--small")
 
     print(said)
     assert "the same as one after another" in said

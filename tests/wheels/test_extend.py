@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,16 +151,27 @@ def whole_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return python.write(tmp_path_factory.mktemp("python"))
 
 
+@pytest.fixture(scope="module")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What was compiled of that Python, once one test has done so: nothing of it depends on a root."""
+    return tmp_path_factory.mktemp("compiled") / "bytecode"
+
+
 @pytest.fixture
-def whole(site: Any, shelf: Shelf, whole_python: Path) -> Any:
+def whole(site: Any, shelf: Shelf, whole_python: Path, bytecode: Path) -> Any:
     """The command line, and a channel with a whole Python; `recipe` writes a view of that."""
     shelf.put(whole_python, read_index(whole_python))
+    kept = site.root / "cache/bytecode"
+    if bytecode.exists():
+        shutil.copytree(bytecode, kept, copy_function=os.link)
 
     def recipe(*dependencies: str) -> None:
         python = f"python =={host_target().python}"
         site.recipes.recipe("demo", python, *dependencies, hardware={"glibc": host_glibc()})
         assert site("lock", "demo").code == 0
         assert site("build", "demo").code == 0
+        if not bytecode.exists():
+            shutil.copytree(kept, bytecode, copy_function=os.link)
 
     return SimpleNamespace(site=site, recipe=recipe)
 
