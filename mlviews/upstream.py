@@ -96,6 +96,20 @@ _BUILDS = (
         ("libtensorflow_cc", "libtensorflow_framework", "tensorflow-base"), ("2.19.1",), "12.8", _FROM_60,
         "conda-forge/tensorflow-feedstock 2cc3b129, recipe/build_common.sh",
     ),
+    *(
+        _Build(
+            ("cupy",), ("14.1.1",), cuda, targets,
+            "cupy v14.1.1, install/cupy_builder/_compiler.py, as conda-forge/cupy-feedstock 0d4a99c takes it; "
+            "`mlviews gpus` on the project's wheel for CUDA 12 of this version",
+        )
+        for cuda, targets in (
+            (
+                "12.9",
+                "sm_50 sm_52 sm_60 sm_61 sm_70 sm_75 sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 compute_100",
+            ),
+            ("13.2", "sm_75 sm_80 sm_86 sm_89 sm_90 sm_100 sm_120 compute_120"),
+        )
+    ),
     _Build(
         ("nccl",), ("2.30.7.1",), "12.9", "sm_60 sm_61 sm_70 sm_80 sm_90 sm_100 sm_120 compute_120",
         "`mlviews gpus` on NVIDIA's wheel of 2.30.7; conda-forge/nccl-feedstock builds for what NCCL's Makefile names",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.view import ViewSpec
 
-__all__ = ["HostDriver", "VariantChoice", "choices", "choose", "named", "read_driver"]
+__all__ = ["HostDriver", "VariantChoice", "choice_of", "choices", "choose", "named", "read_driver"]
 
 _DRIVER = Path("/proc/driver/nvidia")
 
@@ -112,6 +112,21 @@ def choose(specs: Sequence[ViewSpec], driver: HostDriver) -> VariantChoice:
     return VariantChoice(own.name, best.name, why)
 
 
+def choice_of(name: str, catalogue: Catalogue, driver: HostDriver) -> VariantChoice | None:
+    """Return which variant a host takes of a view; None where it has none, or where its recipe is faulty or gone.
+
+    Args:
+        name: the view's, or that of a variant of it.
+        catalogue: recipes.
+        driver: the host's.
+    """
+    with suppress(MlviewsError):
+        variant = catalogue.view(name).variant
+        if len(family := catalogue.family(variant.view if variant else name)) > 1:
+            return choose(family, driver)
+    return None
+
+
 def choices(catalogue: Catalogue, driver: HostDriver) -> tuple[VariantChoice, ...]:
     """Return which variant a host takes of each view that has some; a faulty recipe is left to who tells of those.
 
@@ -119,12 +134,8 @@ def choices(catalogue: Catalogue, driver: HostDriver) -> tuple[VariantChoice, ..
         catalogue: recipes.
         driver: the host's.
     """
-    found = []
-    for name in catalogue.names:
-        with suppress(MlviewsError):
-            if len(family := catalogue.family(name)) > 1:
-                found.append(choose(family, driver))
-    return tuple(found)
+    found = ((name, choice_of(name, catalogue, driver)) for name in catalogue.names)
+    return tuple(choice for name, choice in found if choice and choice.view == name)
 
 
 def named(specs: Sequence[ViewSpec], variant: str) -> ViewSpec:

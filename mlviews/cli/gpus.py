@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
     """
     from mlviews.gpus.coverage import survey
     from mlviews.gpus.scan import scan
+    from mlviews.variants import choice_of, read_driver
 
     if everything:
         if target or names:
@@ -40,6 +42,8 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
     _refuse_unknown(names)
     folder, release = _folder(app, target)
     result = survey(scan(folder, progress=app.progress), release, names)
+    if release and (choice := choice_of(release.view, app.catalogue, read_driver())):
+        result = replace(result, chosen=f"{choice.takes}; {choice.why}")
     return Outcome(result, lambda console: _write(console, result), 1 if result.failures else 0)
 
 
@@ -102,6 +106,8 @@ def _write(console: Console, result: GpusResult) -> None:
     else:
         runs = f"; {result.view} is a view for the CPU" if result.view else ""
         say(console, f"no code for GPUs in {result.folder}: {result.files} files looked at{runs}")
+    if result.chosen:
+        say(console, f"variant for this host: {result.chosen}")
     for package in result.packages:
         if package.why_some:
             say(console, f"{package.package} may lack GPUs: {package.why_some}")

@@ -228,6 +228,7 @@ class GpusResult:
         view: null for a folder, as the release is.
         files: how many files were looked at.
         unread: what could not be read, with the reason.
+        chosen: which of the view's variants this host takes, and why; empty where the view has none.
     """
 
     folder: Path
@@ -238,6 +239,7 @@ class GpusResult:
     packages: Sequence[PackageServing]
     libraries: Sequence[LibraryServing]
     unread: Mapping[str, str]
+    chosen: str = ""
 
     @property
     def failures(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
@@ -106,6 +106,7 @@ def install(
     cache: Path,
     mirrors: Mapping[str, str],
     group: str | None = None,
+    compared: Container[LockedPackage] = (),
     progress: Progress = silent,
 ) -> None:
     """Install locked packages into an empty or partly installed prefix.
@@ -118,6 +119,7 @@ def install(
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
         group: whose members may write too what is installed, and use the cache.
+        compared: packages whose archives were compared with their sha256 just now.
         progress: told about checking, downloading and linking.
 
     Raises:
@@ -128,7 +130,7 @@ def install(
     """
     check_prefix(baked)
     located = [_Located(package, local_archive(package, mirrors)) for package in packages]
-    _check_archives([item for item in located if item.archive], progress)
+    _check_archives([item for item in located if item.archive and item.package not in compared], progress)
     gid, unpacked = group_id(group), cache / PACKAGES
     total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
@@ -234,7 +236,7 @@ def install_lock(
     """
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
         packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
-        restore(packages, site, progress=progress)
+        compared = restore(packages, site, progress=progress)
         install(
             packages,
             prefix,
@@ -243,12 +245,13 @@ def install_lock(
             cache=site.cache,
             mirrors=site.mirrors,
             group=site.group,
+            compared=compared,
             progress=progress,
         )
-        compared = _moment(prefix)
+        moment = _moment(prefix)
         given = then(packages)
         compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
-    return given, compared
+    return given, moment
 
 
 def _moment(prefix: Path) -> int:
@@ -260,18 +263,23 @@ def _moment(prefix: Path) -> int:
         raise write_failure(f"{prefix} cannot be written", error) from error
 
 
-def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> None:
+def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> tuple[LockedPackage, ...]:
     """See to it that a site of wheels, whose channel is its own, holds the archives that its locks name.
+
+    Returns:
+        The packages of which it does; each archive was compared with its sha256.
 
     Raises:
         FailedError: one cannot be made again as the lock has it.
     """
-    if site.packages == "wheels":
-        from mlviews.wheels.restore import restore_archives  # noqa: PLC0415  (only such sites need it)
+    if site.packages != "wheels":
+        return ()
+    from mlviews.wheels.restore import restore_archives  # noqa: PLC0415  (only such sites need it)
 
-        # Those without md5 were made for this install.
-        archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in packages if package.md5}
-        restore_archives(archives, cache=site.cache, progress=progress)
+    theirs = tuple(package for package in packages if package.md5)  # the others were made for this install
+    archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in theirs}
+    restore_archives(archives, cache=site.cache, progress=progress)
+    return theirs
 
 
 @dataclass(frozen=True, slots=True)

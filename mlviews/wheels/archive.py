@@ -47,12 +47,14 @@ class File:
     """A regular file of a package.
 
     ``source`` is the content itself, a file on disk, or a function that opens it; the last needs ``size``, in bytes.
+    ``sha256`` is the content's, where whoever opens it compares it with that; else it is taken while it is packed.
     ``placeholder`` is the string that the installer replaces by the prefix; the file is then text.
     """
 
     path: str
     source: bytes | Path | Callable[[], io.BufferedIOBase]
     size: int = -1
+    sha256: bytes | None = None
     executable: bool = False
     placeholder: str = ""
 
@@ -208,9 +210,14 @@ def _add(tar: tarfile.TarFile, member: Member) -> dict[str, Any]:
     info.size = _file_size(member)
     info.mode = 0o755 if member.executable else 0o644
     with _open(member) as source:
-        reader = _Hashing(source)
-        tar.addfile(info, reader)
-    entry = {"_path": member.path, "path_type": "hardlink", "sha256": reader.hexdigest(), "size_in_bytes": info.size}
+        if member.sha256:
+            tar.addfile(info, source)
+            digest = member.sha256.hex()
+        else:
+            reader = _Hashing(source)
+            tar.addfile(info, reader)
+            digest = reader.hexdigest()
+    entry = {"_path": member.path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": info.size}
     if member.placeholder:
         entry |= {"file_mode": "text", "prefix_placeholder": member.placeholder}
     return entry

@@ -15,6 +15,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
@@ -129,7 +130,8 @@ def make_channel(
         ]
         _refuse_clashes(plans)
         with progress("Indexing"):
-            update_index(folder, [plan.archive for plan in plans], progress=progress)
+            known = {item.plan.archive: item.sha256 for item in converted}
+            update_index(folder, [plan.archive for plan in plans], known=known, progress=progress)
     return WheelChannel(
         folder=folder,
         constraints=tuple(sorted(plan.spec for plan in plans)),
@@ -322,25 +324,32 @@ _CHUNK = 1 << 20
 
 
 def update_index(
-    channel: Path, archives: Collection[str], *, changed: Collection[str] = (), progress: Progress = silent
+    channel: Path,
+    archives: Collection[str],
+    *,
+    changed: Collection[str] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
+    progress: Progress = silent,
 ) -> None:
     """Make the index hold ``archives`` (paths in the channel), which lie there.
 
-    What it holds already is not read again, except ``changed``.
+    What it holds already is not read again, except ``changed``. ``known`` are sha256 that were taken before: what is
+    no longer as it was then is found out when it is installed.
 
     Raises:
         FailedError: ``write-failed``: the disk is full or read-only; or it has no locks.
     """
     with hold(channel / LOCK, waiting=announce(progress, "the channel's index")):
         for subdir in sorted({"noarch", *(archive.partition("/")[0] for archive in archives)}):
-            _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed))
+            inside = {archive.removeprefix(f"{subdir}/"): sha256 for archive, sha256 in known.items()}
+            _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed), inside)
 
 
 def _inside(subdir: str, archives: Collection[str]) -> set[str]:
     return {archive.removeprefix(f"{subdir}/") for archive in archives if archive.startswith(f"{subdir}/")}
 
 
-def _update(folder: Path, names: Collection[str], changed: Collection[str]) -> None:
+def _update(folder: Path, names: Collection[str], changed: Collection[str], sums: Mapping[str, str]) -> None:
     file = folder / "repodata.json"
     known = _records(file)
     if known is None:
@@ -349,7 +358,7 @@ def _update(folder: Path, names: Collection[str], changed: Collection[str]) -> N
     if not new and file.exists():
         return
     with ThreadPoolExecutor() as pool:
-        added = dict(zip(new, pool.map(_record, (folder / name for name in new)), strict=True))
+        added = dict(zip(new, pool.map(lambda name: _record(folder / name, sums.get(name, "")), new), strict=True))
     kept = {name: record for name, record in known.items() if (folder / name).exists()}
     data = {
         "info": {"subdir": folder.name},
@@ -369,7 +378,7 @@ def _records(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _record(path: Path, sha256: str) -> dict[str, Any]:
     try:
         index = read_index(path)
     except ValueError as error:  # the machine went down before the disk had it all
@@ -377,13 +386,14 @@ def _record(path: Path) -> dict[str, Any]:
         raise FailedError(
             "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made anew."
         ) from error
-    return {**index, **_hashes(path), "size": path.stat().st_size}
+    return {**index, **_hashes(path, sha256), "size": path.stat().st_size}
 
 
-def _hashes(path: Path) -> dict[str, str]:
-    sums = {name: hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha256")}
+def _hashes(path: Path, sha256: str) -> dict[str, str]:
+    wanted = ("md5",) if sha256 else ("md5", "sha256")
+    sums = {name: hashlib.new(name, usedforsecurity=False) for name in wanted}
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             for total in sums.values():
                 total.update(chunk)
-    return {name: total.hexdigest() for name, total in sums.items()}
+    return {"sha256": sha256} | {name: total.hexdigest() for name, total in sums.items()}

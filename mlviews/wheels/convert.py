@@ -17,7 +17,7 @@ import io
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -336,12 +336,14 @@ class _Layout:
             if scheme == "scripts":
                 yield self._script(entry, path)
             else:
-                source = _opener(self._wheel, entry)
+                file = _file(self._wheel, entry, path)
                 if self._counts_on_system and _LIBRARY.search(path):
-                    source = self._with_runpath(source, path)  # so RECORD cannot hold its hash
+                    # It changes, so neither RECORD nor the package can hold the wheel's hash of it.
+                    source = self._with_runpath(_opener(self._wheel, entry), path)
+                    file = replace(file, source=source, sha256=None)
                 else:
                     self._hashes[path] = entry
-                yield File(path=path, source=source, size=entry.size, executable=entry.executable)
+                yield file
 
     def scripts(self) -> Iterator[File]:
         """Yield the scripts of the entry points, where the installer would not write them."""
@@ -406,7 +408,7 @@ class _Layout:
                 text = f"#!{PLACEHOLDER}/bin/python\n".encode() + body
                 return File(path=path, source=text, executable=True, placeholder=PLACEHOLDER)
         self._hashes[path] = entry
-        return File(path=path, source=_opener(self._wheel, entry), size=entry.size, executable=True)
+        return replace(_file(self._wheel, entry, path), executable=True)
 
     def _from_site(self, path: str) -> str:
         if path.startswith(f"{self._site}/"):
@@ -419,6 +421,11 @@ class _Layout:
             digest = base64.urlsafe_b64encode(entry.digest).rstrip(b"=").decode()
             return f"{entry.algorithm}={digest}", str(entry.size)
         return "", ""
+
+
+def _file(wheel: Wheel, entry: WheelFile, path: str) -> File:
+    sha256 = entry.digest if entry.algorithm == "sha256" else None
+    return File(path=path, source=_opener(wheel, entry), size=entry.size, sha256=sha256, executable=entry.executable)
 
 
 def _opener(wheel: Wheel, entry: WheelFile) -> Callable[[], io.BufferedIOBase]:

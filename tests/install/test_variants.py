@@ -77,6 +77,8 @@ def test_variants_are_built_locked_and_told_as_views_of_their_own(builder: Any, 
         chosen = [one for one in gpu(verb, "--json").json["data"]["variants"] if one["view"] == "demo-gpu"]
         assert [one["takes"] for one in chosen] == ["demo-gpu"]
     assert "variants for this host: " in gpu("gpus", "--all").out
+    for view in ("demo-gpu", "demo-gpu-cuda13"):
+        assert "variant for this host: demo-gpu; without an NVIDIA driver" in gpu("gpus", view).out
 
     monkeypatch.setattr("mlviews.variants.read_driver", lambda: HostDriver("580.65.06", ("T4",)))
     here = gpu("build", "demo-gpu", "--json").data
