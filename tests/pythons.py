@@ -54,6 +54,7 @@ SALT = (
         "hdf5plugin",
         "jsonargparse[argcomplete,signatures]",
         "lion-pytorch",
+        "pandas",
         "rich",
         "scipy",
         "pyyaml",

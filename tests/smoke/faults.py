@@ -233,7 +233,15 @@ SALT = {
         "salt.models.task",
         """
         infer = module.ClassificationTask.run_inference
-        module.ClassificationTask.run_inference = lambda *a, **k: infer(*a, **k)[::-1]
+        module.ClassificationTask.run_inference = lambda *a, **k: infer(*a, **k).flip(0)
+        """,
+        "cpu: the loss is ",
+    ),
+    ("salt-train", "flatter probabilities than it trained"): (
+        "salt.models.task",
+        """
+        infer = module.ClassificationTask.run_inference
+        module.ClassificationTask.run_inference = lambda *a, **k: infer(*a, **k) * 0.97 + 0.01
         """,
         "salt states a loss of",
     ),
