@@ -667,6 +667,10 @@ def test_completion(cli: Cli, tmp_path: Path) -> None:
     assert complete(cli, "promote", "shallow/") == ["shallow/2026.11.23"]
 
 
+def test_who_wants_all_of_a_view_gone_is_told_the_verb(cli):
+    assert "`mlviews uninstall plotting`" in cli("remove", "plotting").err
+
+
 @pytest.mark.parametrize(
     ("word", "here"),
     [("install", "mlviews extend VIEW"), ("activate", "mlviews shell VIEW"), ("deactivate", "mlviews_deactivate")],

@@ -140,6 +140,9 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
 
+    if "/" not in release:
+        whole = f"`mlviews uninstall {release}` removes all of the view"
+        raise click.BadParameter(f"{release!r} is not VIEW/RELEASE: `mlviews releases {release}` lists them; {whole}")
     view, name = split_release(release)
     result = remove_release(Store(app.site.root, app.site.prefix), view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
