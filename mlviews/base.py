@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.release import ReleasePackage
 
 __all__ = ["Base", "find_base", "on_top", "second_libraries"]
@@ -182,27 +183,27 @@ def find_base(on: str, root: Path, platform: str) -> Base:
     return Base(release)
 
 
-def second_libraries(prefix: Path, base: Base, replace: Collection[str] = ()) -> tuple[str, ...]:
+def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collection[str] = ()) -> tuple[str, ...]:
     """Return shared libraries in a prefix that its base has too: two copies of one in a process crash or disagree.
 
     Those that a wheel has renamed, so that only its own modules find them, are none.
 
     Args:
-        prefix: what was installed on top of the base.
+        records: the conda records of what was installed on top of the base.
         base: the base.
         replace: packages of the base whose libraries do not count: others go in their place.
 
     Raises:
         CondaRecordError: a conda record is none.
     """
-    own, has = _libraries(prefix), _libraries(Path(base.release.prefix))
+    own, has = _libraries(records), _libraries(read_conda_records(Path(base.release.prefix)))
     both = [name for name in own if name in has and has[name] not in replace]
     return tuple(f"{own[name]} brings {name}, and so does {has[name]}" for name in both)
 
 
-def _libraries(prefix: Path) -> dict[str, str]:
+def _libraries(records: Iterable[CondaRecord]) -> dict[str, str]:
     found = {}
-    for record in read_conda_records(prefix):
+    for record in records:
         for path in record.files:
             if (match := _LIBRARY.fullmatch(path)) and not _MANGLED.search(match[1]):
                 found[match[1]] = record.name

@@ -18,7 +18,7 @@ from mlviews.errors import FailedError
 from mlviews.reading import closed_by, status
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 __all__ = [
     "SHARED",
@@ -189,8 +189,12 @@ def aged(paths: Iterable[Path], than: timedelta = timedelta(days=1)) -> Iterator
             yield path
 
 
-def file_sha256(path: Path | str) -> str:
+def file_sha256(path: Path | str, told: Callable[[int], object] | None = None) -> str:
     """Return a file's sha256 in hexadecimal.
+
+    Args:
+        path: where it lies.
+        told: called with the number of bytes of each part that was read; what it raises ends the reading.
 
     Raises:
         OSError: it cannot be read, or is a link.
@@ -200,6 +204,8 @@ def file_sha256(path: Path | str) -> str:
     try:
         while chunk := os.read(descriptor, _CHUNK):
             digest.update(chunk)
+            if told:
+                told(len(chunk))
     finally:
         os.close(descriptor)
     return digest.hexdigest()

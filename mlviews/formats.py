@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews import jupyter
+from mlviews.conda.records import read_conda_records
 from mlviews.container import definitions
 from mlviews.container.describe import NO_REPOSITORY, of_recipe, of_release
 from mlviews.errors import RefusedError
@@ -265,7 +266,8 @@ def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Ca
         if platform in entry.platforms and entry.lock_digest == lock.digest:
             container = of_release(entry.platforms[platform], lock, site.container)
             prefix = store.platform_folder(lock.view, entry.name, platform)
-            return definitions.Contents(container, lock, named.text, installed_licenses(prefix))
+            licenses = installed_licenses(read_conda_records(prefix))
+            return definitions.Contents(container, lock, named.text, licenses)
     for error in (error for entry in entries for error in entry.errors.values()):
         raise error  # it may be the one
     return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)

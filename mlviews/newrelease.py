@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlviews.base import second_libraries
 from mlviews.errors import RefusedError
-from mlviews.files import walk, write_atomically
+from mlviews.files import write_atomically
 from mlviews.gpus.nvidia import GPUS
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import installed_licenses
-from mlviews.prefix.verify import verify
+from mlviews.prefix.tree import read_tree
+from mlviews.prefix.verify import verify_new
 from mlviews.progress import silent
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.smoke.programs import BASIC
@@ -25,21 +27,20 @@ from mlviews.store.loaders import (
     write_default_loaders,
     write_release_loaders,
 )
-from mlviews.store.releases import unproved
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from mlviews.lock.lockfile import Lock
+    from mlviews.conda.records import CondaRecord
     from mlviews.lock.summary import FoundLock
+    from mlviews.prefix.verify import Fault
     from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.report import CheckLine
-    from mlviews.store.disk import Store
+    from mlviews.store.disk import ReleaseEntry, Store
 
 __all__ = ["NewRelease", "make_release", "publish"]
 
@@ -97,37 +98,36 @@ def make_release(
         lock_text=found.raw.decode(),
         progress=progress,
     )
-    _refuse_second_libraries(site_spec, prefix)
+    _refuse_second_libraries(site_spec, assembled.records)
     release = _with_served(assembled.release, prefix, site, progress)
-    checks = first_checks(prefix, release, (*BASIC, *site_spec.spec.smoke), progress=progress)
+    with ThreadPoolExecutor(1) as beside:  # while the checks, which are other processes, run
+        bill = beside.submit(render_sbom, found.lock, [platform], licenses=installed_licenses(assembled.records))
+        names = (*BASIC, *site_spec.spec.smoke)
+        checks = first_checks(prefix, release, names, records=assembled.records, progress=progress)
     _refuse_failed(view, checks)
-    files = dict(walk(prefix))  # the last look: from here on nothing but the list and release.json is written
-    release = release.model_copy(update={"files": inventory.write(prefix, files)})
-    files[inventory.FILES] = (prefix / inventory.FILES).lstat()
-    _refuse_unlike(assembled.compared, release, prefix, files, shared=site.group is not None, progress=progress)
-    _write_bill(found.lock, prefix, platform)
-    usage.write(prefix, usage.measure(prefix, files))
+    tree = read_tree(prefix)  # the last look: from here on nothing but the list and release.json is written
+    held = inventory.take(tree)
+    release = release.model_copy(update={"files": inventory.write(prefix, held)})
+    tree = replace(tree, found={**tree.found, inventory.FILES: (prefix / inventory.FILES).lstat()})
+    shared = site.group is not None
+    _refuse_unlike(view, verify_new(tree, held, compared=assembled.compared, shared=shared, progress=progress))
+    write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), bill.result())
+    usage.write(prefix, usage.measure(tree))
     store.mark_unpublished(view, name)
     store.write_release(release)
     write_record(store.root, release, checks, level="quick")
     return NewRelease(release, prefix, checks)
 
 
-def _refuse_second_libraries(site_spec: SiteSpec, prefix: Path) -> None:
+def _refuse_second_libraries(site_spec: SiteSpec, records: Sequence[CondaRecord]) -> None:
     base = site_spec.base
-    if base and (found := second_libraries(prefix, base, site_spec.spec.replace)):
+    if base and (found := second_libraries(records, base, site_spec.spec.replace)):
         raise RefusedError(
             "second-library",
             f"the new release of {site_spec.spec.name} would load a library twice, and was not kept",
             f"Take a version of it that uses {base.release.view}'s own, or ask for it in a view by itself.",
             faults=found,
         )
-
-
-def _write_bill(lock: Lock, prefix: Path, platform: str) -> None:
-    """Write the release's bill of materials, beside the prefix: what licences it states, only the packages know."""
-    text = render_sbom(lock, [platform], licenses=installed_licenses(prefix))
-    write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), text)
 
 
 def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
@@ -140,23 +140,14 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
         )
 
 
-def _refuse_unlike(
-    compared: int,
-    release: Release,
-    prefix: Path,
-    found: Mapping[str, os.stat_result],
-    *,
-    shared: bool,
-    progress: Progress,
-) -> None:
+def _refuse_unlike(view: str, faults: Sequence[Fault]) -> None:
     """Refuse a release that its own `verify` would call damaged from the start, and no repair could mend."""
-    judged = verify(prefix, built=release, compared=compared, found=found, shared=shared, progress=progress)
-    if judged.faults:
+    if faults:
         raise RefusedError(
             "not-as-recorded",
-            f"the new release of {release.view} is not what its packages say they hold, and was not kept",
+            f"the new release of {view} is not what its packages say they hold, and was not kept",
             "Lock another build of the packages named. If a script of one wrote to it, tell its maintainers.",
-            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in judged.faults[:_NAMED]),
+            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in faults[:_NAMED]),
         )
 
 
@@ -193,9 +184,17 @@ def publish(store: Store, site: Site, view: str, name: str) -> bool:
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_loaders(store, view, entry)
     write_command_loaders(store)
-    if site.promote == "on-build" and not unproved(store, entry, site.promotion):
+    if site.promote == "on-build" and not _lacks_proofs(store, entry, site):
         leave_other_modules(store, view, store.promotable(view, name))
         store.promote(view, name)
         write_default_loaders(store, view, entry)
     store.mark_unpublished(view, None)
     return store.default(view) == name
+
+
+def _lacks_proofs(store: Store, entry: ReleaseEntry, site: Site) -> bool:
+    if site.promotion is None:
+        return False
+    from mlviews.store.releases import unproved  # noqa: PLC0415  (few sites demand proofs, and it imports repair)
+
+    return bool(unproved(store, entry, site.promotion))

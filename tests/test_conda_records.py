@@ -64,7 +64,7 @@ def test_what_a_record_says(file: Path) -> None:
     assert (record.depends, record.files) == (("b", "c"), ("lib/a", "lib/b"))
     assert is_conda_record(conda_record_path(record.stem))
     assert (file.parents[1] / conda_record_path(record.stem)) == file
-    assert record.paths() == (
+    assert record.paths == (
         RecordedPath("a-1.0-h0_0", "lib/a", "2"),
         RecordedPath("a-1.0-h0_0", "lib/b", "3", packed=True),
         RecordedPath("a-1.0-h0_0", "lib/c", "5", "link"),
@@ -84,7 +84,7 @@ def test_a_changed_record_keeps_the_keys_that_nobody_here_knows(file: Path) -> N
 def test_a_record_with_anything_in_it_is_read_or_refused(file: Path, key: str, value: Any) -> None:
     file.write_text(json.dumps({**RECORD, key: value}))
     with suppress(CondaRecordError):
-        assert all(isinstance(path.path, str) for path in read_conda_record(file).paths())
+        assert all(isinstance(path.path, str) for path in read_conda_record(file).paths)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000, b'{"name": "a"}'])

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
 from mlviews.reading import content, paths_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = [
     "CondaRecord",
     "CondaRecordError",
     "RecordedPath",
+    "conda_record",
     "conda_record_files",
     "conda_record_path",
     "is_conda_record",
     "is_installed",
     "link_script",
     "load_conda_record",
+    "parse_conda_record",
     "read_conda_record",
     "read_conda_records",
     "site_packages_fault",
@@ -46,8 +48,7 @@ class CondaRecordError(FailedError):
         super().__init__("conda-record-broken", f"{file} is not the record of a conda package", hint)
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedPath:
+class RecordedPath(NamedTuple):  # of a hundred thousand, a dataclass takes three times as long
     """What should lie at a path of a prefix.
 
     Attributes:
@@ -84,26 +85,32 @@ class CondaRecord:
     license: str
     depends: tuple[str, ...]
     files: tuple[str, ...]
-    _paths_data: Mapping[str, Sequence[Mapping[str, Any]]] | None
+    _paths: tuple[RecordedPath, ...] | None
 
     @property
     def stem(self) -> str:
         """Name, version and build: what the record's file is called."""
         return self.file.stem
 
+    @property
     def paths(self) -> tuple[RecordedPath, ...]:
-        """Return what the package put into the prefix, path by path.
+        """What the package put into the prefix, path by path.
 
         ``sha256_in_prefix`` stands only for files that had the prefix written into them, and for the text of links.
 
         Raises:
             CondaRecordError: the record does not say it, as those of conda before 4.4 do not.
         """
-        stem = self.stem
-        try:
-            return tuple(_path(stem, entry) for entry in self._paths_data["paths"])  # type: ignore[index]
-        except (LookupError, TypeError, AttributeError) as error:
-            raise CondaRecordError(self.file) from error
+        if self._paths is None:
+            raise CondaRecordError(self.file)
+        return self._paths
+
+
+def _paths(package: str, content: Mapping[str, Any]) -> tuple[RecordedPath, ...] | None:
+    try:
+        return tuple(_path(package, entry) for entry in content["paths_data"]["paths"])
+    except (LookupError, TypeError, AttributeError):
+        return None
 
 
 def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
@@ -138,8 +145,9 @@ def is_installed(prefix: Path, stem: str) -> bool:
 
 
 def is_conda_record(path: str) -> bool:
-    """Tell whether a record lies at a path of a prefix."""
-    return path.startswith(f"{_FOLDER}/") and path.endswith(".json")
+    """Tell whether a path of a prefix is one where `conda_record_files` finds a record."""
+    folder, _, name = path.rpartition("/")
+    return folder == _FOLDER and name.endswith(".json") and not name.startswith(".")
 
 
 def read_conda_records(prefix: Path) -> tuple[CondaRecord, ...]:
@@ -157,7 +165,19 @@ def read_conda_record(file: Path) -> CondaRecord:
     Raises:
         CondaRecordError: it is none.
     """
-    content = load_conda_record(file)
+    return conda_record(file, load_conda_record(file))
+
+
+def conda_record(file: Path, content: Mapping[str, Any]) -> CondaRecord:
+    """Return what a record's keys say.
+
+    Args:
+        file: where it lies.
+        content: as `load_conda_record` gives it.
+
+    Raises:
+        CondaRecordError: it is none.
+    """
     try:
         return CondaRecord(
             file=file,
@@ -168,10 +188,23 @@ def read_conda_record(file: Path) -> CondaRecord:
             license=str(content.get("license") or ""),
             depends=tuple(text.split()[0] for text in content.get("depends") or () if text.split()),
             files=tuple(map(str, content["files"])),
-            _paths_data=content.get("paths_data"),
+            _paths=_paths(file.stem, content),
         )
     except (LookupError, TypeError, AttributeError) as error:
         raise CondaRecordError(file) from error
+
+
+def parse_conda_record(file: Path, text: bytes) -> CondaRecord:
+    """Return what the bytes of a record say.
+
+    Args:
+        file: where it lies.
+        text: what was read there.
+
+    Raises:
+        CondaRecordError: it is none.
+    """
+    return conda_record(file, _keys(file, text))
 
 
 def load_conda_record(file: Path) -> dict[str, Any]:
@@ -181,10 +214,14 @@ def load_conda_record(file: Path) -> dict[str, Any]:
         CondaRecordError: it is none.
         UnreadableError: it cannot be read.
     """
+    return _keys(file, content(file) or b"")
+
+
+def _keys(file: Path, text: bytes) -> dict[str, Any]:
     from pydantic_core import from_json  # noqa: PLC0415  (who only asks for names does not wait for it)
 
     try:
-        record = from_json(content(file) or b"")
+        record = from_json(text)
     except ValueError as error:
         raise CondaRecordError(file) from error
     if not isinstance(record, dict):

@@ -138,19 +138,20 @@ def build_image(
         tempfile.TemporaryDirectory(prefix=".image-", dir=site.cache) as name,
     ):
         container = of_release(release, lock, site.container, base=_pinned(wanted, found))
-        tree = Path(name) / "tree"
-        install_lock(
+        tree, container_prefix = Path(name) / "tree", str(container.prefix)
+        installed = install_lock(
             lock,
             tree,
             platform=release.platform,
             baked=Path(container.prefix),
             site=site,
             # As they ran in the release: there is no container here yet that they could run in.
-            then=lambda _: carry_over(release.link_scripts, prefix, release.prefix, tree, str(container.prefix)),
+            then=lambda *_: (None, carry_over(release.link_scripts, prefix, release.prefix, tree, container_prefix)),
             progress=progress,
         )
         text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
-        for path, content in image_files(Contents(container, lock, text, installed_licenses(tree))).items():
+        licenses = installed_licenses(installed.records)
+        for path, content in image_files(Contents(container, lock, text, licenses)).items():
             write_atomically(tree / path, content.text, executable=content.executable)
         parts = parts_of(tree)
         with progress("Packing", total=sum(part.size for part in parts), unit="bytes") as advance:

@@ -27,6 +27,7 @@ from mlviews.render.setup_script import prefix_files
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Progress
     from mlviews.release import Activation
@@ -41,10 +42,12 @@ class Assembled:
     """A prefix that can be loaded.
 
     Attributes:
+        records: the conda records of its packages.
         compared: the moment at which all that it shares with the cache was compared; see `mlviews.prefix.verify`.
     """
 
     release: Release
+    records: tuple[CondaRecord, ...]
     compared: int
 
 
@@ -79,10 +82,13 @@ def assemble(
         KeyboardInterrupt: Ctrl-C.
     """
 
-    def then(packages: Sequence[LockedPackage]) -> tuple[Sequence[LockedPackage], LinkScripts]:
-        return packages, _link_scripts(packages, site_spec, site, prefix, platform=platform, baked=baked)
+    def then(
+        packages: Sequence[LockedPackage], records: tuple[CondaRecord, ...]
+    ) -> tuple[tuple[Sequence[LockedPackage], LinkScripts], tuple[CondaRecord, ...]]:
+        scripts, now = _link_scripts(packages, records, site_spec, site, prefix, platform=platform, baked=baked)
+        return (packages, scripts), now
 
-    (packages, scripts), compared = install_lock(
+    installed = install_lock(
         lock,
         prefix,
         platform=platform,
@@ -92,7 +98,8 @@ def assemble(
         base=_base_prefix(site_spec),
         progress=progress,
     )
-    clobbers = find_clobbers(prefix)
+    packages, scripts = installed.given
+    clobbers = find_clobbers(prefix, installed.records)
     refuse_lost(clobbers, site_spec.requested)
     release = _release(
         lock,
@@ -107,29 +114,36 @@ def assemble(
         baked=baked,
     )
     write_prefix_files(prefix, release, lock_text)
-    return Assembled(release, compared)
+    return Assembled(release, installed.records, installed.compared)
 
 
 def _link_scripts(
-    packages: Sequence[LockedPackage], site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, baked: Path
-) -> LinkScripts:
+    packages: Sequence[LockedPackage],
+    records: tuple[CondaRecord, ...],
+    site_spec: SiteSpec,
+    site: Site,
+    prefix: Path,
+    *,
+    platform: str,
+    baked: Path,
+) -> tuple[LinkScripts, tuple[CondaRecord, ...]]:
     """Run the link scripts of the recipe; where programs of the prefix do not run, in a prefix beside it."""
     named = site_spec.spec.link_scripts
     if not named:
-        return run_link_scripts(prefix, packages, named)
+        return run_link_scripts(prefix, packages, records, named)
     if baked == prefix:
-        found = run_link_scripts(prefix, packages, named)
+        found, records = run_link_scripts(prefix, packages, records, named)
     else:
         with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
             beside, cache = Path(scratch) / "prefix", site.cache
-            install(
+            there = install(
                 packages, beside, platform=platform, baked=beside, cache=cache, mirrors=site.mirrors, group=site.group
             )
-            found = run_link_scripts(beside, packages, named)
-            carry_over(found, beside, str(beside), prefix, str(baked))
+            found, _ = run_link_scripts(beside, packages, there, named)
+            records = carry_over(found, beside, str(beside), prefix, str(baked))
     # What a script made has the permissions that it liked.
     settle(prefix, group_id(site.group))
-    return found
+    return found, records
 
 
 def _release(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.conda.records import load_conda_record, read_conda_records, write_conda_record
+from mlviews.conda.records import conda_record, load_conda_record, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.files import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
@@ -39,6 +39,7 @@ from mlviews.reading import content
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.progress import Advance, Progress
 
 __all__ = [
@@ -47,11 +48,11 @@ __all__ = [
     "Modules",
     "compile_chunks",
     "compile_modules",
+    "find_modules",
     "keep",
     "module_of",
     "note",
     "read_kept",
-    "read_modules",
     "scratch_on",
 ]
 
@@ -60,7 +61,9 @@ BYTECODE = "bytecode"
 """The cache's folder of byte code: in it one of each Python, in that one of each package."""
 
 
-def compile_modules(prefix: Path, *, platform: str, cache: Path, progress: Progress = silent) -> None:
+def compile_modules(
+    prefix: Path, records: tuple[CondaRecord, ...], *, platform: str, cache: Path, progress: Progress = silent
+) -> tuple[CondaRecord, ...]:
     """Put byte code beside the modules of an installed prefix that holds Python, and note it in the conda records.
 
     A module that does not compile is left as it is, as are tests and files that bear the prefix. The same packages
@@ -68,30 +71,36 @@ def compile_modules(prefix: Path, *, platform: str, cache: Path, progress: Progr
 
     Args:
         prefix: the installed prefix.
+        records: the conda records of all packages there.
         platform: its conda subdir; one that is not this host's gets nothing, since its Python cannot run here.
         cache: folder in which byte code is kept, and from which it is hard-linked after a check of every byte.
         progress: told of each module.
+
+    Returns:
+        The records, which tell of the byte code then.
 
     Raises:
         FailedError: the prefix's Python cannot be run, or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was kept until then is whole.
     """
-    found = read_modules(prefix)
+    found = find_modules(records)
     python = next((modules for modules in found if modules.name == "python"), None)
     if python is None or platform != host_platform():
-        return
+        return records
     shelf = cache / BYTECODE / python.package
     # The standard library first: what compiles the others imports it.
     groups = [[python], [modules for modules in found if modules is not python]]
+    changed: dict[Path, CondaRecord] = {}
     with progress("Compiling", total=sum(len(modules.sources) for modules in found)) as advance:
         try:
             for group in groups:
-                _compile([modules for modules in group if modules.sources], prefix, shelf, advance)
+                changed |= _compile([modules for modules in group if modules.sources], prefix, shelf, advance)
         except OSError as error:
             raise write_failure(f"byte code in {shelf} or {prefix} cannot be read or written", error) from error
+    return tuple(changed.get(record.file, record) for record in records)
 
 
-def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advance) -> None:
+def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advance) -> dict[Path, CondaRecord]:
     with ThreadPoolExecutor() as pool:
         there = dict(zip(group, pool.map(partial(read_kept, shelf), group), strict=True))
     missing = [modules for modules, kept in there.items() if kept is None]
@@ -100,10 +109,12 @@ def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advan
         with scratch_on(shelf) as scratch:
             run(compile_chunks(missing, prefix, scratch, advance))
             there |= {modules: keep(scratch, shelf, modules) for modules in missing}
+    noted = {}
     for modules, kept in there.items():
         assert kept
         _link(kept, prefix)
-        note(modules, kept.files, kept.folder)
+        noted[modules.record] = note(modules, kept.files, kept.folder)
+    return noted
 
 
 def _link(kept: Kept, prefix: Path) -> None:
@@ -146,19 +157,24 @@ class Modules:
     made_of: str
 
 
-def read_modules(prefix: Path) -> tuple[Modules, ...]:
+def find_modules(records: Sequence[CondaRecord]) -> tuple[Modules, ...]:
     """Return the modules of each package that no byte code lies beside yet.
 
     Only files that are as the package brought them: byte code of others could not be shared between prefixes. Where two
     packages bring the same one, rattler's records give it to one of them.
+
+    Args:
+        records: the conda records of all packages of a prefix.
+
+    Raises:
+        CondaRecordError: one does not say what its package put there.
     """
-    records = [(record, record.paths()) for record in read_conda_records(prefix)]
-    python = next((record.sha256 for record, _ in records if record.name == "python"), "")
-    there = {path.path for _, paths in records for path in paths}
+    python = next((record.sha256 for record in records if record.name == "python"), "")
+    there = {path.path for record in records for path in record.paths}
     compiled = {module_of(path) for path in there}
     found = []
-    for record, paths in records:
-        own = [path.path for path in paths if path.packed and _is_module(path.path)]
+    for record in records:
+        own = [path.path for path in record.paths if path.packed and _is_module(path.path)]
         # A package may bring a link where the folder of byte code would lie, which leads anywhere.
         sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in there))
         made_of = hashlib.sha256("\0".join([python, record.sha256, *sources]).encode(errors="surrogateescape"))
@@ -172,8 +188,8 @@ def module_of(path: str) -> str | None:
     return f"{match['folder']}{match['name']}.py" if match else None
 
 
-def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
-    """Add byte code to the conda record of the package that it was made of.
+def note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecord:
+    """Add byte code to the conda record of the package that it was made of; return what the record says then.
 
     Args:
         modules: of the package.
@@ -193,6 +209,7 @@ def note(modules: Modules, files: Mapping[str, str], folder: Path) -> None:
         for path, sha256 in files.items()
     ]
     write_conda_record(modules.record, record)
+    return conda_record(modules.record, record)
 
 
 def _folder_of_code(module: str) -> str:

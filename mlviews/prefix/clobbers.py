@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 from rattler.exceptions import InstallerError, LinkError, TransactionError
 
-from mlviews.conda.records import conda_record_path, load_conda_record, read_conda_records, write_conda_record
+from mlviews.conda.records import conda_record_path, load_conda_record, write_conda_record
 from mlviews.errors import RefusedError
 from mlviews.files import make_folder
 from mlviews.release import Clobber
@@ -165,16 +165,19 @@ def _entry_points(unpacked: Path) -> Iterator[str]:
         return  # rattler, which reads it too, says what is wrong
 
 
-def find_clobbers(prefix: Path) -> tuple[Clobber, ...]:
+def find_clobbers(prefix: Path, records: Sequence[CondaRecord]) -> tuple[Clobber, ...]:
     """Return the files that packages lost to others, sorted; where both have the same content, nothing is lost.
 
+    Args:
+        prefix: where they are installed.
+        records: the conda records of all packages there.
+
     Raises:
-        CondaRecordError: a record is none.
+        CondaRecordError: one does not say what its package put there.
     """
     if not (prefix / CLOBBERS).is_dir():
         return ()
-    records = read_conda_records(prefix)
-    there = {path.path: path for record in records for path in record.paths()}
+    there = {path.path: path for record in records for path in record.paths}
     found = []
     for record in records:
         for aside, path in _lost(record):

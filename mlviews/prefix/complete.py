@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from mlviews.conda.records import conda_record_files, load_conda_record, write_conda_record
+from mlviews.conda.records import conda_record, conda_record_files, load_conda_record, write_conda_record
 from mlviews.files import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
 __all__ = ["complete_records"]
@@ -27,8 +28,8 @@ _OF_THE_PACKAGE = (
 _OF_THE_CHANNEL = ("constrains", "depends", "python_site_packages_path")
 
 
-def complete_records(prefix: Path, packages: Mapping[str, LockedPackage]) -> None:
-    """Complete the conda records of what is installed, from what each package says of itself.
+def complete_records(prefix: Path, packages: Mapping[str, LockedPackage]) -> tuple[CondaRecord, ...]:
+    """Complete the conda records of what is installed, from what each package says of itself; return all of them.
 
     A lock holds less than a repodata record does, and the records name the cache of whoever built the release.
 
@@ -41,15 +42,14 @@ def complete_records(prefix: Path, packages: Mapping[str, LockedPackage]) -> Non
         OSError: the disk failed.
     """
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
-    for path in conda_record_files(prefix):
-        _complete_record(path, packages)
+    return tuple(conda_record(path, _completed(path, packages)) for path in conda_record_files(prefix))
 
 
-def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
+def _completed(path: Path, packages: Mapping[str, LockedPackage]) -> dict[str, Any]:
     record = load_conda_record(path)
     unpacked = record.pop("extracted_package_dir", None)
     if unpacked is None:
-        return  # an earlier install has done it
+        return record  # an earlier install has done it
     package = packages[record["fn"]]
     record.pop("link", None)  # with it, rattler wants the cache's path
     index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
@@ -62,6 +62,7 @@ def _complete_record(path: Path, packages: Mapping[str, LockedPackage]) -> None:
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     write_conda_record(path, record)
+    return record
 
 
 def _in_order_of(packed: Sequence[str] | None, locked: Sequence[str]) -> list[str]:

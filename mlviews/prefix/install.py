@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from rattler import Subdir
 from rattler import install as rattler_install
@@ -21,10 +21,7 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.conda.records import (
-    is_installed,
-    read_conda_records,
-)
+from mlviews.conda.records import is_installed, read_conda_records
 from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.filelock import LOCK, announce, hold
@@ -41,16 +38,18 @@ from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_
 from mlviews.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
 __all__ = [
     "PREFIX_LENGTH",
+    "Installed",
     "check_prefix",
     "install",
     "install_lock",
@@ -108,8 +107,8 @@ def install(
     group: str | None = None,
     compared: Container[LockedPackage] = (),
     progress: Progress = silent,
-) -> None:
-    """Install locked packages into an empty or partly installed prefix.
+) -> tuple[CondaRecord, ...]:
+    """Install locked packages into an empty or partly installed prefix; return the conda records of all in it.
 
     Args:
         packages: what the lock holds for the platform.
@@ -189,10 +188,11 @@ def install(
                 note()
                 raise
             note()
-            complete_records(prefix, {package.archive: package for package in packages})
+            records = complete_records(prefix, {package.archive: package for package in packages})
         except (InstallerError, LinkError, TransactionError, OSError) as error:
             raise watcher.refusal or install_failure(str(error)) from error
     settle(prefix, gid)
+    return records
 
 
 def _make_closed(prefix: Path) -> None:
@@ -204,6 +204,22 @@ def _make_closed(prefix: Path) -> None:
         raise write_failure(f"{prefix} cannot be written", error) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Installed(Generic[_T]):
+    """What `install_lock` has done.
+
+    Attributes:
+        given: what its caller has made of the packages.
+        records: the conda records of all that is installed.
+        compared: the moment at which each file that the prefix shares with the cache had been compared with its sha256:
+            in nanoseconds, by the clock of the prefix's file system.
+    """
+
+    given: _T
+    records: tuple[CondaRecord, ...]
+    compared: int
+
+
 def install_lock(
     lock: Lock,
     prefix: Path,
@@ -211,10 +227,10 @@ def install_lock(
     platform: str,
     baked: Path,
     site: Site,
-    then: Callable[[Sequence[LockedPackage]], _T],
+    then: Callable[[Sequence[LockedPackage], tuple[CondaRecord, ...]], tuple[_T, tuple[CondaRecord, ...]]],
     base: str | None = None,
     progress: Progress,
-) -> tuple[_T, int]:
+) -> Installed[_T]:
     """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
 
     Args:
@@ -223,13 +239,10 @@ def install_lock(
         platform: the conda subdir.
         baked: the prefix that is written into the files.
         site: its cache and mirrors.
-        then: called with what is installed once all is linked, before modules are compiled.
+        then: called with what is installed and its records once all is linked, before modules are compiled; returns
+            what the caller wants, and the records as they are then.
         base: the prefix that the lock's view extends.
         progress: told about checking, downloading, linking and compiling.
-
-    Returns:
-        What ``then`` returned, and the moment before it, at which each file that the prefix shares with the cache had
-        been compared with its sha256: in nanoseconds, by the clock of the prefix's file system.
 
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
@@ -237,7 +250,7 @@ def install_lock(
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
         packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
         compared = restore(packages, site, progress=progress)
-        install(
+        records = install(
             packages,
             prefix,
             platform=platform,
@@ -249,9 +262,9 @@ def install_lock(
             progress=progress,
         )
         moment = _moment(prefix)
-        given = then(packages)
-        compile_modules(prefix, platform=platform, cache=site.cache, progress=progress)
-    return given, moment
+        given, records = then(packages, records)
+        records = compile_modules(prefix, records, platform=platform, cache=site.cache, progress=progress)
+    return Installed(given, records, moment)
 
 
 def _moment(prefix: Path) -> int:
@@ -419,9 +432,9 @@ async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
         watcher.show(loaded, linked)
 
 
-def installed_licenses(prefix: Path) -> dict[str, str]:
-    """Return the licences of the packages in a prefix, by the names of their archives."""
-    return {record.archive: record.license for record in read_conda_records(prefix) if record.license}
+def installed_licenses(records: Iterable[CondaRecord]) -> dict[str, str]:
+    """Return the licences of installed packages, by the names of their archives."""
+    return {record.archive: record.license for record in records if record.license}
 
 
 def stated_licences(prefix: Path) -> list[tuple[str, str]]:

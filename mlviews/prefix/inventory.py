@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mlviews.conda.records import RecordedPath, read_conda_records
-from mlviews.files import file_sha256, is_folder, walk, write_atomically
+from mlviews.conda.records import RecordedPath
+from mlviews.files import file_sha256, is_folder, write_atomically
 from mlviews.permissions import decided, private
 from mlviews.reading import RELEASE_FILE
 from mlviews.storefile import StoreFile
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
     from pathlib import Path
+
+    from mlviews.prefix.tree import Tree
 
 __all__ = ["FILES", "Inventory", "expected_mode", "own_files", "take", "texts", "write"]
 
@@ -41,28 +43,31 @@ class Inventory(StoreFile):
     modes: dict[str, tuple[str, ...]]
 
 
-def take(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> Inventory:
+def take(tree: Tree) -> Inventory:
     """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same.
 
-    Args:
-        prefix: the installed prefix.
-        found: what `walk` has just found there, if somebody has looked.
+    Raises:
+        CondaRecordError: a conda record is none, or does not say what its package put there.
+        OSError: a file cannot be read.
     """
-    owned: set[str] = set()
-    for record in read_conda_records(prefix):
-        owned.update(path.path for path in record.paths())
+    owned = {path.path for file in tree.records.values() for path in file.record.paths}
     files: dict[str, str] = {}
     links: dict[str, str] = {}
     modes: dict[str, list[str]] = defaultdict(list)
-    for path, status in sorted((found or dict(walk(prefix))).items()):
+    for path, status in sorted(tree.found.items()):
         if path in {FILES, RELEASE_FILE}:
             continue
         mode = private(status.st_mode)
         if not stat.S_ISLNK(status.st_mode) and mode != _usual(status):
             modes[f"{mode:o}"].append(path)
-        if path not in owned and not is_folder(status):
-            of_kind = links if stat.S_ISLNK(status.st_mode) else files
-            of_kind[path] = _sha256(prefix / path, status)
+        if path in owned:
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            links[path] = hashlib.sha256(
+                str((tree.prefix / path).readlink()).encode(errors="surrogateescape")
+            ).hexdigest()
+        elif stat.S_ISREG(status.st_mode):  # nothing vouches for a pipe: `verify` calls it extra
+            files[path] = tree.records[path].sha256 if path in tree.records else file_sha256(tree.prefix / path)
     return Inventory(files=files, links=links, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
 
 
@@ -71,17 +76,13 @@ def texts(inventory: Inventory) -> tuple[str, str]:
     return inventory.text(indent=1), inventory.model_dump_json(indent=1, exclude={"schema_number"}) + "\n"
 
 
-def write(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> str:
+def write(prefix: Path, inventory: Inventory) -> str:
     """Write ``files.json`` for a prefix that is complete; return its sha256, for ``release.json``.
-
-    Args:
-        prefix: the installed prefix.
-        found: as for `take`.
 
     Raises:
         FailedError: it cannot be written.
     """
-    text, _ = texts(take(prefix, found))
+    text, _ = texts(inventory)
     write_atomically(prefix / FILES, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -111,9 +112,3 @@ def own_files(inventory: Inventory) -> dict[str, RecordedPath]:
 
 def _usual(status: os.stat_result) -> int:
     return _FOLDER_MODE if is_folder(status) else _FILE_MODE
-
-
-def _sha256(path: Path, status: os.stat_result) -> str:
-    if stat.S_ISLNK(status.st_mode):
-        return hashlib.sha256(str(path.readlink()).encode(errors="surrogateescape")).hexdigest()
-    return file_sha256(path)

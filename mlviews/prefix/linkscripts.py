@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlviews.conda.records import (
+    conda_record,
     conda_record_files,
     link_script,
     load_conda_record,
-    read_conda_records,
     write_conda_record,
 )
 from mlviews.errors import FailedError
@@ -33,6 +33,7 @@ from mlviews.release import LinkScripts
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
 __all__ = ["carry_over", "run_link_scripts"]
@@ -46,38 +47,47 @@ _State = tuple[int, ...]
 
 
 def run_link_scripts(
-    prefix: Path, packages: Sequence[LockedPackage], named: Collection[str], *, timeout: float = 600.0
-) -> LinkScripts:
+    prefix: Path,
+    packages: Sequence[LockedPackage],
+    records: tuple[CondaRecord, ...],
+    named: Collection[str],
+    *,
+    timeout: float = 600.0,
+) -> tuple[LinkScripts, tuple[CondaRecord, ...]]:
     """Run the scripts of the packages that a recipe names, each after those of the packages that it depends on.
 
     Args:
         prefix: the installed prefix, which programs in it must find where it lies.
         packages: what it holds.
+        records: the conda records of those.
         named: packages.
         timeout: seconds that one script may take.
+
+    Returns:
+        What became of them, and the conda records as they are then.
 
     Raises:
         FailedError: ``link-script-failed``, with what the script printed; or the disk failed.
     """
-    records = {record.name: record for record in read_conda_records(prefix)}
-    with_script = [name for name in _in_order(packages) if link_script(name) in records[name].files]
+    by_name = {record.name: record for record in records}
+    with_script = [name for name in _in_order(packages) if link_script(name) in by_name[name].files]
     wanted = [name for name in with_script if name in named]
     skipped = tuple(sorted({*with_script} - {*wanted}))
     without = tuple(sorted({*named} - {*wanted}))
     if not wanted:
-        return LinkScripts(skipped=skipped, without=without)
+        return LinkScripts(skipped=skipped, without=without), records
     said = []
     try:
         with _unshared(prefix):
             before = _states(prefix)
             for name in wanted:
-                said += _run(prefix, name, load_conda_record(records[name].file), timeout=timeout)
+                said += _run(prefix, name, load_conda_record(by_name[name].file), timeout=timeout)
             after = _states(prefix)
         changed = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-        _note(prefix, changed)
+        records = _note(prefix, changed)
     except OSError as error:
         raise write_failure(f"{prefix} cannot be changed by link scripts", error) from error
-    return LinkScripts(
+    done = LinkScripts(
         run=tuple(wanted),
         skipped=skipped,
         without=without,
@@ -85,10 +95,13 @@ def run_link_scripts(
         removed=tuple(path for path in changed if path not in after),
         notes=tuple(said),
     )
+    return done, records
 
 
-def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: str) -> None:
+def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: str) -> tuple[CondaRecord, ...]:
     """Put what link scripts wrote in one prefix into another one of the same packages, as if they had run there.
+
+    The conda records of the other one are returned.
 
     Args:
         scripts: what they did.
@@ -105,7 +118,7 @@ def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: 
             (target / path).unlink(missing_ok=True)
         for path in scripts.written:
             _carry(source / path, old, target / path, new)
-        _note(target, (*scripts.written, *scripts.removed))
+        return _note(target, (*scripts.written, *scripts.removed))
     except OSError as error:
         raise write_failure(f"what link scripts wrote cannot be put into {target}", error) from error
 
@@ -247,19 +260,20 @@ def _plain(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def _note(prefix: Path, changed: Iterable[str]) -> None:
+def _note(prefix: Path, changed: Iterable[str]) -> tuple[CondaRecord, ...]:
     """Make the conda records true of files that changed; what no package brought, the inventory lists."""
-    changed = {*changed}
+    changed, records = {*changed}, []
     for file in conda_record_files(prefix):
         record = load_conda_record(file)
-        if changed.isdisjoint(record["files"]):
-            continue
-        entries = record["paths_data"]["paths"]
-        record["paths_data"]["paths"] = [
-            new for entry in entries if (new := _entry(prefix, entry) if entry["_path"] in changed else entry)
-        ]
-        record["files"] = [path for path in record["files"] if path not in changed or _is_file(prefix / path)]
-        write_conda_record(file, record)
+        if not changed.isdisjoint(record["files"]):
+            entries = record["paths_data"]["paths"]
+            record["paths_data"]["paths"] = [
+                new for entry in entries if (new := _entry(prefix, entry) if entry["_path"] in changed else entry)
+            ]
+            record["files"] = [path for path in record["files"] if path not in changed or _is_file(prefix / path)]
+            write_conda_record(file, record)
+        records.append(conda_record(file, record))
+    return tuple(records)
 
 
 def _entry(prefix: Path, entry: Mapping[str, Any]) -> dict[str, Any] | None:

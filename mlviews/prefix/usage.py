@@ -6,18 +6,20 @@ together and share their fate, so that looking at one of them is enough.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import CondaRecordError, conda_record_files, read_conda_record
-from mlviews.files import is_folder, walk, write_atomically
+from mlviews.conda.records import CondaRecord
+from mlviews.files import is_folder, write_atomically
+from mlviews.prefix.tree import read_tree
 from mlviews.reading import DamagedError, content, status
 from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
     from pathlib import Path
+
+    from mlviews.prefix.tree import Tree
 
 __all__ = ["Linked", "Usage", "forget", "measure", "read", "shared_bytes", "write"]
 
@@ -51,26 +53,23 @@ class Usage(StoreFile):
         return self.own + sum(package.bytes for package in self.linked.values())
 
 
-def measure(prefix: Path, found: Mapping[str, os.stat_result] | None = None) -> Usage:
-    """Look at every file of a prefix, and at what lies beside it under its name.
-
-    Args:
-        prefix: the installed prefix.
-        found: what `walk` has just found there, if somebody has looked.
-    """
-    owner = {path: name for name, paths in _packages(prefix).items() for path in paths}
-    own = sum(path.lstat().st_size for path in prefix.parent.glob(f"{prefix.name}.*"))
-    linked: dict[str, Linked] = {}
-    for path, seen in found.items() if found else walk(prefix):
+def measure(tree: Tree) -> Usage:
+    """Sum up the files of a prefix, and what lies beside it under its name."""
+    records = [file.said for file in tree.records.values() if isinstance(file.said, CondaRecord)]
+    owner = {path: record.stem for record in records for path in record.files}
+    own = sum(path.lstat().st_size for path in tree.prefix.parent.glob(f"{tree.prefix.name}.*"))
+    linked: dict[str, str] = {}
+    sizes: Counter[str] = Counter()
+    for path, seen in tree.found.items():
         if is_folder(seen):
             continue
         package = owner.get(path)
         if seen.st_nlink == 1 or package is None:
             own += seen.st_size
             continue
-        before = linked.get(package)
-        linked[package] = Linked(file=path, bytes=seen.st_size + (before.bytes if before else 0))
-    return Usage(own=own, linked=linked)
+        linked[package] = path
+        sizes[package] += seen.st_size
+    return Usage(own=own, linked={name: Linked(file=path, bytes=sizes[name]) for name, path in linked.items()})
 
 
 def read(prefix: Path) -> Usage:
@@ -83,7 +82,7 @@ def read(prefix: Path) -> Usage:
     if text := content(_file(prefix)):
         with suppress(DamagedError):
             return parse(Usage, text, _file(prefix))
-    return measure(prefix)
+    return measure(read_tree(prefix))
 
 
 def shared_bytes(prefix: Path, usage: Usage) -> int:
@@ -113,11 +112,3 @@ def forget(prefix: Path) -> None:
 
 def _file(prefix: Path) -> Path:
     return prefix.with_name(f"{prefix.name}.usage.json")
-
-
-def _packages(prefix: Path) -> Mapping[str, tuple[str, ...]]:
-    found = {}
-    for path in conda_record_files(prefix):
-        with suppress(CondaRecordError):
-            found[path.stem] = read_conda_record(path).files
-    return found

@@ -10,34 +10,41 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from threading import Event
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
-from mlviews.files import file_sha256, is_folder, walk
+from mlviews.conda.records import CondaRecordError, is_conda_record
+from mlviews.files import file_sha256, is_folder
 from mlviews.permissions import private
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
+from mlviews.prefix.tree import read_tree
 from mlviews.progress import silent
 from mlviews.reading import RELEASE_FILE, DamagedError, UnreadableError, content
 from mlviews.release import Release, is_intact
 from mlviews.storefile import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.conda.records import RecordedPath
+    from mlviews.prefix.tree import Tree
     from mlviews.progress import Advance, Progress
 
-__all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify"]
+__all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify", "verify_new"]
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode", "unreadable"]
 
 _THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it
 _BATCH = 64
+_LARGE = 8 << 20
+_SAID = 1 << 20  # bytes after which somebody is told: a terminal takes longer than a small file
 _UNREADABLE = "unreadable"
+
+
+class _OverError(Exception):
+    """Nobody waits for a file's hash any more."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,59 +88,76 @@ class VerifiedRelease:
     repaired: Sequence[Fault] = ()
 
 
-def verify(
-    prefix: Path,
-    *,
-    built: Release | None = None,
-    compared: int | None = None,
-    found: Mapping[str, os.stat_result] | None = None,
-    shared: bool = False,
-    progress: Progress = silent,
-) -> VerifiedRelease:
-    """Compare a prefix with what it should hold.
+def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -> VerifiedRelease:
+    """Compare a release with what it should hold.
 
     Args:
-        prefix: the folder of one platform of a release, which names both.
-        built: what ``release.json`` will say, of a release that has none yet.
-        compared: the moment at which an install had compared all that it shares with the cache; see `_is_compared`.
-        found: what `walk` has just found there, if somebody has looked.
+        prefix: the folder of one platform of it, which names both.
         shared: whether the site says that a group may write too; for others it is a fault.
         progress: told of each byte.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    found = dict(walk(prefix)) if found is None else found
+    tree = read_tree(prefix)
     faults: list[Fault] = []
-    release = built or _release(prefix, found, faults)
-    inventory = _inventory(prefix, release, found, faults)
+    release = _release(prefix, tree.found, faults)
+    inventory = _inventory(prefix, release, tree.found, faults)
     own = own_files(inventory) if inventory else {}
-    with progress("Verifying", total=sum(status.st_size for status in found.values()), unit="bytes") as advance:
-        hashes = _hashes(prefix, found, own, advance)
-        faults += _compare(own, found, hashes)
-        damaged = {fault.path for fault in faults}
-        packages, unknown = _packages(prefix, own or found, damaged)
-        hashes |= _hashes(prefix, found, packages, advance, compared)
-    faults += _compare(packages, found, hashes)
+    total = sum(status.st_size for status in tree.found.values() if stat.S_ISREG(status.st_mode))
+    with progress("Verifying", total=total, unit="bytes") as advance:
+        hashes = _hashes(tree, own, advance)
+        faults += _compare(own, tree.found, hashes)
+        packages, unknown = _packages(tree, own or tree.found, {fault.path for fault in faults})
+        hashes |= _hashes(tree, packages, advance)
+    faults += _compare(packages, tree.found, hashes)
     bytecode: set[str] = set()
     if inventory:
-        judged = {".": prefix.lstat(), **found}
-        faults += _modes(inventory, judged, {fault.path for fault in faults}, packages, shared=shared)
+        faults += _modes(inventory, tree, {fault.path for fault in faults}, packages, shared=shared)
         if not unknown:
             known = own.keys() | packages.keys()
-            bytecode = {path for path in found.keys() - known if module_of(path) in known}
-            faults += _extra(found, known | bytecode)
-    read = sum(found[path].st_size for path in hashes)
+            bytecode = {path for path in tree.found.keys() - known if module_of(path) in known}
+            faults += _extra(tree.found, known | bytecode)
     return VerifiedRelease(
         view=prefix.parent.parent.name,
         release=prefix.parent.name,
         platform=prefix.name,
         files=len(hashes),
-        bytes=read,
+        bytes=sum(tree.found[path].st_size for path in hashes),
         bytecode=len(bytecode),
         whole=inventory is not None and not unknown,
         faults=tuple(sorted(faults)),
     )
+
+
+def verify_new(
+    tree: Tree, inventory: Inventory, *, compared: int, shared: bool = False, progress: Progress = silent
+) -> tuple[Fault, ...]:
+    """Return what `verify` would find in a prefix that is about to be a release, and no repair could mend.
+
+    What the inventory holds was read for it just now, so that only the packages' files are compared.
+
+    Args:
+        tree: the prefix, as it was read when all was in it but ``release.json``.
+        inventory: what was taken of it.
+        compared: the moment at which an install had compared all that it shares with the cache; see `_is_compared`.
+        shared: as for `verify`.
+        progress: told of each byte that is read.
+
+    Raises:
+        CondaRecordError: a record does not say what its package put there.
+    """
+    packages = {path.path: path for file in tree.records.values() for path in file.record.paths}
+    found = tree.found
+    hashes = {path: to.sha256 for path, to in packages.items() if path in found and _is_compared(found[path], compared)}
+    unread = {path: entry for path, entry in packages.items() if path not in hashes}
+    total = sum(found[path].st_size for path in unread if path in found)
+    with progress("Verifying", total=total, unit="bytes") as advance:
+        hashes |= _hashes(tree, unread, advance)
+    faults = [*_compare(packages, found, hashes)]
+    faults += _modes(inventory, tree, {fault.path for fault in faults}, packages, shared=shared)
+    faults += _extra(found, own_files(inventory).keys() | packages.keys())
+    return tuple(sorted(faults))
 
 
 def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
@@ -173,13 +197,13 @@ def _inventory(
     return None
 
 
-def _packages(prefix: Path, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
+def _packages(tree: Tree, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
     """Return what the conda records say, and whether one of them cannot be believed."""
     names = set(filter(is_conda_record, known))
     expected: dict[str, RecordedPath] = {}
     for name in sorted(names - damaged):
         try:
-            expected |= {path.path: path for path in read_conda_record(prefix / name).paths()}
+            expected |= {path.path: path for path in tree.records[name].record.paths}
         except CondaRecordError:
             damaged = damaged | {name}
     return expected, bool(names & damaged)
@@ -201,14 +225,14 @@ def _compare(
 
 def _modes(
     inventory: Inventory,
-    found: Mapping[str, os.stat_result],
+    tree: Tree,
     known: set[str],
     packages: Mapping[str, RecordedPath],
     *,
     shared: bool,
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
-    for path, status in found.items():
+    for path, status in {".": tree.prefix.lstat(), **tree.found}.items():
         if stat.S_ISLNK(status.st_mode) or path in known:
             continue
         mode = private(status.st_mode) if shared else stat.S_IMODE(status.st_mode)
@@ -230,39 +254,54 @@ def _is_pythons(path: str, packages: Mapping[str, RecordedPath]) -> bool:
 def _kind(status: os.stat_result) -> str:
     if stat.S_ISLNK(status.st_mode):
         return "link"
-    return "folder" if is_folder(status) else "file"
+    if is_folder(status):
+        return "folder"
+    return "file" if stat.S_ISREG(status.st_mode) else "none of these"  # of a pipe, the first byte may never come
 
 
-def _hashes(
-    prefix: Path,
-    found: Mapping[str, os.stat_result],
-    expected: Mapping[str, RecordedPath],
-    advance: Advance,
-    compared: int | None = None,
-) -> dict[str, str]:
+def _hashes(tree: Tree, expected: Mapping[str, RecordedPath], advance: Advance) -> dict[str, str]:
     """Return the sha256 of every expected file and of the text of every expected link, as far as they are there."""
-    hashes: dict[str, str] = {}
-    names = []
-    for path, entry in expected.items():
-        if path in found and _kind(found[path]) == entry.kind != "folder":
-            if compared and _is_compared(found[path], compared):
-                hashes[path] = entry.sha256
-            else:
-                names.append(path)
+    there = [
+        path
+        for path, entry in expected.items()
+        if path in tree.found and _kind(tree.found[path]) == entry.kind != "folder"
+    ]
+    hashes = {path: tree.records[path].sha256 or _UNREADABLE for path in there if path in tree.records}
+    advance(sum(tree.found[path].st_size for path in hashes))
     over = Event()
 
-    def work(batch: list[str]) -> dict[str, str]:
-        done = {path: _sha256(f"{prefix}/{path}", found[path]) for path in batch if not over.is_set()}
-        advance(sum(found[path].st_size for path in done))
+    def work(batch: Sequence[str]) -> dict[str, str]:
+        unsaid = 0
+
+        def told(read: int) -> None:
+            nonlocal unsaid
+            if over.is_set():
+                raise _OverError
+            unsaid += read
+            if unsaid >= _SAID:
+                advance(unsaid)
+                unsaid = 0
+
+        done = {path: _sha256(f"{tree.prefix}/{path}", tree.found[path], told) for path in batch}
+        advance(unsaid)
         return done
 
+    batches = _batches([path for path in there if path not in hashes], tree.found)
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
-            for part in pool.map(work, _batches(names)):
+            for part in pool.map(work, batches):
                 hashes |= part
         finally:
             over.set()  # the pool waits for its threads; Ctrl-C must not wait for gigabytes
     return hashes
+
+
+def _batches(paths: Sequence[str], found: Mapping[str, os.stat_result]) -> Iterator[Sequence[str]]:
+    """Divide files among threads: large ones first, each by itself, so that no core waits for another at the end."""
+    large = sorted((path for path in paths if found[path].st_size >= _LARGE), key=lambda path: -found[path].st_size)
+    small = [path for path in paths if found[path].st_size < _LARGE]
+    yield from ((path,) for path in large)
+    yield from (small[start : start + _BATCH] for start in range(0, len(small), _BATCH))
 
 
 def _is_compared(status: os.stat_result, moment: int) -> bool:
@@ -277,17 +316,11 @@ def _is_compared(status: os.stat_result, moment: int) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_nlink > 1 and status.st_ctime_ns < moment
 
 
-def _batches(names: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(names)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
-
-
-def _sha256(path: str, status: os.stat_result) -> str:
+def _sha256(path: str, status: os.stat_result, told: Callable[[int], object]) -> str:
     """Return a hash; one that nothing has where the disk gives no bytes."""
     try:
         if stat.S_ISLNK(status.st_mode):
             return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()  # noqa: PTH115  (as bytes)
-        return file_sha256(path)
+        return file_sha256(path, told)
     except OSError:
         return _UNREADABLE

@@ -52,12 +52,18 @@ def _modules(package: CondaRecord) -> list[str]:
 _NO_PYTHON = "this view holds no Python, which every check is written in"
 
 
-def release_target(prefix: Path, release: Release) -> Interpreter:
+def release_target(prefix: Path, release: Release, records: Iterable[CondaRecord] | None = None) -> Interpreter:
     """Return a release's Python, started by its ``launch``, with what its checks are told: modules, waivers.
 
     Its programs run where its files say that it lies. Where that is not here, it is put there for them alone.
+
+    Args:
+        prefix: where it lies.
+        release: the same as its files name it.
+        records: the conda records of its packages, if somebody has read them.
     """
-    modules = modules_of(release.requested, {record.name: record for record in read_conda_records(prefix)})
+    known = read_conda_records(prefix) if records is None else records
+    modules = modules_of(release.requested, {record.name: record for record in known})
     told = {"imports": modules, "pip-check": (*release.pip_check_waivers, *_broken(release))}
     baked = Path(release.prefix)
     target = view_python(baked / "launch", claims_gpu=release.cuda is not None, arguments=told)
@@ -86,7 +92,12 @@ def _is_there(prefix: Path, baked: Path) -> bool:
 
 
 def first_checks(
-    prefix: Path, release: Release, names: Iterable[str], *, progress: Progress = silent
+    prefix: Path,
+    release: Release,
+    names: Iterable[str],
+    *,
+    records: Iterable[CondaRecord] | None = None,
+    progress: Progress = silent,
 ) -> tuple[CheckLine, ...]:
     """Run quick checks of a release that has its ``launch``, and is there or about to be.
 
@@ -94,6 +105,7 @@ def first_checks(
         prefix: where it lies.
         release: the same as its files name it.
         names: of the checks.
+        records: as for `release_target`.
         progress: told which check runs.
     """
-    return run_checks(release_target(prefix, release), choose(names, "quick"), progress=progress)
+    return run_checks(release_target(prefix, release, records), choose(names, "quick"), progress=progress)

@@ -29,6 +29,7 @@ from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
 from mlviews.prefix.inventory import texts as list_texts
 from mlviews.prefix.realize import realized
+from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
 from mlviews.reading import RELEASE_FILE, UnreadableError, content
@@ -86,7 +87,7 @@ def repair(
         seen |= {*found.faults}
         if found == before:
             break
-    usage.write(prefix, usage.measure(prefix))
+    usage.write(prefix, usage.measure(read_tree(prefix)))
     return replace(found, repaired=tuple(sorted(seen - {*found.faults})))
 
 
@@ -119,7 +120,7 @@ def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -
         write_prefix_files(fresh, release, text)
         if not lost:
             return
-        for listed in list_texts(take(fresh)):
+        for listed in list_texts(take(read_tree(fresh))):
             if _sha256(listed) == release.files:
                 write_atomically(fresh / FILES, listed)
                 return
@@ -182,7 +183,7 @@ def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Si
         return
     restore(packages, site, progress=progress)
     cache = fresh.with_name("cache")
-    install(
+    records = install(
         packages,
         fresh,
         platform=release.platform,
@@ -191,7 +192,7 @@ def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Si
         mirrors=site.mirrors,
         progress=progress,
     )
-    compile_modules(fresh, platform=release.platform, cache=cache, progress=progress)
+    compile_modules(fresh, records, platform=release.platform, cache=cache, progress=progress)
 
 
 def _mend(prefix: Path, fresh: Path, fault: Fault, group: int | None) -> None:

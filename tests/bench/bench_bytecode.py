@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlviews.conda.records import read_conda_records
 from mlviews.files import is_folder, walk
 from mlviews.hardware import host_platform
 from mlviews.prefix.bytecode import compile_modules, module_of
@@ -90,7 +91,14 @@ def making(prefix: Path, scratch: Path, known: frozenset[str]) -> None:
     for label in ("an empty cache", "a full cache"):
         copy_without(prefix, scratch / "copy", known)
         times = Times()
-        times.add(lambda: compile_modules(scratch / "copy", platform=host_platform(), cache=scratch / "cache"))
+        times.add(
+            lambda: compile_modules(
+                scratch / "copy",
+                read_conda_records(scratch / "copy"),
+                platform=host_platform(),
+                cache=scratch / "cache",
+            )
+        )
         assert {*codes(scratch / "copy")} == known, {*codes(scratch / "copy")} ^ known
         shutil.rmtree(scratch / "copy")
         print(f"making it, {label}: {times.wall:.1f} s, {times.cpu:.1f} s of processor", flush=True)

@@ -28,6 +28,7 @@ from bench_install import PLATFORM, Size, make_channel
 from mlviews.files import is_folder, walk
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.install import install
+from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.store.disk import Store
@@ -131,7 +132,9 @@ def bytes_(scratch: Path, rounds: int) -> None:
     install(
         packages, prefix, platform=PLATFORM, baked=prefix, cache=root / "cache", mirrors={"conda-forge": str(channel)}
     )
-    store.write_release(release(store, "2026.01.01", [], files=inventory.write(prefix)))
+    store.write_release(
+        release(store, "2026.01.01", [], files=inventory.write(prefix, inventory.take(read_tree(prefix))))
+    )
     os.sync()
     found = verify(prefix)
     assert found.faults == (), found.faults

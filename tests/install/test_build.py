@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import imported
 
+from mlviews.conda import records
 from mlviews.hardware import host_platform
 from mlviews.release import Release
 
@@ -98,6 +99,39 @@ def test_a_view_with_a_jupyter_server_finds_the_kernels_of_all_views(builder, sh
     for view, folders in (("lab", [str(builder.root)]), ("other", [])):
         assert builder("build", view).code == 0
         assert builder.process("run", view, "--", "python", "-c", seen).out == f"{folders}\n"
+
+
+def test_a_new_prefix_is_looked_at_twice_and_each_record_read_twice(demo, monkeypatch):
+    looked: list[str] = []
+    read: list[str] = []
+    scan, parse = os.scandir, records._keys
+
+    def scandir(path: Any = ".") -> Any:
+        looked.append(str(path))
+        return scan(path)
+
+    def keys(file: Path, text: bytes) -> Any:
+        read.append(file.name)
+        return parse(file, text)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(records, "_keys", keys)
+    prefix = folder(demo("build", "demo", "--json"))
+
+    # Permissions are settled when all is linked; what is listed, verified and measured is looked at after the checks.
+    assert looked.count(f"{prefix}/share/plain/") == 2
+    assert sorted(name for name in read if name.startswith("plain")) == ["plain-1.0-h0_0.json"] * 2
+    assert sorted(name for name in read if name.startswith("greet")) == ["greet-1.0-h0_0.json"] * 3  # and its byte code
+
+
+def test_a_pipe_that_a_check_leaves_is_refused(demo, shelf):
+    shelf.add("leaky", modules={"leaky": "import os, sys\nos.mkfifo(sys.prefix + '/pipe')\n"})
+    demo.recipes.recipe("piped", "python", "leaky")
+
+    refused = demo("build", "piped", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["not-as-recorded"])
+    assert "no package: pipe (extra)" in json.dumps(refused.json["errors"])
 
 
 def test_the_lines_that_a_build_prints_work_in_a_new_shell(demo):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from rattler import PrefixRecord
 
+from mlviews.conda.records import read_conda_records
 from mlviews.errors import FailedError
 from mlviews.hardware import host_platform
 from mlviews.prefix import bytecode as work
-from mlviews.prefix.bytecode import compile_modules, module_of, read_modules
+from mlviews.prefix.bytecode import compile_modules, find_modules, module_of
 from mlviews.prefix.verify import verify
 
 if TYPE_CHECKING:
@@ -267,10 +268,11 @@ def test_it_is_made_once_more_after_an_interruption(build, tmp_path, site_packag
     forget(prefix, "greet")
     inode = code.stat().st_ino
 
-    compile_modules(prefix, platform=host_platform(), cache=tmp_path / "cache")
+    compile_modules(prefix, read_conda_records(prefix), platform=host_platform(), cache=tmp_path / "cache")
 
     assert code.stat().st_ino != inode  # what shared the file has it still
-    assert [modules.sources for modules in read_modules(prefix)] == [()] * len([*prefix.glob("conda-meta/*.json")])
+    records = read_conda_records(prefix)
+    assert [modules.sources for modules in find_modules(records)] == [()] * len([*prefix.glob("conda-meta/*.json")])
 
 
 def test_a_record_that_has_lost_it_is_repaired(build, builder, shelf, site_packages):
@@ -287,7 +289,7 @@ def test_another_platforms_python_is_not_run(build, tmp_path):
     prefix = build("greet")
     forget(prefix, "greet")
 
-    compile_modules(prefix, platform="linux-aarch64", cache=tmp_path / "cache")
+    compile_modules(prefix, read_conda_records(prefix), platform="linux-aarch64", cache=tmp_path / "cache")
 
     assert not (tmp_path / "cache").exists()
 
@@ -297,7 +299,7 @@ def test_without_python_nothing_is_compiled(build, tmp_path):
     forget(prefix, "greet")
     next(prefix.glob("conda-meta/python-*.json")).unlink()
 
-    compile_modules(prefix, platform=host_platform(), cache=tmp_path / "cache")
+    compile_modules(prefix, read_conda_records(prefix), platform=host_platform(), cache=tmp_path / "cache")
 
     assert not (tmp_path / "cache").exists()
 
@@ -318,7 +320,7 @@ def test_a_python_that_fails_fails_the_build(build, tmp_path, program, message):
     (prefix / "bin/python").chmod(0o755)
 
     with pytest.raises(FailedError, match=message) as failed:
-        compile_modules(prefix, platform=host_platform(), cache=tmp_path / "cache")
+        compile_modules(prefix, read_conda_records(prefix), platform=host_platform(), cache=tmp_path / "cache")
 
     assert failed.value.code == "bytecode-failed"
     assert [*(tmp_path / "cache/bytecode").rglob("*")] == [*(tmp_path / "cache/bytecode").glob("*")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -10,12 +11,15 @@ import sys
 import time
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.prefix.verify import Fault, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 MODULE = "lib/python{minor}/site-packages/greet.py"
@@ -302,6 +306,44 @@ def test_records_that_are_none_are_faults(prefix, content):
     found = verify(prefix)
 
     assert (found.faults, found.whole) == ((Fault("conda-meta/greet-1.0-h0_0.json", "changed"),), False)
+
+
+def test_nobody_waits_for_a_pipe_in_a_files_place(prefix):
+    for path in ("conda-meta/plain-1.0-h0_0.json", "launch", "share/native/data"):
+        (prefix / path).unlink()
+        os.mkfifo(prefix / path)
+    os.mkfifo(prefix / "share/more")
+
+    found = verify(prefix)
+
+    assert {(fault.path, fault.kind) for fault in found.faults} == {
+        ("conda-meta/plain-1.0-h0_0.json", "changed"),
+        ("launch", "changed"),
+        ("share/native/data", "changed"),
+    }
+
+
+def test_every_byte_is_told_once_and_large_files_part_by_part(prefix, monkeypatch):
+    monkeypatch.setattr("mlviews.prefix.verify._LARGE", 4096)
+    monkeypatch.setattr("mlviews.prefix.verify._SAID", 1)
+    monkeypatch.setattr("mlviews.files._CHUNK", 4096)
+    said: list[int] = []
+
+    @contextlib.contextmanager
+    def progress(label: str, *, total: int, unit: str) -> Iterator[Any]:
+        said.append(-total)
+        yield said.append
+
+    found = verify(prefix, progress=progress)
+
+    links = sum(path.lstat().st_size for path in prefix.rglob("*") if path.is_symlink())
+    assert sum(said[1:]) == found.bytes - links
+    assert -said[0] >= found.bytes
+    assert (found.faults, max(said[1:]) <= max(4096, _records(prefix))) == ((), True)
+
+
+def _records(prefix: Path) -> int:
+    return sum(path.stat().st_size for path in prefix.glob("conda-meta/*.json"))
 
 
 def test_packages_that_write_the_same_file_are_no_fault(builder, shelf):
