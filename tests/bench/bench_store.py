@@ -1,10 +1,10 @@
-"""What a store of a hundred releases costs to look at, and how long `verify` takes beside reading the bytes.
+"""What a store of a hundred releases costs to look at, and how long `verify` takes beside `sha256sum` of all files.
 
     python tests/bench/bench_store.py [--releases 100] [--packages 250] [--scratch DIR] [--rounds 3]
 
 The releases are written as builds write them, with records, notes of what they take and the packages' files as hard
-links; whole processes are timed. What is verified is an installed prefix of 20,000 files; cold, the system is told to
-forget each file before.
+links; whole processes are timed. What is verified is an installed prefix of 20,000 files, and with `--large` 2 GB in a
+few large ones; cold, the system is told to forget each file before. `sha256sum` runs once a processor, by `xargs -P`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -115,6 +116,12 @@ def reading(prefix: Path) -> None:
                     pass
 
 
+def sha256sum(prefix: Path) -> None:
+    paths = "\0".join(f"{prefix}/{path}" for path, status in walk(prefix) if stat.S_ISREG(status.st_mode))
+    command = ["xargs", "-0", "-P", str(os.cpu_count()), "-n", "64", "sha256sum"]
+    subprocess.run(command, input=paths.encode(), check=True, stdout=subprocess.DEVNULL)
+
+
 def forget(prefix: Path) -> None:
     """Have the system drop what it holds of each file."""
     for path, status in walk(prefix):
@@ -124,11 +131,11 @@ def forget(prefix: Path) -> None:
             os.close(descriptor)
 
 
-def bytes_(scratch: Path, rounds: int) -> None:
+def bytes_(scratch: Path, size: Size, rounds: int) -> None:
     channel, root = scratch / "channel", scratch / "one"
     store = Store(root, root)
     prefix = store.platform_folder(VIEW, "2026.01.01", PLATFORM)
-    packages = make_channel(channel, Size(80, 20_000, 300))
+    packages = make_channel(channel, size)
     install(
         packages, prefix, platform=PLATFORM, baked=prefix, cache=root / "cache", mirrors={"conda-forge": str(channel)}
     )
@@ -141,8 +148,12 @@ def bytes_(scratch: Path, rounds: int) -> None:
     print(f"{found.files} files, {found.bytes / 1e6:.0f} MB; the best of {rounds}, in seconds and seconds of processor")
     for state, before in (("warm", lambda: None), ("cold", lambda: forget(prefix))):
         read, least = best(rounds, lambda: reading(prefix), before)
+        peer, spent = best(rounds, lambda: sha256sum(prefix), before)
         hashed, used = best(rounds, lambda: verify(prefix), before)
-        print(f"  {state}: reading {read:.2f} {least:.2f}, verify {hashed:.2f} {used:.2f}, ratio {hashed / read:.2f}")
+        print(
+            f"  {state}: reading {read:.2f} {least:.2f}, sha256sum {peer:.2f} {spent:.2f},"
+            f" verify {hashed:.2f} {used:.2f}, ratio {hashed / peer:.2f} {used / spent:.2f}"
+        )
 
 
 def main() -> None:
@@ -150,12 +161,15 @@ def main() -> None:
     options.add_argument("--releases", type=int, default=100)
     options.add_argument("--packages", type=int, default=250)
     options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--large", action="store_true", help="verify large files, too")
     options.add_argument("--scratch", type=Path, help="where the stores are made")
     given = options.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="bench-store-", dir=given.scratch))
     try:
         commands(scratch, given.releases, given.packages, given.rounds)
-        bytes_(scratch, given.rounds)
+        bytes_(scratch / "small", Size(80, 20_000, 300), given.rounds)
+        if given.large:
+            bytes_(scratch / "large", Size(10, 40, 2_000), given.rounds)
     finally:
         shutil.rmtree(scratch)
 
