@@ -264,7 +264,7 @@ def test_what_nothing_has_touched_is_not_read_twice(builder, monkeypatch):
 
     read: list[str] = []
     hashed = verify.file_sha256
-    monkeypatch.setattr(verify, "file_sha256", lambda path: read.append(str(path)) or hashed(path))
+    monkeypatch.setattr(verify, "file_sha256", lambda path, told: read.append(str(path)) or hashed(path))
     builder.recipes.recipe("demo", "python", "greet", "native")
 
     assert builder("build", "demo").code == 0
