@@ -68,6 +68,32 @@ def test_a_name_that_no_variable_can_have_raises(name, render):
             render(template, name=name)
 
 
+def test_what_was_compiled_is_kept_for_the_same_template_and_language_alone(render, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compiled = []
+    compiling = jinja2.Environment.compile
+
+    def counting(self, source, name=None, *arguments, **keys):
+        compiled.append(name)
+        return compiling(self, source, name, *arguments, **keys)
+
+    def again(text, **keys):
+        escape._environment.cache_clear()  # as in another process
+        compiled.clear()
+        return render(text, **keys), len(compiled)
+
+    monkeypatch.setattr(jinja2.Environment, "compile", counting)
+    assert again("{{ 'a b'|sh }}") == ("'a b'", 1)
+    assert again("{{ 'a b'|sh }}") == ("'a b'", 0)
+    assert again("{{ 'a c'|sh }}") == ("'a c'", 1)
+    assert again("{{ ['a c']|words }}") == ("'a c'", 1)
+    assert again("{{ ['a c']|words }}", language="lua") == ('"a c"', 1)
+    assert again("{{ ['a c']|words }}") == ("'a c'", 0)
+    for path in (tmp_path / "cache/mlviews/templates").iterdir():
+        path.chmod(0o666)  # anybody may have written it
+    assert again("{{ ['a c']|words }}") == ("'a c'", 1)
+
+
 def test_quoted_values_and_layout_come_out(render):
     text = "{% for name in names %}\nset {{ name|variable }} {{ value|tcl }} {{ names|words }}\n{% endfor %}\n"
     assert render(text, language="tcl", names=["A", "B_1"], value='$x["') == (
