@@ -142,7 +142,7 @@ def _system_error(error: OSError) -> MlviewsError:
         hint = f"Check the permissions of {error.filename}; -vv shows where it happened."
         if closed := closed_by(Path(error.filename)):
             message += f"; {closed[0]} belongs to {closed[1]}"
-            hint = f"Ask {closed[1]} to open it. On AFS and EOS, look whether your token is valid."
+            hint = f"Ask {closed[1]} to open it. On AFS and EOS, check that your token is valid."
     return FailedError("system-error", message, hint)
 
 

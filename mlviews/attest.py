@@ -260,7 +260,7 @@ def _opened(line: str, path: Path, key: Key) -> _Statement:
         statement = _Statement.model_validate_json(envelope.payload)
     except VerificationError as error:
         raise RefusedError(
-            "attestation-unsigned", f"a statement of {path} was not signed by this key", "Trust none of it."
+            "attestation-unsigned", f"a statement of {path} was not signed by this key", "Do not trust that file."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(path) from error
@@ -276,7 +276,7 @@ def _faults(statement: _Statement, prefix: Path, release: Release) -> Iterable[s
         if name not in told:
             yield f"they are not about {name}"
         elif told[name] != resource["digest"]["sha256"]:
-            yield f"{name} is not the one that they are about"
+            yield f"{name} is not the release that they are about"
     if statement.predicate_type == _PROVENANCE:
         stated = {
             resource.digest.get("sha256")
@@ -296,7 +296,7 @@ def _says(statement: _Statement) -> str:
         host = next((str(one.annotations.get("host", "")) for one in tested.configuration), "")
         failed = f", failed {', '.join(tested.failed)}" if tested.failed else ""
         return f"{tested.result} on {host}: {len(tested.passed)} checks passed{failed}"
-    return "a statement that this mlviews does not read"
+    return "a statement that this mlviews cannot read"
 
 
 def _signer(path: Path) -> Signer:
@@ -310,7 +310,7 @@ def _signer(path: Path) -> Signer:
     if not isinstance(private, ed25519.Ed25519PrivateKey):
         raise _no_key(path, "private")
     if path.stat().st_mode & _OTHERS:
-        raise BadInputError("key-open", f"others may read the private key {path}", f"`chmod 600 {path}`")
+        raise BadInputError("key-open", f"other users can read the private key {path}", f"`chmod 600 {path}`")
     return CryptoSigner(private)
 
 
@@ -334,7 +334,9 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
     except ImportError as error:
         hint = "`pip install 'mlviews[sign]'`, where mlviews is installed."
-        raise FailedError("sign-missing", "what signs and checks signatures is not installed", hint) from error
+        raise FailedError(
+            "sign-missing", "the package that makes and checks signatures is not installed", hint
+        ) from error
     return serialization, ed25519
 
 
@@ -346,7 +348,7 @@ def _key_bytes(path: Path) -> bytes:
 
 
 def _no_key(path: Path, half: str) -> BadInputError:
-    return BadInputError("key-invalid", f"{path} is no {half} ed25519 key in PEM without a password", _MAKE_KEY)
+    return BadInputError("key-invalid", f"{path} is not a {half} ed25519 key in PEM without a password", _MAKE_KEY)
 
 
 def _text(path: Path) -> str:
@@ -357,5 +359,5 @@ def _text(path: Path) -> str:
 
 
 def _invalid(path: Path) -> BadInputError:
-    return BadInputError("attestation-invalid", f"{path} holds something else than signed in-toto statements",
+    return BadInputError("attestation-invalid", f"{path} does not hold signed in-toto statements",
                          "`mlviews attest VIEW` writes them.")  # fmt: skip

@@ -99,7 +99,7 @@ class Base:
             raise RefusedError(
                 "replace-unknown",
                 f"{self.name} has no {', '.join(unknown)} that could be replaced{nearest(unknown[0], there)}",
-                f"`mlviews packages {self.release.view}` lists what it has. Its Python stays.",
+                f"`mlviews packages {self.release.view}` lists its packages. Its Python cannot be replaced.",
             )
 
     def replaced(self, packages: Iterable[ReleasePackage]) -> dict[str, str]:
@@ -178,7 +178,7 @@ def find_base(on: str, root: Path, platform: str) -> Base:
         raise FailedError(
             "base-elsewhere",
             f"{folder} was made for {prefix}, which is not that folder on this host",
-            "Its programs run only there: mount it there, or build the view anew.",
+            "Its programs run only in that folder. Mount it there, or build the view again.",
         )
     return Base(release)
 

@@ -241,7 +241,7 @@ def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> 
         raise RefusedError(
             "check-failed",
             f"{job.view}/{entry.name}, which is there already, failed checks of its recipe",
-            f"It stays, and so does the default. Lock the view anew, or go back: `mlviews rollback {job.view}`.",
+            f"The release and the default stay. Lock the view again, or go back: `mlviews rollback {job.view}`.",
             faults=failed,
         )
     default = job.store.default(job.view) == entry.name
@@ -272,7 +272,7 @@ def _host_platform(site_spec: SiteSpec) -> str:
         raise RefusedError(
             "platform-missing",
             f"view {spec.name} is for {', '.join(spec.platforms)}; this host is {here}",
-            "Build it on such a host: scripts of its packages must run where it is built.",
+            "Build it on a host of that platform: the build runs scripts of its packages.",
         )
     return here
 

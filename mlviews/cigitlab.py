@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["literal", "pipeline"]
 
 _HEADER = """\
-# Made by `mlviews ci gitlab` from the recipes: do not edit, make it anew when views come or go.
+# Made by `mlviews ci gitlab` from the recipes: do not edit it; make it again when views come or go.
 #
 # Build, Pipeline schedules starts it each night: enter `{cron}`. New pipeline starts it by hand.
 # CI/CD variables of the project switch on what it must have first (Settings, CI/CD, Variables):

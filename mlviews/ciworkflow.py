@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 _HEADER = """\
-# Made by `mlviews ci github` from the recipes: do not edit, make it anew when views come or go.
+# Made by `mlviews ci github` from the recipes: do not edit it; make it again when views come or go.
 #
 # It runs by the clock or by hand{requests}: nobody else's code reaches the runners with GPUs.
 # Repository variables switch on what a repository must have first (Settings, Actions, Variables):
@@ -37,7 +37,7 @@ _HEADER = """\
 # Actions are named by their major version: no source was at hand to verify the commit behind a tag.
 """
 _READY_HEADER = """\
-# Made by `mlviews ci github --ready-made` from the recipes: do not edit, make it anew when views come or go.
+# Made by `mlviews ci github --ready-made` from the recipes: do not edit it; make it again when views come or go.
 #
 # A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
 # Nothing comes from a cache here: what is pushed is made of the lock's own archives. Repository variables switch on:

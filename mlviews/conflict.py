@@ -206,8 +206,8 @@ def _way_out(task: Task, smallest: Sequence[Request], tree: str) -> str:
         view = task.base.release.partition("/")[0]
         names = " ".join(f"--replace {record.name.normalized}" for record in held)
         return (
-            f"{task.base.release} has {has}, which stays. Take another range, or another release of {view}; "
-            f"or put another version in front of it, for your view alone: {names}."
+            f"{task.base.release} has {has}, which stays. Ask for another range, or take another release of {view}; "
+            f"or use another version in your view only: {names}."
         )
     for_cpu = all(package.name != "__cuda" for package in task.hardware)
     if for_cpu and ("__cuda" in tree or any(request.text in NO_CUDA for request in smallest)):

@@ -48,7 +48,7 @@ def refuse(text: str) -> str:
         ValueError: it holds one.
     """
     if hide(text) != text:
-        raise ValueError("holds a user, a password or a token; they belong into ~/.netrc or RATTLER_AUTH_FILE")
+        raise ValueError("holds a user, a password or a token; they belong in ~/.netrc or RATTLER_AUTH_FILE")
     return text
 
 

@@ -68,7 +68,7 @@ def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = Fa
             _sign(file, shared=shared)
             yield file.fileno()
             return
-    raise _missing(path, "a file is another one each time that it is opened")
+    raise _missing(path, "a file is a different one each time that it is opened")
 
 
 def _open(path: Path) -> TextIO:

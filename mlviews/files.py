@@ -220,7 +220,7 @@ def write_failure(what: str, error: OSError) -> FailedError:
     """Return the error for people: a full disk needs something else than a folder that is not one's own."""
     message = f"{what}: {error.strerror}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return FailedError("disk-full", message, "Make room, or choose another folder with --root.")
+        return FailedError("disk-full", message, "Free some space, or choose another folder with --root.")
     hint = "Check its path and permissions, or choose another folder with --root."
     if error.errno in {errno.EACCES, errno.EPERM} and error.filename and (closed := closed_by(Path(error.filename))):
         message += f"; {closed[0]} belongs to {closed[1]}"

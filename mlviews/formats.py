@@ -162,7 +162,7 @@ def _whole(render_input: RenderInput) -> Lock:
     if base := lock.inputs.get("on"):
         raise RefusedError(
             "lock-extends",
-            f"the lock of {lock.view} holds what it adds to {base['view']}, which no other tool knows",
+            f"the lock of {lock.view} holds only what it adds to {base['view']}, and no other tool can add that",
             f"Render {base['view']}, and take the wheels from the recipe.",
         )
     return lock

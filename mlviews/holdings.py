@@ -355,14 +355,14 @@ def _not_found(name: str, pattern: str, held: AllHoldings) -> RefusedError:
     if asking:
         return RefusedError(
             "package-unknown",
-            f"{message}; {', '.join(asking)} would, by the recipe",
+            f"{message}; the recipe of {' and that of '.join(asking)} asks for it",
             f"`mlviews lock {asking[0]}` finds its version; `mlviews build {asking[0]}` makes the view.",
         )
     message += nearest(name, {package.name for package in held.packages})
     if held.unread:
         hint = f"{len(held.unread)} views have neither a release nor a lock here: `mlviews lock --all` makes locks."
         return RefusedError("package-unknown", message, hint)
-    return RefusedError("package-unknown", message, "To have it on top of a view: `mlviews extend VIEW PACKAGE`.")
+    return RefusedError("package-unknown", message, "`mlviews extend VIEW PACKAGE` puts it on top of a view.")
 
 
 def _alike(name: str) -> str:

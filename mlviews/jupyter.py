@@ -101,7 +101,7 @@ def render_kernel(release: Release, *, versioned: bool = True, swan: bool = Fals
     if not release.has_python:
         raise RefusedError(
             "kernel-missing",
-            f"release {release.release} of {release.view} holds no Python, which a kernel is",
+            f"release {release.release} of {release.view} holds no Python, and a kernel needs it",
             "Ask for python and ipykernel in the recipe, or use the layer notebook.",
         )
     prefix = PurePosixPath(release.prefix)  # envs/<view>/<release>/<platform>
@@ -219,7 +219,7 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
     if not _holds_ipykernel(release):
         raise RefusedError(
             "kernel-missing",
-            f"release {release.release} of {release.view} holds no ipykernel, which a kernel starts with",
+            f"release {release.release} of {release.view} holds no ipykernel, and a kernel needs it",
             "Ask for ipykernel in the recipe, or use the layer notebook.",
         )
     folder = place.folder / kernel_name(release, versioned=versioned)
@@ -366,4 +366,4 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError as error:
-        raise FailedError("home-missing", "Nobody knows this user's home folder.", "Set HOME, or --prefix.") from error
+        raise FailedError("home-missing", "This user has no home folder.", "Set HOME, or --prefix.") from error

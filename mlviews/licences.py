@@ -40,7 +40,7 @@ def _day(text: str) -> str:
     try:
         date.fromisoformat(text)
     except ValueError as error:
-        raise ValueError("is no day such as 2027-06-30") from error
+        raise ValueError("is not a day such as 2027-06-30") from error
     return text
 
 

@@ -137,7 +137,7 @@ def _entering(source: Path, place: Path) -> tuple[str, ...]:
     raise FailedError(
         "mount-missing",
         f"{source} cannot be put at {place} here",
-        "As root it can, or with bubblewrap (bwrap); an image needs squashfuse or Apptainer, and /dev/fuse.",
+        "Run this as root, or install bubblewrap (bwrap). An image also needs /dev/fuse and squashfuse or Apptainer.",
         faults=tuple(faults),
     )
 

@@ -135,7 +135,7 @@ def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
         raise RefusedError(
             "check-failed",
             f"the new release of {view} failed its first checks and was not kept",
-            "Fix the recipe and lock again; the default is what it was.",
+            "Correct the recipe and lock again. The default has not changed.",
             faults=failed,
         )
 
@@ -168,7 +168,7 @@ def _with_served(release: Release, prefix: Path, site: Site, progress: Progress)
         raise RefusedError(
             "gpu-not-served",
             f"the new release of {release.view} does not serve every GPU of its recipe, and was not kept",
-            "Take other builds or the GPU out of hardware.gpus; a package that may lack it goes under some-gpus-only.",
+            "Choose other builds, or take the GPU out of hardware.gpus. some-gpus-only excuses packages.",
             faults=judged.failures,
         )
     return release.model_copy(update={"served": {verdict.gpu: verdict.way for verdict in judged.gpus}})

@@ -158,7 +158,7 @@ def _from_folder(path: Path) -> Iterable[_Asked]:
         return _roots(packages)
     found = sorted(path.glob("lib/python*/site-packages"))
     if not found:
-        raise BadInputError("source-invalid", f"{path} is no conda environment and no virtual one", _KNOWN)
+        raise BadInputError("source-invalid", f"{path} is neither a conda nor a virtual environment", _KNOWN)
     packages = [
         _Package(
             conda_name(distribution.metadata["Name"]),

@@ -144,7 +144,7 @@ def _refuse_wheels(lock: Lock, site: Site) -> None:
             "offline-wheels",
             f"the lock of {lock.view} names wheels, which no channel holds: {some}"
             + (f" and {len(wheels) - _NAMED} more" if len(wheels) > _NAMED else ""),
-            "`mlviews pack VIEW -o FILE` takes the built release along instead, wheels and all.",
+            "`mlviews pack VIEW -o FILE` packs the built release instead, with its wheels.",
         )
 
 
@@ -156,8 +156,8 @@ def _by_path(lock: Lock) -> dict[str, LockedPackage]:
         if known.sha256 != package.sha256:
             raise RefusedError(
                 "offline-clash",
-                f"{known.url} and {package.url} would be one file of the channel, and they differ",
-                "Take one of them out of the view: one folder stands for all channels.",
+                f"{known.url} and {package.url} have the same name and different contents",
+                "Remove one of them from the view: the folder stands for all channels.",
             )
     return found
 
@@ -174,7 +174,7 @@ def _not_its_folder(folder: Path, what: str, view: str) -> RefusedError:
     return RefusedError(
         "offline-folder",
         f"{folder} holds {what}, which is not of the lock of {view}",
-        "Name a new folder: the channel holds what the lock names and nothing else.",
+        "Name a new folder: it may hold nothing but the archives of the lock.",
     )
 
 
@@ -279,11 +279,13 @@ def _record(archive: Path, package: LockedPackage, index: bytes | OSError) -> di
         told = (record["name"], record["version"], record["build"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise FailedError(
-            "archive-invalid", f"{archive} is no conda package: {error}", "Tell who runs the channel."
+            "archive-invalid", f"{archive} is not a conda package: {error}", "Tell the people who run the channel."
         ) from error
     if told != (package.name, package.version, package.build):
         raise FailedError(
-            "archive-invalid", f"{archive} says that it is {'-'.join(map(str, told))}", "Tell who runs the channel."
+            "archive-invalid",
+            f"{archive} says that it is {'-'.join(map(str, told))}",
+            "Tell the people who run the channel.",
         )
     if package.rest:  # the channel may have corrected these since the package was made
         record |= {"depends": [*package.needs], "constrains": [*package.rest.constrains]}

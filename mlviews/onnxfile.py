@@ -85,7 +85,7 @@ def _metadata(file: IO[bytes], path: Path) -> list[tuple[_Field, tuple[str, str]
         return [(field, _read_pair(file, field)) for field in pairs]
     except ValueError as error:
         raise BadInputError(
-            "onnx-invalid", f"{path} is no ONNX model: {error}", "Name a model that onnx.checker accepts."
+            "onnx-invalid", f"{path} is not an ONNX model: {error}", "Name a model that onnx.checker accepts."
         ) from error
 
 

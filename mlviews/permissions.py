@@ -70,7 +70,9 @@ def group_id(name: str | None) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError as error:
         raise BadInputError(
-            "group-unknown", f"this host knows no group {name!r}", "Mend `group` in the site's file, or leave it out."
+            "group-unknown",
+            f"this host knows no group {name!r}",
+            "Correct `group` in the site's file, or leave it out.",
         ) from error
 
 
@@ -129,7 +131,7 @@ def open_to_readers(paths: Iterable[Path], group: int | None) -> None:
 def _closed(path: Path) -> FailedError:
     whose = owner(path)
     hint = f"Ask {whose} to open it: `chmod -R a+rX,g+w {path}`."
-    return FailedError("closed", f"{path} belongs to {whose}, who has closed it to others", hint)
+    return FailedError("closed", f"{path} belongs to {whose}, and others may not read it", hint)
 
 
 def keep(new: Path, path: Path) -> None:

@@ -60,7 +60,7 @@ class UnreadableError(FailedError):
     """Something is there, or may be, and cannot be read."""
 
     def __init__(self, path: Path, why: str, hint: str = "") -> None:
-        known = "Nothing was taken for absent. Check the disk, the permissions, and on AFS or EOS your token."
+        known = "mlviews changed nothing. Check the disk and the permissions; on AFS or EOS check your token."
         super().__init__("unreadable", f"{path} cannot be read: {why}", hint or known)
         self.path, self.why = path, why
 
@@ -74,7 +74,7 @@ class DamagedError(UnreadableError):
     """A file of the store has no content that any mlviews wrote."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, "it is damaged", "Nothing was changed. Delete it yourself, if nobody needs it.")
+        super().__init__(path, "it is damaged", "mlviews has changed nothing. Delete it yourself, if nobody needs it.")
 
 
 def status(path: Path, *, follow: bool = False) -> os.stat_result | None:
@@ -204,6 +204,6 @@ def _refuse_unless(absent: set[int], path: Path, error: OSError) -> None:
     why, hint = error.strerror or str(error), ""
     if error.errno in {errno.EACCES, errno.EPERM} and (closed := closed_by(path)):
         folder, whose = closed
-        why = f"{why}; {folder} belongs to {whose}, who has closed it to you"
-        hint = f"Ask {whose} to open it: `chmod -R a+rX {folder}`. On AFS and EOS, look whether your token is valid."
+        why = f"{why}; {folder} belongs to {whose}, and you may not read it"
+        hint = f"Ask {whose} to open it: `chmod -R a+rX {folder}`. On AFS and EOS, check that your token is valid."
     raise UnreadableError(path, why, hint) from error

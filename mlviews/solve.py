@@ -113,7 +113,7 @@ async def solve(
         if as_of:
             raise RefusedError(
                 "as-of-wheels",
-                f"view {spec.name} cannot look back: wheels carry no date",
+                f"view {spec.name} has no --as-of: wheels carry no date",
                 "Leave --as-of out.",
             )
         task = await _with_wheels(task, spec, sources, index, kept=kept, editable=editable, blame=blame)
@@ -205,7 +205,7 @@ async def _python(task: Task, sources: Sources, *, blame: bool) -> RepoDataRecor
     if found is None:
         raise RefusedError(
             "python-missing",
-            f"view {task.view} asks for wheels, and holds no Python to run them",
+            f"view {task.view} asks for wheels, but holds no Python to run them",
             "Add python to its dependencies.",
         )
     return found
@@ -248,8 +248,8 @@ def _refuse_unknown_wheels(task: Task, asked: Iterable[tuple[NormalizedName, Req
         raise RefusedError(
             "wheel-unknown",
             f"view {task.view} on {task.platform}: no channel and no index has what it asks for under pypi",
-            "Correct the name or the range of versions. What has no wheel cannot be taken, unless it is pure and the "
-            "recipe names it under `sdists`: its sources are built then, and their code runs, without a network.",
+            "Correct the name or the range of versions. A project without a wheel needs a line under `sdists` in the "
+            "recipe, and must be pure Python: a build runs the code of its sources, without a network.",
             faults=tuple(faults),
         )
 

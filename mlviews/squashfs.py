@@ -115,7 +115,7 @@ def image_release(image: Path) -> Release:
 
     Raises:
         RefusedError: there is no such file.
-        BadInputError: it is no image of a release.
+        BadInputError: it is not an image of a release.
         FailedError: there is no unsquashfs.
     """
     if not is_file(image):
@@ -125,7 +125,9 @@ def image_release(image: Path) -> Release:
     try:
         return parse(Release, _call(["unsquashfs", "-cat", str(image), RELEASE_FILE]), image)
     except (DamagedError, FailedError) as error:
-        raise BadInputError("image-invalid", f"{image} is no image of a release", hint, detail=str(error)) from error
+        raise BadInputError(
+            "image-invalid", f"{image} is not an image of a release", hint, detail=str(error)
+        ) from error
 
 
 def image_command(image: Path, command: tuple[str, ...]) -> tuple[str, ...]:
@@ -152,7 +154,7 @@ def _call(command: list[str]) -> bytes:
         raise FailedError(
             "squashfs-failed",
             f"{command[0]} ended with status {done.returncode}",
-            "Read what it said; a full disk is the usual cause.",
+            "Read its message; the usual cause is a full disk.",
             faults=tuple(said[-_TOLD:]),
         )
     return done.stdout

@@ -86,7 +86,9 @@ def stamp_of(environment: Mapping[str, str], *, source: str = "") -> Stamp:
         return Stamp(view=view, release=release, lock=environment.get(LOCK_VARIABLE, ""), source=source)
     except ValidationError as error:
         raise RefusedError(
-            "view-not-loaded", f"the view that is loaded, {view}/{release}, does not tell its lock", hint
+            "view-not-loaded",
+            f"the view that is loaded, {view}/{release}, does not say which lock it was made from",
+            hint,
         ) from error
 
 
@@ -136,8 +138,8 @@ def read_stamp(file: Path) -> Stamp:
     if stamp.sha256 != file_sha256(file):
         raise RefusedError(
             "stamp-stale",
-            f"{file} is not the file that {_beside(file).name} tells of: it has changed since it was stamped",
-            "Whoever changed it stamps it again: `mlviews stamp FILE`.",
+            f"{file} has changed since it was stamped: {_beside(file).name} is for another content",
+            "Who changed it can stamp it again: `mlviews stamp FILE`.",
         )
     return stamp
 
@@ -152,10 +154,10 @@ def _refuse_missing(file: Path) -> None:
 
 
 def _no_stamp(file: Path) -> RefusedError:
-    hint = "Whoever made it stamps it, with the view loaded: `mlviews stamp FILE`."
-    return RefusedError("stamp-missing", f"{file} does not tell which view's lock it was made with", hint)
+    hint = "Who made it can stamp it, with the view loaded: `mlviews stamp FILE`."
+    return RefusedError("stamp-missing", f"{file} does not say which view's lock it was made with", hint)
 
 
 def _damaged(file: Path) -> BadInputError:
-    hint = "Whoever made it stamps it again: `mlviews stamp FILE`."
-    return BadInputError("stamp-invalid", f"the stamp of {file} is none that mlviews wrote", hint)
+    hint = "Who made it can stamp it again: `mlviews stamp FILE`."
+    return BadInputError("stamp-invalid", f"the stamp of {file} was not written by mlviews", hint)

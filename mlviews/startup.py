@@ -127,7 +127,7 @@ def module_of(release: Release) -> str:
     if found is None:
         raise BadInputError(
             "startup-module", f"{release.view} holds none of {', '.join(dict.fromkeys(_MODULES.values()))}",
-            "Name what is to be imported: --module NAME.",
+            "Name the module to import: --module NAME.",
         )  # fmt: skip
     return found
 

@@ -61,7 +61,7 @@ def parse(kind: type[_File], content: bytes, path: Path) -> _File:
         return kind.model_validate_json(content)
     except ValidationError as error:
         if number := _newer(content):
-            hint = "Nothing was changed. Use the mlviews that made it, or a newer one."
+            hint = "mlviews changed nothing. Use the mlviews that made it, or a newer one."
             raise UnreadableError(path, f"it was made by a newer mlviews (schema {number})", hint) from error
         raise DamagedError(path) from error
 

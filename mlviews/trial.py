@@ -168,7 +168,7 @@ def _refuse_other_platforms(lock: Lock) -> None:
         raise RefusedError(
             "platform-missing",
             f"the lock of {lock.view} is for {', '.join(lock.platforms)}; this host is {host_platform()}",
-            "Try it on such a host.",
+            "Run it on a host of that platform.",
         )
 
 

@@ -201,7 +201,7 @@ def texts(raw: bytes) -> Any:
         elif key is not None:
             into[key], key = value, None
         elif step or value in into:
-            raise ValueError("a key stands twice or is no word")
+            raise ValueError("a key stands twice or is not plain text")
         else:
             key = value
             continue
@@ -241,5 +241,5 @@ def _scalar(path: Path, node: yaml.Node) -> Hashable:
     try:
         value: Hashable = yaml.constructor.SafeConstructor().construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
-        raise _bad(path, node.start_mark.line + 1, f"{node.value!r} is no value: {error}") from error
+        raise _bad(path, node.start_mark.line + 1, f"{node.value!r} is not a value: {error}") from error
     return value

@@ -199,7 +199,9 @@ def test_what_repeats_another_variable_is_what_it_is_without(prefix):
     activation = capture(prefix)
     assert activation.default == {"CC": "cc"}
     assert activation.around == {"A": put_after(" -cc")}
-    assert activation.notes == ("A depends on what the user has set; it gets its value for where nothing is.",)
+    assert activation.notes == (
+        "A depends on what the user has set; the release has the value of a user who set nothing.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,19 +293,19 @@ def test_the_prefix_and_the_cache_stay_as_they_were(prefix, tmp_path, way, scrip
     assert state(tmp_path) == before
     assert captured(prefix) == {"A": "1", "B": "2"}
     path = re.search(r"CONDA_PREFIX/([\w/]+)\"[^\"]*$", script).group(1)
-    told = [note for note in activation.notes if "wanted to change" in note]
+    told = [note for note in activation.notes if "tried to change" in note]
     if way == "layer":
-        assert told[0].startswith(f"a.sh wanted to change {path};")
-        assert told[1].startswith("b.sh wanted to change lib/other;")
+        assert told[0].startswith(f"a.sh tried to change {path};")
+        assert told[1].startswith("b.sh tried to change lib/other;")
     else:
-        assert told == [f"a.sh or b.sh wanted to change {both(path)}; the release keeps what its packages hold."]
+        assert told == [f"a.sh or b.sh tried to change {both(path)}; the release keeps the files of its packages."]
 
 
 def test_what_is_told_names_the_view_where_it_will_lie(prefix, way, tmp_path):
     activate(prefix, a='echo "$CONDA_PREFIX"; mkdir -p "$CONDA_PREFIX/share/$CONDA_PREFIX/lib"')
     assert capture(prefix, name="demo", baked=tmp_path / "there").notes == (
         f"a.sh printed: {tmp_path}/there",
-        f"a.sh wanted to change share{tmp_path}/there/lib; the release keeps what its packages hold.",
+        f"a.sh tried to change share{tmp_path}/there/lib; the release keeps the files of its packages.",
     )
 
 
@@ -358,7 +360,7 @@ def test_what_else_a_script_does_to_one_is_undone(prefix, tmp_path, library, scr
     activate(prefix, a=f'{script} "$CONDA_PREFIX/bin/library"')
     before = state(tmp_path)
     # The runs share a copy: what one has removed, the other may miss, and say so.
-    assert "a.sh wanted to change bin/library" in [note.partition(";")[0] for note in capture(prefix).notes]
+    assert "a.sh tried to change bin/library" in [note.partition(";")[0] for note in capture(prefix).notes]
     assert state(tmp_path) == before
 
 

@@ -183,8 +183,8 @@ def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
     }
     assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags", "tagging-gpu-cuda13": "tags"}
     told = cli("list").out
-    assert f"by recipes of the same names in {recipes.folder}: shallow\n" in told
-    assert "The catalogue's tagging-gpu is hidden: tags" in told
+    assert f"views of the same names as recipes in {recipes.folder} are hidden: shallow\n" in told
+    assert "The catalogue's tagging-gpu is hidden, because tags" in told
 
     mine = cli("show", "mine", "--json").data["recipe"]
     asked = {request["spec"]: request["by"] for request in mine["dependencies"]}

@@ -63,7 +63,7 @@ def test_what_is_kept_is_what_is_asked(table: Path, build: Callable[[], str]) ->
 def test_of_other_metadata_nothing_is_believed(table: Path, build: Callable[[], str]) -> None:
     rewrite(table, builds=nothing(table), state="0" * 64)
     assert "cuda" in build()
-    assert json.loads(table.read_text())["state"] != "0" * 64, "it is made anew"
+    assert json.loads(table.read_text())["state"] != "0" * 64, "it is made again"
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"state": 1}', "\x00" * 99, "changed", "folder", "gone"])

@@ -241,7 +241,7 @@ def test_a_page_in_place_of_repodata_is_told_from_a_broken_channel(
     done = cli("lock", "x", "--mirror", f"conda-forge={serve(tmp_path / 'portal').url}", "--json")
 
     assert (done.code, done.codes) == (3, ["repodata-invalid"])
-    assert done.json["errors"][0]["message"] == "what channel conda-forge answers is no repodata"
+    assert done.json["errors"][0]["message"] == "channel conda-forge does not answer with repodata"
     assert "login page" in done.json["errors"][0]["hint"]
 
 

@@ -81,7 +81,7 @@ def test_keys_are_written_as_people_do() -> None:
         ("a:\n  - >=2\n", 2, "means something else to YAML"),
         ("a:\n  - @x\n", 2, "means something else to YAML"),
         ("a: 1\n-https://me:secret@host/ x\nb: 2\n", 2, "'-https://***@host/ x'"),
-        ("a: 1\nday: 2026-13-45\n", 2, "is no value"),
+        ("a: 1\nday: 2026-13-45\n", 2, "is not a value"),
         ("a: \x00\n", 1, ""),
         ("a: \x1b[31m\n", 1, ""),
     ],

@@ -259,8 +259,8 @@ def _refuse_unsound(mixtures: Mixtures, good: str, bad: str) -> None:
         except RefusedError as error:
             raise RefusedError(
                 "lock-refused",
-                f"what {label} holds does not go together, by what the channel says of it now\n\n{error.message}",
-                "If this is what broke the view, its packages were mended: lock anew. Else name other locks.",
+                f"the channel says now that the packages of {label} do not fit together\n\n{error.message}",
+                "If this broke the view, the channel has repaired it: lock the view again. If not, name other locks.",
             ) from error
 
 

@@ -272,7 +272,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
             raise RefusedError(
                 "platform-missing",
                 f"{named.label} holds no packages for {platform}, which is this host",
-                "Bisect on a host of a platform that both locks are for.",
+                "Run this on a host whose platform is in both locks.",
             )
         sides.append(_by_name(packages))
     changed = {change.name for change in compare(good.lock, bad.lock) if change.platform == platform}
@@ -281,7 +281,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         raise RefusedError(
             "locks-equal",
             f"{good.label} and {bad.label} hold the same packages for {platform}",
-            "What differs lies outside of the locks: the host, its driver, or the checks.",
+            "The difference is not in the locks. Look at the host, its driver and the checks.",
         )
     found = run(sources.repodata(platform, sorted({*sides[0], *sides[1]})))
     records = {record.url: record for record in found} | _wheel_records(good.lock, bad.lock, platform=platform)

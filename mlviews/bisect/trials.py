@@ -240,12 +240,12 @@ def what_broke(good: tuple[str, Sequence[Run]], bad: tuple[str, Sequence[Run]]) 
         skipped = [name for name, found in after.items() if found == {"skip"}]
         raise RefusedError(
             "bad-lock-passes",
-            f"{bad[0]} is to be the bad lock, and no check fails with it",
+            f"{bad[0]} should be the bad lock, but no check fails with it",
             "Name the check that fails with --check." if not skipped else f"Skipped here: {', '.join(skipped)}.",
         )
     raise RefusedError(
         "good-lock-fails",
-        f"{good[0]} is to be the good lock, and does not pass what {bad[0]} fails",
+        f"{good[0]} should be the good lock, but it does not pass what {bad[0]} fails",
         "Name an older lock that passes, or other checks with --check.",
         faults=tuple(f"{name}: {good[1][0].reasons.get(name, 'not run')}" for name in failing),
     )
@@ -263,5 +263,5 @@ def _refuse_flaky(name: str, runs: Sequence[Run], label: str) -> None:
         raise RefusedError(
             "check-flaky",
             f"{name} is flaky: it passed {passed} of {len(statuses)} times with {label}",
-            "No package is to blame for a check that gives both results: mend it, or name others with --check.",
+            "No package is to blame for a check that gives both results: repair it, or name other checks with --check.",
         )

@@ -256,16 +256,16 @@ def shared_options(*, environment: bool) -> Callable[[_F], _F]:
             help="Site, or the path of its file.  [default: site.yaml in the root that is named, else that of "
             "`mlviews use`, else local]",
         ),
-        option("--root", metavar="DIR", help="Folder that releases and caches are written to."),
-        option("--prefix", metavar="DIR", help="Folder that files are made for, if it is not the root: /cvmfs/..."),
+        option("--root", metavar="DIR", help="Folder for releases and caches."),
+        option("--prefix", metavar="DIR", help="Folder where files will be used, if it is not the root: /cvmfs/..."),
         option("--recipes", metavar="DIR", help="Folder of recipes.  [default: ./recipes, else mlviews' own]"),
         option("--lockfiles", metavar="DIR", help="Folder of lock files."),
         option(
             "--mirror", metavar="CHANNEL=LOCATION", multiple=True,
-            help="Read a channel from a folder or URL; MLVIEWS_MIRROR holds any number of them.",
+            help="Read a channel from a folder or URL; MLVIEWS_MIRROR may hold several.",
         ),
         option("--json", is_flag=True, help="Print the result as one JSON envelope."),
-        option("--verbose", "-v", count=True, help="More detail; twice: tracebacks."),
+        option("--verbose", "-v", count=True, help="More detail; -vv adds tracebacks."),
         option("--quiet", "-q", is_flag=True, help="No progress."),
         option("--no-color", is_flag=True, help="No colours."),
     ]  # fmt: skip

@@ -24,13 +24,18 @@ _LOCK = "LOCK|RELEASE|GITREF"
 @click.option("--bad", metavar=_LOCK, required=True, help="A lock that does not.")
 @click.option(
     "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
-    help="Look at this check alone.  [default: the recipe's]",
+    help="Look only at this check.  [default: the recipe's]",
 )  # fmt: skip
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option(
-    "--retries", type=click.IntRange(min=0), default=2, show_default=True, help="Repeat what decides so many times."
+    "--retries",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=2,
+    show_default=True,
+    help="Repeat each deciding test so many times.",
 )
-@click.option("--resume", is_flag=True, help="Go on where an earlier call with these two locks ended.")
+@click.option("--resume", is_flag=True, help="Go on where an earlier call with these two locks stopped.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write the last good and the first bad lock there.  [default: under the root]",

@@ -29,11 +29,13 @@ __all__ = ["build", "run", "shell", "write_built"]
 
 @verb("build")
 @click.argument("view", shell_complete=complete_view)
-@click.option("--rebuild", is_flag=True, help="Make a new release, even if nothing has changed.")
+@click.option("--rebuild", is_flag=True, help="Make a new release even if nothing has changed.")
 @click.option(
-    "--variant", metavar="NAME", help="Of a view with variants; `own` is the recipe itself.  [default: this host's]"
+    "--variant",
+    metavar="NAME",
+    help="Build this variant; `own` is the recipe itself.  [default: the one for this host]",
 )
-@click.option("--all-variants", "every", is_flag=True, help="The recipe itself and each of its variants.")
+@click.option("--all-variants", "every", is_flag=True, help="Build the recipe itself and each of its variants.")
 def build(app: App, view: str, *, rebuild: bool, variant: str | None, every: bool) -> Outcome:
     """Build a view: lock if there is none, install, check, and make it the default."""
     from mlviews.build import build as build_view
@@ -41,7 +43,7 @@ def build(app: App, view: str, *, rebuild: bool, variant: str | None, every: boo
     from mlviews.site.spec import for_site
 
     if variant and every:
-        raise click.UsageError("--variant names one, --all-variants takes all: give one of them")
+        raise click.UsageError("give --variant or --all-variants, not both")
     specs, chosen = _variants(app, view, variant, every=every)
     built: list[BuildResult] = []
     errors: list[MlviewsError] = []
@@ -115,9 +117,13 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
     _tell_limits(console, built)
     _tell_link_scripts(console, built.link_scripts)
     for clobber in built.clobbers:
-        say(console, ("lost", "yellow"), f" {clobber.path} of {clobber.lost}: that of {clobber.kept} lies there")
+        say(
+            console,
+            ("lost", "yellow"),
+            f" {clobber.path} of {clobber.lost}: the file of {clobber.kept} has replaced it",
+        )
     for package, why in built.pip_check_waivers.items():
-        say(console, ("waived", "yellow"), f" what {package} says that it needs: {why}")
+        say(console, ("waived", "yellow"), f" a requirement of {package}: {why}")
     tell_unreadable(console, built.unreadable)
     if not built.default:
         now = link_text(app.site.root / "envs" / built.view / "default")
@@ -143,7 +149,7 @@ def _tell_limits(console: Console, built: BuildResult) -> None:
     for package, asked in built.broken.items():
         say(console, ("breaks", "bold red"), f" {package}, which asks for {asked}")
     if built.sdists:
-        say(console, ("built of sources", "yellow"), f" where there is no wheel: {', '.join(built.sdists)}")
+        say(console, ("built from source", "yellow"), f" where there is no wheel: {', '.join(built.sdists)}")
     for note in built.notes:
         say(console, ("note", "yellow"), f" {note}")
 
@@ -171,7 +177,7 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
     baked = app.site.prefix / built.folder.relative_to(app.site.root)
     if baked != built.folder and not baked.exists():
-        say(console, ("\nIt can be loaded where it will lie, once it is published. Next:", "bold"))
+        say(console, ("\nIt can be loaded once it is published. Next:", "bold"))
         lines = [f"{_program()} publish {built.view}/{built.release}{options} --plan --tar FILE"]
         if not built.default:
             lines.insert(0, f"{_program()} promote {built.view}/{built.release}{options}")
@@ -235,14 +241,17 @@ class _RunVerb(Verb):
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option(
-    "--image", type=click.Path(path_type=Path), metavar="FILE", help="In place of a view: run from what `pack` wrote."
+    "--image",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run from this file, which `pack` wrote, in place of a view.",
 )
 @click.option(
     "--like", type=click.Path(path_type=Path), metavar="FILE",
-    help="In place of a view: run in the release of the lock that FILE was made with.",
+    help="Run with the release that FILE was made with, in place of a view.",
 )  # fmt: skip
 def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, like: Path | None) -> Outcome | None:
-    """Run a program in a view; it takes this process's place."""
+    """Run a program in a view. It replaces the process of mlviews."""
     if image and like:
         raise click.UsageError("name one of --image and --like")
     if image:

@@ -22,7 +22,7 @@ __all__ = ["checks", "layers", "list_views"]
 
 @verb("list")
 def list_views(app: App) -> Outcome:
-    """List all views: module, platforms, hardware, and the state of each lock; one's own recipes first."""
+    """List all views: module, CUDA, lock, what is built, summary. Your own recipes come first."""
     from mlviews.errors import MlviewsError
     from mlviews.lock.status import lock_status
     from mlviews.results import ListResult
@@ -106,7 +106,10 @@ def _list(console: Console, result: ListResult) -> None:
     if result.elsewhere:
         say(console, f"Built here too, from recipes in other folders (--recipes): {', '.join(result.elsewhere)}")
     if same := [view for view, by in result.hidden.items() if view == by]:
-        say(console, f"Hidden of the catalogue, by recipes of the same names in {result.recipes}: {', '.join(same)}")
+        say(
+            console,
+            f"The catalogue's views of the same names as recipes in {result.recipes} are hidden: {', '.join(same)}",
+        )
     for view, by in result.hidden.items():
         if view != by:
             say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} has the module of {view}.")
@@ -145,7 +148,7 @@ def _told(built: BuiltView | None) -> tuple[tuple[str, str], tuple[str, str]]:
 
 @verb("layers")
 def layers(app: App) -> Outcome:
-    """List the layers: the parts that recipes share. One's own go before mlviews' own."""
+    """List the layers: the parts that recipes share. Your own win over those of mlviews."""
     from mlviews.recipe.compose import layer_files
     from mlviews.recipe.model import Layer, parse
     from mlviews.results import LayerLine, LayersResult

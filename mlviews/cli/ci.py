@@ -24,37 +24,37 @@ _CRON = re.compile(r"[\d*,/-]+( [\dA-Za-z*,/-]+){4}")
 def _labels(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     del context, parameter
     if bad := [label for label in value if not _LABEL.fullmatch(label)]:
-        raise click.BadParameter(f"{bad[0]!r} is no label of a runner")
+        raise click.BadParameter(f"{bad[0]!r} is not a label of a runner")
     return value
 
 
 def _cron(context: click.Context, parameter: click.Parameter, value: str) -> str:
     del context, parameter
     if not _CRON.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is no time for cron, such as '17 3 * * *'")
+        raise click.BadParameter(f"{value!r} is not a time for cron, such as '17 3 * * *'")
     return value
 
 
 @click.group("ci")
 @shared_options(environment=False)
 def ci() -> None:
-    """Write what runs mlviews in a CI system."""
+    """Write a workflow that runs mlviews in a CI system."""
 
 
 def _options(function: Callable[..., Outcome]) -> Callable[..., Outcome]:
     for add in (
-        click.option("--install", metavar="REQUIREMENT", help="Where pip gets mlviews.  [default: as here]"),
+        click.option("--install", metavar="REQUIREMENT", help="Where pip gets mlviews from.  [default: as here]"),
         click.option(
-            "--ready-made", is_flag=True, help="Build, prove, pack and push what a tag or a changed lock asks for."
+            "--ready-made", is_flag=True, help="Build, prove, pack and push views for a tag or a changed lock."
         ),
-        click.option("--check-locks", is_flag=True, help="Also tell each pull or merge request which locks are stale."),
+        click.option("--check-locks", is_flag=True, help="Also check each pull or merge request for stale locks."),
         click.option(
             "--gpu-label", "labels", callback=_labels, metavar="LABEL", multiple=True, default=("gpu",),
-            show_default=True, help="Label or tag of the runners that have GPUs.",
+            show_default=True, help="Label or tag of the runners with GPUs.",
         ),
         click.option("--cron", callback=_cron, default="17 3 * * *", show_default=True, help="When it runs (UTC)."),
         click.option(
-            "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it there.",
+            "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write to FILE.",
         ),
     ):  # fmt: skip
         function = add(function)
@@ -141,8 +141,8 @@ def _requirement(app: App) -> str:
     url = open_server(str(origin.get("url", ""))).url
     if "dir_info" in origin or url.startswith("file:") or hide(url) != url:
         app.remark(
-            f"this mlviews was installed from {hide(url)}, which no runner can read; the file names version "
-            f"{__version__} of the index: if it is not there, --install 'mlviews[report] @ git+https://...' says where"
+            f"this mlviews was installed from {hide(url)}, which no runner can read, so the file installs version "
+            f"{__version__} from the index; if the index lacks it, give --install 'mlviews[report] @ git+https://...'"
         )
         url = ""
     if not url:

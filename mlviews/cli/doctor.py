@@ -17,7 +17,7 @@ __all__ = ["doctor", "use"]
 
 @verb("doctor")
 def doctor(app: App) -> Outcome:
-    """Look at this host: what views can use here, what is missing, and which views fit."""
+    """Look at this host: what views can use here, what is missing, and which views run."""
     from mlviews.doctor import drivers, examine, fits, left_out, without_base
     from mlviews.results import DoctorResult
     from mlviews.store.disk import Store
@@ -80,9 +80,9 @@ def _write_drivers(console: Console, result: DoctorResult) -> None:
 @verb("use")
 @click.argument("chosen", metavar="[SITE]", required=False, shell_complete=complete_site)
 def use(app: App, chosen: str | None) -> Outcome:
-    """Choose the site for calls that name none, or say which it is.
+    """Choose the default site; without SITE, say which it is.
 
-    `--site` and the variable MLVIEWS_SITE go before it. `mlviews use local` goes back.
+    `--site` and the variable MLVIEWS_SITE win over it. `mlviews use local` goes back.
     """
     from mlviews.cli.terminal import say
     from mlviews.results import UseResult

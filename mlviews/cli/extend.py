@@ -19,12 +19,16 @@ __all__ = ["extend"]
 @verb("extend")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.argument("requirements", nargs=-1, metavar="REQUIREMENT...")
-@click.option("--name", metavar="NAME", help="What to call it.  [default: my-VIEW]")
+@click.option("--name", metavar="NAME", help="Name of the new view.  [default: my-VIEW]")
 @click.option(
-    "--replace", metavar="PACKAGE", multiple=True, help="Let another version go in front of this package of the view."
+    "--replace", metavar="PACKAGE", multiple=True, help="Use another version in place of this package of the view."
 )
 @click.option(
-    "--editable", type=click.Path(path_type=Path), metavar="DIR", multiple=True, help="Add a project as it lies there."
+    "--editable",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    multiple=True,
+    help="Add the project in this folder as it is; changes there take effect at once.",
 )
 def extend(
     app: App, view: str, requirements: tuple[str, ...], *, name: str | None, replace: tuple[str, ...],
@@ -32,7 +36,7 @@ def extend(
 ) -> Outcome:  # fmt: skip
     """Put packages of your own on top of a view: a recipe, its lock and a release.
 
-    The view's packages stay as they are. REQUIREMENT is what pip takes: "seaborn >=0.13". VIEW may be the path of a
+    The view's packages stay as they are. REQUIREMENT is what pip accepts: "seaborn >=0.13". VIEW may be the path of a
     view in another root, such as /cvmfs/.../envs/VIEW, or the view that is loaded.
     """
     if not requirements and not editable:

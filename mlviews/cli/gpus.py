@@ -21,13 +21,17 @@ __all__ = ["gpus"]
 
 @verb("gpus")
 @click.argument("target", metavar="VIEW[/RELEASE]|FOLDER", required=False, shell_complete=complete_view)
-@click.option("--gpu", "names", metavar="NAME", multiple=True, help="Fail if it is not served; may be given again.")
-@click.option("--all", "everything", is_flag=True, help="All views, by their releases, else by their locks.")
+@click.option(
+    "--gpu", "names", metavar="NAME", multiple=True, help="Fail if this GPU is not served; may be given several times."
+)
+@click.option(
+    "--all", "everything", is_flag=True, help="All views, by their releases, or by their locks where nothing is built."
+)
 def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bool) -> Outcome:
-    """Say which GPUs a view's binaries serve, without a GPU: by the machine code and PTX that they carry.
+    """Say which GPUs a view can use. No GPU is needed: this reads the machine code and PTX in its binaries.
 
-    A FOLDER may be an LCG view, a virtual environment, an unpacked wheel, or one library; write ./NAME for a folder
-    that is named as a view is.
+    A FOLDER may be an LCG view, a virtual environment, an unpacked wheel, or one library. Write ./NAME for a folder
+    with the same name as a view.
     """
     from mlviews.gpus.coverage import survey
     from mlviews.gpus.scan import scan
@@ -35,7 +39,7 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
 
     if everything:
         if target or names:
-            raise click.UsageError("--all names every view: it goes alone")
+            raise click.UsageError("--all takes every view: give it no view and no --gpu")
         return _all(app)
     if not target:
         raise click.UsageError("name a view or a folder, or give --all")
@@ -105,12 +109,12 @@ def _write(console: Console, result: GpusResult) -> None:
         _write_verdicts(console, result)
     else:
         runs = f"; {result.view} is a view for the CPU" if result.view else ""
-        say(console, f"no code for GPUs in {result.folder}: {result.files} files looked at{runs}")
+        say(console, f"{result.folder} holds no GPU code; {result.files} files were read{runs}")
     if result.chosen:
         say(console, f"variant for this host: {result.chosen}")
     for package in result.packages:
         if package.why_some:
-            say(console, f"{package.package} may lack GPUs: {package.why_some}")
+            say(console, f"{package.package} may not serve every GPU: {package.why_some}")
     for library in result.libraries:
         if library.fault:
             say(console, ("damaged", "yellow"), f" {library.path}: {library.fault}")

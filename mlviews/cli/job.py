@@ -29,32 +29,45 @@ _COUNT = click.IntRange(min=1)
     type=click.Choice(["slurm", "htcondor", "panda"]),
     help="Batch system.  [default: the site's first one]",
 )
-@click.option("--nodes", type=_COUNT, default=1, show_default=True, help="Hosts.")
+@click.option("--nodes", type=_COUNT, metavar="N", default=1, show_default=True, help="Hosts.")
 @click.option(
-    "--gpus-per-node", "gpus", type=click.IntRange(min=0), help="GPUs of each.  [default: 1 for a view with CUDA]"
+    "--gpus-per-node",
+    "gpus",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="GPUs of each host.  [default: 1 for a view with CUDA]",
 )
-@click.option("--cores-per-node", "cores", type=_COUNT, help="Processor cores of each.  [default: 4 a GPU]")
-@click.option("--memory", callback=reader("megabytes"), metavar="SIZE", help="Memory of each, such as 32GB.")
+@click.option(
+    "--cores-per-node", "cores", type=_COUNT, metavar="N", help="Processor cores of each host.  [default: 4 a GPU]"
+)
+@click.option("--memory", callback=reader("megabytes"), metavar="SIZE", help="Memory of each host, such as 32GB.")
 @click.option(
     "--time", "seconds", callback=reader("seconds"), default="1h", show_default=True, metavar="TIME",
-    help="The longest that one start runs: 90m, 12h, 3d.",
+    help="How long one start runs at most: 90m, 12h, 3d.",
 )  # fmt: skip
 @click.option(
     "--queue", callback=reader("word"), metavar="NAME", help="Partition, flavour or queue.  [default: the site's]"
 )
-@click.option("--array", type=_COUNT, metavar="K", help="K jobs; each has its number, from 0, in MLVIEWS_TASK.")
+@click.option("--array", type=_COUNT, metavar="K", help="Make K jobs. Each finds its number, from 0, in MLVIEWS_TASK.")
 @click.option("--resume", is_flag=True, help="Start again from a checkpoint until the program is done; docs/jobs.md.")
-@click.option("--tries", type=click.IntRange(1, 50), default=50, show_default=True, help="With --resume: most starts.")
-@click.option("--lightning", is_flag=True, help="The program is a Lightning Trainer's: its own plugin resumes.")
+@click.option(
+    "--tries",
+    type=click.IntRange(1, 50),
+    metavar="N",
+    default=50,
+    show_default=True,
+    help="With --resume: how many starts at most.",
+)
+@click.option("--lightning", is_flag=True, help="The program uses a Lightning Trainer, whose own plugin resumes it.")
 @click.option("--check-first", is_flag=True, help="Start the program only where torch-nccl passes.")
 @click.option(
     "--via", type=click.Choice(["launch", "image"]), help="Enter the view from the shared root, or its image."
 )
 @click.option(
     "--image", type=click.Path(path_type=Path), metavar="FILE",
-    help="In place of a view: what `pack` wrote, where every node sees it.",
+    help="Use this file, which `pack` wrote and every node can read, in place of a view.",
 )  # fmt: skip
-@click.option("--interactive", is_flag=True, help="Write the one line that gives a shell on a node instead.")
+@click.option("--interactive", is_flag=True, help="Write the one line that gives a shell on a node, and no job.")
 @click.option("--submit", "submits", is_flag=True, help="Write the files, and submit them.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write."
@@ -67,7 +80,7 @@ def job(
 ) -> Outcome:  # fmt: skip
     """Write the job of a program in a view, for Slurm, HTCondor or PanDA."""
     if image and via:
-        raise click.UsageError("--image is a way in by itself: leave out --via")
+        raise click.UsageError("--image and --via cannot be used together")
     if image and view is not None:
         command = (view, *command)
     elif view is None and not image:
@@ -75,7 +88,7 @@ def job(
     if interactive == bool(command):
         raise click.UsageError("name a program after --, or --interactive")
     if lightning and not resume:
-        raise click.UsageError("--lightning is a way to resume: it goes with --resume")
+        raise click.UsageError("--lightning needs --resume")
     from mlviews.jobs.job import JobRequest, plan_job
     from mlviews.jobs.render import job_files, main_name
     from mlviews.jobs.submit import interactive_line, submit
@@ -111,7 +124,9 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
     from mlviews.store.launcher import release_here
 
     if via == "launch" and system == "panda":
-        raise BadInputError("job-request", "PanDA's nodes do not see this root", "Leave out --via: it takes the image.")
+        raise BadInputError(
+            "job-request", "PanDA's nodes cannot read this root", "Leave out --via: it takes the image."
+        )
     if via == "image" or system == "panda":
         name, _, release = view.partition("/")
         it = render_input(name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None)
@@ -127,7 +142,7 @@ def _by_file(image: Path, system: System) -> Entry:
     from mlviews.squashfs import image_launch, image_release
 
     if system == "panda":
-        raise BadInputError("job-request", "PanDA's nodes do not see this file", "Leave out --image, name the view.")
+        raise BadInputError("job-request", "PanDA's nodes cannot read this file", "Leave out --image, name the view.")
     release = image_release(image)
     launch = image_launch(image)
     if not is_file(launch):

@@ -21,14 +21,16 @@ __all__ = ["kernel"]
 @click.group("kernel")
 @shared_options(environment=False)
 def kernel() -> None:
-    """Jupyter and SWAN kernels of views."""
+    """Add, list or remove Jupyter and SWAN kernels of views."""
 
 
 def _places(function: Callable[..., Any]) -> Callable[..., Any]:
     for add in (
-        click.option("--swan", is_flag=True, help="For SWAN: writes the environment script that its form wants."),
+        click.option(
+            "--swan", is_flag=True, help="For SWAN; also write the environment script that SWAN's form asks for."
+        ),
         click.option("--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Where Jupyter is installed."),
-        click.option("--user", is_flag=True, help="Your own.  [default]"),
+        click.option("--user", is_flag=True, help="For you alone.  [default]"),
     ):
         function = add(function)
     return function
@@ -78,7 +80,7 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     help="Only that kernel.  [default: all of the view's]",
 )  # fmt: skip
 def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
-    """Take a view's kernels away; nothing else is touched."""
+    """Remove a view's kernels; nothing else changes."""
     del app
     from mlviews import jupyter
     from mlviews.cli.terminal import say
@@ -102,7 +104,7 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
     from mlviews import jupyter
 
     if user + (prefix is not None) + swan > 1:
-        raise click.UsageError("--user, --prefix and --swan are three places: give one")
+        raise click.UsageError("give only one of --user, --prefix and --swan")
     if swan:
         return jupyter.swan_place()
     return jupyter.prefix_place(prefix.absolute()) if prefix else jupyter.user_place()
@@ -137,7 +139,7 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
     from mlviews.cli.terminal import Column, say, write_table
 
     if not kernels:
-        say(console, "no kernel of a view; `mlviews kernel add VIEW` makes one")
+        say(console, "there is there is there is no kernel of a view; `mlviews kernel add VIEW` makes one")
         return
     columns = (
         Column("Kernel"), Column("Runs", folds=16), Column("Lock", rank=1), Column("State"),

@@ -25,20 +25,25 @@ __all__ = ["diff", "lock"]
 @click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
 @click.option("--all", "every", is_flag=True, help="Lock every view.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 if a lock is missing or stale.")
-@click.option("--upgrade", is_flag=True, help="Take the newest of everything.")
+@click.option("--upgrade", is_flag=True, help="Take the newest version of everything.")
 @click.option(
-    "--upgrade-package", "packages", metavar="PKG", multiple=True, help="Take the newest of PKG, keep others."
+    "--upgrade-package", "packages", metavar="PKG", multiple=True, help="Take the newest version of PKG only."
 )
-@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="As if it were the end of that day (UTC).")
+@click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Solve with what there was at the end of that day (UTC).",
+)
 def lock(
     app: App, views: tuple[str, ...], *, every: bool, check: bool, upgrade: bool, packages: tuple[str, ...],
     as_of: datetime | None,
 ) -> Outcome:  # fmt: skip
-    """Solve views and write their lock files; versions that still fit are kept."""
+    """Solve views and write their lock files. Versions that still fit stay."""
     if every == bool(views):
         raise click.UsageError("name views, or give --all")
     if check and (upgrade or packages or as_of):
-        raise click.UsageError("--check solves nothing: it goes without --upgrade, --upgrade-package and --as-of")
+        raise click.UsageError("--check cannot be used with --upgrade, --upgrade-package or --as-of")
     from mlviews.lock.status import check_locks, find_lock
     from mlviews.site.spec import for_site
     from mlviews.smoke.programs import unknown_checks
@@ -80,7 +85,7 @@ def _write(
         if line.status == "failed":
             continue
         if line.status == "none":
-            console.print(f"{line.view}: no lock; with wheels, one is made where it is built", markup=False)
+            console.print(f"{line.view}: no lock; it needs wheels, so a build makes its lock", markup=False)
             continue
         counts: dict[str, int] = {}
         for change in line.changes:
@@ -96,7 +101,7 @@ def _write(
     for archive, why in sorted(result.unusable.items()):
         console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
     if check:
-        console.print("No channel was asked: whether it still has each package, a build tells.", style="dim")
+        console.print("No channel was asked. A build tells whether the channels still have each package.", style="dim")
 
 
 def _write_remarks(console: Console, line: LockedView, unknown: Sequence[str]) -> None:

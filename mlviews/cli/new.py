@@ -26,9 +26,9 @@ __all__ = ["new"]
     help="Start from a view, environment.yml, requirements.txt, pixi.lock, conda-lock.yml, or an environment's folder.",
 )  # fmt: skip
 def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
-    """Start a recipe: a file with comments, that can be locked as it is.
+    """Start a recipe: a file with comments, ready to be locked.
 
-    With --from FILE it also tells which view holds much of that already.
+    With --from FILE it also says which view already holds most of that.
     """
     from mlviews.files import make_folder
     from mlviews.newview import adopt, held_by, write_new_recipe
@@ -39,7 +39,7 @@ def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
         make_folder(own)
     like = source if source in app.catalogue.names else ""
     if like and gpu:
-        raise click.UsageError(f"--gpu: a copy of {like} is for the hardware that {like} is for; edit its `hardware`")
+        raise click.UsageError(f"--gpu does not go with a copy of {like}: edit `hardware` in the copy")
     locks = _locks(app) if source and not like else {}
     known = {package.name for lock in locks.values() for package in lock.packages}
     adopted = adopt(Path(source), known) if source and not like else None

@@ -35,7 +35,7 @@ _COULD_NOT = 3
 def _cuda(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     del context, parameter
     if value is not None and not re.fullmatch(r"\d{1,3}\.\d{1,3}", value):
-        raise click.BadParameter(f"{value!r} is no version of CUDA, such as 13.0")
+        raise click.BadParameter(f"{value!r} is not a version of CUDA, such as 13.0")
     return value
 
 
@@ -55,7 +55,12 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
 @verb("nightly")
 @click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
 @click.option("--solve-only", is_flag=True, help="Install and test nothing.")
-@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="The night that ended this day (UTC).")
+@click.option(
+    "--as-of",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="Take the packages of the end of this day (UTC).",
+)
 @click.option(
     "--backfill",
     callback=_months,
@@ -63,16 +68,23 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
     help="Solve as of the end of each month, such as 2026-01..2026-10.",
 )
 @click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
-@click.option("--resume", is_flag=True, help="Leave out what is known of this night.")
+@click.option("--resume", is_flag=True, help="Leave out what this night has tested already.")
 @click.option(
     "--gather",
     "others",
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Run nothing: take in the history of another host, and write the report of its last night.",
+    help="Test nothing: read the history of another host, and write the report of its last night.",
 )
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Views tested side by side.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="How many views to test at once.",
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Test on the Dask cluster of this scheduler, not here.")
 @click.option("--cluster", is_flag=True, help="Test in jobs of the site's batch system, --jobs at a time.")
 def nightly(
@@ -80,19 +92,19 @@ def nightly(
     backfill: tuple[date, ...], cuda: str | None, resume: bool, others: tuple[Path, ...], jobs: int,
     scheduler: str | None, cluster: bool,
 ) -> Outcome:  # fmt: skip
-    """Try every view, or those named, with the newest packages; lock files stay as they are."""
+    """Test every view, or the named ones, with the newest packages. Lock files do not change."""
     if backfill and as_of:
-        raise click.UsageError("--backfill names its own days: it goes without --as-of")
+        raise click.UsageError("--backfill and --as-of cannot be used together")
     if cluster and scheduler:
-        raise click.UsageError("--cluster starts a scheduler of its own: it goes without --scheduler")
+        raise click.UsageError("--cluster and --scheduler cannot be used together")
     if others:
         if views or solve_only or as_of or backfill or cuda or resume:
-            raise click.UsageError("--gather runs nothing: it goes alone")
+            raise click.UsageError("--gather takes no view and no other option")
         return _gathered(app, others)
     days = backfill or ((as_of.date(),) if as_of else ())
     today = datetime.now(timezone.utc).date()
     if any(day > today for day in days):
-        raise click.UsageError(f"{max(days)} is yet to come")
+        raise click.UsageError(f"{max(days)} is in the future")
     from mlviews.nightly.history import open_history
     from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from

@@ -24,13 +24,15 @@ __all__ = ["pack", "stamp"]
 
 @verb("pack")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A release as an image.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the release as an image to FILE."
+)
 @click.option(
     "--offline", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
-    help="The archives of the view's lock as a channel: elsewhere `build --mirror` needs no network.",
+    help="Write the archives of the view's lock as a channel: `build --mirror` then needs no network.",
 )  # fmt: skip
 def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> Outcome:
-    """Take a view along: a release as one squashfs file, or the archives that its lock names.
+    """Pack a view for another place: a release as one squashfs file, or all archives of its lock.
 
     `mlviews run --image FILE -- CMD...` runs a program from such a file.
     """
@@ -56,7 +58,7 @@ def _image(app: App, view: str, path: Path) -> PackedImage:
     name = f"{release.view}/{release.release}"
     if verify(prefix, shared=app.site.group is not None, progress=app.progress).faults:
         raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` names what is not."
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
         )
     return write_image(prefix, release, path, progress=app.progress)
 
@@ -66,7 +68,7 @@ def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
     from mlviews.offline import pack_offline
 
     if "/" in view:
-        raise click.UsageError(f"--offline packs what a build needs, so name the view alone: {view.partition('/')[0]}")
+        raise click.UsageError(f"--offline takes a view without its release: {view.partition('/')[0]}")
     found = lock_status(app.site_spec(view), app.site)
     if found.error:
         raise found.error
@@ -78,7 +80,7 @@ def _write_image(console: Console, image: PackedImage) -> None:
     from mlviews.cli.terminal import say, size
 
     name = f"{image.view}/{image.release}"
-    say(console, f"{name}: {size(image.bytes)} in {image.path}; its programs find it at {image.place}")
+    say(console, f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
 
 
 def _write_channel(console: Console, channel: OfflineChannel) -> None:
@@ -88,8 +90,8 @@ def _write_channel(console: Console, channel: OfflineChannel) -> None:
     what = f"{channel.archives} archives, {size(channel.bytes)}, {new}"
     say(console, f"{channel.view}: {what}, for {', '.join(channel.platforms)} in {channel.folder}")
     if channel.removed:
-        say(console, f"removed {len(channel.removed)} of an earlier lock")
-    say(console, ("\nWhere FOLDER lies then, without a network:", "bold"))
+        say(console, f"removed {len(channel.removed)} packages of an earlier lock")
+    say(console, ("\nWithout a network, where FOLDER is a copy of that folder:", "bold"))
     mirrors = " ".join(f"--mirror {shlex.quote(name)}=FOLDER" for name in channel.channels)
     say(console, f"  mlviews build {channel.view} --lockfiles FOLDER/{channel.lockfile.parent.name} {mirrors}")
 
@@ -97,10 +99,13 @@ def _write_channel(console: Console, channel: OfflineChannel) -> None:
 @verb("stamp")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--view", metavar="VIEW[/RELEASE]", shell_complete=complete_release, help="What made it.  [default: what is loaded]"
+    "--view",
+    metavar="VIEW[/RELEASE]",
+    shell_complete=complete_release,
+    help="The view that made it.  [default: the loaded view]",
 )
 def stamp(app: App, file: Path, view: str | None) -> Outcome:
-    """Write into an ONNX model, or beside another file, which view's lock it was made with.
+    """Write into an ONNX model, or next to another file, which view made it.
 
     `mlviews run --like FILE -- CMD...` runs a program with the same packages again.
     """

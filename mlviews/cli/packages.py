@@ -53,7 +53,7 @@ def list_packages(app: App, view: str) -> Outcome:
 @verb("search")
 @click.argument("package")
 def search(app: App, package: str) -> Outcome:
-    """Say which views hold a package, in which version, for which CUDA; `*` stands for any letters."""
+    """Say which views hold a package, in which version and for which CUDA. In PACKAGE `*` stands for any letters."""
     from mlviews.holdings import all_holdings
     from mlviews.holdings import search as find
 
@@ -64,9 +64,11 @@ def search(app: App, package: str) -> Outcome:
 
 
 @verb("catalogue")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", required=True, help="Where it goes.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", required=True, help="Folder to write to."
+)
 def catalogue(app: App, output: Path) -> Outcome:
-    """Write the catalogue as a page for a browser: views, packages, which GPUs they serve, what is proved.
+    """Write the catalogue as a page for a browser: views, packages, GPUs, what is proved.
 
     The page needs no server: open FOLDER/index.html, or copy it anywhere. FOLDER/catalogue.json holds the same.
     """

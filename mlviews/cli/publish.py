@@ -28,12 +28,16 @@ _WAYS = {
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.option("--plan", "planned", is_flag=True, help="Say what would be published; change nothing.")
 @click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="With --plan: pack it for `cvmfs_server`.")
-@click.option("--published", is_flag=True, help="With --plan: the repository, not mounted here, holds the release.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="With --plan: assume that the repository, which is not mounted here, holds the release.",
+)
 def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: bool) -> Outcome:
-    """Publish what CVMFS lacks of a view: a release, the default, records, or a removal.
+    """Publish to CVMFS what it lacks of a view: a release, the default, records, or a removal.
 
-    Without --plan it is done here, where `cvmfs_server` is and the site names its repository. Exit 1 if a rule forbids
-    it: then nothing is changed or packed.
+    Without --plan this host publishes: it needs `cvmfs_server`, and the site must name its repository. Exit 1 if a rule
+    forbids it; then nothing is changed or packed.
     """
     from mlviews.publish.ingest import pack
     from mlviews.publish.plan import plan
@@ -98,9 +102,9 @@ class _Shown:
         for catalog in result.catalogs:
             say(console, f"  catalog  of {_count(catalog.entries, 'entry', 'entries')}: {catalog.folder}")
         if result.replaced is None:
-            say(console, "  The repository is not mounted here: what it holds already is not known.")
+            say(console, "  The repository is not mounted here, so mlviews does not know what it holds.")
             if "release" in result.changes:
-                say(console, "  If it holds the release: --published plans only what makes it the default.")
+                say(console, "  If it holds the release, give --published: then the plan only makes it the default.")
         elif result.replaced:
             say(console, f"  replaces {_count(len(result.replaced), 'of these', 'of these')}")
             for path in result.replaced if self._details else ():

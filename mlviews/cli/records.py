@@ -19,15 +19,15 @@ __all__ = ["records"]
 @click.group("records")
 @shared_options(environment=False)
 def records() -> None:
-    """What `mlviews smoke` proved of a lock on a host."""
+    """Take in records of checks that ran on other hosts."""
 
 
 @verb("gather")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
 def gather(app: App, files: tuple[Path, ...]) -> Outcome:
-    """Take in records that `mlviews smoke` wrote on other hosts; each counts for the lock that it names.
+    """Take in records that `mlviews smoke` wrote on other hosts. Each counts for the lock that it names.
 
-    Exit 1 if one is refused; the others are taken all the same.
+    Exit 1 if one is refused; the others are taken.
     """
     from mlviews.errors import MlviewsError
     from mlviews.filelock import announce

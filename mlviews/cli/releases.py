@@ -22,7 +22,7 @@ _NAMED = 5
 @verb("releases")
 @click.argument("view", required=False, metavar="[VIEW]", shell_complete=complete_view)
 def releases(app: App, view: str | None) -> Outcome:
-    """List a view's releases: what each takes, what is proved of it, the default, what is pinned. Without VIEW, all."""
+    """List a view's releases: size, checks, the default, pins. Without VIEW, list those of all views."""
     from mlviews.store.disk import Store
     from mlviews.store.listing import all_releases, releases_of
 
@@ -73,7 +73,9 @@ def _checks(line: ReleaseSummary) -> tuple[str, str]:
 
 @verb("promote")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
-@click.option("--override", metavar="WHY", default="", help="Promote without proofs that the site demands; say why.")
+@click.option(
+    "--override", metavar="WHY", default="", help="Promote without the proofs that the site demands; WHY is kept."
+)
 def promote(app: App, release: str, *, override: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
     from mlviews.smoke.report import printable
@@ -101,7 +103,7 @@ def _write_promotion(console: Console, result: PromoteResult) -> None:
 @verb("rollback")
 @click.argument("view", shell_complete=complete_view)
 def rollback(app: App, view: str) -> Outcome:
-    """Make the release the default that was it before; repeated, go back further."""
+    """Make the previous default the default again. Repeat it to go back further."""
     from mlviews.store.disk import Store
     from mlviews.store.releases import rollback as roll_back
 
@@ -113,9 +115,9 @@ def rollback(app: App, view: str) -> Outcome:
 
 @verb("pin")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
-@click.option("--undo", is_flag=True, help="Let it be removed again.")
+@click.option("--undo", is_flag=True, help="Unpin it.")
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
-    """Keep a release, whatever `gc` and `remove` are told."""
+    """Keep a release: neither `gc` nor `remove` removes it."""
     from mlviews.store.disk import Store
     from mlviews.store.releases import pin as pin_release
 
@@ -125,16 +127,17 @@ def pin(app: App, release: str, *, undo: bool) -> Outcome:
     return Outcome(result, lambda console: console.print(text, markup=False))
 
 
-_force = click.option("--force", is_flag=True, help="Remove what is in use, too.")
+_force = click.option("--force", is_flag=True, help="Remove it even if it is in use.")
 
 
 @verb("remove")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
 @_force
 def remove(app: App, release: str, *, force: bool) -> Outcome:
-    """Remove a release; never the default or a pinned one. Who still asks for it is told.
+    """Remove a release. Its loaders then say what to load instead. The default and pinned releases stay.
 
-    What uses it is named, as far as this host shows that to you: processes, kernels, venvs, views on top of it.
+    Nothing is removed if processes, kernels, venvs or views on top use it, as far as this host lets you see that; they
+    are named.
     """
     from mlviews.cli.terminal import size
     from mlviews.store.disk import Store
@@ -154,7 +157,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
 @click.argument("view", shell_complete=complete_view)
 @_force
 def uninstall(app: App, view: str, *, force: bool) -> Outcome:
-    """Remove all of a view: releases, modules, kernels. Its recipe, lock and records stay; `build` makes it again."""
+    """Remove all releases, modules and kernels of a view. Its recipe, lock and records stay; `build` makes it again."""
     from mlviews.cli.terminal import size
     from mlviews.jupyter import swan_place, user_place
     from mlviews.store.disk import Store

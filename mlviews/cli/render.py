@@ -34,7 +34,7 @@ def _complete_format(context: click.Context, parameter: click.Parameter, incompl
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write there, not to stdout.")
 @click.option("--platform", metavar="SUBDIR", help="Platform to render for.  [default: this host's]")
 def render(app: App, view: str, form: str, *, output: Path | None, platform: str | None) -> Outcome:
-    """Write one of the files that a view is loaded or installed by.
+    """Write one file that loads or installs a view.
 
     \b
     lmod tcl        modulefile for Lmod, for environment-modules
@@ -111,11 +111,11 @@ def container() -> None:
 )
 @click.option("--push", "reference", metavar="REF", help="Push the image to a registry, such as docker.io/me/view:1.")
 @click.option("--base", metavar="IMAGE", help="Base image: a name, an OCI archive or a layout.  [default: the site's]")
-@click.option("--apptainer", is_flag=True, help="Make an Apptainer image of it, too.")
+@click.option("--apptainer", is_flag=True, help="Also make an Apptainer image.")
 def build(
     app: App, view: str, *, output: Path | None, reference: str | None, base: str | None, apptainer: bool
 ) -> Outcome:
-    """Make the OCI image of a release, from its packages as they lie in the cache.
+    """Make the OCI image of a release, from the packages in the cache.
 
     The same lock on the same base gives the same image.
     """

@@ -250,7 +250,7 @@ def _here(site: ShownSite) -> dict[str, list[tuple[str, str]]]:
 
 
 def _lost(clobbers: Sequence[Clobber]) -> list[tuple[str, str]]:
-    return [(clobber.path, f"of {clobber.lost}; that of {clobber.kept} lies there") for clobber in clobbers]
+    return [(clobber.path, f"of {clobber.lost}; the file of {clobber.kept} has replaced it") for clobber in clobbers]
 
 
 def _by(requests: Sequence[AskedPackage]) -> list[tuple[str, str]]:

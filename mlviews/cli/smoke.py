@@ -35,28 +35,30 @@ _JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 )
 @click.option(
     "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
-    help="Run just this check; may be given again.",
+    help="Run only this check; may be given several times.",
 )  # fmt: skip
 @click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@click.option("--require-gpu", is_flag=True, help="Work for a GPU that no GPU did is an error, not skipped.")
+@click.option(
+    "--require-gpu", is_flag=True, help="If no GPU did the work of a GPU check, it is an error and not skipped."
+)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each check.")
 @click.option(
     "--via",
     "routes",
     type=click.Choice(["prefix", "module", "kernel", "container", "all"]),
     multiple=True,
-    help="Enter the view by this route, and compare; may be given again.",
+    help="Enter the view by this route, and compare; may be given several times.",
 )
-@click.option("--base", metavar="IMAGE", help="Base of the image for --via container.  [default: the site's]")
+@click.option("--base", metavar="IMAGE", help="Base image for --via container.  [default: the site's]")
 @click.option(
     "--cluster",
     is_flag=True,
-    help="Run the checks in Slurm's jobs, once on each kind of GPU of the site's partitions.",
+    help="Run the checks in Slurm jobs, once on each kind of GPU in the site's partitions.",
 )
-@click.option("--queue", callback=reader("word"), metavar="NAME", help="With --cluster: this partition alone.")
+@click.option("--queue", callback=reader("word"), metavar="NAME", help="With --cluster: only this partition.")
 @click.option(
     "--wait", callback=reader("seconds"), default="12h", show_default=True, metavar="TIME",
-    help="With --cluster: jobs that have not ended by then are cancelled.",
+    help="With --cluster: cancel jobs that have not ended by then.",
 )  # fmt: skip
 @click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results as JUnit XML, too.")
 def smoke(
@@ -75,17 +77,17 @@ def smoke(
     wait: int,
     junit: Path | None,
 ) -> Outcome:
-    """Prove what a view, or any Python, computes: run its recipe's checks with its own interpreter.
+    """Prove that a view, or any Python, computes right: run the recipe's checks with its own interpreter.
 
-    Without VIEW, prove all views that are built: of each its default release, else its newest.
+    Without VIEW, prove all built views: of each the default release, or the newest if it has no default.
     """
     if view and python:
         raise click.UsageError("name a view or give --python PATH, not both")
     if routes and not view:
-        raise click.UsageError("--via enters one view: name it")
+        raise click.UsageError("--via needs a view")
     if cluster:
         if python or routes or junit or not view:
-            raise click.UsageError("--cluster is for one view: it goes without --python, --via and --junit")
+            raise click.UsageError("--cluster needs one view, and cannot be used with --python, --via or --junit")
         options = _smoke_options(names, level, timeout)
         return _on_cluster(app, view, options, level=level, queue=queue, wait=wait)
     if queue:
@@ -235,10 +237,14 @@ def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, qu
     left = [nodes.kind for nodes in offered if served and nodes.kind in GPUS and nodes.kind not in served]
     kinds = [nodes for nodes in offered if nodes.kind not in left]
     if left:
-        app.remark(f"left out, since {release.view} does not serve it: {', '.join(left)}")
+        app.remark(f"left out, because {release.view} has no code for it: {', '.join(left)}")
     if not kinds:
         where = f"the partition {queue}" if queue else "Slurm"
-        raise RefusedError("no-gpus", f"{where} has no GPUs that {release.view} serves", "`sinfo -o '%R %G %f'`")
+        raise RefusedError(
+            "no-gpus",
+            f"{where} has no GPUs that {release.view} serves",
+            "`sinfo -o '%R %G %f'` lists the partitions and their GPUs.",
+        )
     label = f"{release.view}/{release.release}"
     here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
     command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
@@ -371,12 +377,14 @@ def _write_remarks(console: Console, one: SmokedView, root: Path) -> None:
     if not one.proved:
         say(console, ("nothing was proved", "bold yellow"))
     for drop in one.slower:
-        what = f"slow: {drop.check}, {drop.figure}: {drop.now:g}, and {drop.before:g}"
+        what = f"slow: {drop.check}, {drop.figure}: {drop.now:g}; it was {drop.before:g}"
         say(console, (f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
     if one.record:
         say(console, f"recorded in {one.record}")
         if not one.record.is_relative_to(root):
-            say(console, "This root is not yours to write: `mlviews records gather FILE` where it is takes the record.")
+            say(
+                console, "You cannot write to this root. Its owner takes the record with `mlviews records gather FILE`."
+            )
 
 
 def _write_checks(console: Console, lines: Sequence[CheckLine]) -> None:

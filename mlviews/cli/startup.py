@@ -18,14 +18,21 @@ __all__ = ["startup"]
 
 @verb("startup")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("--module", metavar="NAME", help="What is imported.  [default: torch, or what the view has like it]")
+@click.option("--module", metavar="NAME", help="Module to import.  [default: torch, or what the view has like it]")
 @click.option(
     "--sif",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     metavar="FILE",
     help="Also from this image of it, which `container build --apptainer` made.",
 )
-@click.option("--runs", type=click.IntRange(1, 100), default=3, show_default=True, help="Of each line; medians count.")
+@click.option(
+    "--runs",
+    type=click.IntRange(1, 100),
+    metavar="N",
+    default=3,
+    show_default=True,
+    help="How often each line is measured; the median is shown.",
+)
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page (HTML)."
 )
@@ -50,7 +57,7 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
 def _write(console: Console, result: StartupResult) -> None:
     from mlviews.cli.terminal import Column, say, size, write_table
 
-    say(console, f"{result.view}/{result.release}: import {result.module}, {result.runs} runs of each line, medians")
+    say(console, f"{result.view}/{result.release}: import {result.module}, median of {result.runs} runs")
     columns = (
         Column("From", folds=12), Column("Byte code"), Column("Cache"), Column("Total", right=True),
         Column("Import", right=True), Column("Files opened", rank=2, right=True),

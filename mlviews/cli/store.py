@@ -29,14 +29,14 @@ _SHOWN = 20
 
 @verb("verify")
 @click.argument("view", metavar="[VIEW[/RELEASE]]", required=False, shell_complete=complete_release)
-@click.option("--repair", is_flag=True, help="Make what is damaged anew, from archives that are checked.")
+@click.option("--repair", is_flag=True, help="Repair damaged files, from archives that are checked.")
 @click.option(
     "--attestation", type=click.Path(path_type=Path), metavar="FILE",
-    help="Also check what `attest` wrote of the release; with --key.",
+    help="Also check this file, which `attest` wrote; needs --key.",
 )  # fmt: skip
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The public key that must have signed it.")
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key of the signature.")
 def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None, key: Path | None) -> Outcome:
-    """Find every file of releases that is changed, missing or extra; exit 1 if there is any. Without VIEW, of all."""
+    """Find every changed, missing or extra file of releases; exit 1 if there is one. Without VIEW, check all views."""
     if (attestation is None) != (key is None) or (attestation and view is None):
         raise click.UsageError("--attestation FILE, --key FILE and a view go together")
     from mlviews.store.disk import Store
@@ -70,15 +70,13 @@ def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, A
 @click.option(
     "--key", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Your private ed25519 key (PEM)."
 )
-@click.option(
-    "--builder", metavar="URI", help="Who built it, for those who trust builders by name.  [default: the site]"
-)
+@click.option("--builder", metavar="URI", help="Name of the builder in the provenance.  [default: the site]")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
 )  # fmt: skip
 def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
-    """Sign what a release was made of and which checks it passed: in-toto statements, SLSA provenance first.
+    """Sign what a release was made of and which checks it passed, as in-toto statements with SLSA provenance.
 
     `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
     """
@@ -94,7 +92,7 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     name = f"{release.view}/{release.release}"
     if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
         raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` names what is not."
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
         )
     records = read_records(app.site.root, release.view, release.lock_digest)
     found = statements(prefix, release, records, builder=builder)
@@ -117,7 +115,7 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
-        judged = written if line.whole else "; a damaged or missing file leaves some of them unjudged"
+        judged = written if line.whole else "; some could not be checked, because another file is damaged or missing"
         state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
         console.print(f"{line.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
         _list(console, line.repaired, "[green]repaired[/] ", details=details)
@@ -130,7 +128,7 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
     )  # fmt: skip
     if closed := next(filter(None, map(closed_by, unreadable)), None):
         mend = f"`mlviews verify {result.view or 'VIEW'} --repair`"
-        say(console, f"{closed[0]} belongs to {closed[1]}, who has closed it to you, and opens it by {mend}")
+        say(console, f"{closed[0]} belongs to {closed[1]}, and you may not read it; {closed[1]} opens it with {mend}")
     elif any(fault for line in result.releases for fault in line.faults):
         console.print(_advice(result), markup=False, soft_wrap=True)
 
@@ -160,10 +158,8 @@ def _advice(result: VerifyResult) -> str:
     if lost == {"unreadable"}:
         return "release.json itself cannot be read: the disk does not give it, or a newer mlviews wrote it"
     if lost:
-        return f"release.json itself is damaged, which nothing can make anew: `mlviews build {result.view or 'VIEW'}`"
-    return (
-        f"`mlviews verify {result.view or 'VIEW'} --repair` makes them anew; other releases may share the damaged bytes"
-    )
+        return f"release.json itself is damaged, and nothing can repair it: `mlviews build {result.view or 'VIEW'}`"
+    return f"`mlviews verify {result.view or 'VIEW'} --repair` repairs them; other releases may share the damaged files"
 
 
 _SHOWN_LISTED = 10
@@ -171,18 +167,25 @@ _SHOWN_LISTED = 10
 
 @verb("gc")
 @click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
-@click.option("--keep", default=KEEP, show_default=True, type=click.IntRange(0), help="Keep the newest N of each view.")
 @click.option(
-    "--keep-days", default=DAYS, show_default=True, type=click.IntRange(0, 36500),
-    help="Keep what was built, or was the default until, fewer days ago.",
+    "--keep",
+    default=KEEP,
+    show_default=True,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Keep the newest N of each view.",
+)
+@click.option(
+    "--keep-days", default=DAYS, show_default=True, type=click.IntRange(0, 36500), metavar="N",
+    help="Keep what was built, or was the default, in the last N days.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Remove what is in use, too.")
-@click.option("--dry-run", is_flag=True, help="Say what would be freed, and change nothing.")
+@click.option("--force", is_flag=True, help="Remove it even if it is in use.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; change nothing.")
 def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bool, dry_run: bool) -> Outcome:
-    """Remove old releases, what dead processes left, and packages in the cache that no release has.
+    """Remove old releases, leftovers of dead processes, and packages in the cache that no release uses.
 
-    A default, a pinned release and one in progress always stay. So does one in use, as far as this host shows that to
-    you, unless you give --force.
+    The default, pinned releases and those in progress always stay. So do those in use, as far as this host lets you see
+    that, unless you give --force.
     """
     from datetime import timedelta
 

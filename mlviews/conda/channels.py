@@ -364,13 +364,15 @@ def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool =
         why = text.rpartition("Caused by: ")[2]
         return FailedError("certificate-unknown", f"channel {which} cannot be trusted: {why}", CERTIFICATE_HINT)
     if re.search(_NO_REPODATA, text):
-        return FailedError("repodata-invalid", f"what channel {which} answers is no repodata", PORTAL_HINT, detail=text)
+        return FailedError(
+            "repodata-invalid", f"channel {which} does not answer with repodata", PORTAL_HINT, detail=text
+        )
     if broken:
         return FailedError("repodata-invalid", f"the repodata of channel {which} is broken: {text}", _FETCH_AGAIN)
     return FailedError(
         "channel-unreachable",
         f"channel {which} cannot be reached: {text.rpartition('Caused by: ')[2]}",
-        f"Use a mirror with --mirror {named[0]}=FOLDER_OR_URL, or try mlviews without conda by --site pypi.",
+        f"Use a mirror with --mirror {named[0]}=FOLDER_OR_URL, or try mlviews without conda: --site pypi.",
         detail=text,
     )
 
@@ -393,7 +395,7 @@ def open_sources(
     if unknown := [name for name in mirrors if name not in channels]:
         raise BadInputError(
             "mirror-unknown",
-            f"a mirror is given for {unknown[0]!r}, which is none of the site's channels",
+            f"--mirror names {unknown[0]!r}, which is not a channel of this site",
             f"The site's channels are: {', '.join(channels) or 'none'}.",
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
@@ -438,6 +440,6 @@ def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> Spar
     except OSError as error:
         raise FailedError(
             "repodata-invalid",
-            f"channel {name}: {path} is no repodata: {error}",
+            f"channel {name}: {path} is not repodata: {error}",
             _FETCH_AGAIN,
         ) from error

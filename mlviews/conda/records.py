@@ -44,7 +44,7 @@ class CondaRecordError(FailedError):
     """A file in ``conda-meta`` is no conda record."""
 
     def __init__(self, file: Path) -> None:
-        hint = "`mlviews verify VIEW --repair` makes it anew."
+        hint = "`mlviews verify VIEW --repair` makes it again."
         super().__init__("conda-record-broken", f"{file} is not the record of a conda package", hint)
 
 
@@ -242,4 +242,4 @@ def write_conda_record(file: Path, content: Mapping[str, Any]) -> None:
 
 def site_packages_fault(path: str | None) -> str:
     """Say why Python's modules cannot lie there, by ``python_site_packages_path`` (CEP 17); empty where they can."""
-    return f"its modules would lie in {path!r}" if path and not _SITE_PACKAGES.fullmatch(path) else ""
+    return f"its modules would be in {path!r}" if path and not _SITE_PACKAGES.fullmatch(path) else ""

@@ -53,7 +53,7 @@ def channel_url(channel: str) -> str:
         return Channel(channel).base_url
     except (InvalidChannelError, ValueError) as error:
         raise BadInputError(
-            "channel-invalid", f"{channel!r} is no channel: {error}", "Give a name or a URL."
+            "channel-invalid", f"{channel!r} is not a channel: {error}", "Give a name or a URL."
         ) from error
 
 

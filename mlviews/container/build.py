@@ -94,7 +94,7 @@ def _remarks(base: str, digest: str) -> tuple[str, ...]:
     """Say what the next image may not have."""
     if is_pinned(base) or not re.fullmatch(IMAGE, base):
         return ()
-    return (f"the base {base} is a tag, which may come to mean another image; it was {base}@{digest}",)
+    return (f"the base {base} is a tag, and a tag can move to another image; it was {base}@{digest}",)
 
 
 def build_image(
@@ -121,7 +121,7 @@ def build_image(
     if release.base:
         raise RefusedError(
             "image-extension",
-            f"{release.view} extends {release.base.view}, which no image of it would hold",
+            f"{release.view} extends {release.base.view}, and an image would not hold that base",
             f"Make a view of both: a recipe with what {release.base.view} has, and `pypi`.",
         )
     lock = read_lock(prefix / RELEASE_LOCK)

@@ -91,13 +91,13 @@ class Container:
     def remarks(self) -> tuple[str, ...]:
         """Say which images are pinned by nothing but a tag, and what nobody has captured."""
         floating = (
-            f"{image} is a tag, which may come to mean another image; the site's {key} takes NAME@sha256:DIGEST"
+            f"{image} is a tag, and a tag can move to another image; the site's {key} takes NAME@sha256:DIGEST"
             for key, image in (("container.installer", self.installer), ("container.base", self.base))
             if not is_pinned(image)
         )
         uncaptured = (
-            "no release of this lock is here: its packages' activation scripts run whenever the entry point starts a "
-            f"program, and not for `exec`; `mlviews build {self.release.view}` captures them"
+            "there is no release of this lock here, so its packages' activation scripts run each time that the entry "
+            f"point starts a program, but not for `exec`; `mlviews build {self.release.view}` captures them"
         )
         return (*floating, *([uncaptured] if self.scripts else []))
 

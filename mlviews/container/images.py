@@ -73,7 +73,7 @@ def _fetch(image: str, target: Path, architecture: str) -> None:
             said = error.detail
     raise FailedError(
         "base-unreachable",
-        f"{image} is neither in this host's store of images nor to be had from its registry: {_last(said)}",
+        f"{image} is not in this host's image store, and its registry does not give it: {_last(said)}",
         "Name another one with --base, or a file: --base oci-archive:FILE.",
         detail=said,
     )
@@ -93,7 +93,7 @@ def copy_image(source: str, target: str, *options: str) -> None:
         raise FailedError(
             "image-copy-failed",
             f"skopeo cannot copy {source} to {target}: {_last(done.stderr)}",
-            "`skopeo login REGISTRY` may be missing.",
+            "Perhaps you have to log in first: `skopeo login REGISTRY`.",
             detail=done.stderr,
         )
 
@@ -108,7 +108,7 @@ def need_skopeo(otherwise: str) -> None:
         raise FailedError(
             "tool-missing",
             f"{otherwise}: there is no skopeo on this host",
-            "Install skopeo; a base may also be a file (--base oci-archive:FILE), and so may what is made (-o FILE).",
+            "Install skopeo, or use files: --base oci-archive:FILE and -o FILE.",
         )
 
 

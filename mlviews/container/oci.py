@@ -143,7 +143,7 @@ def _base(read: _Reader, name: str, platform: str) -> Base:
         config = _json(read, _path(manifest["config"]["digest"]), manifest["config"]["digest"])
         if config["architecture"] != ARCHITECTURES[platform] or config["os"] != "linux":
             found = f"{config['os']} on {config['architecture']}"
-            raise _broken(name, f"it is for {found}, and the view is for {platform}")
+            raise _broken(name, f"it is for {found}, but the view is for {platform}")
         if len(manifest["layers"]) != len(config["rootfs"]["diff_ids"]):
             raise _broken(name, "its manifest and its configuration do not name the same layers")
         return Base(descriptor["digest"], manifest, config, read, name)
@@ -205,7 +205,7 @@ def _json(read: _Reader, path: str, digest: str | None = None) -> Any:
 def _path(digest: str) -> str:
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or len(value) != len(hashlib.sha256().hexdigest()) or not value.isalnum():
-        raise ValueError(f"{digest!r} is no sha256 digest")
+        raise ValueError(f"{digest!r} is not a sha256 digest")
     return f"blobs/sha256/{value}"
 
 

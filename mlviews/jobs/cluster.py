@@ -82,7 +82,9 @@ def plan_workers(site_batch: Mapping[System, BatchSystem], count: int, root: Pat
     """
     for path in (str(root), sys.executable):
         if shlex.quote(path) != path or "%" in path:  # Dask writes paths into jobs without quotes
-            raise RefusedError("cluster-path", f"a job cannot name {printable(path)}", "Take a root with a plain name.")
+            raise RefusedError(
+                "cluster-path", f"a job cannot name {printable(path)}", "Choose a root with a plain name."
+            )
     system = next((name for name in site_batch if name in QUEUES), None)
     if system is None:
         raise RefusedError(

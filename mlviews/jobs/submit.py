@@ -49,7 +49,9 @@ def call(command: Sequence[str], *, given: str = "") -> str:
             command, input=given, capture_output=True, text=True, check=False, timeout=CALL_SECONDS, errors="replace"
         )
     except FileNotFoundError as error:
-        raise FailedError("submitter-missing", f"there is no {command[0]} here", "Go where there is.") from error
+        raise FailedError(
+            "submitter-missing", f"there is no {command[0]} here", "Run this on a host that has it."
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise FailedError("system-silent", f"{command[0]} does not answer", "Try again later.") from error
     if done.returncode:
@@ -81,7 +83,7 @@ def submit(system: System, path: Path) -> str:
         done = subprocess.run([program, path.name], cwd=path.parent, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise FailedError(
-            "submitter-missing", f"there is no {program} here", "Submit the file where there is."
+            "submitter-missing", f"there is no {program} here", "Submit the file from a host that has it."
         ) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()

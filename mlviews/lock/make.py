@@ -197,7 +197,7 @@ def refuse_looking_back(site: Site) -> None:
     """
     if site.packages == "wheels":
         raise RefusedError(
-            "as-of-wheels", f"site {site.name} cannot look back: wheels carry no date", "Leave --as-of out."
+            "as-of-wheels", f"site {site.name} has no --as-of: wheels carry no date", "Leave --as-of out."
         )
 
 

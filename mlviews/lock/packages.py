@@ -105,7 +105,7 @@ def _open(url: str, what: str, place: str) -> str:
         raise FailedError(
             "channel-secret",
             f"{place} says that {what} is at {hide(url)}, which {error}",
-            f"A lock is read by everybody. Tell who runs {place}.",
+            f"Everybody can read a lock. Tell the people who run {place}.",
         ) from error
 
 

@@ -99,8 +99,8 @@ def parse_lock(raw: bytes, source: str) -> Lock:
     if (custom.digest, custom.recipe_digest) != (lock.digest, lock.recipe_digest):
         raise BadInputError(
             "lock-edited",
-            f"{source} was changed by hand: its packages do not give the digest that it states",
-            f"Make it anew with `mlviews lock {lock.view}`; limits on packages belong into the recipe.",
+            f"{source} was changed by hand: its digest is not that of its packages",
+            f"Make it again with `mlviews lock {lock.view}`; limits on packages belong in the recipe.",
         )
     return lock
 
@@ -108,8 +108,8 @@ def parse_lock(raw: bytes, source: str) -> Lock:
 def _unusable(source: str, problem: str) -> BadInputError:
     return BadInputError(
         "lock-invalid",
-        f"{source} is no lock of mlviews: {problem}",
-        "Delete it and make it anew with `mlviews lock VIEW`.",
+        f"{source} is not a lock of mlviews: {problem}",
+        "Delete it and make it again with `mlviews lock VIEW`.",
     )
 
 
@@ -138,7 +138,7 @@ def _rests(file: _File) -> list[RecordRest | None]:
     kept = _RESTS.validate_json(text)
     keys = [f"{entry.platform}/{entry.name}" for entry in file.package]
     if unknown := kept.keys() - {*keys}:
-        raise ValueError(f"it says more of {min(unknown)}, which it does not hold")
+        raise ValueError(f"it describes {min(unknown)}, which it does not hold")
     return [kept.get(key, RecordRest()) for key in keys]
 
 
@@ -171,7 +171,7 @@ def _build(entry: _Package) -> str:
     parts = entry.url.rsplit("/", 2)
     match = _ARCHIVE.fullmatch(parts[-1])
     if not match or (match["name"], match["version"]) != (entry.name, entry.version):
-        raise ValueError(f"{entry.url} is no archive of {entry.name} {entry.version}")
+        raise ValueError(f"{entry.url} is not an archive of {entry.name} {entry.version}")
     if parts[-2] not in {entry.platform, "noarch"}:
         raise ValueError(f"{entry.url} is not for {entry.platform}")
     if not entry.hash.md5:

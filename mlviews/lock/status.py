@@ -130,7 +130,7 @@ def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
     stale = RefusedError(
         "lock-stale",
         f"{path} is stale: the recipe has changed since",
-        f"`mlviews lock {view}` makes it anew.",
+        f"`mlviews lock {view}` makes it again.",
         faults=changed,
     )
     return LockStatus("stale", path, found, changed, stale)

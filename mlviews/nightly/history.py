@@ -165,7 +165,7 @@ def _unusable(path: Path, why: str) -> FailedError:
     return FailedError(
         "history-unusable",
         f"{path}: {why}",
-        "Check the disk; a file that is damaged can be moved away, and a new history begins.",
+        "Check the disk. If the file is damaged, move it away: a new history begins.",
     )
 
 

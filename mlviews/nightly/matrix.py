@@ -134,8 +134,10 @@ class _View:
 
 def _prepared(site_spec: SiteSpec, status: LockStatus, work: _Work) -> _View:
     if site_spec.base:
-        why = f"{site_spec.spec.name} extends {site_spec.base.name}: a night tests views of the site alone"
-        site_spec = replace(site_spec, error=RefusedError("night-extension", why, "Its user tests it."))
+        why = f"{site_spec.spec.name} extends {site_spec.base.name}, and a night tests only the site's own views"
+        site_spec = replace(
+            site_spec, error=RefusedError("night-extension", why, "Its owner tests it: `mlviews smoke`.")
+        )
     if site_spec.error:
         return _View(site_spec, status)
     try:

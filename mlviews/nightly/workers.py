@@ -102,7 +102,7 @@ class _Workers(Generic[_Job, _Result]):
 
 def _died(status: int) -> FailedError:
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    return FailedError("worker-died", f"the process that did this {how}", "Look for a full memory or disk.")
+    return FailedError("worker-died", f"the worker process {how}", "Perhaps its memory or disk was full.")
 
 
 def _child(sender: Connection, work: Callable[[_Job], _Result], job: _Job) -> None:
@@ -216,7 +216,7 @@ def _outcome(future: distributed.Future) -> _Result | Exception:
     if error is None:
         result: _Result = future.result(timeout=_RESULT_SECONDS)
         return result
-    return FailedError("worker-died", f"the worker that did this gave {type(error).__name__}: {error}")
+    return FailedError("worker-died", f"the worker failed with {type(error).__name__}: {error}")
 
 
 def _distributed() -> ModuleType:
@@ -224,7 +224,7 @@ def _distributed() -> ModuleType:
         import distributed  # noqa: PLC0415  (optional)
     except ImportError as error:
         raise FailedError(
-            "dask-missing", "a scheduler is named, and Dask is not installed", "pip install 'mlviews[cluster]'"
+            "dask-missing", "--scheduler needs Dask, which is not installed", "pip install 'mlviews[cluster]'"
         ) from error
     found: ModuleType = distributed
     return found

@@ -74,7 +74,7 @@ def capture(prefix: Path, *, name: str | None = None, baked: Path | None = None,
     final = str(baked or prefix)
     if ":" in f"{prefix}{final}" or not final.startswith("/"):
         raise FailedError(
-            "activation-value", f"No PATH can hold {final}/bin.", "Use an absolute path without a colon as root."
+            "activation-value", f"PATH cannot hold {final}/bin.", "Use an absolute path without a colon as root."
         )
     declared = _kept(_declared(prefix))
     if not scripts_of(prefix):
@@ -146,7 +146,9 @@ def _compared(
             why = "a script gives it another value on another host or to another user"
             meanings.append(_Meaning("nothing", name, note=f"{name} is left out: {why}."))
         elif name == "HOST" and bare:
-            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: zsh and tcsh keep the host's in it."))
+            meanings.append(
+                _Meaning("nothing", name, note=f"{name} is left out: zsh and tcsh keep values of the host in it.")
+            )
         elif name != "PATH" and USERS_PATH in (bare or ""):
             meanings.append(_Meaning("nothing", name, note=f"{name} is left out: it repeats the user's PATH."))
         else:
@@ -155,7 +157,9 @@ def _compared(
             alone = _without(given, {other: here.get(key, "") for key, other in marks.items() if key != name})
             found = _meanings(name, bare, alone, mark)
             if found and (alone != given or (found[0].kind == "set" and mark and alone != bare)):
-                depends = f"{name} depends on what the user has set; it gets its value for where nothing is."
+                depends = (
+                    f"{name} depends on what the user has set; the release has the value of a user who set nothing."
+                )
                 found[0] = found[0]._replace(note=depends)
             meanings += found
     return meanings
@@ -253,7 +257,7 @@ def _notes(run: Sourced, places: Mapping[str, str]) -> list[str]:
         paths = list(dict.fromkeys(_moved(f"/{path}", places)[1:] for path in written))
         more = f" and {len(paths) - _PATHS_SHOWN} more" if len(paths) > _PATHS_SHOWN else ""
         shown = ", ".join(paths[:_PATHS_SHOWN])
-        notes.append(f"{script} wanted to change {shown}{more}; the release keeps what its packages hold.")
+        notes.append(f"{script} tried to change {shown}{more}; the release keeps the files of its packages.")
     return notes
 
 
@@ -307,7 +311,7 @@ def _strings(file: Path, content: object) -> dict[str, str]:
         if not _NAME.fullmatch(name):
             raise _bad_file(file, f"{name!r} cannot be a variable's name")
         if not isinstance(value, str):
-            raise _bad_file(file, f"the value of {name} is no string")
+            raise _bad_file(file, f"the value of {name} is not a string")
         _check(name, value)
     return content
 

@@ -64,18 +64,18 @@ def with_lengths(archive: Path, folder: Path) -> Path:
                     with packed.open(member) as source, written.open(stated, "w") as target:
                         shutil.copyfileobj(source, target, 1 << 20)
     except zipfile.BadZipFile as error:
-        raise FailedError("archive-invalid", f"{archive} is no conda package: {error}", _TELL) from error
+        raise FailedError("archive-invalid", f"{archive} is not a conda package: {error}", _TELL) from error
     return folder / archive.name
 
 
-_TELL = "Tell who runs the channel."
-_MISMATCH = "The archive was changed or cut; fetch it anew. If it stays so, the channel is not to be trusted."
+_TELL = "Tell the people who run the channel."
+_MISMATCH = "The archive was changed or cut off. Fetch it again. If the error stays, do not trust the channel."
 # What rattler says -> the error's code and hint; the first that matches.
 _KINDS = tuple(
     (re.compile(pattern), code, hint)
     for pattern, code, hint in (
         ("hash mismatch", "hash-mismatch", _MISMATCH),
-        ("No space left|Disk quota", "disk-full", "Make room, or choose another folder with --root."),
+        ("No space left|Disk quota", "disk-full", "Free some space, or choose another folder with --root."),
         (UNKNOWN_CERTIFICATE, "certificate-unknown", CERTIFICATE_HINT),
         (
             r"HTTP status client error \((404|410)",
@@ -85,7 +85,7 @@ _KINDS = tuple(
         (
             r"HTTP status client error \((401|403|407)",
             "download-refused",
-            "The server wants a user, or another one: docs/recipes.md tells how to name one.",
+            "The server wants a user, or another user: docs/recipes.md shows how to name one.",
         ),
         (
             "HTTP status|error sending request|error decoding response",
@@ -101,7 +101,7 @@ _KINDS = tuple(
         (
             r"failed to (link|read) '",  # a file of the package; a package has no quotes
             "package-broken",
-            "Try once more. If it stays so, the package lacks what it lists: lock another build, tell its maintainers.",
+            "Try once more. If the error stays, the package is broken: lock another build, and tell its maintainers.",
         ),
     )
 )

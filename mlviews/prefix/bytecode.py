@@ -318,7 +318,7 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
 _CHUNK = 256  # modules a process: about a second, beside which a start of Python counts little
 _PROGRAM = Path(__file__).with_name("compile_program.py")
 _SHOWN = 2000  # characters of what Python said
-_HINT = "Run the same command again, and report it if it stays so: the view's Python could not compile its modules."
+_HINT = "Run the same command again. If the error stays, report it: the view's Python could not compile its modules."
 
 
 async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:

@@ -215,7 +215,7 @@ def refuse_lost(clobbers: Iterable[Clobber], requested: Iterable[str]) -> None:
     """
     asked = {*requested}
     faults = [
-        f"{clobber.path} of {clobber.lost}: the file of {clobber.kept} lies there"
+        f"{clobber.path} of {clobber.lost}: the file of {clobber.kept} would replace it"
         for clobber in clobbers
         if clobber.lost in asked and _is_used(clobber.path)
     ]

@@ -61,7 +61,7 @@ class Copy:
             if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
                 raise FailedError(
                     "activation-wrote",
-                    f"An activation script wanted to write to {path}, a file that other releases share; it did not.",
+                    f"An activation script tried to write to {path}, which other releases share. mlviews prevented it.",
                     "Leave out the package that brought the script.",
                 )
 

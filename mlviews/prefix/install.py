@@ -82,7 +82,7 @@ def check_prefix(prefix: Path) -> None:
     hint = "Choose another folder with --root."
     if len(text.encode()) > PREFIX_LENGTH:
         raise FailedError(
-            "prefix-too-long", f"{text} is {len(text.encode())} bytes long; conda packages bear {PREFIX_LENGTH}", hint
+            "prefix-too-long", f"{text} is {len(text.encode())} bytes long; conda packages allow {PREFIX_LENGTH}", hint
         )
     if braces := _JUPYTERS.search(text):
         raise FailedError("prefix-unsafe", f"{text} holds {braces[0]}, which Jupyter would replace in a kernel", hint)
@@ -91,7 +91,7 @@ def check_prefix(prefix: Path) -> None:
     ):
         raise FailedError(
             "prefix-unsafe",
-            f"{text!r} holds {' '.join(map(repr, bad))}, which the scripts of packages cannot bear in their path",
+            f"{text!r} holds {' '.join(map(repr, bad))}, which must not be in the path of packages' scripts",
             hint,
         )
 
@@ -394,7 +394,7 @@ class _Watcher(InstallerReporter):
             self.refusal = FailedError(
                 "archive-unsafe",
                 f"{self._stems[name]} holds {path[:_SHOWN]!r}, a path that is absolute, leads out or lies too deep",
-                "Leave the package out, and tell who runs the channel.",
+                "Leave the package out, and tell the people who run the channel.",
             )
             delete_tree(unpacked)
         else:

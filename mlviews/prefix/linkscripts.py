@@ -137,8 +137,8 @@ def _carry(source: Path, old: str, target: Path, new: str) -> None:
         if b"\0" in content:
             raise FailedError(
                 "link-script-path",
-                f"a link script wrote {old} into {source}, which is no text: it cannot be made true for {new}",
-                "Take the package out of link-scripts, or build where the view will lie.",
+                f"a link script wrote {old} into {source}, which is not text: mlviews cannot change it to {new}",
+                "Take the package out of link-scripts, or build in the folder where the view will be used.",
             )
         content = content.replace(old.encode(), new.encode())
     target.write_bytes(content)

@@ -75,7 +75,7 @@ def close_cache(folder: Path, group: int | None) -> None:
     except PermissionError as error:
         raise FailedError(
             "cache-foreign",
-            f"{folder} belongs to another user, and may be written by more than those who build",
+            f"{folder} belongs to another user, and people who do not build here can write to it",
             "Let its owner build once, or choose another folder with --root; `group` in a site's file shares a root.",
         ) from error
 

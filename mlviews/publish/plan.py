@@ -232,7 +232,7 @@ def _command(store: Store, around: Sequence[Item]) -> tuple[tuple[Item, ...], tu
     items = command_items(store, around[0].time) if around else ()
     if not items or Path(sys.executable).is_relative_to(store.prefix):
         return items, ()
-    why = f"is left out: it starts {sys.executable}, which others do not have"
+    why = f"is left out: it starts {sys.executable}, which other users do not have"
     return (), (PublishRemark("command", items[-1].path, why, forbids=False),)
 
 
@@ -244,7 +244,7 @@ def _published(
         path, file = f"{top}/{platform}", f"{top}/{platform}/{RELEASE_FILE}"
         if repository.status(file):
             if repository.content(file) != content(store.root / file):
-                why = "another release of this name is published there, and no release ever changes"
+                why = "another release of this name is published there, and a published release never changes"
                 yield PublishRemark("published", path, why)
         elif repository.status(path):
             there = sum(1 for item in trees if not is_folder(item.status) and repository.status(item.path))

@@ -71,15 +71,15 @@ def of_platform(
     path = str(folder.relative_to(store.root))
     baked = str(store.baked(folder))
     if release.base:
-        why = f"it extends {release.base.view}, and is its user's own: put what it adds into a recipe of a view"
+        why = f"it extends {release.base.view} and belongs to one user: put what it adds into a view's recipe"
         yield PublishRemark("extension", path, why)
     if release.prefix != baked:
-        yield PublishRemark("prefix", path, f"it was built for {release.prefix}, and would lie in {baked}")
+        yield PublishRemark("prefix", path, f"it was built for {release.prefix}, but would be published to {baked}")
     elif not release.catalogs:
         why = f"it has no catalog of its own; `mlviews build {view} --rebuild` makes a release that has one"
         yield PublishRemark("catalog", path, why)
     if len(baked.encode()) > PREFIX_LENGTH:
-        why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages bear"
+        why = f"{baked} is longer than the {PREFIX_LENGTH} bytes that packages allow"
         yield PublishRemark("path-length", path, why)
     if unproved := _unproved(store, release):
         yield PublishRemark("proved", path, unproved)
@@ -118,11 +118,11 @@ def _unproved(store: Store, release: Release) -> str | None:
         return None  # no check can run in it
     records = read_records(store.root, release.view, release.lock_digest)
     results = last_results(record for record in records if record.platform == release.platform)
-    advice = f"`mlviews smoke {release.view}/{release.release}` runs it where it will lie: as root, or with bwrap"
+    advice = f"`mlviews smoke {release.view}/{release.release}` runs it in its final folder: as root, or with bwrap"
     if failed := sorted(name for name, passed in results.items() if not passed):
-        return f"failed {', '.join(failed)} when that was checked last; {advice}"
+        return f"it failed {', '.join(failed)} in the last check; {advice}"
     if missing := [name for name in BASIC if name not in results]:
-        return f"no record says that it passes {', '.join(missing)}; {advice}"
+        return f"there is no record that it passes {', '.join(missing)}; {advice}"
     return None
 
 
@@ -167,7 +167,7 @@ def _leads_out(store: Store, item: Item) -> str | None:
     target = item.link
     place = os.path.normpath(store.prefix / PurePosixPath(item.path).parent / target)
     if not PurePosixPath(place).is_relative_to(store.prefix):
-        return f"it leads to {target}, which others do not have"
+        return f"it leads to {target}, which other users do not have"
     return None
 
 

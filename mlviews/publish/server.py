@@ -97,13 +97,13 @@ def _own(store: Store, site: Site) -> Repository:
         raise FailedError(
             "server-missing",
             "there is no cvmfs_server on this host",
-            "Plan and pack here, and publish where it is: --plan --tar FILE.",
+            "Give --plan --tar FILE here, and publish on the host that has it.",
         )
     if repository.seen is None:
         raise FailedError(
             "repository-unseen",
             f"{repository.name} is not mounted here",
-            "Mount it: what it holds decides what is done.",
+            "Mount it: mlviews must know what it holds.",
         )
     return repository
 
@@ -122,7 +122,7 @@ def _finish(store: Store, server: _Server, folder: Path) -> None:
             raise RefusedError(
                 "transaction-open",
                 f"somebody has a transaction open on {server.name}",
-                "Wait for them; `cvmfs_server list` shows it.",
+                "Wait until it is closed; `cvmfs_server list` shows it.",
             )
         server.abort()
     if note and note.tag and not _left(store, note):
@@ -172,7 +172,7 @@ class _Server:
             raise FailedError(
                 "server-failed",
                 f"{' '.join(command)} ended with status {done.returncode}",
-                "The repository is what it was. Mend what it says, and call `mlviews publish` again.",
+                "The repository has not changed. Correct what the message says, and run `mlviews publish` again.",
                 faults=tuple(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-_TOLD:]),
             )
         return done.stdout

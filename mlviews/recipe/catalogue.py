@@ -93,8 +93,8 @@ class Catalogue:
         if by := self.hidden.get(name):
             raise BadInputError(
                 "recipe-clash",
-                f"the catalogue's view {name!r} and {self.file(by)} have one module",
-                "Yours goes before it: give yours another name under `module`, to have both.",
+                f"the catalogue's view {name!r} and {self.file(by)} have the same module",
+                "Your recipe hides it. To have both, give yours another `module`.",
             )
         if self.behind and name in self.names:
             return self.behind.view(name)
@@ -143,7 +143,7 @@ class Catalogue:
             raise BadInputError(
                 "catalogue-invalid",
                 f"{self.folder}: recipes with faults",
-                "Fix them; one by one: `mlviews show VIEW`.",
+                "Correct them. `mlviews show VIEW` names those of one view.",
                 faults=tuple(dict.fromkeys(faults)),
             )
         return tuple(views)

@@ -41,12 +41,12 @@ def compose(
     own = recipe.model
     if variant and own.on:
         where = recipe.document.where(("variants", variant))
-        parts.faults.append(f"{where}: a view `on` another one has that one's hardware, and no variants")
+        parts.faults.append(f"{where}: a view `on` another one takes that view's hardware and has no variants")
     elif variant:
         parts.refuse_empty_variant()
     hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
     if own.on is None and (key := "replace" if own.replace else "editable" if own.editable else ""):
-        parts.faults.append(f"{recipe.document.where((key,))}: only a view `on` another one has it; take it out")
+        parts.faults.append(f"{recipe.document.where((key,))}: only a view `on` another one can have it; take it out")
     if parts.faults:
         raise BadInputError(
             "recipe-invalid",
@@ -175,7 +175,7 @@ class _Collector:
         for part in self.parts:
             if part.model.hardware != Hardware():
                 where = part.origin("hardware").where
-                self.faults.append(f"{where}: a view `on` another one has that one's hardware; take the key out")
+                self.faults.append(f"{where}: a view `on` another one takes that view's hardware; take the key out")
         return ViewHardware(glibc="", cuda=None, archspec=None, gpus=())
 
     def _scalar(self, key: str) -> str | None:

@@ -70,7 +70,7 @@ def _judged(text: str) -> str:
     except (InvalidMatchSpecError, ValueError) as error:
         if " - " in text:
             raise ValueError("is two items in one: the second is indented more than the first") from None
-        raise ValueError(f"is no match spec: {' '.join(str(error).split())}") from None
+        raise ValueError(f"is not a match spec: {' '.join(str(error).split())}") from None
     name = spec_name(text)
     if spec.channel or "://" in text:
         raise ValueError("names a channel or a file; a recipe names packages, the site its channels")
@@ -110,7 +110,7 @@ def check_requirement(text: str) -> str:
     try:
         wanted = Requirement(text)
     except InvalidRequirement as error:
-        raise ValueError(f"is no requirement: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"is not a requirement: {str(error).splitlines()[0]}") from None
     if wanted.url:
         raise ValueError("names a URL; a recipe names projects, pip's configuration says where they are looked up")
     if wanted.marker and "extra" in re.findall(r"\w+", str(wanted.marker)):
@@ -124,7 +124,7 @@ def _specifiers(value: str) -> str:
     try:
         return str(SpecifierSet(value) and value)
     except InvalidSpecifier as error:
-        raise ValueError(f"is no range of versions, such as '>=1.25,<2': {error}") from None
+        raise ValueError(f"is not a range of versions, such as '>=1.25,<2': {error}") from None
 
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -177,26 +177,26 @@ def _module(value: str) -> str:
 
 def _package_name(value: str) -> str:
     if not _PACKAGE.match(value):
-        raise ValueError("is no name of a conda package: lower-case letters, digits, and inner . _ -")
+        raise ValueError("is not the name of a conda package: lower-case letters, digits, and inner . _ -")
     return value
 
 
 def _project(value: str) -> str:
     if not _PROJECT.fullmatch(value):
-        raise ValueError("is no name of a project: letters, digits, and inner . _ -")
+        raise ValueError("is not the name of a project: letters, digits, and inner . _ -")
     return value
 
 
 def _base(value: str) -> str:
     view, _, release = value.partition("/")
     if not value.startswith("/") and (not _NAME.fullmatch(view) or "/" in release or release in {".", ".."}):
-        raise ValueError("must be VIEW, VIEW/RELEASE, or the path of one of these below a root, from / on")
+        raise ValueError("must be VIEW, VIEW/RELEASE, or the absolute path of one of these below a root")
     return value
 
 
 def _folder(value: str) -> str:
     if not value.startswith("/") or {"..", "."} & {*value.split("/")}:
-        raise ValueError("must be a folder's whole path, from / on")
+        raise ValueError("must be the absolute path of a folder")
     return value
 
 

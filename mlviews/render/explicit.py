@@ -37,7 +37,7 @@ def render_explicit(
     if wheels := [package.name for package in lock.on(platform) if package.manager == "pip"]:
         raise RefusedError(
             "explicit-wheels",
-            f"the lock of {lock.view} names wheels ({', '.join(wheels)}); such a list names conda packages alone",
+            f"the lock of {lock.view} names wheels ({', '.join(wheels)}); such a list can only name conda packages",
             "Give the lock file to `conda-lock install`, or make an image: `mlviews container build`.",
         )
     lines = [f"# view {lock.view}, lock {lock.digest}", f"# platform: {platform}", "@EXPLICIT"]

@@ -42,13 +42,13 @@ _ALSO_KNOWN_AS = {"pytorch": "torch", "pytorch_geometric": "torch-geometric"}
 
 # Said at load, through `format`: %s is what the shell says of itself, the driver, or modules.
 _SESSION = (
-    "mlviews: this shell was set up by %s, whose Python and libraries step aside until this module is unloaded. "
-    "If something misbehaves, load it in a new shell."
+    "mlviews: this shell was set up by %s. This module hides its Python and libraries until you unload the module. "
+    "If something fails, load the module in a new shell."
 )
 _OLD = "mlviews: this host's NVIDIA driver, %s, is too old for {}: CUDA {} comes with driver {}. {}"
 _NOT_AT_ALL = "Its GPU code does not run here."
 _PARTLY = "GPU code that is compiled as it runs (Triton, torch.compile) may fail here."
-_FITTING = "mlviews: with this driver work %s"
+_FITTING = "mlviews: these work with this driver: %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,7 @@ def _help(release: Release, platforms: Sequence[str], known: ModuleNotes) -> str
         *([f"Holds {holds}"] if holds else []),
         *(f"Differs from the recipe in {name}: here {instead}" for name, instead in release.differs.items()),
         *(f"Lacks {name}: {why}" for name, why in {**release.gaps, **release.absent}.items()),
-        f"To leave another view for this one: module switch OTHER {release.module}",
+        f"To change from another view to this one: module switch OTHER {release.module}",
     ]
     return "\n".join(lines)
 
@@ -318,7 +318,7 @@ def _command_values(version: str, root: Path, folder: Path) -> dict[str, Any]:
         "mlviews doctor              what this host can run",
         "mlviews run VIEW -- CMD     a program in a view",
         "mlviews kernel add VIEW     a Jupyter kernel",
-        f"It works on the views in {root}; --root DIR leads to your own.",
+        f"It works on the views in {root}; --root DIR takes your own.",
     ]
     return {
         "module": MODULE,

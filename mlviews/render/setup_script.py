@@ -204,7 +204,7 @@ def _instead_of_pip(release: Release) -> list[str]:
             f"mlviews lock {view} && mlviews build {view}",
         ]
     return [
-        f"View {view} never changes. Put packages on top of it, in one of two ways:",
+        f"View {view} never changes. Put packages on top of it in one of two ways:",
         f'mlviews extend {view} "PACKAGE"',
         'python -m venv --system-site-packages MYENV && MYENV/bin/pip install "PACKAGE"',
     ]

@@ -32,7 +32,7 @@ def seconds(text: str) -> int:
         sum(int(part or 0) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True)) if found else 0
     )
     if not total:
-        raise ValueError("is no time such as 3d, 12h, 1d12h or 90m")
+        raise ValueError("is not a time such as 3d, 12h, 1d12h or 90m")
     return total
 
 
@@ -53,7 +53,7 @@ def megabytes(text: str) -> int:
     """
     found = _MEMORY.fullmatch(text)
     if not found or not int(found[1]):
-        raise ValueError("is no size such as 500MB or 32GB")
+        raise ValueError("is not a size such as 500MB or 32GB")
     return int(found[1]) * _MEGABYTES[found[2]]
 
 

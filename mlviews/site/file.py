@@ -60,7 +60,7 @@ def chosen_site() -> str | None:
         return None
     config = _plain(text)
     if not (isinstance(config, dict) and config.keys() <= {"site"} and isinstance(config.get("site", ""), str)):
-        hint = f"It may hold one line, `site: NAME`: `mlviews use {FALLBACK}` writes it anew."
+        hint = f"It may hold one line, `site: NAME`: `mlviews use {FALLBACK}` writes it again."
         raise BadInputError("config-invalid", f"{path} is not what mlviews writes there", hint)
     return config.get("site")
 

@@ -191,7 +191,7 @@ def open_site(
     given = found.summary
     if not is_path(name) and given.name != name:
         what = f"{path}: name: is {given.name!r}, but the file is {path.name}"
-        raise BadInputError("site-invalid", what, "Make them one.")
+        raise BadInputError("site-invalid", what, "Give both the same name.")
     own_root = (root or expand(given.root)).expanduser().absolute()
     own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
     # A lock of wheels holds for the channel in the root's cache: it lies there too, wherever one stands who builds.

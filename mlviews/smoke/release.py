@@ -49,7 +49,7 @@ def _modules(package: CondaRecord) -> list[str]:
     return [name for name in found if name not in NOT_MODULES]
 
 
-_NO_PYTHON = "this view holds no Python, which every check is written in"
+_NO_PYTHON = "this view holds no Python, and every check needs it"
 
 
 def release_target(prefix: Path, release: Release, records: Iterable[CondaRecord] | None = None) -> Interpreter:
@@ -74,7 +74,7 @@ def release_target(prefix: Path, release: Release, records: Iterable[CondaRecord
     try:
         way = entering(prefix, baked)
     except FailedError as error:
-        return replace(target, lacking="; ".join([f"its programs run only where it lies as {baked}", *error.faults]))
+        return replace(target, lacking="; ".join([f"its programs run only in the folder {baked}", *error.faults]))
     return replace(target, enter=lambda command, environment, _: ([*way, *command], dict(environment)))
 
 

@@ -92,7 +92,7 @@ class Store:
             BadInputError: the name would lead elsewhere.
         """
         if view in {"", ".", ".."} or "/" in view:
-            raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` names them.")
+            raise BadInputError("view-invalid", f"{view!r} cannot be a view's name", "`mlviews list` shows the views.")
         return self.root / "envs" / view
 
     def platform_folder(self, view: str, release: str, platform: str) -> Path:
@@ -227,7 +227,7 @@ class Store:
             UnreadableError: it may be a release.
         """
         if status(folder / RELEASE_FILE) is not None:
-            raise UnreadableError(folder / RELEASE_FILE, "it is there, and no release of this build")
+            raise UnreadableError(folder / RELEASE_FILE, "it is not a release that this build made")
         delete_tree(folder)
 
     def write_release(self, release: Release) -> None:

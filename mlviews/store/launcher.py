@@ -107,7 +107,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     """
     folder = root / "envs" / view
     if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
-        raise RefusedError("release-missing", f"{view}/{release} is no release", "Write VIEW or VIEW/RELEASE.")
+        raise RefusedError("release-missing", f"{view}/{release} is not a release", "Write VIEW or VIEW/RELEASE.")
     # The link is followed once: a promotion in the middle of the start must not mix two releases.
     chosen = Path(link_text(folder / "default") or "").name if release in {None, "default"} else release
     if not chosen:

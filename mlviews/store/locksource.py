@@ -104,8 +104,8 @@ def _release_lock(view: str, site: Site, release: str) -> NamedLock:
 
 def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
     path = lock_path(site.lockfiles, view)
-    problem = f"{revision!r} is no file, release or Git revision that holds {path.name}"
-    hint = "Such as: lockfiles/x.conda-lock.yml, 2026.11.23, HEAD~1"
+    problem = f"{revision!r} is not a file, release or Git revision that holds {path.name}"
+    hint = "For example: lockfiles/x.conda-lock.yml, 2026.11.23, HEAD~1"
     if revision.startswith("-") or ":" in revision or not path.parent.is_dir():
         raise BadInputError("lock-unknown", problem, hint)
     try:

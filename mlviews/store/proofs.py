@@ -66,7 +66,7 @@ def gather(store: Store, file: Path, *, waiting: Callable[[str], None]) -> Gathe
         record = parse(Record, text or b"", file)
     except DamagedError as error:
         hint = "Name a file that `mlviews smoke` has written: it says `recorded in FILE`."
-        raise BadInputError("record-invalid", f"{file} is no record of checks", hint) from error
+        raise BadInputError("record-invalid", f"{file} is not a record of checks", hint) from error
     if record.created > datetime.now(timezone.utc) + _AHEAD:
         raise BadInputError(
             "record-invalid",

@@ -165,8 +165,8 @@ def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
         if release is None:
             raise RefusedError(
                 "release-missing",
-                f"no release of {view} that was its default before is still there",
-                f"`mlviews promote {view}/RELEASE` takes any; `mlviews releases {view}` lists them.",
+                f"no earlier default of {view} is still there",
+                f"`mlviews promote {view}/RELEASE` chooses any other; `mlviews releases {view}` lists them.",
             )
         return RollbackResult(view, release, _promote(store, view, release, back=True))
 

@@ -75,7 +75,7 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
         raise RefusedError(
             "release-pinned",
             f"release {release} of {view} is pinned",
-            f"`mlviews pin {view}/{release} --undo` ends that.",
+            f"`mlviews pin {view}/{release} --undo` unpins it.",
         )
     note = RemovalNote(
         view=view,
@@ -155,7 +155,7 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
         raise RefusedError(
             "release-pinned",
             f"{' and '.join(f'{view}/{name}' for name in pinned)} {'is' if len(pinned) == 1 else 'are'} pinned",
-            f"`mlviews pin {view}/{pinned[0]} --undo` ends that.",
+            f"`mlviews pin {view}/{pinned[0]} --undo` unpins it.",
         )
     remove_file(store.view_folder(view) / "default")
     freed = sum(remove_held(store, view, entry.name, now) for entry in entries)

@@ -297,8 +297,8 @@ def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
     makers = [wheel for wheel in found if wheel.large and wheel not in cuda] or cuda
     named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
     places = f" --index-url {cpu_index}" if cpu_index else " --index-url INDEX"
-    where = "INDEX stands on pytorch.org, under Get started, for CPU; a site's `cpu-index` names it once for all. "
-    looked = f", and {cpu_index} gave no other" if cpu_index else ""
+    where = "pytorch.org gives INDEX under Get started, CPU; `cpu-index` in the site's file names it for good. "
+    looked = f", and {cpu_index} has no other" if cpu_index else ""
     raise RefusedError(
         "cuda-wheels",
         f"this view is for the CPU, but of {named} pip finds only builds for CUDA, which bring {len(cuda)} packages "
@@ -384,7 +384,7 @@ def _record(path: Path, sha256: str) -> dict[str, Any]:
     except ValueError as error:  # the machine went down before the disk had it all
         path.unlink()
         raise FailedError(
-            "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made anew."
+            "archive-damaged", f"{path.name} is damaged and was removed", "Run the command again: it is made again."
         ) from error
     return {**index, **_hashes(path, sha256), "size": path.stat().st_size}
 

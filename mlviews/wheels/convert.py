@@ -382,7 +382,7 @@ class _Layout:
             "data": "",
         }
         if scheme not in places or not path:
-            raise BadWheelError(f"{entry.path} belongs nowhere")
+            raise BadWheelError(f"{entry.path} has no place in a prefix")
         if scheme == "scripts":
             check_script_name(path)
         elif scheme == "data":

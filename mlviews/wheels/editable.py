@@ -115,7 +115,7 @@ def _kept(wheel: Path, home: Path, folder: Path) -> Offer:
         raise FailedError(
             "editable-not-pure",
             f"{folder} cannot be added as it lies: {error}",
-            "What is compiled goes into a wheel, which `pypi:` takes from an index or PIP_FIND_LINKS.",
+            "Make a wheel of compiled code: `pypi:` takes it from an index or PIP_FIND_LINKS.",
         ) from error
     sha256 = file_sha256(wheel)
     with open_wheel(wheel, sha256) as opened:

@@ -28,7 +28,7 @@ def pure_wheel(file: str) -> str:
     try:
         *_, tags = parse_wheel_filename(file)
     except (InvalidWheelFilename, InvalidVersion) as error:
-        raise ValueError(f"{file!r} is no wheel") from error
+        raise ValueError(f"{file!r} is not a wheel") from error
     if any((tag.abi, tag.platform) != ("none", "any") for tag in tags):
         raise ValueError(f"{file} is not for every platform")
     return file
@@ -53,9 +53,9 @@ def check_names(name: str, version: str, url: str, made: Made | None) -> None:
             else [parse_wheel_filename(file)[:2]]
         )
     except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion) as error:
-        raise ValueError(f"{url} is no wheel") from error
+        raise ValueError(f"{url} is not a wheel") from error
     if any((str(project), str(number)) != (name, version) for project, number in named):
-        raise ValueError(f"{url} is no wheel of {name} {version}")
+        raise ValueError(f"{url} is not a wheel of {name} {version}")
 
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

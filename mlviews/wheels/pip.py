@@ -147,7 +147,7 @@ def look_up_sources(requirement: Requirement, target: Target, advance: Advance) 
         raise FailedError(
             "sdist-invalid",
             f"pip cannot read the sources of {requirement}:\n{words}",
-            "Take another version. Sources without PKG-INFO, and such as write outside their folder, are not taken.",
+            "Take another version. mlviews takes no sources that lack PKG-INFO or write outside their folder.",
         ) from error
     return _found(item)
 
@@ -297,7 +297,7 @@ def _run(
         # pip calls a file that has no room on the disk a fault of the network, after six attempts (pip 26).
         if arguments[0] == "download" and not _has_room(folder, max(watch.size, _SILENT)):
             message = f"there is no room for the wheels: {folder.parent} is full, or your quota is"
-            raise FailedError("disk-full", message, "Make room, or choose another folder with --root.")
+            raise FailedError("disk-full", message, "Free some space, or choose another folder with --root.")
         _fail(words, arguments[0], folder.parent)
 
 
@@ -348,16 +348,18 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
         raise FailedError(
             "no-pip",
             f"{sys.executable} has no pip, which finds and downloads wheels",
-            "Install mlviews anew, with its dependencies.",
+            "Install mlviews again, with its dependencies.",
         )
     if line := next((line for line in reversed(words.splitlines()) if _DISK.search(line)), None):
         code = "write-failed" if "Read-only" in line else "disk-full"
         # Wheels are fetched below the root; all else of pip's lies in TMPDIR.
-        where = "choose another folder with --root" if verb == "download" else "point TMPDIR elsewhere"
-        raise FailedError(code, f"pip could not write in {folder}: {line.strip()}", f"Make room, or {where}.")
+        where = "choose another folder with --root" if verb == "download" else "set TMPDIR to another folder"
+        raise FailedError(code, f"pip could not write in {folder}: {line.strip()}", f"Free some space, or {where}.")
     if "DO NOT MATCH THE HASHES" in words:
         raise FailedError(
-            "hash-mismatch", f"pip was given other bytes than the index promises:\n{words}", "Tell who runs the index."
+            "hash-mismatch",
+            f"pip received other bytes than the index promises:\n{words}",
+            "Tell the people who run the index.",
         )
     if _NETWORK.search(words):
         raise FailedError(

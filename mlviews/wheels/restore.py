@@ -40,7 +40,7 @@ __all__ = ["restore_archives", "unused_archives", "unused_wheels"]
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _NO_WHEELS = {"python", "python_abi", "cuda-version"}
-_HINT = "Lock the view anew: `mlviews lock VIEW`."
+_HINT = "Lock the view again: `mlviews lock VIEW`."
 
 
 def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:
@@ -59,7 +59,7 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
     """
     for archive in archives:
         if not _ARCHIVE.fullmatch(archive) or not is_safe_path(archive):  # a lock is what somebody wrote
-            raise FailedError("archive-lost", f"{archive!r} was not made of a wheel", _HINT)
+            raise FailedError("archive-lost", f"{archive!r} was not made from a wheel", _HINT)
     with open_cache(cache) as folder:
         lost = _lost(folder, archives, progress)
         if not lost:

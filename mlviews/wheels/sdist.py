@@ -107,7 +107,7 @@ def build_wheel(
     home = cache / "made"
     make_folder(home)
     with (
-        progress(f"Building {sdist.name} of its sources") as advance,
+        progress(f"Building {sdist.name} from its sources") as advance,
         tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch,
     ):
         folder = Path(scratch)
@@ -229,7 +229,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     if words.startswith("unguarded"):
-        advance(note="this kernel keeps the build from no file")
+        advance(note="this kernel cannot keep the build away from other files")
     found = [*out.iterdir()] if process.returncode == 0 else []
     if len(found) != 1 or not found[0].is_file() or found[0].is_symlink() or found[0].stat().st_size > _MAX_WHEEL:
         raise FailedError(

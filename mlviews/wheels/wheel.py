@@ -254,7 +254,7 @@ def _zip_of(path: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
     except _UNPACKING as error:
-        raise BadWheelError(f"it is no zip archive ({error})") from error
+        raise BadWheelError(f"it is not a zip archive ({error})") from error
 
 
 class _CheckedReader(io.BufferedIOBase):

@@ -299,7 +299,7 @@ def test_a_lock_that_the_channel_contradicts_by_now_is_refused_before_any_build(
 
     assert (done.code, done.codes) == (1, ["lock-refused"])
     message = done.json["errors"][0]["message"]
-    assert message.startswith("what bad.yml holds does not go together")
+    assert message.startswith("the channel says now that the packages of bad.yml do not fit together")
     assert "m01 <2" in message
     assert not list(garden.cli.root.glob("bisect/*/trials/*.json"))
 

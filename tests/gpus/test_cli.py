@@ -63,7 +63,7 @@ def test_a_gpu_that_is_asked_for_must_be_served(cli, folder, asked, code):
 def test_a_folder_without_device_code_serves_nobody(cli, tmp_path):
     (tmp_path / "empty").mkdir()
     done = cli("gpus", "./empty")
-    assert (done.code, done.out) == (0, f"no code for GPUs in {tmp_path}/empty: 0 files looked at\n")
+    assert (done.code, done.out) == (0, f"{tmp_path}/empty holds no GPU code; 0 files were read\n")
     assert cli("gpus", "./empty", "--gpu", "V100").code == 1
 
 

@@ -134,7 +134,7 @@ def test_an_archive_that_the_channel_withdrew_is_no_fault_of_the_network(builder
     checked = builder("lock", "tools", "--check")
     assert checked.out.splitlines() == [
         "tools: answers its recipe, 3 packages",
-        "No channel was asked: whether it still has each package, a build tells.",
+        "No channel was asked. A build tells whether the channels still have each package.",
     ]
 
 

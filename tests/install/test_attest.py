@@ -115,7 +115,7 @@ def test_statements_of_another_release_and_a_damaged_one_are_told(builder, attes
     changed = builder("verify", first, *options)
     assert changed.code == 1
     assert changed.data["attestation"]["faults"] == [
-        f"{first}/linux-64/release.json is not the one that they are about"
+        f"{first}/linux-64/release.json is not the release that they are about"
     ]
     assert builder("attest", first, "--key", key, "--json").codes == ["not-intact"]
 

@@ -70,7 +70,7 @@ def test_what_activation_scripts_write_reaches_nothing_and_what_they_print_is_sh
     built = builder("build", "demo", "--json")
     notes = [
         "b-warns.sh ended with status 1 and printed: [no] compiler",
-        "a-writes.sh wanted to change share/writes/Makeconf, up; the release keeps what its packages hold.",
+        "a-writes.sh tried to change share/writes/Makeconf, up; the release keeps the files of its packages.",
         "NODE is left out: a script gives it another value on another host or to another user.",
     ]
     assert built.code == 0, built.out

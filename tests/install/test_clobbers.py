@@ -32,11 +32,11 @@ def test_a_clobber_is_told_at_build_in_show_and_in_the_release(builder, two):
 
     built = builder("build", "demo")
 
-    assert "lost share/doc/notes of lost: that of kept lies there" in built.out
+    assert "lost share/doc/notes of lost: the file of kept has replaced it" in built.out
     clobber = {"path": "share/doc/notes", "kept": "kept", "lost": "lost"}
     shown = builder("show", "demo", "--json").data["recipe"]["site"]
     assert shown["clobbers"] == [clobber]
-    assert "of lost; that of kept lies there" in builder("show", "demo").out
+    assert "of lost; the file of kept has replaced it" in builder("show", "demo").out
     folder = Path(builder("build", "demo", "--json").data["folder"])
     assert json.loads((folder / "release.json").read_text())["clobbers"] == [clobber]
     assert (folder / "share/doc/notes").read_text() == "kept\n"
@@ -54,7 +54,7 @@ def test_a_package_that_is_asked_for_loses_no_program_or_module(builder, two, pa
 
     (error,) = refused.json["errors"]
     assert (refused.code, error["code"]) == (1, "package-clobbered")
-    assert f"{path} of lost: the file of kept lies there" in error["message"]
+    assert f"{path} of lost: the file of kept would replace it" in error["message"]
     assert "constrain" in error["hint"]
     assert not builder("releases", "demo", "--json").data["releases"]
 

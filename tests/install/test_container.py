@@ -226,7 +226,7 @@ def test_a_base_is_fetched_by_its_name_once_and_said_aloud(demo, images, base_im
     done = demo("container", "build", "demo", "--site", "ours", "-o", tmp_path / "demo.oci.tar")
     assert done.code == 0, done.err
     assert (
-        f"note: the base {base_image} is a tag, which may come to mean another image; it was {base_image}@sha256:"
+        f"note: the base {base_image} is a tag, and a tag can move to another image; it was {base_image}@sha256:"
         in done.err
     )
     assert f"Fetching {base_image}" in done.err
@@ -467,7 +467,7 @@ def test_buildah_makes_the_image_from_the_dockerfile_and_the_same_one_again(demo
 def test_scripts_of_packages_run_where_nobody_has_captured_them(demo, images, tmp_path, monkeypatch):
     monkeypatch.setenv("MLVIEWS_ROOT", str(tmp_path / "none"))
     done = demo("render", "demo", "dockerfile", "--site", "ours", "-o", tmp_path / "definition")
-    assert "no release of this lock is here" in done.err
+    assert "there is no release of this lock here" in done.err
     name = images.build(tmp_path / "definition", "localhost/scripts", "--network", "host")
     entry = images.config(name)["Entrypoint"]
     assert images.inside(name, *entry, "sh", "-c", 'echo "$NATIVE"') == f"{PREFIX}/share it's $HOME"

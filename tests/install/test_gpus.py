@@ -91,7 +91,7 @@ def test_a_package_may_be_excused(gpu_view, builder):
     assert built.code == 0, built.out
     told = builder("gpus", "demo", "--json").data
     assert [line["why-some"] for line in told["packages"]] == [why]
-    assert f"kernels 1.0 may lack GPUs: {why}" in builder("gpus", "demo").out
+    assert f"kernels 1.0 may not serve every GPU: {why}" in builder("gpus", "demo").out
     assert "some-gpus-only" in builder("show", "demo").out
 
 

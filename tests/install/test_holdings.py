@@ -76,7 +76,8 @@ def test_search_looks_into_every_view_and_knows_why_one_lacks_a_package(builder:
     asked = views("search", "newer-thing")
     assert asked.code == 1
     assert (
-        "no view that is built or locked here holds a package 'newer-thing'; unlocked would, by the recipe" in asked.err
+        "no view that is built or locked here holds a package 'newer-thing'; the recipe of unlocked asks for it"
+        in asked.err
     )
     assert "`mlviews lock unlocked`" in asked.err
 

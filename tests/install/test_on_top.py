@@ -114,7 +114,7 @@ def the_views_pip_says_what_to_do_instead_and_reads(demo, newer, tmp_path):
         assert done.code == 1
         assert done.out == ""
         said = done.err.splitlines()
-        assert "View demo never changes. Put packages on top of it, in one of two ways:" in said[3]
+        assert "View demo never changes. Put packages on top of it in one of two ways:" in said[3]
         assert [line.strip() for line in said[4:6]] == [EXTEND.format("demo"), OWN]
     for read in (["list"], ["show", "greet"], ["freeze"]):
         done = demo.process(*pip, *read)
@@ -125,7 +125,7 @@ def the_views_pip_says_what_to_do_instead_and_reads(demo, newer, tmp_path):
 
 def a_view_without_pip_says_it_in_every_way_that_pip_is_called(demo, newer, tmp_path):
     """Whatever pip the session holds, in front and behind."""
-    said = ["View bare holds no pip, and never changes. Put packages on top of it, in one of two ways:"]
+    said = ["View bare holds no pip, and never changes. Put packages on top of it in one of two ways:"]
     said += [EXTEND.format("bare"), OWN, "What it holds: mlviews packages bare"]
     prefix = prefix_of(demo, "bare")
     session = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}

@@ -406,10 +406,10 @@ def test_a_release_that_is_closed_to_others_is_told_and_no_default(builder, othe
         path.chmod(0o600 if path.is_file() else 0o700)
 
         code, said = others("releases")
-        assert (code, f"{path} belongs to root, who has closed it to you" in said) == (0, True), said
+        assert (code, f"{path} belongs to root, and you may not read it" in said) == (0, True), said
         code, said = others("verify", "demo")
         assert code in {1, 3}
-        assert f"{path} belongs to root, who " in said
+        assert f"{path} belongs to root, and you may not read it" in said
         assert "disk" not in said
         code, said = others("show", f"demo/{release.name}")
         assert (code, "root" in said, "chmod -R a+rX" in said) == (3, True, True)

@@ -173,9 +173,9 @@ def test_months_are_filled_in_one_after_another_and_know_each_other(cli):
     [
         (["--backfill", "2026-02"], "is not FROM..TO"),
         (["--backfill", "2026-02..2026-01"], "ends before it begins"),
-        (["--backfill", "2026-01..2026-02", "--as-of", "2026-01-01"], "goes without --as-of"),
-        (["--as-of", "2999-01-01"], "is yet to come"),
-        (["--cuda", "../13"], "is no version of CUDA"),
+        (["--backfill", "2026-01..2026-02", "--as-of", "2026-01-01"], "--backfill and --as-of cannot be used together"),
+        (["--as-of", "2999-01-01"], "is in the future"),
+        (["--cuda", "../13"], "is not a version of CUDA"),
         (["--jobs", "0"], "0 is not in the range"),
         (["nosuch"], "there is no view 'nosuch'"),
     ],

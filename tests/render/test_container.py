@@ -258,7 +258,7 @@ def test_a_tag_is_said_aloud_and_a_digest_is_not(make_container):
     floating = make_container(images=Images())
     assert len(floating.remarks) == 2
     text = render_dockerfile(floating)
-    assert "# docker.io/library/almalinux:9-minimal is a tag, which may come to mean another image" in text
+    assert "# docker.io/library/almalinux:9-minimal is a tag, and a tag can move to another image" in text
     assert "is a tag" not in render_dockerfile(make_container())
 
 
@@ -266,7 +266,7 @@ def test_without_a_release_the_packages_scripts_run_at_every_start(uncaptured):
     container = uncaptured()
     text = render_dockerfile(container)
     assert json.loads(re.findall(r"ENTRYPOINT (.*)", text)[0])[1] == "/opt/mlviews/plotting/with-scripts"
-    assert "# no release of this lock is here" in text
+    assert "# there is no release of this lock here" in text
     files = definition_files("dockerfile", Contents(container, LOCK, "lock"), mirrors={})
     assert "/opt/mlviews/plotting/etc/conda/activate.d" in files["view/with-scripts"].text
     assert files["view/with-scripts"].executable

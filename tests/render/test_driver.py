@@ -61,14 +61,14 @@ def test_a_driver_that_cannot_run_the_view_is_told_with_what_fits(load, line):
     said = load(line.format("470.256.02"))
     assert "driver, 470.256.02, is too old for plotting: CUDA 12.9 comes with driver 575.51.03" in said
     assert "GPU code does not run here" in said
-    assert "with this driver work atlasml/training-cpu" in said
+    assert "these work with this driver: atlasml/training-cpu" in said
     assert "training-gpu" not in said
 
 
 def test_a_driver_of_the_same_cuda_family_runs_all_but_what_is_compiled_here(load):
     said = load(CLOSED.format("560.35.03"))
     assert "compiled as it runs (Triton, torch.compile) may fail here" in said
-    assert "with this driver work atlasml/training-gpu, atlasml/training-cpu" in said
+    assert "these work with this driver: atlasml/training-gpu, atlasml/training-cpu" in said
     assert "newer-gpu" not in said
 
 

@@ -159,8 +159,8 @@ def test_each_variable_is_found_to_mean_what_its_script_means(release):
 def test_what_scripts_print_and_write_is_told_and_the_prefix_stays_as_it_was(release):
     notes = "\n".join(release.activation.notes)
     assert "cuda-nvcc.sh ended with status 1 and printed: no C++ compiler: set CUDAHOSTCXX" in notes
-    assert "r-base.sh wanted to change lib/R/etc/Makeconf" in notes
-    assert "libarrow.sh wanted to change share/gdb/auto-load/opt/where, share/gdb/auto-load/usr/where;" in notes
+    assert "r-base.sh tried to change lib/R/etc/Makeconf" in notes
+    assert "libarrow.sh tried to change share/gdb/auto-load/opt/where, share/gdb/auto-load/usr/where;" in notes
     prefix = Path(release.prefix)
     assert (prefix / "lib/R/etc/Makeconf").read_text() == "as the package has it\n"
     assert not (prefix / "share").exists()

@@ -153,5 +153,5 @@ def test_a_gpu_that_became_slow_is_told_and_is_no_failure(cli, view, monkeypatch
 
     assert (first.code, first.data["slower"]) == (0, [])
     assert told.code == 0
-    assert "slow: torch-matmul, cuda large float16 product: TFLOP/s: 20, and 60 in 1 earlier record(s)" in told.out
+    assert "slow: torch-matmul, cuda large float16 product: TFLOP/s: 20; it was 60 in 1 earlier record(s)" in told.out
     assert [(drop["now"], drop["before"], drop["records"]) for drop in again.data["slower"]] == [(20.0, 40.0, 2)]

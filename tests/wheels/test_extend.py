@@ -336,7 +336,7 @@ def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: 
     assert "extension" in {remark["rule"] for remark in published.data["remarks"] if remark["forbids"]}
     assert based("container", "build", "my-demo", "-o", str(tmp_path / "x.tar"), "--json").codes == ["image-extension"]
     based.recipes.recipe("two", on="demo", pypi=["tagger"], dependencies=None)
-    assert "has that one's hardware" in based("lock", "two").err
+    assert "takes that view's hardware" in based("lock", "two").err
 
 
 def test_another_version_in_front_of_the_bases(whole: Any, shelf: Shelf, index: Any) -> None:
@@ -410,4 +410,4 @@ def test_a_project_as_it_lies(based: Any, index: Any, closed: Any, tmp_path: Pat
     assert closed(based.root / "cache/made") == []
     assert based("extend", "demo", "--editable", tmp_path / "none", "--name", "x", "--json").codes == ["not-a-project"]
     based.recipes.recipe("alone", "python", editable=[str(project)])
-    assert "only a view `on` another one has it" in based("lock", "alone").err
+    assert "only a view `on` another one can have it" in based("lock", "alone").err

@@ -359,7 +359,7 @@ def test_a_wheel_that_brings_cuda_is_refused(wheels: Path, tmp_path: Path) -> No
     assert caught.value.code == "cuda-wheels"
     assert "of torch==2.14.0 pip finds only builds for CUDA" in caught.value.message
     assert "nvidia-cublas-cu12" in caught.value.message
-    assert "INDEX stands on pytorch.org, under Get started, for CPU" in caught.value.hint
+    assert "pytorch.org gives INDEX under Get started, CPU" in caught.value.hint
     assert not list(tmp_path.rglob("*.whl"))
 
 

@@ -178,7 +178,7 @@ def test_sources_that_no_recipe_names_run_nowhere(cli: Any, sources: PutSources,
     archive = sources(code=f"open({str(ran)!r}, 'w')\nCODE = ''\n")
     done = lock(cli, "style", sdists=[])
     assert done.codes == ["wheel-unknown"]
-    assert "names it under `sdists`" in done.json["errors"][0]["hint"]
+    assert "line under `sdists`" in done.json["errors"][0]["hint"]
     found = look_up_sources(Requirement("style"), host_target(), lambda *_, **__: None)
     assert found
     (tmp_path / "fetched").mkdir()

@@ -101,7 +101,7 @@ class Check:
         numpy = importlib.import_module("numpy")
         got, want = numpy.asarray(got, dtype=numpy.float64), numpy.asarray(want, dtype=numpy.float64)
         if got.shape != want.shape:
-            raise WrongError(f"{what}: shape {got.shape} where {want.shape} was due")
+            raise WrongError(f"{what}: shape {got.shape} where {want.shape} was expected")
         worst = float(numpy.max(numpy.abs(got - want) / bound)) if got.size else math.nan
         if not worst <= 1:  # NaN compares false
             raise WrongError(f"{what}: off by {worst:.3g} times what rounding explains")
@@ -116,7 +116,7 @@ class Check:
         numpy = importlib.import_module("numpy")
         got, want = numpy.asarray(got), numpy.asarray(want)
         if got.shape != want.shape or not (got == want).all():
-            raise WrongError(f"{what}: not exactly what was due")
+            raise WrongError(f"{what}: not exactly the expected result")
 
 
 def in_words(error: BaseException) -> str:

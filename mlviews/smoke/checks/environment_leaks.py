@@ -40,7 +40,7 @@ print(json.dumps({
 def main(check: Check) -> str:
     launch = Path(sys.prefix) / "launch"
     if not launch.is_file():
-        raise SkipCheck("this Python is no view's: it has no launch beside it")
+        raise SkipCheck("this Python does not belong to a view: there is no launch beside it")
     clean = _probe(launch, {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -36,7 +36,7 @@ def main(check: Check) -> str:
     below = pixels[int(HEIGHT * (1 - BOTTOM)) + 8 :]
     ink = float((below < 0.5).mean())
     check.expect(0.002 < ink < 0.2, f"the axis' label covers {ink:.1%} of its place")
-    return f"{WIDTH}x{HEIGHT} pixels as due, drawn with {'mplhep' if mplhep else 'matplotlib alone'}"
+    return f"{WIDTH}x{HEIGHT} pixels as expected, drawn with {'mplhep' if mplhep else 'matplotlib alone'}"
 
 
 def _draw(pyplot: Any, mplhep: Any, numpy: Any, path: Path) -> None:

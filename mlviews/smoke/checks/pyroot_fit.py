@@ -26,7 +26,7 @@ def main(check: Check) -> str:
     result = graph.Fit("pol1", "SQN")
     slope, intercept = numpy.polyfit(x, y, 1)
     check.within("straight line", [result.Parameter(0), result.Parameter(1)], [intercept, slope], 1e-6)
-    return f"a histogram of {len(data)} events and a straight line are as due"
+    return f"a histogram of {len(data)} events and a straight line are as expected"
 
 
 if __name__ == "__main__":
