@@ -561,7 +561,8 @@ def test_the_site_is_the_options_then_the_environments_then_the_users(
         "file": str(home / ".config/mlviews/config.yaml"),
     }
     assert cli("use", "--json").data["site"] == "pypi"
-    assert str(home / ".local/share/mlviews-pypi") in cli("verify", "x").err
+    cli.recipes.recipe("demo", "clock")
+    assert str(home / ".local/share/mlviews-pypi") in cli("verify", "demo").err
     monkeypatch.setenv("MLVIEWS_SITE", "cvmfs")
     assert cli("use", "--json").data["site"] == "cvmfs"
     assert cli("use", "--site", "swan", "--json").data["site"] == "swan"
@@ -590,7 +591,8 @@ def test_a_root_holds_the_site_of_whoever_names_the_root_and_no_site(
     assert (chosen["site"], chosen["root"]) == ("institute", str(root))
     monkeypatch.chdir(tmp_path)
     assert cli("use", "--json").data["site"] == "institute", "the path holds in any folder"
-    assert str(root) in cli("verify", "x").err, "the root is found without reading all of the file"
+    cli.recipes.recipe("demo", "clock")
+    assert str(root) in cli("verify", "demo").err, "the root is found without reading all of the file"
 
 
 def test_a_site_that_does_not_exist_is_said_once(cli: Cli) -> None:
