@@ -351,7 +351,7 @@ def test_an_unreachable_channel_is_named_among_others(cli: Cli, channel: Path) -
 def test_channels_by_name_and_url() -> None:
     assert channel_url("conda-forge") == "https://conda.anaconda.org/conda-forge/"
     assert channel_url("https://example.org/ours") == "https://example.org/ours/"
-    with pytest.raises(BadInputError, match="is no channel"):
+    with pytest.raises(BadInputError, match="is not a channel"):
         channel_url("http://[")
 
 

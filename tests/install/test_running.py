@@ -130,7 +130,7 @@ def test_names_that_are_no_views_lead_nowhere(demo, tmp_path, view):
         link.symlink_to(release)
 
     name, _, named = view.partition("/") if view.startswith("demo/") else (view, "", "")
-    with pytest.raises(RefusedError, match="is no release"):
+    with pytest.raises(RefusedError, match="is not a release"):
         launcher(demo.root, name, named or None)
     assert demo("run", view, "--json", "--", "true").codes == ["release-missing"]
 
