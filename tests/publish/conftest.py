@@ -96,7 +96,9 @@ def publisher(builder: Any, repository: Repository, tmp_path: Path, monkeypatch:
 @pytest.fixture
 def build(publisher: Any, tmp_path: Path) -> Callable[..., str]:
     """A function that builds a release and gives its name; of the tests' own python a script is left."""
+    from mlviews.prefix.inventory import take
     from mlviews.prefix.inventory import write as write_inventory
+    from mlviews.prefix.tree import read_tree
     from mlviews.release import Release, sealed
     from mlviews.storefile import parse
 
@@ -113,7 +115,7 @@ def build(publisher: Any, tmp_path: Path) -> Callable[..., str]:
             record.unlink()
         file = prefix / "release.json"
         release = parse(Release, file.read_bytes(), file)
-        file.write_text(sealed(release.model_copy(update={"files": write_inventory(prefix)})))
+        file.write_text(sealed(release.model_copy(update={"files": write_inventory(prefix, take(read_tree(prefix)))})))
         return built.data["release"]
 
     return build

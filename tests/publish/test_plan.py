@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.permissions import settle
+from mlviews.prefix.inventory import take
 from mlviews.prefix.inventory import write as write_inventory
+from mlviews.prefix.tree import read_tree
 from mlviews.release import sealed
 from mlviews.store.disk import Store
 
@@ -59,7 +61,7 @@ def renew(tmp_path: Path, prefix: Path) -> Callable[[], None]:
             record.unlink(missing_ok=True)
         store = Store(tmp_path / "staging", Path(PREFIX))
         release = store.releases("demo")[0].platforms["linux-64"]
-        text = sealed(release.model_copy(update={"files": write_inventory(prefix)}))
+        text = sealed(release.model_copy(update={"files": write_inventory(prefix, take(read_tree(prefix)))}))
         (prefix / "release.json").write_text(text)
 
     seal()
@@ -260,7 +262,7 @@ def test_what_is_no_cvmfs_is_said(site, prefix):
 
 
 def test_what_cannot_be_read_is_not_published(site, prefix, renew, monkeypatch):
-    def fail(path: str) -> str:
+    def fail(path: str, *_: object) -> str:
         raise OSError(errno.EIO, os.strerror(errno.EIO), path)
 
     renew()
