@@ -134,7 +134,7 @@ def _system_error(error: OSError) -> MlviewsError:
     from pathlib import Path  # noqa: PLC0415
 
     from mlviews.errors import FailedError  # noqa: PLC0415
-    from mlviews.reading import closed_by  # noqa: PLC0415
+    from mlviews.files.reading import closed_by  # noqa: PLC0415
 
     hint = "Check the disk and its quota; -vv shows where it happened."
     message = str(error)

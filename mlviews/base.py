@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
 from mlviews.errors import FailedError, NotBuiltError, RefusedError, nearest
-from mlviews.reading import RELEASE_FILE, content, is_folder_at, link_text
+from mlviews.files.reading import RELEASE_FILE, content, is_folder_at, link_text
+from mlviews.files.storefile import parse
 from mlviews.recipe.view import spec_name
 from mlviews.release import Activation, Release, ReleaseBase
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

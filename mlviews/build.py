@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import MlviewsError, RefusedError
-from mlviews.filelock import announce
+from mlviews.files.filelock import announce
+from mlviews.files.permissions import share
 from mlviews.hardware import host_platform
 from mlviews.lock.status import lock_status
-from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.release import RELEASE_LOCK
 from mlviews.smoke.programs import BASIC
@@ -26,11 +26,11 @@ from mlviews.store.disk import Store
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mlviews.files.reading import Unreadable
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.status import LockStatus
     from mlviews.lock.summary import FoundLock
     from mlviews.progress import Progress
-    from mlviews.reading import Unreadable
     from mlviews.release import Clobber, LinkScripts, Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec

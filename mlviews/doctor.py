@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import MlviewsError
+from mlviews.files.permissions import group_id
+from mlviews.files.reading import is_folder_at
 from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
 from mlviews.jobs.submit import SUBMITTERS, TITLES
-from mlviews.permissions import group_id
-from mlviews.reading import is_folder_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence

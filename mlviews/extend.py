@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mlviews.base import find_base
 from mlviews.build import build
 from mlviews.errors import BadInputError
-from mlviews.files import make_folder, write_atomically
+from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.newview import free_file
 from mlviews.prefix import usage

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from mlviews import webpage
 from mlviews.errors import MlviewsError, RefusedError, nearest
-from mlviews.files import write_atomically
+from mlviews.files.writing import write_atomically
 from mlviews.lock.lockfile import read_lock
 from mlviews.lock.status import lock_status
 from mlviews.recipe.view import spec_name

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews import files
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import write_atomically, write_failure
-from mlviews.reading import RELEASE_FILE, UnreadableError, content, is_file, is_folder_at, names_in, status
+from mlviews.files import writing
+from mlviews.files.reading import RELEASE_FILE, UnreadableError, content, is_file, is_folder_at, names_in, status
+from mlviews.files.writing import write_atomically, write_failure
 from mlviews.render import escape
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) 
 
     Arguments and errors are `render`'s.
     """
-    logo = (files.folder("templates") / "logo.svg").read_text(encoding="utf-8")
+    logo = (writing.folder("templates") / "logo.svg").read_text(encoding="utf-8")
     return {"logo-svg.svg": logo, SPECIFICATION: render_kernel(release, versioned=versioned, swan=swan)}
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.base import second_libraries
 from mlviews.errors import RefusedError
-from mlviews.files import write_atomically
+from mlviews.files.writing import write_atomically
 from mlviews.gpus.nvidia import GPUS
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble

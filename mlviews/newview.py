@@ -13,14 +13,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from mlviews.errors import BadInputError
-from mlviews.files import make_folder, write_atomically
-from mlviews.reading import content, is_folder_at
+from mlviews.files.reading import content, is_folder_at
+from mlviews.files.writing import make_folder, write_atomically
+from mlviews.files.yamlfile import texts
 from mlviews.recipe.catalogue import modules_clash
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, ViewName, check_match_spec, check_requirement, parse
 from mlviews.recipe.view import spec_name
 from mlviews.wheels.requirements import conda_name, is_listed
-from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mlviews.storefile import StoreFile, StorePart
+from mlviews.files.storefile import StoreFile, StorePart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

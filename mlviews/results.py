@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockState
     from mlviews.newview import Adopted, Held
     from mlviews.nightly.night import NightRun
-    from mlviews.offline import OfflineChannel
+    from mlviews.pack.offline import OfflineChannel
+    from mlviews.pack.squashfs import PackedImage
     from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
-    from mlviews.squashfs import PackedImage
     from mlviews.store.built import BuiltView
     from mlviews.store.proofs import GatheredRecord
     from mlviews.variants import VariantChoice

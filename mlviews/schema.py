@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from mlviews import (
-    attest,
     build,
     doctor,
     extend,
@@ -25,24 +24,22 @@ from mlviews import (
     jupyter,
     licences,
     newview,
-    offline,
-    reading,
     release,
     results,
     shown,
-    squashfs,
-    stamp,
-    startup,
     upstream,
     variants,
 )
 from mlviews.bisect import find
 from mlviews.container import build as container
-from mlviews.files import write_atomically
+from mlviews.files import reading
+from mlviews.files.writing import write_atomically
 from mlviews.gpus import coverage
 from mlviews.lock import diff, lockfile, status
 from mlviews.nightly import night
+from mlviews.pack import offline, squashfs, startup
 from mlviews.prefix import verify
+from mlviews.provenance import attest, stamp
 from mlviews.publish import plan, rules
 from mlviews.recipe import view
 from mlviews.recipe.model import Layer, Recipe

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, MlviewsError, RefusedError
-from mlviews.filelock import LOCK, HeldError, hold
-from mlviews.files import bytes_under, make_folder, write_failure
+from mlviews.files.filelock import LOCK, HeldError, hold
+from mlviews.files.writing import bytes_under, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
 from mlviews.progress import silent

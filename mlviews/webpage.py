@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 import mlviews
-from mlviews import files
+from mlviews.files import writing
 from mlviews.progress import size
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def environment(*, filters: Mapping[str, Callable[..., Any]], values: Mapping[st
         values: what every page shows.
     """
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.folder("templates") / "report"),
+        loader=jinja2.FileSystemLoader(writing.folder("templates") / "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=_harmless,
@@ -65,7 +65,7 @@ def render(made_by: jinja2.Environment, page: str, values: Mapping[str, Any]) ->
 
 @cache
 def _part(name: str) -> str:
-    return (files.folder("templates") / "report" / name).read_text(encoding="utf-8")
+    return (writing.folder("templates") / "report" / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.files import folder
+from mlviews.files.writing import folder
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from mlviews.cigitlab import pipeline
-from mlviews.ciworkflow import READY, Settings, literal, ready_workflow, workflow
+from mlviews.ci.github import READY, Settings, literal, ready_workflow, workflow
+from mlviews.ci.gitlab import pipeline
 from mlviews.errors import RefusedError
 from mlviews.recipe.catalogue import open_catalogue
 

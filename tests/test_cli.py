@@ -17,7 +17,7 @@ import pytest
 from conftest import imported
 
 from mlviews.cli import cli as command_group
-from mlviews.files import folder
+from mlviews.files.writing import folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

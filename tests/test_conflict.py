@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.conflict import smallest_conflict
+from mlviews.solve.conflict import smallest_conflict
 
 COUNT = 9
 # A monotone solver refuses exactly those sets that hold one of some cores.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.files import make_folder, write_atomically
+from mlviews.files.writing import make_folder, write_atomically
 from mlviews.lock.lockfile import read_lock
 
 if TYPE_CHECKING:

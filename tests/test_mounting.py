@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.mounting import APPTAINER, entering
+from mlviews.pack.mounting import APPTAINER, entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlviews.files import folder
+from mlviews.files.writing import folder
 from mlviews.lock.lockfile import read_lock
 from mlviews.newview import adopt, held_by, write_new_recipe
 from mlviews.recipe.catalogue import open_catalogue

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from mlviews.errors import BadInputError
-from mlviews.onnxfile import read_metadata, replace_metadata
+from mlviews.provenance.onnxfile import read_metadata, replace_metadata
 
 if TYPE_CHECKING:
     from pathlib import Path

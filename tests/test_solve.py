@@ -12,7 +12,7 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.loop import run
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
-from mlviews.solve import solve
+from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

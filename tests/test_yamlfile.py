@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.yamlfile import Document, key_text, read, texts
+from mlviews.files.yamlfile import Document, key_text, read, texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

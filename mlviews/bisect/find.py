@@ -13,12 +13,12 @@ from mlviews.bisect.search import Verdict, boundary, smallest_change
 from mlviews.bisect.trials import Trials, what_broke
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
-from mlviews.files import make_folder, write_atomically
+from mlviews.files.permissions import share
+from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.lock.writer import lock_text
-from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.smoke.programs import BASIC
 from mlviews.trial import scratch

@@ -20,7 +20,7 @@ from mlviews.lock.lockfile import Lock
 from mlviews.lock.packages import installed_name, locked_package, repodata_record, wheel_record
 from mlviews.loop import run
 from mlviews.recipe.view import Request
-from mlviews.solve import solve
+from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

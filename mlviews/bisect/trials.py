@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import write_atomically
+from mlviews.files.writing import write_atomically
 from mlviews.progress import silent
 from mlviews.trial import TrialJob, try_lock
 

@@ -123,7 +123,7 @@ class App:
     @functools.cached_property
     def catalogue(self) -> Catalogue:
         """The recipes, and behind one's own those that travel with mlviews."""
-        from mlviews.files import folder
+        from mlviews.files.writing import folder
         from mlviews.recipe.catalogue import open_catalogue
 
         return open_catalogue(self.recipes, behind=folder("recipes"))
@@ -182,7 +182,7 @@ class App:
 
 
 def recipes_folder() -> Path:
-    from mlviews.files import folder
+    from mlviews.files.writing import folder
 
     own = Path("recipes").absolute()
     return own if own.is_dir() else folder("recipes")
@@ -190,7 +190,7 @@ def recipes_folder() -> Path:
 
 def own_recipes(app: App) -> Path:
     """Return the folder that new recipes go to: those that travel with mlviews are not the user's to add to."""
-    from mlviews.files import folder
+    from mlviews.files.writing import folder
 
     if app.recipes != folder("recipes") or app.options.get("recipes"):
         return app.recipes
@@ -306,7 +306,7 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]]
 def complete_view(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete a view's name in the shell, from the file names alone."""
     del parameter
-    from mlviews.files import folder
+    from mlviews.files.writing import folder
 
     places = (context.ensure_object(App).recipes, folder("recipes"))
     return sorted({path.stem for place in places for path in place.glob(f"{glob.escape(incomplete)}*.yaml")})

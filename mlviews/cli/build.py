@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from mlviews.build import BuildResult
     from mlviews.cli.terminal import Console
+    from mlviews.provenance.stamp import Stamp
     from mlviews.recipe.view import ViewSpec
     from mlviews.release import LinkScripts
-    from mlviews.stamp import Stamp
 
 __all__ = ["build", "run", "shell", "write_built"]
 
@@ -91,7 +91,7 @@ def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple
 def write_built(console: Console, built: BuildResult, app: App) -> None:
     """Write what a build gave, for people, and how to use it."""
     from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_changes, write_table
-    from mlviews.reading import link_text
+    from mlviews.files.reading import link_text
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
@@ -255,14 +255,14 @@ def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, li
     if image and like:
         raise click.UsageError("name one of --image and --like")
     if image:
-        from mlviews.squashfs import image_command
+        from mlviews.pack.squashfs import image_command
 
         program = image_command(image.absolute(), (view, *command))
         os.execvp(program[0], program)  # noqa: S606  (no shell)
     from mlviews.store.launcher import launcher
 
     if like:
-        from mlviews.stamp import read_stamp
+        from mlviews.provenance.stamp import read_stamp
 
         stamp, command = read_stamp(like.absolute()), (view, *command)
         name, release = stamp.view, _release_like(app, stamp)

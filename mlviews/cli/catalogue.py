@@ -52,7 +52,7 @@ def list_views(app: App) -> Outcome:
 
 
 def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
-    from mlviews.reading import UnreadableError
+    from mlviews.files.reading import UnreadableError
     from mlviews.store.disk import Store
 
     store = Store(app.site.root, app.site.prefix)
@@ -64,7 +64,7 @@ def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
 
 
 def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
-    from mlviews.reading import UnreadableError
+    from mlviews.files.reading import UnreadableError
     from mlviews.store.built import built_view
     from mlviews.store.disk import Store
 

@@ -12,7 +12,7 @@ from mlviews.cli.app import App, Outcome, shared_options, verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.ciworkflow import Settings
+    from mlviews.ci.github import Settings
     from mlviews.cli.terminal import Console
 
 __all__ = ["ci"]
@@ -68,7 +68,7 @@ def github(app: App, *, output: Path | None, **given: Any) -> Outcome:
 
     With --ready-made: another workflow, which makes views ready for use when a push asks for it.
     """
-    from mlviews.ciworkflow import ready_workflow, workflow
+    from mlviews.ci.github import ready_workflow, workflow
     from mlviews.results import CiGithubResult
 
     settings = _settings(app, **given)
@@ -80,7 +80,7 @@ def github(app: App, *, output: Path | None, **given: Any) -> Outcome:
 @_options
 def gitlab(app: App, *, output: Path | None, **given: Any) -> Outcome:
     """Write a GitLab pipeline that tests every view each night, and publishes the report."""
-    from mlviews.cigitlab import pipeline
+    from mlviews.ci.gitlab import pipeline
     from mlviews.results import CiGitlabResult
 
     text = pipeline(app.catalogue.views(), _settings(app, **given))
@@ -94,7 +94,7 @@ ci.add_command(gitlab)
 def _settings(
     app: App, *, cron: str, labels: tuple[str, ...], install: str | None, check_locks: bool, ready_made: bool
 ) -> Settings:
-    from mlviews.ciworkflow import Settings
+    from mlviews.ci.github import Settings
     from mlviews.site.file import SHIPPED_SITES, site_path
 
     path = site_path(app.site.name)
@@ -113,7 +113,7 @@ def _settings(
 
 
 def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
-    from mlviews.files import write_atomically
+    from mlviews.files.writing import write_atomically
 
     if output:
         write_atomically(output.absolute(), text)

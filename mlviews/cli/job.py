@@ -137,9 +137,9 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
 
 def _by_file(image: Path, system: System) -> Entry:
     from mlviews.errors import BadInputError, RefusedError
+    from mlviews.files.reading import is_file
     from mlviews.jobs.job import by_file
-    from mlviews.reading import is_file
-    from mlviews.squashfs import image_launch, image_release
+    from mlviews.pack.squashfs import image_launch, image_release
 
     if system == "panda":
         raise BadInputError("job-request", "PanDA's nodes cannot read this file", "Leave out --image, name the view.")
@@ -171,7 +171,7 @@ def _result(
 
 
 def _write_files(files: Mapping[str, str], folder: Path) -> None:
-    from mlviews.files import write_atomically
+    from mlviews.files.writing import write_atomically
 
     for name, text in files.items():
         write_atomically(folder / name, text, executable=text.startswith("#!"))

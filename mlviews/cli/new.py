@@ -30,7 +30,7 @@ def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
 
     With --from FILE it also says which view already holds most of that.
     """
-    from mlviews.files import make_folder
+    from mlviews.files.writing import make_folder
     from mlviews.newview import adopt, held_by, write_new_recipe
     from mlviews.results import NewResult
 

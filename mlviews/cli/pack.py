@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.cli.terminal import Console
-    from mlviews.offline import OfflineChannel
-    from mlviews.squashfs import PackedImage
-    from mlviews.stamp import StampResult
+    from mlviews.pack.offline import OfflineChannel
+    from mlviews.pack.squashfs import PackedImage
+    from mlviews.provenance.stamp import StampResult
 
 __all__ = ["pack", "stamp"]
 
@@ -50,8 +50,8 @@ def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> O
 
 def _image(app: App, view: str, path: Path) -> PackedImage:
     from mlviews.errors import RefusedError
+    from mlviews.pack.squashfs import pack as write_image
     from mlviews.prefix.verify import verify
-    from mlviews.squashfs import pack as write_image
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
@@ -65,7 +65,7 @@ def _image(app: App, view: str, path: Path) -> PackedImage:
 
 def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
     from mlviews.lock.status import lock_status
-    from mlviews.offline import pack_offline
+    from mlviews.pack.offline import pack_offline
 
     if "/" in view:
         raise click.UsageError(f"--offline takes a view without its release: {view.partition('/')[0]}")
@@ -109,7 +109,7 @@ def stamp(app: App, file: Path, view: str | None) -> Outcome:
 
     `mlviews run --like FILE -- CMD...` runs a program with the same packages again.
     """
-    from mlviews.stamp import StampResult, stamp_of, write_stamp
+    from mlviews.provenance.stamp import StampResult, stamp_of, write_stamp
 
     environment = _told_by(app, view) if view else os.environ
     made = stamp_of(environment, source=app.site.container.source or "")

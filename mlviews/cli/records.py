@@ -30,7 +30,7 @@ def gather(app: App, files: tuple[Path, ...]) -> Outcome:
     Exit 1 if one is refused; the others are taken.
     """
     from mlviews.errors import MlviewsError
-    from mlviews.filelock import announce
+    from mlviews.files.filelock import announce
     from mlviews.results import RecordsGatherResult
     from mlviews.store.disk import Store
     from mlviews.store.proofs import gather as take_in

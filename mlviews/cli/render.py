@@ -79,7 +79,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
 
 
 def _write_files(files: Mapping[str, str], programs: Container[str], output: Path) -> None:
-    from mlviews.files import write_atomically
+    from mlviews.files.writing import write_atomically
 
     if len(files) == 1:
         write_atomically(output, next(iter(files.values())))
@@ -122,7 +122,7 @@ def build(
     from mlviews.container.build import build_image
     from mlviews.container.describe import lock_tag
     from mlviews.container.images import check_tools, push, write_sif
-    from mlviews.files import make_folder
+    from mlviews.files.writing import make_folder
     from mlviews.store.launcher import release_here
 
     check_tools(pushes=reference is not None, sif=apptainer)

@@ -216,7 +216,7 @@ def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, qu
     import sys
 
     from mlviews.errors import FailedError, RefusedError
-    from mlviews.filelock import announce
+    from mlviews.files.filelock import announce
     from mlviews.gpus.nvidia import GPUS
     from mlviews.jobs.job import kinds_served
     from mlviews.jobs.prove import gpu_nodes, kind_line, partitions, run_on
@@ -274,7 +274,7 @@ def _slower(
     app: App, release: Release, lines: Sequence[CheckLine]
 ) -> tuple[tuple[SpeedDrop, ...], tuple[MlviewsError, ...]]:
     """Return where the GPU was much faster in earlier records, and the error where they cannot be read."""
-    from mlviews.reading import UnreadableError
+    from mlviews.files.reading import UnreadableError
     from mlviews.smoke.records import drops, view_records
 
     try:
@@ -323,7 +323,7 @@ def _record(
     app: App, release: Release, lines: Sequence[CheckLine], level: Level
 ) -> tuple[Path | None, tuple[MlviewsError, ...]]:
     from mlviews.errors import MlviewsError
-    from mlviews.filelock import announce
+    from mlviews.files.filelock import announce
     from mlviews.site.file import quick_root
     from mlviews.smoke.records import can_record, write_record
     from mlviews.store.disk import Store
@@ -343,7 +343,7 @@ def _record(
 
 
 def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -> None:
-    from mlviews.files import write_atomically
+    from mlviews.files.writing import write_atomically
     from mlviews.smoke.report import junit, junit_suites
 
     if path:

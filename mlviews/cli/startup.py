@@ -11,7 +11,7 @@ from mlviews.cli.app import App, Outcome, complete_release, verb
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
-    from mlviews.startup import StartupResult
+    from mlviews.pack.startup import StartupResult
 
 __all__ = ["startup"]
 
@@ -41,8 +41,8 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
 
     Places are the prefix, CVMFS where it is mounted, a squashfs file, and with --sif a container's image.
     """
-    from mlviews.files import write_atomically
-    from mlviews.startup import measure, module_of, render_page
+    from mlviews.files.writing import write_atomically
+    from mlviews.pack.startup import measure, module_of, render_page
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)

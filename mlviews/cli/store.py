@@ -14,9 +14,9 @@ from mlviews.store.retention import DAYS, KEEP
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.attest import Attestation
     from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
+    from mlviews.provenance.attest import Attestation
     from mlviews.store.collect import GcResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
@@ -58,7 +58,7 @@ def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None
 
 def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, Attestation]:
     """Return the release that a view's name means, and what signed statements say of it."""
-    from mlviews.attest import check_attestation
+    from mlviews.provenance.attest import check_attestation
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.site.root, view)
@@ -80,11 +80,11 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
 
     `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
     """
-    from mlviews.attest import AttestResult, sign, statements
     from mlviews.cli.terminal import say
     from mlviews.errors import RefusedError
-    from mlviews.files import write_atomically
+    from mlviews.files.writing import write_atomically
     from mlviews.prefix.verify import verify as verify_prefix
+    from mlviews.provenance.attest import AttestResult, sign, statements
     from mlviews.smoke.records import read_records
     from mlviews.store.launcher import release_here
 
@@ -108,7 +108,7 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
     from mlviews.cli.terminal import say, size
-    from mlviews.reading import closed_by
+    from mlviews.files.reading import closed_by
 
     if not result.releases:
         console.print("no release is here: `mlviews build VIEW` makes one", markup=False)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, Task
 
+    from mlviews.files.reading import Unreadable
     from mlviews.lock.diff import PackageChange
     from mlviews.progress import Advance
-    from mlviews.reading import Unreadable
     from mlviews.variants import VariantChoice
 
     Part: TypeAlias = str | tuple[str, str]

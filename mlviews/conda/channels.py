@@ -30,8 +30,8 @@ from mlviews.conda.servers import (
     mirror_servers,
 )
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files import make_folder
-from mlviews.permissions import own_part
+from mlviews.files.permissions import own_part
+from mlviews.files.writing import make_folder
 
 if TYPE_CHECKING:
     import os

@@ -17,7 +17,7 @@ from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
-from mlviews.files import make_folder
+from mlviews.files.writing import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

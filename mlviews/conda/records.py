@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
-from mlviews.reading import content, paths_in
+from mlviews.files.reading import content, paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mlviews.conda.servers import mirror_servers
 from mlviews.credentials import hide
 from mlviews.errors import RefusedError
-from mlviews.reading import RELEASE_FILE
+from mlviews.files.reading import RELEASE_FILE
 from mlviews.release import RELEASE_LOCK, sealed
 from mlviews.render import escape, explicit
 from mlviews.render.setup_script import PrefixFile, prefix_files

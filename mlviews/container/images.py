@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files import make_folder, replacing
+from mlviews.files.reading import is_file
+from mlviews.files.writing import make_folder, replacing
 from mlviews.progress import silent
-from mlviews.reading import is_file
 from mlviews.site.model import IMAGE
 
 if TYPE_CHECKING:

@@ -83,7 +83,7 @@ class Entry:
         view: what is in it.
         words: what stands before a program to start it in the view.
         image: the image's name in its registry; empty where it is entered by ``launch``.
-        copies: whether it is an image of `mlviews.squashfs`, which is copied to each node's own disk first.
+        copies: whether it is an image of `mlviews.pack.squashfs`, which is copied to each node's own disk first.
     """
 
     view: Release

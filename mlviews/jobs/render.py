@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import BadInputError
-from mlviews.reading import RELEASE_FILE
+from mlviews.files.reading import RELEASE_FILE
 from mlviews.render import escape
 from mlviews.smoke.programs import PROGRAMS
 

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.channels import open_sources
-from mlviews.conflict import Base
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError, nearest
-from mlviews.files import write_atomically
+from mlviews.files.permissions import share
+from mlviews.files.writing import write_atomically
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
 from mlviews.lock.packages import lock_of
 from mlviews.lock.status import LockedView, LockResult, lock_status, locked_view
 from mlviews.lock.writer import lock_text
 from mlviews.loop import run
-from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.recipe.view import Origin, Request
 from mlviews.site.spec import SiteSpec
-from mlviews.solve import solve
+from mlviews.solve.conflict import Base
+from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
-    from mlviews.solve import Solution
+    from mlviews.solve.solver import Solution
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index
     from mlviews.wheels.pip import Found

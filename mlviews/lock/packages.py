@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mlviews.site.spec import SiteSpec
-    from mlviews.solve import Solution
+    from mlviews.solve.solver import Solution
     from mlviews.wheels.offers import Taken
 
 __all__ = ["installed_name", "lock_of", "locked_package", "repodata_record", "wheel_record"]

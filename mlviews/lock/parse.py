@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from mlviews.conda.records import site_packages_fault
 from mlviews.credentials import refuse
 from mlviews.errors import BadInputError
+from mlviews.files.yamlfile import texts
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
 from mlviews.wheels.made import check_names, read_made
-from mlviews.yamlfile import texts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
+from mlviews.files.reading import is_file, is_folder_at
 from mlviews.lock.lockfile import lock_bytes, lock_path, unpacked_scripts
 from mlviews.lock.summary import FoundLock
-from mlviews.reading import is_file, is_folder_at
 from mlviews.recipe.view import inputs_digest
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What most commands ask of a lock: kept by `mlviews.kept`, and never installed from."""
+"""What most commands ask of a lock: kept by `mlviews.files.kept`, and never installed from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mlviews.kept import Kept, state_of
+from mlviews.files.kept import Kept, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

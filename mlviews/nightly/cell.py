@@ -16,7 +16,7 @@ from mlviews.nightly.night import CellFigures, NightCell
 from mlviews.nightly.workers import WORKERS_LOST
 from mlviews.smoke.programs import unknown_checks
 from mlviews.smoke.report import failures
-from mlviews.solve import solve
+from mlviews.solve.solver import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
 
 if TYPE_CHECKING:

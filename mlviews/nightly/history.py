@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, get_args
 from pydantic import TypeAdapter
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.files import make_folder
+from mlviews.files.writing import make_folder
 from mlviews.lock.lockfile import Lock
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import CellState, Earlier, Night, NightCell

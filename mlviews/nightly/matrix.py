@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
+from mlviews.files.permissions import share
 from mlviews.lock.diff import compare
 from mlviews.lock.make import index_of, prepare_view, refuse_looking_back
 from mlviews.lock.status import lock_status
@@ -19,7 +20,6 @@ from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_a
 from mlviews.nightly.history import look_back
 from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppose_cuda
 from mlviews.nightly.workers import each
-from mlviews.permissions import share
 from mlviews.progress import silent
 from mlviews.site.spec import for_site
 from mlviews.smoke.programs import BASIC

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mlviews.files import swap_link, write_atomically
+from mlviews.files.writing import swap_link, write_atomically
 from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.lock.writer import lock_text
 from mlviews.nightly.cell import FAILURES

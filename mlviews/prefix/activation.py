@@ -12,8 +12,8 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
+from mlviews.files.reading import is_file, paths_in
 from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, scripts_of, sourcing
-from mlviews.reading import is_file, paths_in
 from mlviews.release import NEVER_INHERITED, Activation, Around
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews.base import on_top
-from mlviews.files import write_atomically
-from mlviews.permissions import group_id, settle
+from mlviews.files.permissions import group_id, settle
+from mlviews.files.writing import write_atomically
 from mlviews.prefix.activation import capture
 from mlviews.prefix.catalogs import MARKER, catalogs_of
 from mlviews.prefix.clobbers import find_clobbers, refuse_lost

@@ -29,12 +29,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlviews.conda.records import conda_record, load_conda_record, write_conda_record
 from mlviews.errors import FailedError
-from mlviews.files import file_sha256, make_folder, write_failure
+from mlviews.files.permissions import settle, settle_one, shared_group
+from mlviews.files.reading import content
+from mlviews.files.writing import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.loop import run
-from mlviews.permissions import settle, settle_one, shared_group
 from mlviews.progress import silent
-from mlviews.reading import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from mlviews.files import is_folder, walk
+from mlviews.files.writing import is_folder, walk
 
 if TYPE_CHECKING:
     import os

@@ -19,7 +19,7 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 
 from mlviews.conda.records import conda_record_path, load_conda_record, write_conda_record
 from mlviews.errors import RefusedError
-from mlviews.files import make_folder
+from mlviews.files.writing import make_folder
 from mlviews.release import Clobber
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from mlviews.conda.records import conda_record, conda_record_files, load_conda_record, write_conda_record
-from mlviews.files import file_sha256
+from mlviews.files.writing import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
-from mlviews.files import is_folder, walk, write_failure
+from mlviews.files.writing import is_folder, walk, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -24,11 +24,11 @@ from rattler.package_cache import PackageCache, ValidationMode
 from mlviews.conda.records import is_installed, read_conda_records
 from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.errors import FailedError
-from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import delete_tree, make_folder, write_failure
+from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.permissions import CLOSED, group_id, settle
+from mlviews.files.writing import delete_tree, make_folder, write_failure
 from mlviews.lock.packages import repodata_record
 from mlviews.loop import run
-from mlviews.permissions import CLOSED, group_id, settle
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.prefix.clobbers import Programs, link_all

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mlviews.conda.records import RecordedPath
-from mlviews.files import file_sha256, is_folder, write_atomically
-from mlviews.permissions import decided, private
-from mlviews.reading import RELEASE_FILE
-from mlviews.storefile import StoreFile
+from mlviews.files.permissions import decided, private
+from mlviews.files.reading import RELEASE_FILE
+from mlviews.files.storefile import StoreFile
+from mlviews.files.writing import file_sha256, is_folder, write_atomically
 
 if TYPE_CHECKING:
     import os

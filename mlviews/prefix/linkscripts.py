@@ -27,7 +27,7 @@ from mlviews.conda.records import (
     write_conda_record,
 )
 from mlviews.errors import FailedError
-from mlviews.files import file_sha256, walk, write_failure
+from mlviews.files.writing import file_sha256, walk, write_failure
 from mlviews.release import LinkScripts
 
 if TYPE_CHECKING:

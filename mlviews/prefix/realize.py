@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from mlviews.files import file_sha256
+from mlviews.files.writing import file_sha256
 from mlviews.lock.lockfile import LockedPackage, RecordRest
 from mlviews.progress import silent
 

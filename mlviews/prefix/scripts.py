@@ -21,8 +21,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
+from mlviews.files.reading import paths_in
 from mlviews.prefix.copied import copied
-from mlviews.reading import paths_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mlviews.conda.records import CondaRecordError, is_conda_record, parse_conda_record
 from mlviews.errors import MlviewsError
-from mlviews.files import walk
-from mlviews.reading import content
+from mlviews.files.reading import content
+from mlviews.files.writing import walk
 
 if TYPE_CHECKING:
     import os

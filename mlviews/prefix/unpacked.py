@@ -20,8 +20,8 @@ from pydantic_core import from_json
 
 from mlviews.conda.records import is_installed
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import file_sha256, make_folder, walk, write_failure
-from mlviews.permissions import CLOSED, EXECUTABLE, settle_one
+from mlviews.files.permissions import CLOSED, EXECUTABLE, settle_one
+from mlviews.files.writing import file_sha256, make_folder, walk, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mlviews.conda.records import CondaRecord
-from mlviews.files import is_folder, write_atomically
+from mlviews.files.reading import DamagedError, content, status
+from mlviews.files.storefile import StoreFile, StorePart, parse
+from mlviews.files.writing import is_folder, write_atomically
 from mlviews.prefix.tree import read_tree
-from mlviews.reading import DamagedError, content, status
-from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
     from pathlib import Path

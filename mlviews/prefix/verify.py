@@ -14,15 +14,15 @@ from threading import Event
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.conda.records import CondaRecordError, is_conda_record
-from mlviews.files import file_sha256, is_folder
-from mlviews.permissions import private
+from mlviews.files.permissions import private
+from mlviews.files.reading import RELEASE_FILE, DamagedError, UnreadableError, content
+from mlviews.files.storefile import parse
+from mlviews.files.writing import file_sha256, is_folder
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.prefix.tree import read_tree
 from mlviews.progress import silent
-from mlviews.reading import RELEASE_FILE, DamagedError, UnreadableError, content
 from mlviews.release import Release, is_intact
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

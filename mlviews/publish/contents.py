@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files import is_folder, walk
+from mlviews.files.reading import folders_in, names_in, paths_in, status
+from mlviews.files.writing import is_folder, walk
 from mlviews.lock.lockfile import lock_path
-from mlviews.reading import folders_in, names_in, paths_in, status
 from mlviews.release import RELEASE_LOCK, module_versions
 from mlviews.render.modulefile import MODULE, default_file
 from mlviews.render.sbom import SBOM

@@ -8,8 +8,8 @@ import tarfile
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mlviews.files import forget_parts, make_folder, replacing, write_failure
-from mlviews.permissions import private
+from mlviews.files.permissions import private
+from mlviews.files.writing import forget_parts, make_folder, replacing, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

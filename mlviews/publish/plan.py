@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.files import is_folder
+from mlviews.files.reading import RELEASE_FILE, content
+from mlviews.files.writing import is_folder
 from mlviews.prefix import catalogs
 from mlviews.publish.contents import (
     command_items,
@@ -26,7 +27,6 @@ from mlviews.publish.contents import (
 )
 from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
-from mlviews.reading import RELEASE_FILE, content
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, no_release_error
 from mlviews.store.listing import removal_note

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError
+from mlviews.files.reading import content, is_folder_at, link_text, status
 from mlviews.prefix import catalogs
-from mlviews.reading import content, is_folder_at, link_text, status
 
 if TYPE_CHECKING:
     import os

@@ -14,14 +14,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import delete_tree, write_atomically
+from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.reading import DamagedError, content
+from mlviews.files.storefile import StoreFile, parse
+from mlviews.files.writing import delete_tree, write_atomically
 from mlviews.progress import silent
 from mlviews.publish.ingest import pack
 from mlviews.publish.plan import plan
 from mlviews.publish.repository import Repository
-from mlviews.reading import DamagedError, content
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

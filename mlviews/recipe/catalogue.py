@@ -1,6 +1,6 @@
 """The folder of recipes: one view by name, or all of them, and what they must not share.
 
-Where no recipe has a fault, the views are kept; see `mlviews.kept`. Then nobody waits for YAML or pydantic.
+Where no recipe has a fault, the views are kept; see `mlviews.files.kept`. Then nobody waits for YAML or pydantic.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, nearest
-from mlviews.kept import Kept, state_of
+from mlviews.files.kept import Kept, state_of
 from mlviews.recipe.view import view_spec
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _state(folder: Path, paths: Iterable[Path], layers: Iterable[Path]) -> str:
     for place in (*paths, *(path for layer in layers for path in sorted(layer.glob("*.yaml")) if path.is_file())):
         with suppress(OSError):  # what cannot be read is a fault, and then nothing is kept
             parts += [os.fsencode(place), place.read_bytes()]
-    return state_of(parts, rooms=["", "recipe"])
+    return state_of(parts, rooms=["", "files", "recipe"])
 
 
 def _read(folder: Path, paths: Iterable[Path], layers: tuple[Path, ...]) -> Catalogue:

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ValidationError
 
 from mlviews.credentials import hide
 from mlviews.errors import BadInputError, nearest
-from mlviews.yamlfile import key_text
+from mlviews.files.yamlfile import key_text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from mlviews.yamlfile import Document
+    from mlviews.files.yamlfile import Document
 
 __all__ = ["parse_model"]
 

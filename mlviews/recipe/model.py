@@ -11,16 +11,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlviews.credentials import refuse
 from mlviews.errors import nearest
+from mlviews.files.yamlfile import read
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
 from mlviews.recipe.faults import parse_model
 from mlviews.recipe.view import OWN, spec_name
-from mlviews.yamlfile import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.yamlfile import Document
+    from mlviews.files.yamlfile import Document
 
 __all__ = [
     "GpuName",

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from mlviews import files
-from mlviews.kept import Kept, state_of
+from mlviews.files import writing
+from mlviews.files.kept import Kept, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -141,7 +141,7 @@ def quote(language: str, text: str) -> str:
 def _environment(language: str) -> jinja2.Environment:
     quote = _LANGUAGES[language]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(files.folder("templates")),
+        loader=jinja2.FileSystemLoader(writing.folder("templates")),
         autoescape=False,  # noqa: S701  (HTML's rules are of no use here: _only_literals lets nothing else through)
         undefined=jinja2.StrictUndefined,
         finalize=_only_literals,
@@ -164,8 +164,9 @@ def _environment(language: str) -> jinja2.Environment:
 class _Compiled(jinja2.BytecodeCache):
     """What templates are compiled to, kept: to compile those of a build took a twelfth of its processor time.
 
-    They are programs. So they are kept where nobody but the user can have written (`mlviews.kept`), for the template's
-    bytes, Jinja, Python and the code of this room, whose filters Jinja applies to constants when it compiles.
+    They are programs. So they are kept where nobody but the user can have written (`mlviews.files.kept`), for the
+    template's bytes, Jinja, Python and the code of this room, whose filters Jinja applies to constants when it
+    compiles.
     """
 
     def __init__(self, language: str) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from mlviews.errors import BadInputError
-from mlviews.files import write_atomically
-from mlviews.reading import content, is_file
+from mlviews.files.reading import content, is_file
+from mlviews.files.writing import write_atomically
 
 __all__ = [
     "FALLBACK",

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import BadInputError, nearest
-from mlviews.files import folder
-from mlviews.kept import Kept, state_of
-from mlviews.reading import content, is_folder_at
+from mlviews.files.kept import Kept, state_of
+from mlviews.files.reading import content, is_folder_at
+from mlviews.files.writing import folder
 from mlviews.site.file import expand, is_path, site_files, site_path, user_sites
 
 if TYPE_CHECKING:
@@ -65,16 +65,18 @@ class _FoundSite:
             BadInputError: it is faulty.
         """
         # Only here: a summary waits neither for YAML nor for pydantic.
+        from mlviews.files.yamlfile import parse  # noqa: PLC0415
         from mlviews.recipe.faults import parse_model  # noqa: PLC0415
         from mlviews.site.model import SiteFile  # noqa: PLC0415
-        from mlviews.yamlfile import parse  # noqa: PLC0415
 
         return parse_model(parse(self.path, self.raw), SiteFile, guide="docs/reference/site-keys.md")
 
     @cached_property
     def summary(self) -> _Summary:
         """What is asked for most; errors are those of `file`."""
-        kept = Kept("sites", self.path.stem, state_of([bytes(self.path), self.raw], rooms=["", "recipe", "site"]))
+        kept = Kept(
+            "sites", self.path.stem, state_of([bytes(self.path), self.raw], rooms=["", "files", "recipe", "site"])
+        )
         summary = kept.recall(lambda said: _Summary(**said))
         if summary is None:
             named = {key.name: getattr(self.file, key.name) for key in fields(_Summary) if key.name != "given"}

@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
 import mlviews
-from mlviews.files import write_atomically
+from mlviews.files.reading import DamagedError, content, folders_in, is_file, paths_in
+from mlviews.files.storefile import StoreFile, parse
+from mlviews.files.writing import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.reading import DamagedError, content, folders_in, is_file, paths_in
 from mlviews.release import GpuLine
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

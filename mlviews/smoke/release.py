@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.conda.records import read_conda_records
 from mlviews.errors import FailedError
-from mlviews.mounting import entering
+from mlviews.pack.mounting import entering
 from mlviews.prefix.clobbers import NOT_MODULES
 from mlviews.progress import silent
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python

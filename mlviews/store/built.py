@@ -1,6 +1,6 @@
 """The one release of a view that counts, in a line: for those who list views, and read no release.
 
-What its files say is kept; see `mlviews.kept`. Then nobody waits for pydantic.
+What its files say is kept; see `mlviews.files.kept`. Then nobody waits for pydantic.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from mlviews.kept import Kept, state_of
-from mlviews.reading import RELEASE_FILE, content, names_in, paths_in, status
+from mlviews.files.kept import Kept, state_of
+from mlviews.files.reading import RELEASE_FILE, content, names_in, paths_in, status
 from mlviews.store.launcher import is_removed
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def _state(store: Store, view: str, release: str) -> str:
     records = [(path, status(path, follow=True)) for folder in sorted(folders) for path in paths_in(folder, ".json")]
     seen = [(path.name, found and (found.st_ino, found.st_size, found.st_ctime_ns)) for path, found in records]
     parts = [bytes(folder), repr([bool(is_removed(folder.parent, release)), seen]).encode()]
-    return state_of([*parts, *(text or b"" for text in said.values())], rooms=["", "store", "smoke"])
+    return state_of([*parts, *(text or b"" for text in said.values())], rooms=["", "files", "store", "smoke"])
 
 
 def _release_files(folder: Path) -> Iterator[Path]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from mlviews.filelock import LOCK, HeldError, announce, held_by, hold
-from mlviews.files import delete_tree, is_folder, remove_file, walk
+from mlviews.files.filelock import LOCK, HeldError, announce, held_by, hold
+from mlviews.files.reading import Unreadable, UnreadableError, is_folder_at, status
+from mlviews.files.writing import delete_tree, is_folder, remove_file, walk
 from mlviews.prefix import usage
 from mlviews.prefix.unpacked import PACKAGES, note_path
-from mlviews.reading import Unreadable, UnreadableError, is_folder_at, status
 from mlviews.store import history
 from mlviews.store.debris import cache_debris, common_debris, unused, view_debris
 from mlviews.store.removal import finish, is_unfinished, remove_held

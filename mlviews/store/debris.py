@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mlviews.files import aged
+from mlviews.files.reading import RELEASE_FILE, folders_in, is_folder_at, names_in, status
+from mlviews.files.writing import aged
 from mlviews.prefix.bytecode import BYTECODE
 from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
-from mlviews.reading import RELEASE_FILE, folders_in, is_folder_at, names_in, status
 from mlviews.render.modulefile import MODULE
 from mlviews.store.disk import KEPT
 from mlviews.store.launcher import is_removed

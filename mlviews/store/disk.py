@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.filelock import LOCK, hold
-from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
-from mlviews.permissions import open_to_readers, shared_group
-from mlviews.reading import (
+from mlviews.files.filelock import LOCK, hold
+from mlviews.files.permissions import open_to_readers, shared_group
+from mlviews.files.reading import (
     RELEASE_FILE,
     UnreadableError,
     content,
@@ -24,13 +23,14 @@ from mlviews.reading import (
     names_in,
     status,
 )
+from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.store.launcher import is_removed, removed_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from mlviews.reading import Unreadable
+    from mlviews.files.reading import Unreadable
     from mlviews.release import Release
 
 __all__ = ["HISTORY", "KEPT", "ReleaseEntry", "Store"]
@@ -137,8 +137,8 @@ class Store:
 
     def entry(self, view: str, name: str) -> ReleaseEntry:
         """Return what a release's folder holds; no platform where that is no release."""
+        from mlviews.files.storefile import parse  # noqa: PLC0415
         from mlviews.release import Release  # noqa: PLC0415  (where there is no release, nobody waits for pydantic)
-        from mlviews.storefile import parse  # noqa: PLC0415
 
         folder = self.view_folder(view) / name
         found: dict[str, Release] = {}
@@ -303,7 +303,7 @@ class Store:
         swap_link(folder / "default", release)
 
     def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[int]:
-        """Hold the view's lock; see `mlviews.filelock.hold`."""
+        """Hold the view's lock; see `mlviews.files.filelock.hold`."""
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
 
 

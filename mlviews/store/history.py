@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from mlviews.files import write_atomically
-from mlviews.reading import DamagedError, content, link_text, status
+from mlviews.files.reading import DamagedError, content, link_text, status
+from mlviews.files.storefile import StoreFile, StorePart, parse
+from mlviews.files.writing import write_atomically
 from mlviews.store.disk import HISTORY
-from mlviews.storefile import StoreFile, StorePart, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import MlviewsError, NotBuiltError, RefusedError
+from mlviews.files.reading import content, folders_in, is_file, link_text, status
 from mlviews.hardware import host_platform
-from mlviews.reading import content, folders_in, is_file, link_text, status
 
 if TYPE_CHECKING:
     from mlviews.release import Release
@@ -139,8 +139,8 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
         RefusedError: there is no such release.
         UnreadableError: its ``release.json`` cannot be read.
     """
+    from mlviews.files.storefile import parse  # noqa: PLC0415
     from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)
-    from mlviews.storefile import parse  # noqa: PLC0415
 
     name, _, chosen = label.partition("/")
     prefix = launcher(root, name, chosen or None).parent

@@ -18,8 +18,8 @@ from mlviews.store.locksource import revision_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mlviews.provenance.stamp import Stamp
     from mlviews.site.profile import Site
-    from mlviews.stamp import Stamp
 
 __all__ = ["release_of_lock", "whence"]
 

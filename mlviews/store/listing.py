@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003  (pydantic reads it)
 from typing import TYPE_CHECKING
 
+from mlviews.files.reading import DamagedError, UnreadableError, content
+from mlviews.files.storefile import StoreFile, parse
 from mlviews.prefix import usage
-from mlviews.reading import DamagedError, UnreadableError, content
 from mlviews.release import (
     Inside,
     ReleaseVariant,
@@ -17,12 +18,11 @@ from mlviews.release import (
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import NOTE
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.reading import Unreadable
+    from mlviews.files.reading import Unreadable
     from mlviews.release import GpuLine
     from mlviews.smoke.records import Record
     from mlviews.store.disk import ReleaseEntry, Store

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files import delete_tree, remove_file, swap_link, write_atomically
-from mlviews.reading import link_text
+from mlviews.files.reading import link_text
+from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.render import modulefile
 from mlviews.render.modulefile import ModuleNotes, SharedDefault, default_file, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records

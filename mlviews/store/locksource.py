@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError
+from mlviews.files.reading import folders_in, is_file, link_text
 from mlviews.lock.lockfile import Lock, lock_path, read_lock
 from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import find_lock
-from mlviews.reading import folders_in, is_file, link_text
 from mlviews.release import RELEASE_LOCK
 from mlviews.store.launcher import no_release_error, removed_error
 

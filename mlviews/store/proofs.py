@@ -8,12 +8,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.files import write_atomically
-from mlviews.reading import DamagedError, content
+from mlviews.files.reading import DamagedError, content
+from mlviews.files.storefile import parse
+from mlviews.files.writing import write_atomically
 from mlviews.smoke.records import LONGEST, Record, read_records, record_folder
 from mlviews.smoke.report import printable
 from mlviews.store.loaders import tell_proofs
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.prefix.verify import verify
-from mlviews.reading import (
+from mlviews.files.reading import (
     RELEASE_FILE,
     folders_in,
     is_file,
 )
+from mlviews.prefix.verify import verify
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import read_records
 from mlviews.store import history
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mlviews.attest import Attestation
     from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
+    from mlviews.provenance.attest import Attestation
     from mlviews.site.model import Promotion
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store

@@ -7,11 +7,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.filelock import announce
-from mlviews.files import delete_tree, remove_file, write_atomically
+from mlviews.files.filelock import announce
+from mlviews.files.reading import RELEASE_FILE, is_folder_at, names_in, status
+from mlviews.files.writing import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import kernels_below, remove_below
 from mlviews.prefix import usage
-from mlviews.reading import RELEASE_FILE, is_folder_at, names_in, status
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
 from mlviews.store.listing import RemovalNote, removal_note

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from mlviews.conda.records import CondaRecordError, conda_record_path, is_conda_record, read_conda_record
 from mlviews.errors import MlviewsError, RefusedError
-from mlviews.files import delete_tree, make_folder, write_atomically, write_failure
+from mlviews.files.permissions import decided, group_id, settle_one
+from mlviews.files.reading import RELEASE_FILE, UnreadableError, content
+from mlviews.files.storefile import parse
+from mlviews.files.writing import delete_tree, make_folder, write_atomically, write_failure
 from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import find_lock
-from mlviews.permissions import decided, group_id, settle_one
 from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
@@ -32,9 +34,7 @@ from mlviews.prefix.realize import realized
 from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import verify
 from mlviews.progress import silent
-from mlviews.reading import RELEASE_FILE, UnreadableError, content
 from mlviews.release import RELEASE_LOCK
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

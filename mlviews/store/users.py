@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews import jupyter
 from mlviews.errors import MlviewsError, RefusedError
-from mlviews.reading import content, owner
+from mlviews.files.reading import content, owner
 from mlviews.site.file import quick_root, site_files
 from mlviews.store.disk import Store
 

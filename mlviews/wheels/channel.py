@@ -23,8 +23,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import aged, make_folder, write_atomically
+from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.writing import aged, make_folder, write_atomically
 from mlviews.progress import silent
 from mlviews.wheels.archive import read_index, write_conda
 from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files import file_sha256, make_folder
-from mlviews.permissions import keep
+from mlviews.files.permissions import keep
+from mlviews.files.writing import file_sha256, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.convert import Offer
 from mlviews.wheels.made import pure_wheel

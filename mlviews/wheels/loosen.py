@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mlviews.files import file_sha256, make_folder
-from mlviews.permissions import keep
+from mlviews.files.permissions import keep
+from mlviews.files.writing import file_sha256, make_folder
 from mlviews.wheels.pip import fetch
 from mlviews.wheels.wheel import open_wheel
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import file_sha256, write_atomically
-from mlviews.permissions import keep
+from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.permissions import keep
+from mlviews.files.writing import file_sha256, write_atomically
 from mlviews.wheels.convert import FORMAT, PackagePlan, plan_wheel, write_wheel
 from mlviews.wheels.pip import Found, fetch
 from mlviews.wheels.wheel import BadWheelError, Metadata, open_wheel

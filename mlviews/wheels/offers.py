@@ -22,9 +22,9 @@ from pydantic_core import to_json
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
 from mlviews.errors import FailedError
-from mlviews.files import make_folder, write_atomically
+from mlviews.files.reading import content
+from mlviews.files.writing import make_folder, write_atomically
 from mlviews.progress import silent
-from mlviews.reading import content
 from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package, plan_wheel, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.loosen import loosened

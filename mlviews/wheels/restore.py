@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import aged, file_sha256, make_folder
+from mlviews.files.writing import aged, file_sha256, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.archive import is_safe_path
 from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python

@@ -25,8 +25,8 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlviews.errors import FailedError
-from mlviews.files import file_sha256, make_folder
-from mlviews.permissions import keep
+from mlviews.files.permissions import keep
+from mlviews.files.writing import file_sha256, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve

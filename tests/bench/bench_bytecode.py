@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.conda.records import read_conda_records
-from mlviews.files import is_folder, walk
+from mlviews.files.writing import is_folder, walk
 from mlviews.hardware import host_platform
 from mlviews.prefix.bytecode import compile_modules, module_of
 

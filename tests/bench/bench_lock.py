@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from mlviews.files import folder
+from mlviews.files.writing import folder
 from mlviews.lock.lockfile import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose

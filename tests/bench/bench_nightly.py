@@ -24,7 +24,7 @@ from pathlib import Path
 
 import yaml
 
-from mlviews.files import folder
+from mlviews.files.writing import folder
 
 MB = 1e6
 

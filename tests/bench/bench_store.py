@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_install import PLATFORM, Size, make_channel
 
-from mlviews.files import is_folder, walk
+from mlviews.files.writing import is_folder, walk
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.install import install
 from mlviews.prefix.tree import read_tree

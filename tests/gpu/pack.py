@@ -26,7 +26,8 @@ import importlib, sys
 from importlib import metadata
 from packaging.utils import canonicalize_name
 for name in ("build", "newrelease", "cli.build", "cli.smoke", "cli.gpus", "cli.output", "cli.terminal", "lock.make",
-             "lock.writer", "solve", "store.launcher", "store.disk", "render.sbom", "wheels.channel", "wheels.restore",
+             "lock.writer", "solve.solver",
+             "store.launcher", "store.disk", "render.sbom", "wheels.channel", "wheels.restore",
              "formats", "jupyter", "smoke.release", "smoke.routes", "gpus.coverage", "gpus.scan", "trial", "doctor"):
     importlib.import_module(f"mlviews.{name}")
 owners = metadata.packages_distributions()

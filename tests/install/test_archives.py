@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.files import delete_tree, walk
+from mlviews.files.writing import delete_tree, walk
 from mlviews.prefix.archives import install_failure
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.attest import sign
+from mlviews.provenance.attest import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.files import write_atomically
+from mlviews.files.writing import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

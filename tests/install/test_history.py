@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.reading import DamagedError, UnreadableError
+from mlviews.files.reading import DamagedError, UnreadableError
 from mlviews.store.history import DefaultChange, former, left, note, read, settle
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)

@@ -18,12 +18,12 @@ import pytest
 
 from mlviews.doctor import only_here
 from mlviews.errors import FailedError
-from mlviews.filelock import HeldError, held_by, hold
+from mlviews.files.filelock import HeldError, held_by, hold
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
 import sys, pathlib
-from mlviews.filelock import hold
+from mlviews.files.filelock import hold
 with hold(pathlib.Path(sys.argv[1]), waiting=None, shared=len(sys.argv) > 2):
     print("held", flush=True)
     sys.stdin.read()

@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.errors import FailedError
+from mlviews.files.permissions import decided, open_to_readers, own_part, private, share
 from mlviews.hardware import host_platform
-from mlviews.permissions import decided, open_to_readers, own_part, private, share
 from mlviews.prefix.unpacked import close_cache
 from mlviews.smoke.report import CheckLine
 from mlviews.wheels.channel import open_cache
@@ -303,7 +303,7 @@ import os, sys, tempfile
 from pathlib import Path
 import encodings.cp437, encodings.idna  # zipfile reads names by it
 from mlviews.lock.lockfile import read_lock
-from mlviews.permissions import share
+from mlviews.files.permissions import share
 from mlviews.prefix.install import install
 
 lock, root, name, channel, group, user, gid = sys.argv[1:]

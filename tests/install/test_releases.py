@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from mlviews.files.reading import UnreadableError
 from mlviews.hardware import host_platform
-from mlviews.reading import UnreadableError
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mlviews.startup import _published
+from mlviews.pack.startup import _published
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.errors import RefusedError
-from mlviews.reading import DamagedError, UnreadableError
+from mlviews.files.reading import DamagedError, UnreadableError
 from mlviews.release import Activation, Release
 from mlviews.store.disk import Store, _order
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from mlviews.files.reading import DamagedError, UnreadableError
+from mlviews.files.storefile import StoreFile, parse
 from mlviews.hardware import host_platform
 from mlviews.prefix.inventory import Inventory
 from mlviews.prefix.usage import Usage
-from mlviews.reading import DamagedError, UnreadableError
 from mlviews.release import Release, is_intact
 from mlviews.smoke.records import Record
 from mlviews.store.history import _History
 from mlviews.store.listing import RemovalNote
-from mlviews.storefile import StoreFile, parse
 
 WRITTEN = Path(__file__).resolve().parents[1] / "data/store-schema-1"
 KINDS: dict[str, type[StoreFile]] = {

@@ -326,7 +326,7 @@ def test_nobody_waits_for_a_pipe_in_a_files_place(prefix):
 def test_every_byte_is_told_once_and_large_files_part_by_part(prefix, monkeypatch):
     monkeypatch.setattr("mlviews.prefix.verify._LARGE", 4096)
     monkeypatch.setattr("mlviews.prefix.verify._SAID", 1)
-    monkeypatch.setattr("mlviews.files._CHUNK", 4096)
+    monkeypatch.setattr("mlviews.files.writing._CHUNK", 4096)
     said: list[int] = []
 
     @contextlib.contextmanager

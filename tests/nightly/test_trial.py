@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.filelock import held_by
+from mlviews.files.filelock import held_by
 from mlviews.lock.lockfile import read_lock
 from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.permissions import settle
+from mlviews.files.permissions import settle
 from mlviews.prefix.inventory import take
 from mlviews.prefix.inventory import write as write_inventory
 from mlviews.prefix.tree import read_tree

@@ -346,7 +346,7 @@ def test_what_nothing_proves_is_not_published_until_it_is(build, publisher, tmp_
 def test_where_no_program_can_be_run_in_its_place_a_build_says_so_and_nothing_is_published(
     build, publisher, monkeypatch
 ):
-    from mlviews import mounting
+    from mlviews.pack import mounting
 
     monkeypatch.setattr(mounting, "_ways", lambda *_: [("bwrap", ("no-such-bwrap",))])
     build()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import jinja2
 import pytest
 
-from mlviews import files
+from mlviews.files import writing
 from mlviews.render import escape
 
 
 @pytest.fixture
 def render(monkeypatch, tmp_path):
     """Return a function that renders the text of a template."""
-    monkeypatch.setattr(files, "folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(writing, "folder", lambda name: tmp_path / name)
     escape._environment.cache_clear()
     (tmp_path / "templates").mkdir()
 

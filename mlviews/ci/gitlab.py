@@ -1,4 +1,4 @@
-"""Views -> the pipeline of GitLab that runs every night: the same jobs as GitHub's workflow (`mlviews.ciworkflow`).
+"""Views -> the pipeline of GitLab that runs every night: the same jobs as GitHub's workflow (`mlviews.ci.github`).
 
 See https://docs.gitlab.com/ci/yaml/.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlviews.ciworkflow import CHECK_LOCKS, GATHER, READY, Settings, no_views, too_many, written
+from mlviews.ci.github import CHECK_LOCKS, GATHER, READY, Settings, no_views, too_many, written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import StringConstraints, ValidationError
 
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.files import file_sha256, write_atomically
-from mlviews.onnxfile import read_metadata, replace_metadata
-from mlviews.reading import DamagedError, content, is_file
+from mlviews.files.reading import DamagedError, content, is_file
+from mlviews.files.storefile import StoreFile, parse
+from mlviews.files.writing import file_sha256, write_atomically
+from mlviews.provenance.onnxfile import read_metadata, replace_metadata
 from mlviews.release import LOCK_VARIABLE, Text
-from mlviews.storefile import StoreFile, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

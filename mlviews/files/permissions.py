@@ -12,8 +12,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files import SHARED, make_folder, walk, write_failure
-from mlviews.reading import owner
+from mlviews.files.reading import owner
+from mlviews.files.writing import SHARED, make_folder, walk, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,7 @@ def group_id(name: str | None) -> int | None:
 
 
 def share(root: Path, group: str | None) -> None:
-    """Make the root, and let a group share it: what is made there takes after it (`mlviews.files.take_after`).
+    """Make the root, and let a group share it: what is made there takes after it (`mlviews.files.writing.take_after`).
 
     Raises:
         BadInputError: this host does not know the group.

@@ -18,8 +18,9 @@ from rattler.package_streaming import PackageArchive, download_to_path
 
 from mlviews.conda.servers import http_client, mirror_servers
 from mlviews.errors import FailedError, RefusedError
-from mlviews.filelock import LOCK, announce, hold
-from mlviews.files import (
+from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.reading import is_file, is_folder_at, names_in
+from mlviews.files.writing import (
     delete_tree,
     file_sha256,
     forget_parts,
@@ -35,7 +36,6 @@ from mlviews.lock.lockfile import LOCK_SUFFIX, lock_path, read_lock
 from mlviews.loop import run
 from mlviews.prefix.archives import hash_mismatch, install_failure, with_lengths
 from mlviews.prefix.install import local_archive
-from mlviews.reading import is_file, is_folder_at, names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

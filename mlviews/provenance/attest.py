@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, Field, ValidationError
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
+from mlviews.files.reading import RELEASE_FILE, content, is_file
 from mlviews.lock.lockfile import read_lock
-from mlviews.reading import RELEASE_FILE, content, is_file
 from mlviews.release import RELEASE_LOCK
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
-from mlviews.reading import DamagedError, UnreadableError
+from mlviews.files.reading import DamagedError, UnreadableError
 
 if TYPE_CHECKING:
     from pathlib import Path

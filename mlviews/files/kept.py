@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlviews
-from mlviews.files import replacing
+from mlviews.files.writing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "state_of"]
 
 _MAX_BYTES = 8 << 20
-_CODE = Path(__file__).resolve().parent
+_CODE = Path(__file__).resolve().parents[1]
 _T = TypeVar("_T")
 
 

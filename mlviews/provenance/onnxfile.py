@@ -13,7 +13,7 @@ import shutil
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from mlviews.errors import BadInputError
-from mlviews.files import replacing, write_failure
+from mlviews.files.writing import replacing, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files import make_folder, take_after, write_failure
+from mlviews.files.writing import make_folder, take_after, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

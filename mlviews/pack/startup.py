@@ -28,11 +28,11 @@ from markupsafe import Markup
 
 import mlviews
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.files import folder, walk
-from mlviews.mounting import entering
+from mlviews.files.writing import folder, walk
+from mlviews.pack.mounting import entering
+from mlviews.pack.squashfs import pack
 from mlviews.progress import size
 from mlviews.release import LOCK_VARIABLE
-from mlviews.squashfs import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.files import file_sha256, forget_parts, make_folder, replacing, write_atomically, write_failure
-from mlviews.mounting import APPTAINER, AS_ROOT, AS_USER, SCRIPT, entering
-from mlviews.reading import RELEASE_FILE, DamagedError, is_file
+from mlviews.files.reading import RELEASE_FILE, DamagedError, is_file
+from mlviews.files.storefile import parse
+from mlviews.files.writing import file_sha256, forget_parts, make_folder, replacing, write_atomically, write_failure
+from mlviews.pack.mounting import APPTAINER, AS_ROOT, AS_USER, SCRIPT, entering
 from mlviews.release import Release
 from mlviews.render import escape
-from mlviews.storefile import parse
 
 if TYPE_CHECKING:
     from mlviews.progress import Progress

@@ -24,9 +24,9 @@ from rattler.exceptions import SolverError
 from mlviews.conda.channels import record_fault
 from mlviews.conda.cuda import is_cuda_build
 from mlviews.conda.servers import channel_url
-from mlviews.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 from mlviews.errors import FailedError, RefusedError
 from mlviews.recipe.view import Origin, Request
+from mlviews.solve.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -1,0 +1,1 @@
+"""Views tested every night by somebody else's machines: GitHub's workflow, GitLab's pipeline."""

@@ -1,0 +1,1 @@
+"""Files: written whole, read without a guess, locked, shared with a group."""

@@ -1,0 +1,1 @@
+"""A release as one file, a lock as one folder, and what starts from them."""

@@ -1,0 +1,1 @@
+"""A view's requests -> packages, or the smallest set of requests in conflict."""
