@@ -330,7 +330,7 @@ def test_a_file_that_is_too_large_to_copy_is_guarded(prefix, tmp_path, library, 
     )
     before = state(tmp_path)
     began = time.monotonic()
-    with pytest.raises(FailedError, match="wanted to write to bin/library") as caught:
+    with pytest.raises(FailedError, match="tried to write to bin/library") as caught:
         capture(prefix)
     assert caught.value.code == "activation-wrote"
     assert state(tmp_path) == before

@@ -184,7 +184,7 @@ def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):
     assert done["hidden"] == {"shallow": "shallow", "tagging-gpu": "tags", "tagging-gpu-cuda13": "tags"}
     told = cli("list").out
     assert f"views of the same names as recipes in {recipes.folder} are hidden: shallow\n" in told
-    assert "The catalogue's tagging-gpu is hidden, because tags" in told
+    assert "The catalogue's tagging-gpu is hidden: tags in" in told
 
     mine = cli("show", "mine", "--json").data["recipe"]
     asked = {request["spec"]: request["by"] for request in mine["dependencies"]}

@@ -106,6 +106,6 @@ def test_what_is_no_model_is_refused_and_left_alone(path, data):
 @pytest.mark.parametrize("content", [b"", b"PK\3\4zip", b"\x08\x08", b"{}", b"\x7fELF", b"\x08\x08\x3a\xff\xff\x03x"])
 def test_other_files_are_none(tmp_path: Any, content: bytes):
     (tmp_path / "x.onnx").write_bytes(content)
-    with pytest.raises(BadInputError, match="is no ONNX model"):
+    with pytest.raises(BadInputError, match="is not an ONNX model"):
         read_metadata(tmp_path / "x.onnx")
     assert (tmp_path / "x.onnx").read_bytes() == content

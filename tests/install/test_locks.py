@@ -150,7 +150,10 @@ def test_a_file_system_that_grants_every_lock_is_found_out(tmp_path, monkeypatch
 def test_a_file_system_where_a_file_is_never_the_same_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, "samestat", lambda one, other: False)
 
-    with pytest.raises(FailedError, match="another one") as caught, hold(tmp_path / ".lock", waiting=None):
+    with (
+        pytest.raises(FailedError, match="a different one each") as caught,
+        hold(tmp_path / ".lock", waiting=None),
+    ):
         pass
 
     assert caught.value.code == "locks-missing"

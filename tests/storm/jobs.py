@@ -27,7 +27,7 @@ from desk import Desk, kill, make_view, members
 from slurm import Slurm, wait_for
 
 KINDS = ("told", "preempted", "program", "step", "stepd", "shell", "node")
-WEIGHTS = (4, 4, 8, 6, 4, 6, 1)  # Slurm takes half a minute to notice a lost node, and all others wait
+WEIGHTS = (4, 4, 8, 6, 4, 6, 1)
 KILLS_EACH, STEPS, SECONDS = 3, 80, 0.06
 PATIENCE_SECONDS = 300
 
@@ -62,8 +62,8 @@ class Training:
 class Storm:
     """The cluster, the trainings that run, and what was done to them."""
 
-    def __init__(self, slurm: Slurm, folder: Path, dice: random.Random) -> None:
-        self.slurm, self.folder, self.dice = slurm, folder, dice
+    def __init__(self, slurm: Slurm, folder: Path, dice: random.Random, kinds: tuple[str, ...]) -> None:
+        self.slurm, self.folder, self.dice, self.kinds = slurm, folder, dice, kinds
         self.trainings: list[Training] = []
         self.done: Counter[str] = Counter()
         self.controller_deaths = 0
@@ -79,7 +79,7 @@ class Storm:
         live = [training for training in self.trainings if training.kills < KILLS_EACH and not training.done]
         if not live:
             return False
-        training, (kind,) = self.dice.choice(live), self.dice.choices(KINDS, WEIGHTS)
+        training, (kind,) = self.dice.choice(live), self.dice.choices(self.kinds, WEIGHTS[: len(self.kinds)])
         job = training.job()
         if not job:
             return False
@@ -171,13 +171,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--side-by-side", type=int, default=6)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--small", action="store_true", help="lose no node: Slurm takes a minute to notice, all wait")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=options.folder))
     folder.chmod(0o755)
     (folder / "slurm").mkdir()
     began, slurm = time.monotonic(), Slurm(folder / "slurm")
-    storm = Storm(slurm, folder, random.Random(options.seed))
+    storm = Storm(slurm, folder, random.Random(options.seed), KINDS[:-1] if options.small else KINDS)
     try:
         slurm.start()
         storm.run(options.kills, options.side_by_side)

@@ -52,7 +52,7 @@ def test_reads_that_fail_at_any_moment_of_any_verb_lose_nothing_and_are_told(run
 
 
 def test_trainings_that_are_killed_at_any_moment_end_with_the_bits_of_undisturbed_ones(run):
-    said = run("jobs.py", "--kills", "5", "--side-by-side", "4")
+    said = run("jobs.py", "--kills", "5", "--side-by-side", "4", "--small")
 
     print(said)
     assert "5 kills of " in said
