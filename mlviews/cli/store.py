@@ -84,10 +84,11 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     from mlviews.errors import RefusedError
     from mlviews.files.writing import write_atomically
     from mlviews.prefix.verify import verify as verify_prefix
-    from mlviews.provenance.attest import AttestResult, sign, statements
+    from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
     from mlviews.smoke.records import read_records
     from mlviews.store.launcher import release_here
 
+    signer = read_signer(key.absolute())  # before all files are read
     prefix, release = release_here(app.site.root, view)
     name = f"{release.view}/{release.release}"
     if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
@@ -96,7 +97,7 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
         )
     records = read_records(app.site.root, release.view, release.lock_digest)
     found = statements(prefix, release, records, builder=builder)
-    text, keyid = sign(found, key.absolute())
+    text, keyid = sign(found, signer)
     path = (output or Path(f"{release.view}-{release.release}-{release.platform}.intoto.jsonl")).absolute()
     write_atomically(path, text)
     result = AttestResult(

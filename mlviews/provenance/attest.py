@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.smoke.records import Record
 
-__all__ = ["AttestResult", "Attestation", "AttestedStatement", "check_attestation", "sign", "statements"]
+__all__ = ["AttestResult", "Attestation", "AttestedStatement", "check_attestation", "read_signer", "sign", "statements"]
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -202,18 +202,8 @@ def _tested(record: Record) -> dict[str, Any]:
     }
 
 
-def sign(found: Sequence[dict[str, Any]], key: Path) -> tuple[str, str]:
-    """Return statements as envelopes with a signature, one a line, and the identifier of the key.
-
-    Args:
-        found: the statements.
-        key: an ed25519 private key in PEM, which only its owner may read.
-
-    Raises:
-        BadInputError: it is no such key.
-        FailedError: what signs is not installed.
-    """
-    signer = _signer(key)
+def sign(found: Sequence[dict[str, Any]], signer: Signer) -> tuple[str, str]:
+    """Return statements as envelopes with a signature, one a line, and the identifier of the key."""
     from securesystemslib.dsse import Envelope  # noqa: PLC0415  (an extra of mlviews)
 
     lines = []
@@ -299,7 +289,13 @@ def _says(statement: _Statement) -> str:
     return "a statement that this mlviews cannot read"
 
 
-def _signer(path: Path) -> Signer:
+def read_signer(path: Path) -> Signer:
+    """Return what signs with an ed25519 private key in PEM, which only its owner may read.
+
+    Raises:
+        BadInputError: it is no such key.
+        FailedError: what signs is not installed.
+    """
     serialization, ed25519 = _cryptography()
     from securesystemslib.signer import CryptoSigner  # noqa: PLC0415
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.provenance.attest import sign
+from mlviews.provenance.attest import read_signer, sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +125,7 @@ def test_a_package_that_the_provenance_leaves_out_is_told(builder, attested, key
     inputs = found[0]["predicate"]["buildDefinition"]["resolvedDependencies"]
     (left_out,) = [item for item in inputs if "/greet-" in item.get("uri", "")]
     inputs.remove(left_out)
-    attested["path"].write_text(sign(found, key)[0])
+    attested["path"].write_text(sign(found, read_signer(key))[0])
 
     told = verify(builder, attested, key)
 
