@@ -143,7 +143,7 @@ def _judged(package: str, text: str, licences: Licences, today: date) -> Licence
     try:
         expression = str(canonicalize_license_expression(text))
     except InvalidLicenseExpression:
-        why = "it is no SPDX expression" if text else "the package states none"
+        why = "it is not an SPDX expression" if text else "the package states none"
         return None if holds else LicenceRemark(package, shown, "unknown", why)
     refused = _refused(expression, frozenset(licences.deny))
     if not refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
@@ -166,6 +167,15 @@ def test_a_folder_that_is_a_file(recipes: Recipes) -> None:
     path = recipes.recipe("one")
     with pytest.raises(FailedError, match="Not a directory"):
         open_catalogue(path)
+
+
+def test_a_copy_of_the_catalogue_hides_nothing(cli, recipes):
+    """As in a clone of mlviews' repository."""
+    shutil.copytree(folder("recipes"), recipes.folder, dirs_exist_ok=True)
+    assert cli("list", "--json").data["hidden"] == {}
+    path = recipes.folder / "plotting.yaml"
+    path.write_text(path.read_text().replace("module: atlasml/plotting", "module: atlasml/plots"))
+    assert cli("list", "--json").data["hidden"] == {"plotting": "plotting"}
 
 
 def test_behind_ones_own_recipes_the_catalogue_stays(cli, recipes):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.pack.mounting import APPTAINER, entering
+from mlviews.pack.mounting import APPTAINER, _entering, entering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,10 +111,16 @@ def test_an_image_is_found_too_by_whoever_may_mount_it(user, image, tmp_path, re
 
 
 @pytest.mark.parametrize("where", ["there", "/mlviews-test-top/of/all"])
-def test_apptainer_mounts_an_image_and_shows_the_rest_of_the_host(image, as_user, tmp_path, require, where):
+def test_apptainer_mounts_an_image_and_shows_the_rest_of_the_host(
+    image, as_user, tmp_path, require, where, monkeypatch
+):
     require("apptainer")
     (tmp_path / "there").mkdir()
-    command = [*as_user(), "sh", "-c", APPTAINER, "mlviews", image, tmp_path / where, "sh", "-c", f"ls -A /; {LOOK}"]
+    _entering.cache_clear()
+    monkeypatch.setattr("mlviews.pack.mounting._fault", lambda way: None if APPTAINER in way else "not here")
+    way = entering(image, tmp_path / where)
+    _entering.cache_clear()
+    command = [*as_user(), *way, "sh", "-c", f"ls -A /; {LOOK}"]
     done = subprocess.run(
         [*command, "sh", tmp_path / where], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )

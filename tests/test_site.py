@@ -54,6 +54,19 @@ def test_every_shipped_site_opens(tmp_path: Path) -> None:
     assert open_site("lxplus").root == Path(f"/afs/cern.ch/work/{user[0]}/{user}/mlviews")
 
 
+def test_what_is_kept_of_a_site_goes_with_its_file(sites: Path, tmp_path: Path) -> None:
+    write(sites, "root: /first\n")
+    assert (open_site("ours").root, open_site("ours").root) == (Path("/first"), Path("/first"))
+    (kept,) = (tmp_path / "home/.cache/mlviews/sites").glob("ours*")
+    kept.write_text(kept.read_text().replace("/first", "/kept"))
+    assert open_site("ours").root == Path("/kept"), "it is read"
+    write(sites, "root: /second\n")
+    assert open_site("ours").root == Path("/second")
+    write(sites, "rooot: /third\n")
+    with pytest.raises(BadInputError, match="rooot"):
+        open_site("ours")
+
+
 def test_a_variant_gets_wheels_for_its_own_cuda(sites: Path, repository: Path) -> None:
     own, cuda13 = open_catalogue(repository / "recipes").family("inference-gpu")
     site = open_site("pypi")

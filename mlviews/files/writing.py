@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
 __all__ = [
+    "DISK_FULL_HINT",
     "SHARED",
     "aged",
     "bytes_under",
@@ -42,6 +43,7 @@ __all__ = [
 
 SHARED = stat.S_ISGID | stat.S_IWGRP
 """What a folder has besides the usual permissions where a group shares it."""
+DISK_FULL_HINT = "Free some space, or choose another folder with --root."
 _CHUNK = 1 << 20
 
 
@@ -220,7 +222,7 @@ def write_failure(what: str, error: OSError) -> FailedError:
     """Return the error for people: a full disk needs something else than a folder that is not one's own."""
     message = f"{what}: {error.strerror}"
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return FailedError("disk-full", message, "Free some space, or choose another folder with --root.")
+        return FailedError("disk-full", message, DISK_FULL_HINT)
     hint = "Check its path and permissions, or choose another folder with --root."
     if error.errno in {errno.EACCES, errno.EPERM} and error.filename and (closed := closed_by(Path(error.filename))):
         message += f"; {closed[0]} belongs to {closed[1]}"

@@ -251,7 +251,9 @@ def _image(sif: Path, release: Release) -> _Start:
     image = _Start("image", ("apptainer", "--silent", "run", "-e", str(sif)), sif)
     if image.run("sh", "-c", f'echo "${LOCK_VARIABLE}"') != release.lock_digest:
         hint = f"`mlviews container build {release.view} --apptainer` makes one of it."
-        raise BadInputError("startup-image", f"{sif} is no image of {release.view}/{release.release}'s lock", hint)
+        raise BadInputError(
+            "startup-image", f"{sif} is not an image of the lock of {release.view}/{release.release}", hint
+        )
     return image
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE
 from mlviews.errors import FailedError
+from mlviews.files.writing import DISK_FULL_HINT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +76,7 @@ _KINDS = tuple(
     (re.compile(pattern), code, hint)
     for pattern, code, hint in (
         ("hash mismatch", "hash-mismatch", _MISMATCH),
-        ("No space left|Disk quota", "disk-full", "Free some space, or choose another folder with --root."),
+        ("No space left|Disk quota", "disk-full", DISK_FULL_HINT),
         (UNKNOWN_CERTIFICATE, "certificate-unknown", CERTIFICATE_HINT),
         (
             r"HTTP status client error \((404|410)",

@@ -25,6 +25,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
+from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.wheels.cuda import asks_for_cuda
 
 if TYPE_CHECKING:
@@ -294,10 +295,10 @@ def _run(
         words = "\n".join(line for line in lines if not _CHATTER.match(line))
         if "invalid choice: 'fast-deps'" in words:
             raise _UnknownOptionError
-        # pip calls a file that has no room on the disk a fault of the network, after six attempts (pip 26).
+        # Where a connection was cut before, pip (26) takes a full disk for the network's fault, too.
         if arguments[0] == "download" and not _has_room(folder, max(watch.size, _SILENT)):
             message = f"there is no room for the wheels: {folder.parent} is full, or your quota is"
-            raise FailedError("disk-full", message, "Free some space, or choose another folder with --root.")
+            raise FailedError("disk-full", message, DISK_FULL_HINT)
         _fail(words, arguments[0], folder.parent)
 
 

@@ -163,6 +163,14 @@ def test_a_view_whose_recipe_lies_in_another_folder_is_listed(demo, tmp_path):
     assert "Built here too, from recipes in other folders (--recipes): demo\n" in listed.out
 
 
+def test_what_is_built_and_what_it_is_for_stay_in_a_narrow_list(demo, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "48")
+    said = demo("list").out.splitlines()
+    heading = next(line for line in said if line.startswith("View "))  # of one's own; the catalogue's come below
+    assert {"Built", "Summary"} <= {*heading.split()}
+    assert any(line.startswith("no room for: ") for line in said), "it is narrow"
+
+
 def test_debris_is_no_release(demo):
     launch = launcher(demo.root, "demo", None)
     (launch.parent / "release.json").unlink()

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import sys
+import threading
 import time
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -309,13 +310,24 @@ def test_records_that_are_none_are_faults(prefix, content):
 
 
 def test_nobody_waits_for_a_pipe_in_a_files_place(prefix):
-    for path in ("conda-meta/plain-1.0-h0_0.json", "launch", "share/native/data"):
-        (prefix / path).unlink()
-        os.mkfifo(prefix / path)
-    os.mkfifo(prefix / "share/more")
+    pipes = [prefix / path for path in ("conda-meta/plain-1.0-h0_0.json", "launch", "share/native/data", "share/more")]
+    for pipe in pipes:
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+    waits: list[bool] = []
 
+    def end() -> None:
+        """Let go whoever waits for a first byte: this test is to fail, not to hang."""
+        waits.append(True)
+        for pipe in pipes:
+            os.close(os.open(pipe, os.O_RDWR))
+
+    timer = threading.Timer(20, end)
+    timer.start()
     found = verify(prefix)
+    timer.cancel()
 
+    assert not waits
     assert {(fault.path, fault.kind) for fault in found.faults} == {
         ("conda-meta/plain-1.0-h0_0.json", "changed"),
         ("launch", "changed"),

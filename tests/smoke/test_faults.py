@@ -93,7 +93,7 @@ def test_a_check_of_triton_fails_with_a_fault_and_passes_without(name, bed):
         ("onnx-roundtrip", "tagger float16"),
         ("torch-dataloader", "fork and spawn"),
         ("torch-resume", "in another process"),
-        ("import-order", "work together in 5 order(s)"),
+        ("import-order", "work together, orders of import tried: 5"),
     ],
 )
 def test_a_full_check_does_what_a_quick_one_leaves_out(name, words, bed):

@@ -15,6 +15,7 @@ import sysconfig
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -432,20 +433,30 @@ def test_no_network_is_said_as_such(wheelhouse: Path, tmp_path: Path, monkeypatc
     assert caught.value.code == "network"
 
 
+class EveryOtherCut(SimpleHTTPRequestHandler):
+    """Ends every other answer early. What goes wrong while pip tries again, pip takes for the network's fault."""
+
+    answers = count()
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        """Send a file, or the beginning of it."""
+        whole = next(self.answers) % 2
+        outputfile.write(source.read() if whole else source.read(300_000))
+
+
 @pytest.mark.parametrize("of_a_server", [False, True])
 def test_a_full_disk_is_said_as_such(
     make_wheel: Any, wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mounted: Any, of_a_server: bool
 ) -> None:
-    """pip says of a server's file that has no room that the network is at fault."""
     wheel = make_wheel(wheelhouse, "alpha", files={"alpha/__init__.py": "", "alpha/data": os.urandom(2_000_000)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(wheelhouse)))
+    monkeypatch.setattr(EveryOtherCut, "answers", count())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(EveryOtherCut, directory=str(wheelhouse)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     if of_a_server:
         url = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
         page = f'<a href="{url}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
         (tmp_path / "page.html").write_text(page)
         monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "page.html"))
-        monkeypatch.setenv("PIP_RESUME_RETRIES", "0")
     with mounted(tmp_path / "cache", "-t", "tmpfs", "-o", "size=1m", "tmpfs"), server:
         with pytest.raises(FailedError) as caught:
             make_channel(["alpha"], pins={}, cache=tmp_path / "cache")

@@ -48,7 +48,7 @@ def main(check: Check) -> str:
             faults.append(f"{', '.join(order)}: status {process.returncode}: {said[-300:]}")
     check.expect(not faults, "; ".join(faults))
     check.figures["orders"] = len(orders)
-    return f"{', '.join(present)} work together in {len(orders)} order(s)"
+    return f"{', '.join(present)} work together, orders of import tried: {len(orders)}"
 
 
 def _start(order: list[str]) -> subprocess.Popen[str]:
