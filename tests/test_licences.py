@@ -113,6 +113,7 @@ def test_lock_refuses_what_the_site_denies_and_tells_what_nobody_can_read(builde
         ("vague", "unknown"),
     ]
     assert (
-        "unknown licence vague of demo: BSD 3-Clause: it is no SPDX" in builder("lock", "demo", "--site", "waives").out
+        "unknown licence vague of demo: BSD 3-Clause: it is not an SPDX"
+        in builder("lock", "demo", "--site", "waives").out
     )
     assert builder("lock", "demo", "--json").data["locks"][0]["licences"] == []

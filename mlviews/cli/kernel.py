@@ -139,7 +139,7 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
     from mlviews.cli.terminal import Column, say, write_table
 
     if not kernels:
-        say(console, "there is there is there is no kernel of a view; `mlviews kernel add VIEW` makes one")
+        say(console, "there is no kernel of a view; `mlviews kernel add VIEW` makes one")
         return
     columns = (
         Column("Kernel"), Column("Runs", folds=16), Column("Lock", rank=1), Column("State"),

@@ -124,7 +124,7 @@ def _explained(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str, str]:
     odd = f"{here} holds a character that means something else to YAML"
     before = lines[at][:column].strip() if at < len(lines) else ""
     rules = (
-        ("expected ':'", began, f"{start} is no key and no item", _WORDS),
+        ("expected ':'", began, f"{start} is neither a key nor an item", _WORDS),
         ("tab", at, "a tab stands in the indentation", "Indent with spaces."),
         ("end of stream", began, f"a quote is not closed: {start}", _QUOTE),
         ("expected ','", began, f"a bracket is not closed, or a comma is missing: {start}", "Such as: [numpy, scipy]"),

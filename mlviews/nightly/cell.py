@@ -230,7 +230,7 @@ def _tried(trial: Trial, cell: Cell) -> _Found:
     if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
     unknown = unknown_checks(check.name for check in trial.checks)
-    return _Found("ok", f"the recipe names no check: {', '.join(unknown)}" if unknown else "")
+    return _Found("ok", f"no such check, which the recipe names: {', '.join(unknown)}" if unknown else "")
 
 
 def _committed(cell: Cell, tested: Tested | None, newest: CellState | None) -> CellState | None:
