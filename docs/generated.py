@@ -19,8 +19,6 @@ from mlviews.smoke.programs import PROGRAMS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["SCHEMAS", "put_in"]
-
 _PLACE = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from mlviews.cli.app import App
     from mlviews.errors import MlviewsError
 
-__all__ = ["main", "run"]
-
 INTERRUPTED = 130
 _GARBAGE = 200_000  # objects, some 20 MB
 _NO_HOME = "Could not determine home directory."  # `Path.expanduser`, whoever calls it

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.release import ReleasePackage
 
-__all__ = ["Base", "find_base", "on_top", "second_libraries"]
-
 _LIBRARY = re.compile(r"(?:.*/)?(lib[^/]+\.so)(?:\.[0-9.]+)?")
 _MANGLED = re.compile(r"-[0-9a-f]{8,}\.so")  # by auditwheel, so that nobody else's is taken for it
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine
     from mlviews.store.disk import ReleaseEntry
 
-__all__ = ["BuildResult", "build"]
-
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:

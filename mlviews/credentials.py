@@ -11,8 +11,6 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["HIDDEN", "Server", "hide", "open_server", "refuse"]
-
 HIDDEN = "***"
 """What stands in a text for a password or a token."""
 

@@ -28,19 +28,6 @@ if TYPE_CHECKING:
     from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
 
-__all__ = [
-    "DriverLine",
-    "Finding",
-    "Fit",
-    "Host",
-    "drivers",
-    "examine",
-    "fits",
-    "left_out",
-    "only_here",
-    "without_base",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

@@ -13,8 +13,6 @@ from mlviews.credentials import hide
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BadInputError", "FailedError", "MlviewsError", "NotBuiltError", "RefusedError", "nearest"]
-
 
 class MlviewsError(Exception):
     """Base of every error that mlviews raises on purpose.

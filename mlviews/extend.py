@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.site.profile import Site
 
-__all__ = ["ExtendResult", "extend", "place_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class ExtendResult:

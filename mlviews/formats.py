@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["FORMATS", "Format", "RenderInput", "find_release", "render_input"]
-
 
 @dataclass(frozen=True, slots=True)
 class RenderInput:

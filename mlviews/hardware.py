@@ -11,16 +11,6 @@ import os
 from dataclasses import dataclass
 from platform import libc_ver
 
-__all__ = [
-    "ARCHSPECS",
-    "LINUX_VERSION",
-    "PLATFORMS",
-    "VirtualPackage",
-    "host_glibc",
-    "host_platform",
-    "virtual_packages",
-]
-
 LINUX_VERSION = "5.14"  # el9's kernel; conda asks for a value of __linux, and no package of the catalogue a newer one
 
 PLATFORMS: dict[str, str] = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}

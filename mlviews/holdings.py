@@ -35,24 +35,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = [
-    "AllHoldings",
-    "CatalogueResult",
-    "CatalogueView",
-    "Gap",
-    "HeldPackage",
-    "Holdings",
-    "PackagesResult",
-    "SearchResult",
-    "all_holdings",
-    "catalogue_view",
-    "gpus_of",
-    "holdings_of",
-    "packages_of",
-    "search",
-    "write_catalogue",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Gap:

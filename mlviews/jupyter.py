@@ -25,24 +25,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-__all__ = [
-    "SPECIFICATION",
-    "Kernel",
-    "Place",
-    "add",
-    "kernel_name",
-    "kernels_below",
-    "kernels_in",
-    "kernelspec",
-    "places",
-    "prefix_place",
-    "programs_in",
-    "remove",
-    "render_kernel",
-    "swan_place",
-    "user_place",
-]
-
 
 SPECIFICATION = "kernel.json"
 """The file that makes a folder a kernelspec."""

@@ -20,8 +20,6 @@ from mlviews.recipe.model import Text  # noqa: TC001  (pydantic reads it)
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["LicenceRemark", "Licences", "judge", "refuse_denied"]
-
 _WORD = re.compile(r"[()]|[^()\s]+(?: WITH [^()\s]+)?")
 _SHOWN = 60  # characters of a text that is no expression: some packages state the whole licence
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-__all__ = ["run"]
-
 _T = TypeVar("_T")
 _SETTLE_SECONDS = 0.02  # lets the Rust side drop its last waker: no crash in 100 exits, 3 to 25 without
 

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["NewRelease", "make_release", "publish"]
-
 
 _NAMED = 20
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.recipe.catalogue import Catalogue
 
-__all__ = ["Adopted", "Held", "adopt", "free_file", "held_by", "write_new_recipe"]
-
 
 @dataclass(frozen=True, slots=True)
 class Adopted:

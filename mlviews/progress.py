@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-__all__ = ["Advance", "Progress", "silent", "size"]
-
 
 class Advance(Protocol):
     """Moves one bar forward; may be called from any thread."""

@@ -15,29 +15,6 @@ from mlviews.files.storefile import StoreFile, StorePart
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = [
-    "LOCK_VARIABLE",
-    "NEVER_INHERITED",
-    "RELEASE_LOCK",
-    "Activation",
-    "Around",
-    "Clobber",
-    "GpuLine",
-    "Inside",
-    "LinkScripts",
-    "Loading",
-    "Release",
-    "ReleaseBase",
-    "ReleasePackage",
-    "ReleaseVariant",
-    "gpus_in_words",
-    "is_intact",
-    "loading",
-    "module_versions",
-    "sealed",
-    "served_in_words",
-]
-
 
 RELEASE_LOCK = "conda-lock.yml"
 """Beside ``release.json``, the lock that it was installed from."""

@@ -48,8 +48,6 @@ from mlviews.smoke import programs, records, report
 from mlviews.store import built, collect, listing, proofs, releases, removal
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
-__all__ = ["SCHEMAS", "Envelope", "schemas"]
-
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (

@@ -12,8 +12,6 @@ from mlviews.render import escape
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["enter"]
-
 
 def enter(prefix: Path, environment: Mapping[str, str]) -> NoReturn:
     """Become the user's shell (``SHELL``, else ``/bin/sh``), with a view loaded.

@@ -13,15 +13,6 @@ if TYPE_CHECKING:
     from mlviews.release import Clobber, GpuLine
     from mlviews.store.listing import ReleaseSummary
 
-__all__ = [
-    "AskedPackage",
-    "ShowResult",
-    "ShownLock",
-    "ShownRecipe",
-    "ShownRelease",
-    "ShownSite",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class AskedPackage:

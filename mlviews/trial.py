@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["Trial", "TrialJob", "problem", "scratch", "try_lock"]
-
 
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:

@@ -23,18 +23,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.variants import VariantChoice
 
-__all__ = [
-    "ENDINGS",
-    "TABLED",
-    "Ending",
-    "GpusAllResult",
-    "ViewGpu",
-    "ViewGpus",
-    "cuda_of",
-    "view_of_lock",
-    "view_of_release",
-]
-
 TABLED: tuple[Gpu, ...] = tuple(
     GPUS[name]
     for name in (

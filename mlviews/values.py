@@ -14,8 +14,6 @@ from typing import Any
 
 from mlviews.credentials import hide
 
-__all__ = ["Problem", "to_json"]
-
 
 @dataclass(frozen=True, slots=True)
 class Problem:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.view import ViewSpec
 
-__all__ = ["HostDriver", "VariantChoice", "choice_of", "choices", "choose", "named", "read_driver"]
-
 _DRIVER = Path("/proc/driver/nvidia")
 
 

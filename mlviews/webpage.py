@@ -21,8 +21,6 @@ from mlviews.progress import size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["environment", "render"]
-
 _PLAIN = "\n\t"
 
 

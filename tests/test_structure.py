@@ -28,3 +28,13 @@ def test_no_part_imports_one_that_imports_it(repository):
     assert parts["store"] >= {"prefix", "render"}
 
     TopologicalSorter(parts).prepare()
+
+
+def test_a_name_with_an_underscore_is_its_modules_own(repository):
+    for path in (repository / "mlviews").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "__all__" not in text, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlviews"):
+                private = {alias.name for alias in node.names if alias.name.startswith("_")} - {"__version__"}
+                assert not private, path

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["BisectResult", "Row", "Step", "bisect", "row_of"]
-
 
 _Key = tuple[Version, int]
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlviews.site.spec import SiteSpec
     from mlviews.store.locksource import NamedLock
 
-__all__ = ["Mixtures", "Need", "Packages", "Unit", "mixtures_of", "needs_between", "units_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Need:

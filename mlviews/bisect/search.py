@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Boundary", "Oracle", "Verdict", "boundary", "smallest_change"]
-
 Verdict = Literal["good", "bad", "unresolved"]
 _Set = frozenset[int]
 

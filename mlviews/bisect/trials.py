@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.trial import Trial
 
-__all__ = ["INSTALL", "Broken", "Run", "Trials", "what_broke"]
-
 
 INSTALL = "install"
 """Stands for a check: that the lock can be installed at all."""

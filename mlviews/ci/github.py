@@ -14,19 +14,6 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.view import ViewSpec
 
-__all__ = [
-    "CHECK_LOCKS",
-    "GATHER",
-    "READY",
-    "Settings",
-    "literal",
-    "no_views",
-    "ready_workflow",
-    "too_many",
-    "workflow",
-    "written",
-]
-
 _HEADER = """\
 # Made by `mlviews ci github` from the recipes: do not edit it; make it again when views come or go.
 #

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.view import ViewSpec
 
-__all__ = ["literal", "pipeline"]
-
 _HEADER = """\
 # Made by `mlviews ci gitlab` from the recipes: do not edit it; make it again when views come or go.
 #

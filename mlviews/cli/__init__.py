@@ -31,8 +31,6 @@ from mlviews.cli.smoke import smoke
 from mlviews.cli.startup import startup
 from mlviews.cli.store import attest, gc, verify
 
-__all__ = ["GROUPS", "cli"]
-
 GROUPS: dict[str, dict[click.Command, str]] = {
     "Use views": {
         list_views: "mlviews list",

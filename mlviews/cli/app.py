@@ -25,26 +25,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = [
-    "App",
-    "Outcome",
-    "Show",
-    "Verb",
-    "complete_check",
-    "complete_release",
-    "complete_release_alone",
-    "complete_site",
-    "complete_view",
-    "complete_view_or_release",
-    "end_of_day",
-    "ends_of_months",
-    "own_recipes",
-    "reader",
-    "shared_options",
-    "split_release",
-    "verb",
-]
-
 
 _PIPED_WIDTH = 200
 
@@ -182,6 +162,7 @@ class App:
 
 
 def recipes_folder() -> Path:
+    """Return the folder of recipes where no option names one: the one here, else the one that travels with mlviews."""
     from mlviews.files.writing import folder
 
     own = Path("recipes").absolute()

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from mlviews.bisect.find import BisectResult
 
-__all__ = ["bisect"]
-
 _MOST_REASONS = 12
 _LOCK = "LOCK|RELEASE|GITREF"
 

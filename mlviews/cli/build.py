@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mlviews.recipe.view import ViewSpec
     from mlviews.release import LinkScripts
 
-__all__ = ["build", "run", "shell", "write_built"]
-
 
 @verb("build")
 @click.argument("view", shell_complete=complete_view)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.built import BuiltView
 
-__all__ = ["checks", "layers", "list_views"]
-
 
 @verb("list")
 def list_views(app: App) -> Outcome:

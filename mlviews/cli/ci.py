@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mlviews.ci.github import Settings
     from mlviews.cli.terminal import Console
 
-__all__ = ["ci"]
-
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]*")
 _CRON = re.compile(r"[\d*,/-]+( [\dA-Za-z*,/-]+){4}")
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.results import DoctorResult
 
-__all__ = ["doctor", "use"]
-
 
 @verb("doctor")
 def doctor(app: App) -> Outcome:

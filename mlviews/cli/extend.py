@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.extend import ExtendResult
 
-__all__ = ["extend"]
-
 
 @verb("extend")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
@@ -59,7 +57,8 @@ def extend(
 
 def _write(console: Console, done: ExtendResult, app: App) -> None:
     from mlviews.cli.build import write_built
-    from mlviews.cli.terminal import say, size
+    from mlviews.cli.terminal import say
+    from mlviews.progress import size
 
     say(console, f"{done.recipe}: on top of {done.base}, which stays as it is")
     added = ", ".join(f"{name} {version}" for name, version in done.added.items())

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.upstream import Ending, GpusAllResult, ViewGpus
 
-__all__ = ["gpus"]
-
 
 @verb("gpus")
 @click.argument("target", metavar="VIEW[/RELEASE]|FOLDER", required=False, shell_complete=complete_view)

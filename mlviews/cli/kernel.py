@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mlviews.jupyter import Kernel, Place
     from mlviews.results import KernelAddResult
 
-__all__ = ["kernel"]
-
 
 @click.group("kernel")
 @shared_options(environment=False)

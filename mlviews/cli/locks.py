@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockedView, LockResult
     from mlviews.results import DiffResult
 
-__all__ = ["diff", "lock"]
-
 
 @verb("lock")
 @click.argument("views", nargs=-1, metavar="[VIEW...]", shell_complete=complete_view)
@@ -144,7 +142,8 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:
-    from mlviews.cli.terminal import size, write_changes
+    from mlviews.cli.terminal import write_changes
+    from mlviews.progress import size
 
     console.print(f"{result.before} -> {result.after}", style="dim", markup=False, soft_wrap=True)
     if not result.changes:

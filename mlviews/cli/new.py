@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mlviews.newview import Adopted
     from mlviews.results import NewResult
 
-__all__ = ["new"]
-
 
 @verb("new")
 @click.argument("view")

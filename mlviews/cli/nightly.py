@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mlviews.nightly.night import NightCell, NightRun
     from mlviews.results import NightlyResult
 
-__all__ = ["nightly"]
-
 _STYLES = {"ok": "green", "updated": "cyan", "not-run": "yellow"}
 _COULD_NOT = 3
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
 
-__all__ = ["distinct", "write_errors", "write_outcome"]
-
 ENVELOPE_VERSION = 1
 
 

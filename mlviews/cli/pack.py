@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlviews.pack.squashfs import PackedImage
     from mlviews.provenance.stamp import StampResult
 
-__all__ = ["pack", "stamp"]
-
 
 @verb("pack")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
@@ -77,14 +75,16 @@ def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
 
 
 def _write_image(console: Console, image: PackedImage) -> None:
-    from mlviews.cli.terminal import say, size
+    from mlviews.cli.terminal import say
+    from mlviews.progress import size
 
     name = f"{image.view}/{image.release}"
     say(console, f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
 
 
 def _write_channel(console: Console, channel: OfflineChannel) -> None:
-    from mlviews.cli.terminal import say, size
+    from mlviews.cli.terminal import say
+    from mlviews.progress import size
 
     new = f"{channel.fetched} of them new" if channel.fetched else "all of them there already"
     what = f"{channel.archives} archives, {size(channel.bytes)}, {new}"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
     from mlviews.store.disk import Store
 
-__all__ = ["catalogue", "list_packages", "packages", "search"]
-
 
 @verb("packages")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view_or_release)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.publish.plan import PublishResult
 
-__all__ = ["publish"]
-
 _SHOWN = 5
 _WAYS = {
     "release": "a release",
@@ -89,7 +87,8 @@ class _Shown:
                 say(console, f"  {command}")
 
     def _write_contents(self, console: Console) -> None:
-        from mlviews.cli.terminal import say, size
+        from mlviews.cli.terminal import say
+        from mlviews.progress import size
 
         result = self._result
         say(console, f"  puts     {_count(result.files, 'file')}, {_count(result.links, 'link')}, {size(result.bytes)}")

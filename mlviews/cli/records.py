@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.results import RecordsGatherResult
 
-__all__ = ["records"]
-
 
 @click.group("records")
 @shared_options(environment=False)

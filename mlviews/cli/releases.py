@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlviews.store.listing import ReleasesResult, ReleaseSummary
     from mlviews.store.releases import PromoteResult
 
-__all__ = ["pin", "promote", "releases", "remove", "rollback", "uninstall"]
-
 
 _NAMED = 5
 
@@ -32,7 +30,8 @@ def releases(app: App, view: str | None) -> Outcome:
 
 
 def _write(console: Console, result: ReleasesResult) -> None:
-    from mlviews.cli.terminal import Column, size, tell_unreadable, write_table
+    from mlviews.cli.terminal import Column, tell_unreadable, write_table
+    from mlviews.progress import size
     from mlviews.release import gpus_in_words
 
     tell_unreadable(console, result.unreadable)
@@ -139,7 +138,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     Nothing is removed if processes, kernels, venvs or views on top use it, as far as this host lets you see that; they
     are named.
     """
-    from mlviews.cli.terminal import size
+    from mlviews.progress import size
     from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
 
@@ -158,8 +157,8 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
 @_force
 def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     """Remove all releases, modules and kernels of a view. Its recipe, lock and records stay; `build` makes it again."""
-    from mlviews.cli.terminal import size
     from mlviews.jupyter import swan_place, user_place
+    from mlviews.progress import size
     from mlviews.store.disk import Store
     from mlviews.store.removal import uninstall as uninstall_view
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlviews.container.build import ContainerBuildResult
     from mlviews.results import RenderResult
 
-__all__ = ["container", "render"]
-
 
 def _complete_format(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     del context, parameter
@@ -148,7 +146,8 @@ container.add_command(build)
 
 
 def _write_image(console: Console, image: ContainerBuildResult) -> None:
-    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.cli.terminal import Column, say, write_table
+    from mlviews.progress import size
 
     say(console, ("built", "bold green"), f" the image of {image.view}/{image.release} for {image.platform}")
     base = image.bytes - sum(layer.bytes for layer in image.layers)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["show"]
-
 
 @verb("show")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view_or_release)
@@ -154,7 +152,8 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
 
 
 def _write_release(console: Console, release: ShownRelease) -> None:
-    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.cli.terminal import Column, say, write_table
+    from mlviews.progress import size
     from mlviews.release import gpus_in_words, served_in_words
 
     facts = release.facts
@@ -193,7 +192,8 @@ _LOST = "files that packages lost to others"
 
 
 def _write(console: Console, view: ShownRecipe) -> None:
-    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.cli.terminal import Column, say, write_table
+    from mlviews.progress import size
     from mlviews.release import gpus_in_words, served_in_words
 
     say(console, (view.name, "bold"), f"  {view.summary}")

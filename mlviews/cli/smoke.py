@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.routes import Route
     from mlviews.smoke.runner import CheckPlan, Interpreter
 
-__all__ = ["smoke"]
-
 Level = Literal["quick", "full"]
 _JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.pack.startup import StartupResult
 
-__all__ = ["startup"]
-
 
 @verb("startup")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
@@ -55,7 +53,8 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
 
 
 def _write(console: Console, result: StartupResult) -> None:
-    from mlviews.cli.terminal import Column, say, size, write_table
+    from mlviews.cli.terminal import Column, say, write_table
+    from mlviews.progress import size
 
     say(console, f"{result.view}/{result.release}: import {result.module}, median of {result.runs} runs")
     columns = (

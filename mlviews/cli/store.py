@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
 
-__all__ = ["attest", "gc", "verify"]
-
 
 _SHOWN = 20
 
@@ -108,8 +106,9 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
-    from mlviews.cli.terminal import say, size
+    from mlviews.cli.terminal import say
     from mlviews.files.reading import closed_by
+    from mlviews.progress import size
 
     if not result.releases:
         console.print("no release is here: `mlviews build VIEW` makes one", markup=False)
@@ -215,7 +214,8 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     from rich.markup import escape
 
-    from mlviews.cli.terminal import say, size, tell_unreadable
+    from mlviews.cli.terminal import say, tell_unreadable
+    from mlviews.progress import size
 
     would = "would remove" if result.dry_run else "removed"
     groups = {

@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     Part: TypeAlias = str | tuple[str, str]
     """A text as it is, which anyone may have written; with a style where it is a pair."""
 
-__all__ = [
-    "COLOURS",
-    "STATUS_STYLES",
-    "Bars",
-    "Column",
-    "Console",
-    "say",
-    "size",
-    "tell_unreadable",
-    "tell_variants",
-    "write_changes",
-    "write_table",
-]
-
 
 _PLAIN = "\n\t"
 

@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
     from mlviews.conda.cuda import Builds
 
-__all__ = ["Sources", "open_sources", "record_fault"]
-
 
 NOARCH = "noarch"
 # What decompressing and parsing say of a page in HTML.

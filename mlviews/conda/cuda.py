@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-__all__ = ["Builds", "SeenBuilds", "cuda_builds", "is_cuda_build"]
-
 Builds = dict[str, int]
 """Build string of a CUDA build -> when the first such build was made, in milliseconds since 1970; 0: not known."""
 

@@ -17,24 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = [
-    "CondaRecord",
-    "CondaRecordError",
-    "RecordedPath",
-    "conda_record",
-    "conda_record_files",
-    "conda_record_path",
-    "is_conda_record",
-    "is_installed",
-    "link_script",
-    "load_conda_record",
-    "parse_conda_record",
-    "read_conda_record",
-    "read_conda_records",
-    "site_packages_fault",
-    "write_conda_record",
-]
-
 _FOLDER = "conda-meta"
 _SITE_PACKAGES = re.compile(r"lib/python3\.\d+t?/site-packages")
 _KINDS: dict[str, Literal["link", "folder"]] = {"softlink": "link", "directory": "folder"}

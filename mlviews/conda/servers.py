@@ -26,16 +26,6 @@ from mlviews.errors import BadInputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = [
-    "CERTIFICATE_HINT",
-    "PORTAL_HINT",
-    "UNKNOWN_CERTIFICATE",
-    "channel_folder",
-    "channel_url",
-    "http_client",
-    "mirror_servers",
-]
-
 UNKNOWN_CERTIFICATE = "invalid peer certificate"
 """What rattler says of a server whose certificate nobody here vouches for."""
 CERTIFICATE_HINT = "Where a site has its own certificate authority, SSL_CERT_FILE must name its certificate's file."

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.profile import Site
 
-__all__ = ["ContainerBuildResult", "LayerLine", "build_image"]
-
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _CREATED = datetime.fromtimestamp(EPOCH, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.lock.lockfile import Lock
 
-__all__ = [
-    "ENVIRONMENT_PATH",
-    "Contents",
-    "Kind",
-    "definition_files",
-    "environment",
-    "image_files",
-    "render_apptainer",
-    "render_dockerfile",
-    "render_scripts",
-    "unpacked",
-]
-
 
 ENVIRONMENT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH of an image that says nothing of it."""

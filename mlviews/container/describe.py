@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlviews.release import Loading
     from mlviews.site.model import Images
 
-__all__ = ["NO_REPOSITORY", "Container", "lock_tag", "of_recipe", "of_release"]
-
 NO_REPOSITORY = "registry.example/views"
 """Stands for a repository where the site names none."""
 

@@ -18,8 +18,6 @@ from mlviews.site.model import IMAGE
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-__all__ = ["base_file", "check_tools", "copy_image", "need_skopeo", "push", "write_sif"]
-
 
 _FILE = re.compile(r"(oci-archive|oci):(?P<path>.+)")
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Advance
 
-__all__ = ["ImageLayer", "Part", "parts_of", "write_layers"]
-
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _LARGE = 20_000_000  # bytes of files from which on a package has a layer of its own
 _MOST = 60  # layers; overlay file systems bear 127, and the base has some

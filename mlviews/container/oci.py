@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
-__all__ = ["ARCHITECTURES", "EPOCH", "MANIFEST", "Base", "Blob", "open_base", "to_json", "write_archive"]
-
 EPOCH = 315532800
 """1980-01-01, the time of everything in an image: the first that zip files, such as wheels, can hold."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
 
-__all__ = ["LOCK", "HeldError", "announce", "held_by", "hold"]
-
 LOCK = ".lock"
 """The file in a folder by which it is locked."""
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}

@@ -22,8 +22,6 @@ from mlviews.files.writing import replacing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["Kept", "state_of"]
-
 _MAX_BYTES = 8 << 20
 _CODE = Path(__file__).resolve().parents[1]
 _T = TypeVar("_T")

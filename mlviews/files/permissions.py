@@ -19,21 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = [
-    "CLOSED",
-    "EXECUTABLE",
-    "decided",
-    "group_id",
-    "keep",
-    "open_to_readers",
-    "own_part",
-    "private",
-    "settle",
-    "settle_one",
-    "share",
-    "shared_group",
-]
-
 CLOSED = 0o700
 """Permissions of a folder in which archives are unpacked: until they are settled, files have what the archive says."""
 EXECUTABLE = 0o111

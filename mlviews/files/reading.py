@@ -20,23 +20,6 @@ from mlviews.errors import FailedError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = [
-    "RELEASE_FILE",
-    "DamagedError",
-    "Unreadable",
-    "UnreadableError",
-    "closed_by",
-    "content",
-    "folders_in",
-    "is_file",
-    "is_folder_at",
-    "link_text",
-    "names_in",
-    "owner",
-    "paths_in",
-    "status",
-]
-
 RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-__all__ = ["SCHEMA", "StoreFile", "StorePart", "parse"]
-
 SCHEMA = 1
 """The only number so far; files from before there was one state none, and are of this schema too."""
 

@@ -20,26 +20,6 @@ from mlviews.files.reading import closed_by, status
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
 
-__all__ = [
-    "DISK_FULL_HINT",
-    "SHARED",
-    "aged",
-    "bytes_under",
-    "delete_tree",
-    "file_sha256",
-    "folder",
-    "forget_parts",
-    "is_folder",
-    "make_folder",
-    "remove_file",
-    "replacing",
-    "swap_link",
-    "take_after",
-    "walk",
-    "write_atomically",
-    "write_failure",
-]
-
 
 SHARED = stat.S_ISGID | stat.S_IWGRP
 """What a folder has besides the usual permissions where a group shares it."""

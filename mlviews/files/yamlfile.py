@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from pathlib import Path
 
-__all__ = ["Document", "KeyPath", "key_text", "parse", "read", "texts"]
-
 KeyPath = tuple["str | int", ...]
 
 _MAX_BYTES = 1 << 20

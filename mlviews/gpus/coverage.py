@@ -20,24 +20,6 @@ if TYPE_CHECKING:
     from mlviews.gpus.scan import Library, Scan
     from mlviews.release import Release
 
-__all__ = [
-    "USUAL",
-    "CodeLine",
-    "Cover",
-    "GpuServed",
-    "GpuVerdict",
-    "GpusResult",
-    "LibraryServing",
-    "PackageServing",
-    "Way",
-    "best",
-    "cover",
-    "oldest_driver",
-    "runs",
-    "survey",
-    "worst",
-]
-
 
 Way = Literal["native", "ptx", "none"]
 

@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     Read = Callable[[int, int], bytes]
     """Gives ``(offset, size)`` of a file; fewer bytes where it ends."""
 
-__all__ = [
-    "CUDA_MACHINE",
-    "HEADER",
-    "MAGIC",
-    "BrokenCodeError",
-    "Code",
-    "FatbinEntry",
-    "cubin_code",
-    "is_hollow",
-    "modules",
-    "scattered_modules",
-]
-
 
 MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes of all entries

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from mlviews.gpus.fatbin import FatbinEntry, Read
 
-__all__ = ["DeviceCode", "Module", "read_code"]
-
 # Code that is linked, and code that awaits linking (nvcc -rdc=true).
 _LINKED, _LOOSE = ".nv_fatbin", "__nv_relfatbin"
 # Where libraries that load their kernels themselves, such as cuFFT, keep them.

@@ -14,18 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = [
-    "GPUS",
-    "Gpu",
-    "driver_key",
-    "first_cuda",
-    "minimum_driver",
-    "newest",
-    "ptx_cuda",
-    "toolkit_driver",
-    "version_key",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
 
-__all__ = ["Library", "Scan", "scan"]
-
 _SMALLEST = 1024  # no library with code in it is smaller
 
 # Sources, texts and data: on CVMFS to open a file is to fetch it, and an LCG view has hundreds of thousands.

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from mlviews.site.batch import BatchSystem, System
 
-__all__ = ["WorkerJobs", "Workers", "plan_workers", "workers_on"]
-
 _WORKER_SECONDS = 4 * 3600  # a night's longest trial, and time to wait for the next
 _WORKER_MEMORY = "8GB"
 _WORKER_CORES = 2  # two checks run side by side

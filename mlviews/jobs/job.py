@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.batch import Queue, System
 
-__all__ = [
-    "MARGIN_SECONDS",
-    "Entry",
-    "Job",
-    "JobRequest",
-    "by_file",
-    "by_image",
-    "by_launch",
-    "kinds_served",
-    "plan_job",
-    "queue_for",
-]
-
 Launcher = Literal["alone", "torchrun", "lightning"]
 
 MARGIN_SECONDS = (30, 300)

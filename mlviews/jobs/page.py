@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.site.batch import BatchSystem, System
 
-__all__ = ["render_page"]
-
 
 def render_page(container: Container, batch: Mapping[System, BatchSystem]) -> str:
     """Return the page; every line of it in a code block works once the image is pushed.

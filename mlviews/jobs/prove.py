@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlviews.site.batch import BatchSystem, Queue
     from mlviews.store.disk import Store
 
-__all__ = ["GpuJob", "GpuNodes", "gpu_nodes", "kind_line", "partitions", "run_on"]
-
 UNKNOWN = "GPU"
 """What a kind is called that neither Slurm nor the site's file names."""
 

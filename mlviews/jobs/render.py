@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlviews.jobs.job import Job
     from mlviews.site.batch import System
 
-__all__ = ["RESUME_MODULE", "job_files", "main_name"]
-
 RESUME_MODULE = "mlviews_resume.py"
 """What programs import to save checkpoints; it lies in the folder `<name>.files` beside the job."""
 

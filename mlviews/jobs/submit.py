@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlviews.jobs.job import Job
     from mlviews.site.batch import System
 
-__all__ = ["CALL_SECONDS", "QUEUES", "SUBMITTERS", "TITLES", "call", "interactive_line", "queued", "submit"]
-
 TITLES: dict[System, str] = {"slurm": "Slurm", "htcondor": "HTCondor", "panda": "PanDA"}
 """What people call each system."""
 SUBMITTERS: dict[System, str] = {"slurm": "sbatch", "htcondor": "condor_submit", "panda": "prun"}

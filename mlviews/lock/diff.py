@@ -10,8 +10,6 @@ from rattler import Version
 if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["PackageChange", "compare"]
-
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:

@@ -20,18 +20,6 @@ if TYPE_CHECKING:
 
     from mlviews.wheels.made import Made
 
-__all__ = [
-    "LOCK_SUFFIX",
-    "Lock",
-    "LockedPackage",
-    "RecordRest",
-    "lock_bytes",
-    "lock_path",
-    "match_specs",
-    "read_lock",
-    "unpacked_scripts",
-]
-
 
 LOCK_SUFFIX = ".conda-lock.yml"
 

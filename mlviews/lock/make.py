@@ -41,14 +41,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.offers import Index
     from mlviews.wheels.pip import Found
 
-__all__ = [
-    "LockOptions",
-    "index_of",
-    "lock_views",
-    "prepare_view",
-    "refuse_looking_back",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class LockOptions:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlviews.solve.solver import Solution
     from mlviews.wheels.offers import Taken
 
-__all__ = ["installed_name", "lock_of", "locked_package", "repodata_record", "wheel_record"]
-
 
 def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
     """Gather the solutions of a view, one for each platform, into a lock.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlviews.wheels.made import Made
 
-__all__ = ["parse_lock"]
-
 # CEP 26
 _VERSION = r"[A-Za-z0-9_.!+~]+"
 _ARCHIVE = re.compile(rf"(?P<name>[^/\s]+)-(?P<version>{_VERSION})-(?P<build>[A-Za-z0-9_.+]+?)(\.conda|\.tar\.bz2)")

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = [
-    "LockResult",
-    "LockState",
-    "LockStatus",
-    "LockedView",
-    "changes",
-    "check_locks",
-    "find_lock",
-    "lock_status",
-    "locked_view",
-]
-
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 

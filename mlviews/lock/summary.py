@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock
 
-__all__ = ["FoundLock", "LockSummary", "summary_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class LockSummary:

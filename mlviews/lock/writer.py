@@ -13,8 +13,6 @@ from mlviews.lock.lockfile import RecordRest
 if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["lock_text"]
-
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _HEADER = """\
 # Made by mlviews from the recipe {view}: do not edit, change the recipe and run `mlviews lock {view}`.

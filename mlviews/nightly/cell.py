@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from mlviews.values import Problem
     from mlviews.wheels.offers import Index
 
-__all__ = ["FAILURES", "Cell", "CellJob", "Solved", "Tested", "cell_of", "solve_all", "try_cell"]
-
 
 _SECONDS_A_DAY = 86400
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Gathered", "History", "PastCell", "gather", "history_file", "look_back", "open_history"]
-
 _LOCK = TypeAdapter(Lock)
 _LOCK.rebuild(_types_namespace={"Made": Made})  # which a lock's module does not import
 _BUSY_SECONDS = 30.0

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["Runner", "run_nights"]
-
 _BATCH = 64  # cells whose packages are in memory at a time
 
 

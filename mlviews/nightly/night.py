@@ -22,19 +22,6 @@ if TYPE_CHECKING:
     from mlviews.recipe.view import Request, ViewSpec
     from mlviews.site.spec import SiteSpec
 
-__all__ = [
-    "CellFigures",
-    "CellState",
-    "Earlier",
-    "Night",
-    "NightCell",
-    "NightRun",
-    "named_from",
-    "only_on",
-    "part_for",
-    "suppose_cuda",
-]
-
 
 CellState = Literal["ok", "updated", "unsolvable", "install-failed", "check-failed", "not-run"]
 

@@ -28,21 +28,6 @@ if TYPE_CHECKING:
     from mlviews.nightly.history import PastCell
     from mlviews.nightly.night import CellState, NightCell, NightRun
 
-__all__ = [
-    "ChangeRow",
-    "Chart",
-    "Past",
-    "Series",
-    "Trend",
-    "change_rows",
-    "chart_of",
-    "drawing",
-    "past_of",
-    "render",
-    "trend_of",
-    "view_file",
-]
-
 
 _WIDTH, _HEIGHT = 300, 120
 _FEWEST = 2  # points that make a trend

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mlviews.nightly.pages import Trend
     from mlviews.progress import Progress
 
-__all__ = ["lines_of", "write_night"]
-
 _NIGHTS = 120  # how far trends go back
 
 

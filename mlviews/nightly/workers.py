@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     import distributed
 
-__all__ = ["WORKERS_LOST", "each", "each_of", "each_on"]
-
 WORKERS_LOST = "workers-lost"
 """The code of the error that jobs get which no worker was left for."""
 

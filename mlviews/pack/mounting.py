@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["APPTAINER", "AS_ROOT", "AS_USER", "SCRIPT", "entering"]
-
 _PROBE_SECONDS = 20
 
 AS_ROOT = ("unshare", "--mount")

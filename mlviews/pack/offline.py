@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
-__all__ = ["OfflineChannel", "pack_offline"]
-
 _AT_ONCE = 8
 _LOCKS = "lockfiles"
 _NOARCH = "noarch"

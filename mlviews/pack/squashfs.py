@@ -24,8 +24,6 @@ from mlviews.render import escape
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-__all__ = ["PackedImage", "image_command", "image_launch", "image_release", "pack"]
-
 _FIXED = (
     *("-comp", "zstd", "-Xcompression-level", "3", "-noappend", "-all-root", "-no-xattrs", "-no-exports"),
     *("-mkfs-time", "0", "-reproducible", "-quiet", "-no-progress"),

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.release import Release
 
-__all__ = ["StartupLine", "StartupResult", "measure", "module_of", "render_page"]
-
 _PROGRAM = Path(__file__).with_name("startup_program.py")
 # What a user of a view waits for: the first of these that it holds.
 _MODULES = {

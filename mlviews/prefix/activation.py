@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from mlviews.prefix.scripts import Sourced
 
-__all__ = ["capture"]
-
 # Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
 _LISTS = frozenset(
     {

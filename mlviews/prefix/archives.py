@@ -14,8 +14,6 @@ from mlviews.files.writing import DISK_FULL_HINT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["hash_mismatch", "install_failure", "refused_path", "with_lengths"]
-
 _LENGTH_BEHIND = 0x08  # general purpose bit 3 (APPNOTE.TXT, 4.4.4): the length follows the content
 _DEEPEST = 200  # folders; genuine packages have some 30, and a thousand are too many for Python's own rmtree and walk
 _ABSOLUTE = re.compile(rb'"_path"\s*:\s*"((?:/|\.\.(?:/|"))[^"]*)|"_path"\s*:\s*"([^"]*/\.\.(?:/|")[^"]*)')

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-__all__ = ["Assembled", "assemble", "write_prefix_files"]
-
 
 @dataclass(frozen=True, slots=True)
 class Assembled:

@@ -42,20 +42,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.progress import Advance, Progress
 
-__all__ = [
-    "BYTECODE",
-    "Kept",
-    "Modules",
-    "compile_chunks",
-    "compile_modules",
-    "find_modules",
-    "keep",
-    "module_of",
-    "note",
-    "read_kept",
-    "scratch_on",
-]
-
 
 BYTECODE = "bytecode"
 """The cache's folder of byte code: in it one of each Python, in that one of each package."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-__all__ = ["LARGEST", "MARKER", "MOUNT", "SMALLEST", "catalogs_of", "listed", "place_catalogs"]
-
 MARKER = ".cvmfscatalog"
 """The empty file by which a folder gets a catalog of its own."""
 MOUNT = PurePosixPath("/cvmfs")

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from mlviews.conda.records import CondaRecord
 
-__all__ = ["CLOBBERS", "NOT_MODULES", "Programs", "find_clobbers", "link_all", "refuse_lost"]
-
 CLOBBERS = "__clobbers__"
 """rattler's folder in a prefix."""
 NOT_MODULES = frozenset({"benchmarks", "conftest", "docs", "examples", "setup", "test", "testing", "tests"})

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
-__all__ = ["complete_records"]
-
 
 # What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
 _OF_THE_PACKAGE = (

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Copy", "copied"]
-
 _KEPT = ".mlviews-kept"
 _LARGEST_COPY = 1 << 20  # bytes
 _CLONE = 0x40049409  # FICLONE, ioctl_ficlonerange(2); not every Python that we run on knows it

@@ -47,18 +47,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
-__all__ = [
-    "PREFIX_LENGTH",
-    "Installed",
-    "check_prefix",
-    "install",
-    "install_lock",
-    "installed_licenses",
-    "local_archive",
-    "restore",
-    "stated_licences",
-]
-
 _T = TypeVar("_T")
 
 PREFIX_LENGTH = 255

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from mlviews.prefix.tree import Tree
 
-__all__ = ["FILES", "Inventory", "expected_mode", "own_files", "take", "texts", "write"]
-
 FILES = "files.json"
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 

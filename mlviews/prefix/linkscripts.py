@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
-__all__ = ["carry_over", "run_link_scripts"]
-
 _HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's
 _SHOWN = 2000  # characters of what a script printed

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
-__all__ = ["realized"]
-
 
 def realized(
     lock: Lock, platform: str, *, cache: Path, base: str | None = None, progress: Progress = silent

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from mlviews.prefix.copied import Copy
 
-__all__ = ["HOST_PATH", "USERS_PATH", "Run", "Sourced", "scripts_of", "sourcing"]
-
 HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 """Where the scripts find the host's own programs."""
 USERS_PATH = "/mlviews/PATH-of-the-user"

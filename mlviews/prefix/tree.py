@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from mlviews.conda.records import CondaRecord
 
-__all__ = ["RecordFile", "Tree", "read_tree"]
-
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import LockedPackage
 
-__all__ = ["NOTES", "PACKAGES", "check_unpacked", "close_cache", "note_path", "note_unpacked", "unpacked_state"]
-
 PACKAGES = "pkgs"
 """The cache's folder of unpacked packages; beside each, rattler keeps a lock."""
 NOTES = ".unpacked"

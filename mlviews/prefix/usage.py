@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlviews.prefix.tree import Tree
 
-__all__ = ["Linked", "Usage", "forget", "measure", "read", "shared_bytes", "write"]
-
 
 class Linked(StorePart):
     """The hard-linked files of one package.

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlviews.prefix.tree import Tree
     from mlviews.progress import Advance, Progress
 
-__all__ = ["Fault", "FaultKind", "VerifiedRelease", "verify", "verify_new"]
-
 FaultKind = Literal["changed", "missing", "extra", "link", "mode", "unreadable"]
 
 _THREADS = os.cpu_count() or 1  # more only wait for each other, and take processor time for it

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.smoke.records import Record
 
-__all__ = ["AttestResult", "Attestation", "AttestedStatement", "check_attestation", "read_signer", "sign", "statements"]
-
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PROVENANCE = "https://slsa.dev/provenance/v1"
 _TESTED = "https://in-toto.io/attestation/test-result/v0.1"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["read_metadata", "replace_metadata"]
-
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14  # fields of ModelProto; every model has the first two
 _KEY, _VALUE = 1, 2  # fields of StringStringEntryProto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; those of groups are no ONNX's

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["Stamp", "StampResult", "read_stamp", "stamp_of", "write_stamp"]
-
 _BESIDE = ".mlviews.json"
 _ONNX = ".onnx"
 _KEYS = ("lock", "view", "release", "source")

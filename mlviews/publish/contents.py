@@ -25,17 +25,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.listing import RemovalNote
 
-__all__ = [
-    "Item",
-    "command_items",
-    "default_items",
-    "proof_items",
-    "release_items",
-    "removal_items",
-    "tree_items",
-    "with_folders",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Item:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
 
-__all__ = ["pack"]
-
 
 def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -> None:
     """Write the tar: every file for itself, owned by root; whole or not at all, and the same every time.

@@ -42,8 +42,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.listing import RemovalNote
 
-__all__ = ["Catalog", "PublishResult", "plan"]
-
 Change = Literal["release", "promotion", "rollback", "removal", "records"]
 
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from mlviews.publish.contents import Item
     from mlviews.store.disk import Store
 
-__all__ = ["Repository", "refuse_odd"]
-
 # `cvmfs_server` puts what it is given into the text of a shell command, unquoted.
 _NAME = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._][A-Za-z0-9._+=@-]*"
 _PLAIN = re.compile(f"{_NAME}(?:/{_NAME})*")

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mlviews.site.model import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["PublishRemark", "RuleName", "of_catalogs", "of_items", "of_licences", "of_platform", "of_promotion"]
-
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
     "catalog", "file-size", "default", "command", "proved", "extension", "promotion", "licence",

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 
-__all__ = ["publish"]
-
 _FOLDER = ".publishing"
 _NOTE = "note.json"
 _TAR = "change.tar"

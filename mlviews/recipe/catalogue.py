@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlviews.recipe.model import Layer, Parsed, Recipe
     from mlviews.recipe.view import ViewSpec
 
-__all__ = ["Catalogue", "modules_clash", "open_catalogue"]
-
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:

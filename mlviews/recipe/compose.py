@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mlviews.recipe.model import Parsed
 
-__all__ = ["compose", "layer_files"]
-
 
 def compose(
     recipe: Parsed[Recipe],

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from mlviews.files.yamlfile import Document
 
-__all__ = ["parse_model"]
-
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 
 

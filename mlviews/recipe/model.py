@@ -22,22 +22,6 @@ if TYPE_CHECKING:
 
     from mlviews.files.yamlfile import Document
 
-__all__ = [
-    "GpuName",
-    "Hardware",
-    "Layer",
-    "Parsed",
-    "PublicText",
-    "Recipe",
-    "Remark",
-    "Text",
-    "Variant",
-    "ViewName",
-    "check_match_spec",
-    "check_requirement",
-    "parse",
-]
-
 
 _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")

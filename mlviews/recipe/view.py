@@ -22,20 +22,6 @@ if TYPE_CHECKING:
 
     from mlviews.hardware import VirtualPackage
 
-__all__ = [
-    "OWN",
-    "Origin",
-    "Override",
-    "Reason",
-    "Request",
-    "VariantOf",
-    "ViewHardware",
-    "ViewSpec",
-    "inputs_digest",
-    "spec_name",
-    "view_spec",
-]
-
 OWN = "own"
 """What names a recipe without any of its variants, where a variant is asked for."""
 

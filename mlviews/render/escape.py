@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from jinja2.bccache import Bucket
 
-__all__ = ["quote", "render"]
-
 
 class _Literal(str):
     """Text that is a literal of the template's language; any change to it gives a plain `str` again."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock
 
-__all__ = ["render_constraints", "render_environment", "render_pixi", "render_pylock"]
-
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 

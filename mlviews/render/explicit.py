@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["render_explicit"]
-
 
 def render_explicit(
     lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None

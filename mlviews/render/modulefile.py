@@ -20,19 +20,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import GpuLine, Release
 
-__all__ = [
-    "MODULE",
-    "ModuleNotes",
-    "SharedDefault",
-    "default_file",
-    "render_command_lua",
-    "render_command_program",
-    "render_command_tcl",
-    "render_lua",
-    "render_tcl",
-    "version_file",
-]
-
 
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from mlviews.lock.lockfile import Lock, LockedPackage
 
-__all__ = ["SBOM", "render_sbom"]
-
 SBOM = "sbom.cdx.json"
 """The file's name, in a release and in an image."""
 

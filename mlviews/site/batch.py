@@ -9,8 +9,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlviews.recipe.model import GpuName, Text
 
-__all__ = ["SYSTEMS", "BatchSystem", "Queue", "System", "megabytes", "seconds", "span", "word"]
-
 System = Literal["slurm", "htcondor", "panda"]
 SYSTEMS: tuple[System, ...] = ("slurm", "htcondor", "panda")
 

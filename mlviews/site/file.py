@@ -14,21 +14,6 @@ from mlviews.errors import BadInputError
 from mlviews.files.reading import content, is_file
 from mlviews.files.writing import write_atomically
 
-__all__ = [
-    "FALLBACK",
-    "SHIPPED_SITES",
-    "absolute",
-    "chosen_site",
-    "expand",
-    "is_path",
-    "quick_root",
-    "root_site",
-    "site_files",
-    "site_path",
-    "use_site",
-    "user_sites",
-]
-
 FALLBACK = "local"
 """The site where nobody names one."""
 

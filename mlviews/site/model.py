@@ -12,9 +12,6 @@ from mlviews.licences import Licences  # noqa: TC001  (pydantic reads it)
 from mlviews.recipe.model import GpuName, PublicText, Text, ViewName  # noqa: TC001  (pydantic reads them)
 from mlviews.site.batch import BatchSystem, System  # noqa: TC001  (pydantic reads it)
 
-__all__ = ["IMAGE", "CudaWheels", "Images", "Promotion", "SiteFile", "base_for", "is_pinned"]
-
-
 IMAGE = (
     r"[a-z0-9]+([._-]+[a-z0-9]+)*(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
     r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlviews.site.batch import BatchSystem, System
     from mlviews.site.model import CudaWheels, Images, Promotion, SiteFile
 
-__all__ = ["Site", "open_site", "site_names"]
-
 
 @dataclass(frozen=True, slots=True)
 class _Summary:

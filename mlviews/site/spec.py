@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.wheels.target import Target
 
-__all__ = ["SiteSpec", "for_site"]
-
 _GLIBC = "2.17"  # of releases that do not say: the oldest that wheels are made for today
 
 

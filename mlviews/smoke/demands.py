@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from mlviews.site.model import Promotion
     from mlviews.smoke.records import Record
 
-__all__ = ["missing_proofs", "refuse_unproved"]
-
 
 def missing_proofs(release: Release, records: Sequence[Record], demands: Promotion, now: datetime) -> tuple[str, ...]:
     """Return what no record proves, a line each; nothing where the site's demands are met.

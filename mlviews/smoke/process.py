@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["MARK", "Ended", "Limits", "run_limited"]
-
 _LOOK = 0.1  # seconds between two looks at the memory in use
 _POLL = 0.02
 _PAGE = resource.getpagesize()

@@ -12,8 +12,6 @@ from mlviews.errors import nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["BASIC", "PROGRAMS", "Level", "Program", "about", "unknown_checks"]
-
 Level = Literal["quick", "full"]
 
 BASIC = ("imports", "pip-check")

@@ -25,22 +25,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-__all__ = [
-    "LONGEST",
-    "Record",
-    "SpeedDrop",
-    "can_record",
-    "drops",
-    "last_results",
-    "product",
-    "proved_gpus",
-    "proves",
-    "read_records",
-    "record_folder",
-    "view_records",
-    "write_record",
-]
-
 
 LONGEST = 10_000_000
 """Bytes of a record at most."""

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["first_checks", "modules_of", "release_target"]
-
 
 _MODULE = re.compile(
     r"lib/python3\.\d+t?/site-packages/(?P<name>[A-Za-z]\w*)"

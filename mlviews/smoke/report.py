@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["NO_SUCH_CHECK", "CheckLine", "GpuKindLine", "RouteLine", "failures", "junit", "junit_suites"]
-
 NO_SUCH_CHECK = "no such check"
 """How the reason begins of a name that no program answers: it tells of the recipe, and nothing of the release."""
 

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.runner import Interpreter
 
-__all__ = ["ROUTES", "Route", "chosen_routes", "differences", "open_route"]
-
 
 Route = Literal["prefix", "module", "kernel", "container"]
 ROUTES: tuple[Route, ...] = get_args(Route)

@@ -29,20 +29,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.process import Ended
     from mlviews.smoke.programs import Level, Program
 
-__all__ = [
-    "OWN_FOLDERS",
-    "CheckPlan",
-    "Claim",
-    "Enter",
-    "Interpreter",
-    "any_python",
-    "choose",
-    "refuse_unknown",
-    "run_checks",
-    "verdict",
-    "view_python",
-]
-
 
 _LONGEST = 1_000_000
 _TAIL = 500

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.wheels.offers import Offers
 
-__all__ = ["NO_CUDA", "Base", "Task", "askers", "cut", "readable", "refusal", "smallest_conflict"]
-
 
 @dataclass(frozen=True, slots=True)
 class Base:

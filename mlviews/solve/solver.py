@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.offers import Index, Taken
     from mlviews.wheels.pip import Found
 
-__all__ = ["Solution", "solve"]
-
 
 _STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
 _NOWHERE = "file:///wheels"  # the channel of wheels where no channel is: nothing is fetched from there

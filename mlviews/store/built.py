@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from mlviews.store.disk import Store
 
-__all__ = ["BuiltView", "built_view"]
-
 
 @dataclass(frozen=True, slots=True)
 class BuiltView:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.users import ReleaseUse
 
-__all__ = ["BusyView", "GcResult", "GoingRelease", "KeptRelease", "Rule", "collect", "foresee"]
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release, ReleasePackage
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = ["cache_debris", "common_debris", "unused", "view_debris"]
-
 
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from mlviews.files.reading import Unreadable
     from mlviews.release import Release
 
-__all__ = ["HISTORY", "KEPT", "ReleaseEntry", "Store"]
-
 PINNED = "pinned"
 UNPUBLISHED = ".unpublished"
 HISTORY = ".history.json"

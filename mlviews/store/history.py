@@ -16,8 +16,6 @@ from mlviews.store.disk import HISTORY
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["DefaultChange", "former", "left", "note", "overrides", "read", "settle"]
-
 _LONGEST = 500
 
 

@@ -18,8 +18,6 @@ from mlviews.hardware import host_platform
 if TYPE_CHECKING:
     from mlviews.release import Release
 
-__all__ = ["NOTE", "is_removed", "launcher", "no_release_error", "release_here", "removed_error"]
-
 
 NOTE = "removed.json"
 """In a release's folder: the release was removed, and its name is never given again."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlviews.provenance.stamp import Stamp
     from mlviews.site.profile import Site
 
-__all__ = ["release_of_lock", "whence"]
-
 _SHOWN = 12  # digits of a digest
 
 

@@ -27,16 +27,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.records import Record
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = [
-    "ReleaseSummary",
-    "ReleasesResult",
-    "RemovalNote",
-    "RemovedRelease",
-    "all_releases",
-    "releases_of",
-    "removal_note",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseSummary:

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = [
-    "leave_other_modules",
-    "module_notes",
-    "other_defaults",
-    "remove_loaders",
-    "tell_proofs",
-    "write_command_loaders",
-    "write_default_loaders",
-    "write_release_loaders",
-    "write_removed_loaders",
-]
-
 
 # What every view has tells nothing of what one is for.
 _COMMON = {"python", "pip", "ipykernel"}

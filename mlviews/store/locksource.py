@@ -20,8 +20,6 @@ from mlviews.store.launcher import no_release_error, removed_error
 if TYPE_CHECKING:
     from mlviews.site.profile import Site
 
-__all__ = ["NamedLock", "default_release_lock", "lock_file", "named_lock", "revision_of"]
-
 _RELEASE = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store.disk import Store
 
-__all__ = ["GatheredRecord", "gather"]
-
 _AHEAD = timedelta(hours=1)
 """By how much another host's clock may be ahead of this one's."""
 

@@ -38,21 +38,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = [
-    "PinResult",
-    "PromoteResult",
-    "RemoveResult",
-    "RollbackResult",
-    "VerifyResult",
-    "check",
-    "check_all",
-    "pin",
-    "promote",
-    "remove",
-    "rollback",
-    "unproved",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class PromoteResult:

@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 
-__all__ = [
-    "UninstallResult",
-    "finish",
-    "is_unfinished",
-    "locked",
-    "remove_held",
-    "uninstall",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class UninstallResult:

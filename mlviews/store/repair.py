@@ -46,8 +46,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 
-__all__ = ["repair"]
-
 _ROUNDS = 4
 
 

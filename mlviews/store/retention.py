@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
-__all__ = ["DAYS", "KEEP", "ReleaseState", "kept"]
-
 KEEP = 3
 DAYS = 30
 

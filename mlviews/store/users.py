@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from mlviews.store.disk import ReleaseEntry
 
-__all__ = ["ReleaseUse", "refuse_used", "release_uses", "uses_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class ReleaseUse:

@@ -30,8 +30,6 @@ from mlviews.files.writing import make_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["File", "Link", "Member", "is_safe_path", "read_index", "write_conda"]
-
 
 _EPOCH = 315_532_800  # 1980-01-01, the first date that a zip can state
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)

@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.requirements import WheelRequest
     from mlviews.wheels.target import Target
 
-__all__ = ["WheelChannel", "make_channel", "update_index"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WheelChannel:

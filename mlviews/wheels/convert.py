@@ -43,22 +43,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.target import Target
     from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
 
-__all__ = [
-    "FORMAT",
-    "PLACEHOLDER",
-    "Offer",
-    "PackagePlan",
-    "plan_alias",
-    "plan_cuda",
-    "plan_extra",
-    "plan_package",
-    "plan_python_abi",
-    "plan_wheel",
-    "requirements_for",
-    "stated_license",
-    "write_wheel",
-]
-
 
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.wheel import Wheel
 
-__all__ = ["asks_for_cuda", "cuda_depends", "cuda_of", "finds_cuda_itself", "is_cuda_project", "with_runpath"]
-
 _NAMED = re.compile(r"(?:nvidia-.+-cu|(?:.+-)?cuda)(\d\d)x?(?:-.+)?")
 # NVIDIA's projects that are for whichever CUDA their version says.
 _VERSIONED = frozenset({"cuda-bindings", "cuda-toolkit"})

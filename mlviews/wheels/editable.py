@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Progress
     from mlviews.wheels.sdist import Sources
 
-__all__ = ["editable_offer"]
-
 _LINES = 15
 # Calls one hook of the backend, or says that it has none: PEP 517 lets it leave out those that ask.
 _CALL = """

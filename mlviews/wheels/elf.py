@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-__all__ = ["Links", "glibc_key", "glibc_needed", "is_elf", "libraries_needed", "read_links", "tag_glibc"]
-
 
 # PEP 600 gives the older names their glibc.
 _LEGACY = {"manylinux1": "2.5", "manylinux2010": "2.12", "manylinux2014": "2.17"}

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.archive import Member
     from mlviews.wheels.target import Target
 
-__all__ = ["HostPython", "open_host_python"]
-
 
 _HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."
 _LEFT_OUT_FOLDERS = {

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.pip import Found
     from mlviews.wheels.wheel import Wheel
 
-__all__ = ["loosened", "loosened_wheel"]
-
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state: the same wheel gives the same bytes
 
 

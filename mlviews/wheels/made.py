@@ -16,8 +16,6 @@ from mlviews.credentials import refuse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Made", "Tool", "check_names", "file_of", "made_text", "pure_wheel", "read_made"]
-
 
 def pure_wheel(file: str) -> str:
     """Return the name of a wheel if it is for every Python 3 and every platform.

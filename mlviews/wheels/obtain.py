@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.wheels.target import Target
 
-__all__ = ["Converted", "known", "obtain"]
-
 _GROUP = 40  # wheels that are fetched together: starting pip takes half a second
 _AT_ONCE = 4  # one that is fetched while another is converted, and as much again
 

@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     Lacks = Callable[[str, str], Awaitable[bool]]
 
-__all__ = ["Index", "Offers", "Required", "Taken", "is_stand_in"]
-
 _KEPT = ("name", "version", "requires_dist", "requires_python", "provides_extra", "license", "license_expression")
 
 

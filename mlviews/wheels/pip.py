@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance
     from mlviews.wheels.target import Target
 
-__all__ = ["Found", "fetch", "install", "look_up", "look_up_sources", "resolve"]
-
 
 _NETWORK = re.compile(
     r"connection broken by|Could not fetch URL|ConnectionError|ReadTimeout|HTTP error [45]\d\d|ProxyError|SSLError"

@@ -26,22 +26,6 @@ from mlviews.errors import BadInputError, RefusedError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = [
-    "EXTRA",
-    "WheelRequest",
-    "conda_depends",
-    "conda_name",
-    "conda_python",
-    "conda_version",
-    "extra_name",
-    "is_listed",
-    "limits_of",
-    "project_of",
-    "provider_of",
-    "requests_of",
-    "stand_ins",
-]
-
 
 EXTRA = ".extra."
 """Stands between a package and its extra in the name of the package that holds what the extra needs.

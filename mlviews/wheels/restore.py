@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
-__all__ = ["restore_archives", "unused_archives", "unused_wheels"]
-
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _NO_WHEELS = {"python", "python_abi", "cuda-version"}

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance, Progress
     from mlviews.wheels.wheel import Metadata
 
-__all__ = ["Sources", "build_wheel", "built_before", "read_sources", "rebuilt"]
-
 _PROGRAM = Path(__file__).with_name("build_program.py")
 _REQUIRES = ["setuptools >=40.8.0"]  # of sources that do not say: PEP 518
 _BACKEND = "setuptools.build_meta:__legacy__"  # PEP 517

@@ -16,8 +16,6 @@ from mlviews.errors import FailedError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Target", "host_target", "target_of"]
-
 
 _SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 # PEP 513, 571 and 599; PEP 600 names all others, from glibc 2.5 on x86_64 and 2.17 elsewhere.

@@ -40,21 +40,6 @@ if TYPE_CHECKING:
     from packaging.tags import Tag
     from packaging.utils import NormalizedName
 
-__all__ = [
-    "BadWheelError",
-    "Metadata",
-    "Wheel",
-    "WheelFile",
-    "check_format",
-    "check_script_name",
-    "open_wheel",
-    "read_metadata",
-    "read_record",
-    "read_requirements",
-    "read_requires_python",
-    "read_scripts",
-]
-
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
 _INTERPRETER = re.compile(r"python[0-9.]*\Z")

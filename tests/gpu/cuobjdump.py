@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from mlviews.gpus.fatbin import Code
 
-__all__ = ["listed", "read"]
-
 
 def read(path: Path) -> Counter[str]:
     """Return every piece of code that mlviews sees, empty ones too, as cuobjdump names it."""

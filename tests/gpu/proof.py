@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level, Program
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["applies", "cases", "prove"]
-
 LONGEST = 150.0  # seconds for one check
 JOBS = 4 if (os.cpu_count() or 1) < 16 else 8  # checks side by side: most of one is spent importing its framework
 MEASURING = ("gnn-message-passing", "torch-attention", "torch-matmul", "torch-reduction", "torch-train")

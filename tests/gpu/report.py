@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from mlviews.smoke.report import CheckLine
 
-__all__ = ["Clock", "FaultLine", "Report", "Step", "in_markdown"]
-
 
 @dataclass(frozen=True, slots=True)
 class FaultLine:

@@ -24,8 +24,6 @@ from packaging.utils import canonicalize_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Installed", "Remade", "installed", "needed", "remake", "remake_all"]
-
 # What an installer wrote, and no wheel holds.
 _INSTALLER = {"RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json"}
 _CHUNK = 1 << 20

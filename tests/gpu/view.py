@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from gpu.report import Clock
     from gpu.rewheel import Installed
 
-__all__ = ["Choice", "choose_layers", "project_for", "steps", "there", "write_catalogue", "write_site"]
-
 VIEW = "kit"
 _FIRST = ("wheels made again", "build at the pypi site")  # without these there is nothing to go on with
 LARGEST = 300_000_000  # bytes: cuobjdump takes a minute for more

@@ -38,8 +38,6 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AGAIN", "SUPERSEDED", "Checkpoints"]
-
 AGAIN = 85
 """Status of a program that was told to end and saved what it has: start it again."""
 SUPERSEDED = 86
