@@ -64,7 +64,6 @@ class Base:
         Raises:
             RefusedError: it does not hold one that is to be replaced, or that is its Python.
             CondaRecordError: a conda record of it is none.
-            UnreadableError: one cannot be read.
         """
         from rattler import BuildString, PackageRecord, RepoDataRecord  # noqa: PLC0415  (only a solve needs them)
 
@@ -145,11 +144,9 @@ def find_base(on: str, root: Path, platform: str) -> Base:
     Args:
         on: ``VIEW``, which means its default, or ``VIEW/RELEASE``; or the path of one of these below another root.
         root: the site's, where views are looked up.
-        platform: the conda subdir.
 
     Raises:
         RefusedError: there is none, it has no Python, it extends another one itself, or lies where it was not made for.
-        UnreadableError: it cannot be read.
     """
     place = Path(on) if on.startswith("/") else root / "envs" / on
     name = link_text(place / "default")
@@ -188,7 +185,6 @@ def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collec
 
     Args:
         records: the conda records of what was installed on top of the base.
-        base: the base.
         replace: packages of the base whose libraries do not count: others go in their place.
 
     Raises:

@@ -63,12 +63,10 @@ def extend(
     Args:
         on: what is extended, as a recipe's ``on`` names it.
         requirements: what is added, as pip takes it.
-        site: where it is locked and built.
         recipes: the folder that the recipe goes to.
         name: the new view's; ``my-VIEW`` where None.
         replace: packages of the base in whose place others may go.
         editable: folders of projects that are read where they lie.
-        progress: told of each step.
 
     Raises:
         BadInputError: a requirement is none, or the name is taken.
@@ -127,7 +125,6 @@ def _write_recipe(
     Raises:
         BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
             none.
-        FailedError: it cannot be written.
     """
     path = free_file(name, name, folder, open_catalogue(folder).modules_by_file if folder.is_dir() else {})
     for text in requirements:
@@ -163,7 +160,6 @@ def place_of(view: str, root: Path) -> str:
 
     Args:
         view: what the user names.
-        root: the site's.
     """
     if view.startswith(("/", ".", "~")):
         return str(Path(view).expanduser().absolute())

@@ -205,8 +205,6 @@ def render_input(
     """Return what a view's formats are made from; nothing is read yet.
 
     Args:
-        view: its name.
-        site: where its releases and its lock lie.
         recipe: gives its recipe.
         release: one of its releases; None or ``default`` for the default one.
         platform: what to render for; None for this host's.

@@ -200,17 +200,11 @@ def holdings_of(view: str, catalogue: Catalogue, site: Site, store: Store, *, re
     """Return what there is of a view: its default release, else its newest, else its lock.
 
     Args:
-        view: the view.
-        catalogue: recipes.
-        site: whose views these are.
-        store: its releases.
         release: the one that is meant; None for what stands above.
 
     Raises:
         BadInputError: there is neither a recipe nor a folder of releases, or the recipe or the lock is faulty.
         RefusedError: there is no such release.
-        FailedError: the lock cannot be read.
-        UnreadableError: nobody can tell what there is.
     """
     newest = next((entry.name for entry in reversed(store.entries(view))), None)
     if built := release or store.default(view) or newest:
@@ -241,7 +235,6 @@ def packages_of(held: Holdings, store: Store) -> tuple[HeldPackage, ...]:
 
     Raises:
         BadInputError: that lock is damaged.
-        FailedError: it cannot be read.
     """
     if held.entry and held.release:
         folder = store.platform_folder(held.view, held.entry.name, held.release.platform)
@@ -274,16 +267,7 @@ def _held(held: Holdings, locked: Iterable[LockedPackage], asked: Iterable[str])
 
 
 def all_holdings(catalogue: Catalogue, site: Site, store: Store) -> AllHoldings:
-    """Return what there is of every view of the catalogue and of the root; a faulty one does not stop the others.
-
-    Args:
-        catalogue: recipes.
-        site: whose views these are.
-        store: its releases.
-
-    Raises:
-        UnreadableError: nobody can tell which views the root has.
-    """
+    """Return what there is of every view of the catalogue and of the root; a faulty one does not stop the others."""
     views: list[CatalogueView] = []
     packages: list[HeldPackage] = []
     gaps: list[Gap] = []
@@ -309,10 +293,6 @@ def search(name: str, held: AllHoldings) -> SearchResult:
     """Return the packages of a name, then those with a name that holds it, and what views lack of them.
 
     Hyphens, dots and underscores are alike, as are capital letters; ``*`` stands for any letters.
-
-    Args:
-        name: what is looked for.
-        held: what there is.
 
     Raises:
         RefusedError: no view holds any, and none says why; where some views could not be looked at, their errors.
@@ -352,11 +332,7 @@ def _alike(name: str) -> str:
 
 
 def catalogue_view(held: Holdings, store: Store) -> CatalogueView:
-    """Return what the catalogue tells of a view.
-
-    Raises:
-        UnreadableError: what proves it cannot be read.
-    """
+    """Return what the catalogue tells of a view."""
     release, spec = held.release, held.spec
     digest = release.lock_digest if release else held.lock.digest if held.lock else ""
     records = read_records(store.root, held.view, digest) if digest else ()
@@ -382,10 +358,6 @@ def write_catalogue(folder: Path, held: AllHoldings) -> CatalogueResult:
 
     Args:
         folder: where to; it is made.
-        held: what there is.
-
-    Raises:
-        FailedError: it cannot be written.
     """
     by_view = {view.view: view for view in held.views}
     values = {

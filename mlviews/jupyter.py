@@ -46,7 +46,6 @@ def kernel_name(release: Release, *, versioned: bool = True) -> str:
     """Return the name of the kernelspec's folder, which notebooks store.
 
     Args:
-        release: what the kernel runs.
         versioned: whether a notebook keeps to this release, or follows the view's default.
 
     Raises:
@@ -190,13 +189,10 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
     """Put a release's kernel into a place; one that is there already is made anew.
 
     Args:
-        place: where to.
-        release: what the kernel runs.
         versioned: whether it keeps to this release, or follows the view's default.
 
     Raises:
         RefusedError: the view has no ipykernel, or there is a kernel of that name which is not this view's.
-        FailedError: it cannot be written.
     """
     if not _holds_ipykernel(release):
         raise RefusedError(
@@ -221,11 +217,7 @@ def _holds_ipykernel(release: Release) -> bool:
 
 
 def kernels_in(place: Place) -> tuple[Kernel, ...]:
-    """Return the kernels of views in a place, by name; others are left out.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
-    """
+    """Return the kernels of views in a place, by name; others are left out."""
     folders = (place.folder / name for name in names_in(place.folder))
     return tuple(kernel for kernel in map(_read, folders) if kernel)
 
@@ -236,14 +228,11 @@ def remove(place: Place, view: str, release: str | None) -> tuple[Kernel, ...]:
     The script for SWAN stays: a session whose form names one that is gone may not start.
 
     Args:
-        place: where from.
-        view: whose.
         release: only the one that keeps to this release, or with ``default`` the one that follows the default; None
             for all of them.
 
     Raises:
         RefusedError: there is none.
-        FailedError: it cannot be deleted.
     """
     found = [kernel for kernel in kernels_in(place) if kernel.view == view and _is(kernel, release)]
     if not found:
@@ -253,20 +242,12 @@ def remove(place: Place, view: str, release: str | None) -> tuple[Kernel, ...]:
 
 
 def remove_below(place: Place, folder: Path) -> tuple[Kernel, ...]:
-    """Take out of a place the kernels that start what lies below a folder, and return them.
-
-    Raises:
-        FailedError: one cannot be deleted, or nobody can tell what there is.
-    """
+    """Take out of a place the kernels that start what lies below a folder, and return them."""
     return _delete(kernels_below(place, folder))
 
 
 def kernels_below(place: Place, folder: Path) -> tuple[Kernel, ...]:
-    """Return the kernels in a place that start what lies below a folder.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
-    """
+    """Return the kernels in a place that start what lies below a folder."""
     return tuple(kernel for kernel in kernels_in(place) if kernel.launch.is_relative_to(folder))
 
 

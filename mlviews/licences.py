@@ -100,7 +100,6 @@ def refuse_denied(
     """Refuse a view that holds what its site denies.
 
     Args:
-        view: its name.
         remarks: what the site says.
         needs: package -> the packages that it depends on.
         asked: packages that the recipe asks for.

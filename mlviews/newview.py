@@ -67,7 +67,6 @@ def held_by(dependencies: Iterable[str], locks: Mapping[str, Lock]) -> Held | No
 
     Args:
         dependencies: match specs and requirements.
-        locks: view -> its lock.
     """
     asked = [*dependencies]
     found = {view: _held(view, asked, lock) for view, lock in locks.items()}
@@ -126,7 +125,6 @@ def adopt(path: Path, known: Collection[str] = ()) -> Adopted:
 
     Raises:
         BadInputError: it is none of these.
-        FailedError: it cannot be read.
     """
     if is_folder_at(path, follow=True):
         return _adopted(path, _from_folder(path), known)
@@ -369,16 +367,13 @@ def write_new_recipe(
     """Write ``<folder>/<name>.yaml`` and return its path.
 
     Args:
-        name: the view.
         folder: the user's own recipes.
-        catalogue: all recipes that there are.
         gpu: whether it is for NVIDIA GPUs.
         like: a view whose recipe is copied.
         adopted: what it asks for, unless it is a copy.
 
     Raises:
         BadInputError: the name is no view's name, the file exists, or another view has the module; ``like`` is no view.
-        FailedError: it cannot be written.
     """
     module = f"atlasml/{name}"
     path = free_file(name, module, folder, catalogue.modules_by_file)

@@ -20,7 +20,6 @@ def enter(prefix: Path, environment: Mapping[str, str]) -> NoReturn:
     they are started in the view, by ``launch``.
 
     Args:
-        prefix: of the view.
         environment: the user's.
 
     Raises:

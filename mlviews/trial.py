@@ -43,9 +43,6 @@ def scratch(root: Path) -> Iterator[Path]:
     What processes that were killed have left there goes first: a folder in use is locked, and locks die with their
     process.
 
-    Args:
-        root: the site's root.
-
     Raises:
         FailedError: it cannot be made, or the file system has no locks.
     """

@@ -279,8 +279,6 @@ def view_of_lock(view: str, packages: Iterable[LockedPackage], excused: Sequence
     """Tell what the packages of a lock are known to do for GPUs, on one platform.
 
     Args:
-        view: its name.
-        packages: those of the platform.
         excused: packages that may lack a GPU; ``*`` stands for any letters.
     """
     known: dict[str, _Build] = {}

@@ -58,11 +58,7 @@ class VariantChoice:
 
 
 def read_driver(folder: Path = _DRIVER) -> HostDriver:
-    """Return this host's driver, as its kernel module tells.
-
-    Args:
-        folder: where it tells.
-    """
+    """Return this host's driver, as its kernel module tells."""
     try:
         first = (folder / "version").read_text(errors="replace").partition("\n")[0]
     except OSError:
@@ -86,7 +82,6 @@ def choose(specs: Sequence[ViewSpec], driver: HostDriver) -> VariantChoice:
 
     Args:
         specs: the view of the recipe itself, then its variants.
-        driver: the host's.
     """
     own = specs[0]
     if not driver.version:
@@ -115,8 +110,6 @@ def choice_of(name: str, catalogue: Catalogue, driver: HostDriver) -> VariantCho
 
     Args:
         name: the view's, or that of a variant of it.
-        catalogue: recipes.
-        driver: the host's.
     """
     with suppress(MlviewsError):
         variant = catalogue.view(name).variant
@@ -126,12 +119,7 @@ def choice_of(name: str, catalogue: Catalogue, driver: HostDriver) -> VariantCho
 
 
 def choices(catalogue: Catalogue, driver: HostDriver) -> tuple[VariantChoice, ...]:
-    """Return which variant a host takes of each view that has some; a faulty recipe is left to who tells of those.
-
-    Args:
-        catalogue: recipes.
-        driver: the host's.
-    """
+    """Return which variant a host takes of each view that has some; a faulty recipe is left to who tells of those."""
     found = ((name, choice_of(name, catalogue, driver)) for name in catalogue.names)
     return tuple(choice for name, choice in found if choice and choice.view == name)
 

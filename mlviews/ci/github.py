@@ -133,10 +133,6 @@ class Settings:
 def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     """Return the workflow's text; the same views and settings always give the same.
 
-    Args:
-        specs: the views that are tested each night.
-        settings: what the repository decides.
-
     Raises:
         RefusedError: there is no view, or more of them than GitHub runs in one matrix.
     """
@@ -179,10 +175,6 @@ def ready_workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     """Return the text of a workflow that makes views ready for use, when a push asks for it.
 
     It stands by itself: what a night keeps in caches has no way into what is pushed.
-
-    Args:
-        specs: the views.
-        settings: what the repository decides.
 
     Raises:
         RefusedError: as `workflow`.

@@ -50,10 +50,6 @@ cp -RL {_ROOT}/nightly/latest/. public/
 def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
     """Return the text of ``.gitlab-ci.yml``; the same views and settings always give the same.
 
-    Args:
-        specs: the views that are tested each night.
-        settings: what the repository decides.
-
     Raises:
         RefusedError: there is no view, or more of them than GitLab runs in one matrix.
     """

@@ -99,9 +99,6 @@ class Sources:
 
         Not done from the start: it takes Python a look at each record, and hardly any channel has one. Of a channel on
         a server the whole repodata are fetched: the parts that rattler asks for do not tell which record is malformed.
-
-        Raises:
-            FailedError: a channel cannot be read.
         """
         sifted = {}
         for name, source in self._opened.items():
@@ -147,11 +144,7 @@ class Sources:
         return found
 
     async def repodata(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
-        """Return all that there is of the named packages for one platform, noarch ones too.
-
-        Raises:
-            FailedError: a channel cannot be read.
-        """
+        """Return all that there is of the named packages for one platform, noarch ones too."""
         wanted = list(dict.fromkeys(names))
         sifted = self.sifted
         try:
@@ -169,12 +162,7 @@ class Sources:
         """Return the build strings of all CUDA builds of the named packages; packages without any are left out.
 
         Args:
-            platform: the conda subdir.
-            names: the packages.
             as_of: leave out what was built later than this (UTC).
-
-        Raises:
-            FailedError: a channel cannot be read.
         """
         wanted = sorted(set(names))
         # A broken record makes all that was known forgotten.

@@ -103,11 +103,7 @@ def _path(package: str, entry: Mapping[str, Any]) -> RecordedPath:
 
 
 def conda_record_files(prefix: Path) -> list[Path]:
-    """Return the files of a prefix's records, sorted.
-
-    Raises:
-        UnreadableError: their folder cannot be read.
-    """
+    """Return the files of a prefix's records, sorted."""
     return paths_in(prefix / _FOLDER, ".json")
 
 
@@ -154,7 +150,6 @@ def conda_record(file: Path, content: Mapping[str, Any]) -> CondaRecord:
     """Return what a record's keys say.
 
     Args:
-        file: where it lies.
         content: as `load_conda_record` gives it.
 
     Raises:
@@ -179,10 +174,6 @@ def conda_record(file: Path, content: Mapping[str, Any]) -> CondaRecord:
 def parse_conda_record(file: Path, text: bytes) -> CondaRecord:
     """Return what the bytes of a record say.
 
-    Args:
-        file: where it lies.
-        text: what was read there.
-
     Raises:
         CondaRecordError: it is none.
     """
@@ -194,7 +185,6 @@ def load_conda_record(file: Path) -> dict[str, Any]:
 
     Raises:
         CondaRecordError: it is none.
-        UnreadableError: it cannot be read.
     """
     return _keys(file, content(file) or b"")
 

@@ -103,12 +103,9 @@ def build_image(
     Packages come from the site's cache; what it lost is fetched again and checked against the lock.
 
     Args:
-        prefix: the release's folder.
-        release: what it says of itself.
         site: whose cache and base image are used.
         output: the OCI archive that is written.
         base: stands for the site's base image: a file or a name.
-        progress: told about each piece of work.
 
     Raises:
         RefusedError: the site has no base image for the view, or it extends another one.

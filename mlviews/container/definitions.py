@@ -161,8 +161,6 @@ def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, st
     """Return the files of a definition's folder by their path, the definition first.
 
     Args:
-        kind: of definition.
-        contents: what it says.
         mirrors: the site's; those that are servers stand in the list of packages, without what is secret in them.
 
     Raises:

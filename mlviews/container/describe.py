@@ -109,9 +109,6 @@ def of_release(release: Release, lock: Lock, images: Images, *, base: str | None
     """Describe the image of a release.
 
     Args:
-        release: what the image is to hold.
-        lock: its lock.
-        images: what the site makes images from.
         base: stands for the site's base image.
 
     Raises:
@@ -138,9 +135,7 @@ def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Cont
 
     Args:
         spec: the recipe; what the hardware must be stands in the lock.
-        lock: what the image holds.
         platform: for which of the lock's platforms.
-        images: what the site makes images from.
 
     Raises:
         RefusedError: the site has no base image for the view's glibc.

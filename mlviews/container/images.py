@@ -30,9 +30,7 @@ def base_file(base: str, cache: Path, architecture: str, *, progress: Progress =
 
     Args:
         base: a file, ``oci-archive:FILE``, ``oci:FOLDER``, or an image's name.
-        cache: the site's.
         architecture: as OCI names it.
-        progress: told about fetching.
 
     Raises:
         BadInputError: it is neither a file nor a name.

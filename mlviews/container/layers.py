@@ -98,9 +98,7 @@ def write_layers(
 
     Args:
         parts: of the prefix.
-        prefix: where the files lie.
         inside: where they lie in the image.
-        folder: for the archives.
         advance: told how many bytes of files were written.
     """
     pool = ThreadPoolExecutor(_JOBS)

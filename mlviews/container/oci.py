@@ -216,10 +216,7 @@ def write_archive(path: Path, base: Base, blobs: Iterable[Blob], manifest: Blob,
     """Write an image as an OCI archive, which skopeo, podman, buildah and Apptainer read.
 
     Args:
-        path: the archive.
-        base: whose layers go into it.
         blobs: what is new, without the manifest.
-        manifest: of the image.
         name: what the image is called in the archive.
     """
     named = {**manifest.descriptor, "annotations": {"org.opencontainers.image.ref.name": name}}

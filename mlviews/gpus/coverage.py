@@ -178,7 +178,6 @@ def oldest_driver(way: Way, cuda: str, gpu: Gpu) -> str | None:
     Args:
         way: how the code serves the GPU.
         cuda: the version of CUDA; for PTX with its minor version.
-        gpu: the GPU.
 
     Returns:
         The driver's version; None where the way is ``none``, or NVIDIA's tables do not tell.

@@ -72,7 +72,6 @@ def scan(folder: Path, *, progress: Progress = silent) -> Scan:
 
     Args:
         folder: a prefix, an unpacked wheel, an LCG view, a virtual environment.
-        progress: told of the files that are read.
 
     Raises:
         BadInputError: there is no such folder.

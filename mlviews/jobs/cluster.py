@@ -70,8 +70,6 @@ def plan_workers(site_batch: Mapping[System, BatchSystem], count: int, root: Pat
     """Return the jobs that workers need on the first of a site's batch systems that Dask knows.
 
     Args:
-        site_batch: the site's batch systems.
-        count: how many workers.
         root: of the site; below it lies what workers are told by a path.
         gpu: whether some of the work needs a GPU; each worker then has one, if the site names a queue with any.
 
@@ -121,7 +119,6 @@ def workers_on(jobs: WorkerJobs, folder: Path) -> Iterator[Workers]:
     configuration says of the batch system (``jobqueue.slurm``, ``jobqueue.htcondor``) holds.
 
     Args:
-        jobs: what workers need.
         folder: one that all nodes see, for keys and for what workers print.
     """
     cluster = _cluster(jobs, folder)

@@ -138,12 +138,7 @@ def by_file(release: Release, launch: Path) -> Entry:
 
 
 def by_image(container: Container, system: System) -> Entry:
-    """Enter a view's image: PanDA starts its jobs in it, elsewhere Apptainer does, from where CVMFS unpacks images.
-
-    Args:
-        container: the image.
-        system: whose jobs enter it.
-    """
+    """Enter a view's image: PanDA starts its jobs in it, elsewhere Apptainer does, from where CVMFS unpacks images."""
     release = container.release
     nv = ("--nv",) if release.cuda else ()
     apptainer = () if system == "panda" else ("apptainer", "exec", "-e", *nv, unpacked(container.reference))
@@ -154,9 +149,6 @@ def plan_job(request: JobRequest, entry: Entry, system: System, batch: BatchSyst
     """Return the job that a request means for a view on a system.
 
     Args:
-        request: what was asked for.
-        entry: the view.
-        system: the batch system.
         batch: what the site says of it; None where it says nothing.
 
     Raises:
@@ -228,8 +220,6 @@ def queue_for(batch: BatchSystem, request: JobRequest, gpus: int, kinds: tuple[s
     """Return the first queue that a job fits into; empty where the site names none.
 
     Args:
-        batch: the site's queues.
-        request: how long, how large.
         gpus: of each node.
         kinds: the GPUs that the view serves.
 

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 
 def render_page(container: Container, batch: Mapping[System, BatchSystem]) -> str:
-    """Return the page; every line of it in a code block works once the image is pushed.
-
-    Args:
-        container: the image.
-        batch: the site's batch systems.
-    """
+    """Return the page; every line of it in a code block works once the image is pushed."""
     release = container.release
     return escape.render(
         "batch.md",

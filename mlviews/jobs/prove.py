@@ -145,7 +145,6 @@ def run_on(
 
     Args:
         kinds: where.
-        command: what runs there.
         folder: one that all nodes see, for what jobs print.
         account: whom the time is charged to; empty where Slurm knows.
         seconds: the longest that a job may run.
@@ -204,7 +203,6 @@ def kind_line(job: GpuJob, store: Store, waiting: Callable[[str], None]) -> GpuK
     """Return what a job that ran `mlviews smoke --json` found, and see to it that its record is in this root.
 
     Args:
-        job: how it ended.
         store: takes a record that the node could not write into it.
         waiting: told who holds the view's lock, if this has to wait.
     """

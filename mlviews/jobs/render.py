@@ -53,7 +53,6 @@ def job_files(job: Job, output: Path) -> dict[str, str]:
     """Return the files of a job by their path beside each other, the submit file first.
 
     Args:
-        job: what they say.
         output: where the submit file is to lie; Slurm's nodes find what lies beside it by its absolute path.
 
     Raises:

@@ -36,7 +36,6 @@ def call(command: Sequence[str], *, given: str = "") -> str:
     """Run a program of a batch system; what it prints comes back.
 
     Args:
-        command: program and arguments.
         given: its standard input.
 
     Raises:
@@ -68,10 +67,6 @@ def queued(system: System) -> frozenset[str] | None:
 
 def submit(system: System, path: Path) -> str:
     """Submit a file from its folder; what the system says comes back, with the job's number in it.
-
-    Args:
-        system: whose job it is.
-        path: the submit file.
 
     Raises:
         FailedError: the system's program is not here, reaches no batch system, or refuses the job.

@@ -69,10 +69,8 @@ async def solve_all(
 
     Args:
         site_specs: what to solve; see `mlviews.nightly.night.only_on`.
-        sources: the opened channels.
         now: the moment from which ages count.
         as_of: leave out what was built later than this.
-        index: where wheels are looked up.
         done: told the name of each view that is solved.
     """
     turn = asyncio.Semaphore(os.cpu_count() or 1)
@@ -153,11 +151,7 @@ class Tested:
 
 
 def try_cell(job: CellJob) -> Tested:
-    """Try the newest packages and, if that fails, the committed lock.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C.
-    """
+    """Try the newest packages and, if that fails, the committed lock."""
     newest = try_lock(job.newest) if job.newest else None
     fine = newest is not None and newest.problem is None and not failures(newest.checks)
     return Tested(newest=newest, committed=None if fine or job.committed is None else try_lock(job.committed))
@@ -167,8 +161,6 @@ def cell_of(cell: Cell, solved: Solved, tested: Tested | None) -> NightCell:
     """Return what is known of a cell, without what other nights say about it.
 
     Args:
-        cell: what it starts from.
-        solved: the newest packages.
         tested: what trials gave; None where nothing was to be tried.
     """
     lock, newest = solved.lock, tested.newest if tested else None

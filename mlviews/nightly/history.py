@@ -96,11 +96,7 @@ def gather(history: History, path: Path) -> Gathered:
     """Take what another host's history holds; of two accounts of one cell, the one that tells more stays.
 
     Args:
-        history: what it is taken into.
         path: the other host's file, which anyone may have made: only cells and locks that can be read are taken.
-
-    Raises:
-        FailedError: this host's history cannot be written.
     """
     errors: list[MlviewsError] = []
     latest: date | None = None
@@ -202,8 +198,6 @@ class History:
         """Keep a cell, in the place of what the same night said of it before, and the lock that it is about.
 
         Args:
-            night: when.
-            cell: what was found.
             lock: the newest packages; kept once, however many nights give the same.
         """
         with _transaction(self._connection):

@@ -80,13 +80,10 @@ def run_nights(
     No lock file is touched. A cell that fails, in whatever way, stops no other.
 
     Args:
-        specs: the views.
-        site: where they are solved and installed.
         nights: the oldest first; all suppose the same CUDA.
         history: takes every cell as soon as it is known.
         runner: where cells are installed and checked: here, some side by side, or on a cluster.
         resume: leave out cells that the history has of the same night.
-        progress: told about solving and testing.
 
     Raises:
         FailedError: a channel's folder cannot be read, or the history cannot be written.

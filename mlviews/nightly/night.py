@@ -159,7 +159,6 @@ def named_from(spec: ViewSpec, *folders: Path) -> ViewSpec:
     """Return the view with its recipe's files named as seen from a folder: a report says nothing of its host.
 
     Args:
-        spec: the view.
         folders: what is left out of the names of files below them.
     """
 

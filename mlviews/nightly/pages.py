@@ -78,7 +78,6 @@ def chart_of(series: Series, draw: ModuleType | None) -> Chart | None:
     """Draw a series; None where nothing draws, or one value is no trend.
 
     Args:
-        series: what is drawn.
         draw: what `drawing` gave.
     """
     known = [(night, value) for night, value in series.points if value is not None]
@@ -205,7 +204,6 @@ def trend_of(
     """Draw what the nights say about a cell.
 
     Args:
-        cell: tonight's.
         nights: name and cell, the oldest first, tonight the last.
         locks: ``good`` and ``bad`` -> the file of the lock, where they were written.
         draw: see `mlviews.nightly.pages.drawing`.
@@ -251,7 +249,6 @@ def render(page: str, run: NightRun, values: Mapping[str, Any]) -> str:
 
     Args:
         page: ``index``, ``view`` or ``changes``.
-        run: the night.
         values: what this page shows besides.
     """
     return webpage.render(_environment(), page, {"run": run, **values})

@@ -41,14 +41,8 @@ def write_night(
     Everything that the history knows of the night is in it, also what another call has found.
 
     Args:
-        root: the site's root.
-        night: which one.
         run: what the last call was asked for and found.
         history: where the night and those before it are kept.
-        progress: told about pages.
-
-    Raises:
-        FailedError: a file cannot be written.
     """
     folder = root / "nightly" / night.folder
     whole = replace(run, cells=tuple(history.cells(night).values()))
@@ -111,7 +105,6 @@ def lines_of(cell: NightCell, *, solve_only: bool) -> tuple[CheckLine, ...]:
     """Return a cell as CI systems know tests: to solve and to install are two of its checks.
 
     Args:
-        cell: the cell.
         solve_only: whether nothing was to be installed.
     """
     text = cell.problem.message if cell.problem else cell.reason

@@ -135,7 +135,6 @@ def each_on(
 
     Raises:
         FailedError: the scheduler cannot be reached, or Dask is not installed.
-        KeyboardInterrupt: Ctrl-C.
     """
     distributed = _distributed()
     try:
@@ -157,7 +156,6 @@ def each_of(
     three more at most.
 
     Args:
-        client: of the cluster.
         work: a function of a module; it, the jobs and the results are pickled.
         jobs: what it is called with.
         trouble: asked again and again: why no worker is to be hoped for; empty while there is hope.

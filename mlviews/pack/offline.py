@@ -86,10 +86,8 @@ def pack_offline(lock_file: Path, folder: Path, *, site: Site, progress: Progres
     Called again it fetches what is not there or not what the lock says; killed at any moment, too.
 
     Args:
-        lock_file: the lock.
         folder: the channel; a new folder, or one that this function wrote for an earlier lock.
         site: its mirrors are fetched from.
-        progress: told of each archive.
 
     Raises:
         RefusedError: the lock names wheels, which no channel can hold, two archives of one name, or the folder holds

@@ -62,9 +62,6 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
 
     Args:
         prefix: where it lies, intact.
-        release: what it is.
-        path: the image.
-        progress: told what is done.
 
     Raises:
         FailedError: there is no mksquashfs, or it failed.

@@ -202,12 +202,8 @@ def measure(
     The places take turns, so that what else the host does meets all of them.
 
     Args:
-        prefix: where it lies.
-        release: what it is.
-        module: what is imported.
         sif: a container's image of it, in Apptainer's format.
         runs: how often each is done.
-        progress: told of each start.
 
     Raises:
         BadInputError: the module cannot be imported; the image is of another lock.

@@ -167,7 +167,6 @@ def _meanings(name: str, bare: str | None, marked: str | None, mark: str | None)
     """Tell one variable's meaning.
 
     Args:
-        name: the variable.
         bare: what the scripts make of it where the user has nothing set; None where they leave it unset.
         marked: what they make of it where the user has set it to ``mark``, and other variables too.
         mark: None where no value stood for the user's.

@@ -56,11 +56,8 @@ def compile_modules(
     always get the same bytes.
 
     Args:
-        prefix: the installed prefix.
-        records: the conda records of all packages there.
         platform: its conda subdir; one that is not this host's gets nothing, since its Python cannot run here.
         cache: folder in which byte code is kept, and from which it is hard-linked after a check of every byte.
-        progress: told of each module.
 
     Returns:
         The records, which tell of the byte code then.
@@ -178,7 +175,6 @@ def note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecor
     """Add byte code to the conda record of the package that it was made of; return what the record says then.
 
     Args:
-        modules: of the package.
         files: path in the prefix -> sha256.
         folder: where they lie by those paths.
     """
@@ -238,11 +234,9 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
 
     Args:
         shelf: the cache's folder of one Python.
-        modules: of the package.
 
     Raises:
         OSError: nobody can tell.
-        UnreadableError: nobody can tell.
     """
     folder = shelf / modules.package
     if (text := content(folder / _LIST)) is None:
@@ -262,11 +256,7 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
 
 @contextmanager
 def scratch_on(shelf: Path) -> Iterator[Path]:
-    """Give a folder beside what is kept; a process that dies leaves it behind, by a name that starts with a dot.
-
-    Raises:
-        FailedError: it cannot be made.
-    """
+    """Give a folder beside what is kept; a process that dies leaves it behind, by a name that starts with a dot."""
     make_folder(shelf)
     with tempfile.TemporaryDirectory(prefix=".", dir=shelf) as name:
         yield Path(name)
@@ -278,7 +268,6 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     Args:
         scratch: holds the package's byte code in a folder of its name, and may hold none.
         shelf: the cache's folder of one Python.
-        modules: of the package.
 
     Raises:
         OSError: the disk failed.
@@ -313,8 +302,6 @@ async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path,
     Args:
         wanted: the modules of some packages.
         prefix: where they and the Python lie.
-        scratch: takes the folders.
-        advance: told of each module.
 
     Raises:
         FailedError: Python cannot be run.

@@ -31,7 +31,6 @@ def catalogs_of(prefix: Path, baked: Path) -> tuple[str, ...]:
     """Return the folders of a prefix that get a catalog, by their path in it, itself as ``.``; none outside of CVMFS.
 
     Args:
-        prefix: the installed prefix.
         baked: the same as its files name it.
     """
     if not PurePosixPath(baked).is_relative_to(MOUNT):

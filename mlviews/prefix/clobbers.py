@@ -93,10 +93,8 @@ async def link_all(
     """Link packages; after all others, and each by itself, those that would write into another one's program.
 
     Args:
-        records: the packages.
         link: makes the prefix hold such packages, and has ``programs`` look at each before.
         programs: knows which would.
-        prefix: where they are linked.
         clear: empties it after an error, when all is at rest.
 
     Raises:
@@ -165,10 +163,6 @@ def _entry_points(unpacked: Path) -> Iterator[str]:
 
 def find_clobbers(prefix: Path, records: Sequence[CondaRecord]) -> tuple[Clobber, ...]:
     """Return the files that packages lost to others, sorted; where both have the same content, nothing is lost.
-
-    Args:
-        prefix: where they are installed.
-        records: the conda records of all packages there.
 
     Raises:
         CondaRecordError: one does not say what its package put there.

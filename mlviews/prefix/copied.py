@@ -87,9 +87,6 @@ def copied(prefix: Path) -> Iterator[Copy]:
     """Put a copy in the place of a prefix's content; then put back what was there.
 
     The content waits in the prefix itself: after a kill nothing of it lies where nobody clears it away.
-
-    Raises:
-        FailedError: the disk failed.
     """
     kept, moved = prefix / _KEPT, False
     shared: Mapping[str, os.stat_result] = {}

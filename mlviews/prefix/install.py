@@ -100,14 +100,11 @@ def install(
 
     Args:
         packages: what the lock holds for the platform.
-        prefix: where the files go.
-        platform: the conda subdir.
         baked: the prefix that is written into the files; the same, except where one builds for another place.
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
         group: whose members may write too what is installed, and use the cache.
         compared: packages whose archives were compared with their sha256 just now.
-        progress: told about checking, downloading and linking.
 
     Raises:
         FailedError: an archive is missing or its bytes are not the lock's, the network or the disk failed, or the
@@ -222,15 +219,10 @@ def install_lock(
     """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
 
     Args:
-        lock: what is installed.
-        prefix: where the files go.
-        platform: the conda subdir.
         baked: the prefix that is written into the files.
-        site: its cache and mirrors.
         then: called with what is installed and its records once all is linked, before modules are compiled; returns
             what the caller wants, and the records as they are then.
         base: the prefix that the lock's view extends.
-        progress: told about checking, downloading, linking and compiling.
 
     Raises:
         FailedError: also where a site of wheels cannot make a package again as the lock has it.
@@ -295,7 +287,6 @@ def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | 
     """Return where an archive lies in a folder, be it there or not; None for one that a server has.
 
     Args:
-        package: whose archive.
         mirrors: channel -> folder or URL to fetch from.
     """
     for channel, location in mirrors.items():

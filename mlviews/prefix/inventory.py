@@ -75,11 +75,7 @@ def texts(inventory: Inventory) -> tuple[str, str]:
 
 
 def write(prefix: Path, inventory: Inventory) -> str:
-    """Write ``files.json`` for a prefix that is complete; return its sha256, for ``release.json``.
-
-    Raises:
-        FailedError: it cannot be written.
-    """
+    """Write ``files.json`` for a prefix that is complete; return its sha256, for ``release.json``."""
     text, _ = texts(inventory)
     write_atomically(prefix / FILES, text)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -56,9 +56,6 @@ def run_link_scripts(
 
     Args:
         prefix: the installed prefix, which programs in it must find where it lies.
-        packages: what it holds.
-        records: the conda records of those.
-        named: packages.
         timeout: seconds that one script may take.
 
     Returns:
@@ -102,7 +99,6 @@ def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: 
     The conda records of the other one are returned.
 
     Args:
-        scripts: what they did.
         source: where they ran.
         old: the path that they knew it by.
         target: the other prefix.

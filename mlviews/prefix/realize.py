@@ -30,11 +30,8 @@ def realized(
     """Return what a lock holds for a platform as archives, sorted by name; those that are made here exist then.
 
     Args:
-        lock: the lock.
-        platform: the conda subdir.
         cache: the site's; archives that are made lie below it.
         base: the prefix that the lock's view extends; None where it extends none.
-        progress: told of each step.
 
     Raises:
         FailedError: a wheel cannot be fetched, or is not what the lock says, or cannot be made into a package.

@@ -107,7 +107,6 @@ def sourcing(prefix: Path, name: str, *, timeout: float) -> Iterator[Callable[[S
     """Give a function that sources all scripts in bash, once for each run, side by side; then the prefix is as it was.
 
     Args:
-        prefix: whose scripts.
         name: the view's: the scripts see the prefix in a folder of this name, as that of a conda environment is.
         timeout: seconds that one run may take.
 

@@ -42,7 +42,6 @@ class RecordFile:
 
         Raises:
             CondaRecordError: it is none.
-            UnreadableError: the disk does not give it.
         """
         if isinstance(self.said, MlviewsError):
             raise self.said

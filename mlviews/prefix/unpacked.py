@@ -87,7 +87,6 @@ def check_unpacked(
 
     Args:
         folder: of the cache.
-        packages: those that will be installed.
         group: its number, if one shares the site's root.
         linked_in: the prefix that they are installed into; what an interrupted install left there is not damaged.
 
@@ -114,7 +113,6 @@ def note_unpacked(folder: Path, packages: Sequence[LockedPackage], group: int | 
 
     Raises:
         RefusedError: a package states other checksums than its files have: no release of it could be verified.
-        FailedError: the disk failed.
     """
     make_folder(folder / NOTES)
     _settle_locks(folder, group)

@@ -84,21 +84,13 @@ def read(prefix: Path) -> Usage:
 
 
 def shared_bytes(prefix: Path, usage: Usage) -> int:
-    """Return the bytes that have another name now, in the cache or in another release.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Return the bytes that have another name now, in the cache or in another release."""
     found = ((package.bytes, status(prefix / package.file)) for package in usage.linked.values())
     return sum(size for size, there in found if there and there.st_nlink > 1)
 
 
 def write(prefix: Path, usage: Usage) -> None:
-    """Keep what was measured, beside the prefix.
-
-    Raises:
-        FailedError: it cannot be written.
-    """
+    """Keep what was measured, beside the prefix."""
     write_atomically(_file(prefix), usage.text())
 
 

@@ -92,7 +92,6 @@ def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -
     Args:
         prefix: the folder of one platform of it, which names both.
         shared: whether the site says that a group may write too; for others it is a fault.
-        progress: told of each byte.
 
     Raises:
         OSError: a folder cannot be read.
@@ -140,7 +139,6 @@ def verify_new(
         inventory: what was taken of it.
         compared: the moment at which an install had compared all that it shares with the cache; see `_is_compared`.
         shared: as for `verify`.
-        progress: told of each byte that is read.
 
     Raises:
         CondaRecordError: a record does not say what its package put there.

@@ -134,13 +134,8 @@ def statements(
     """Return the statements about a release, provenance first.
 
     Args:
-        prefix: where it lies.
-        release: what it is.
         records: those of its lock, oldest first; of each host the newest counts.
         builder: a URI that names who built it, for those who trust builders by name; the site where None.
-
-    Raises:
-        FailedError: its lock cannot be read.
     """
     subject = _subject(prefix, release)
     lock = read_lock(prefix / RELEASE_LOCK)
@@ -216,10 +211,7 @@ def check_attestation(path: Path, key: Path, prefix: Path, release: Release) -> 
     """Check signed statements, and that they are about a release here; of its files `verify` tells.
 
     Args:
-        path: the statements.
         key: the ed25519 public key in PEM that must have signed each.
-        prefix: where the release lies.
-        release: what it is.
 
     Raises:
         BadInputError: there are no statements, or no key.

@@ -101,8 +101,6 @@ def removal_items(store: Store, view: str, note: RemovalNote, module: str | None
     """Yield what tells that a release is gone: the note, and what stands where programs and people look for it.
 
     Args:
-        store: where it lay.
-        view: the view.
         note: of its removal.
         module: whose modulefile tells it; None where nobody knows.
     """

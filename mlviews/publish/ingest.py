@@ -24,12 +24,7 @@ def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -
 
     Args:
         items: what it holds, folders before what lies in them.
-        path: where it is written.
         total: bytes of all files.
-        progress: told of each byte.
-
-    Raises:
-        FailedError: it cannot be written, or a file cannot be read.
     """
     make_folder(path.parent)
     forget_parts(path, than=timedelta(days=1))

@@ -134,7 +134,6 @@ def plan(
 
     Args:
         store: where the view lies; its prefix is where it will lie.
-        view: the view.
         release: one of its releases, or one that was removed. None: the default where the repository has another one,
             else the newest.
         published: whether the repository holds the release already, where this host cannot see that.
@@ -142,7 +141,6 @@ def plan(
         demands: what must be proved of a release before it becomes the default.
         licences: which of them are refused.
         shared: whether a group shares the root; a tar never says so.
-        progress: told of what is verified.
 
     Returns:
         The plan, and every file, link and folder of its tar, folders before what they hold.
@@ -151,7 +149,6 @@ def plan(
         BadInputError: the store's prefix is in no CVMFS repository, or a name cannot be published.
         RefusedError: there is no such release.
         OSError: something cannot be read.
-        UnreadableError: nobody can tell whether something is there.
     """
     repository = Repository.of(store)
     refuse_odd(view, "the view's name")

@@ -57,12 +57,7 @@ def of_platform(
     """Judge one platform of a release as a whole: every byte of it is read.
 
     Args:
-        store: where it lies.
-        view: the view.
-        entry: its release.
-        platform: one that it has.
         shared: whether a group shares the root.
-        progress: told of what is read.
     """
     release = entry.platforms[platform]
     folder = store.platform_folder(view, entry.name, platform)

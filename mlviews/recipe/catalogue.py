@@ -153,9 +153,6 @@ def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
     Args:
         folder: the recipes that win.
         behind: those that are there too, unless it is the same folder.
-
-    Raises:
-        FailedError: the folder cannot be read.
     """
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix == ".yaml" and not path.name.startswith("."))

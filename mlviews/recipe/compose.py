@@ -25,7 +25,6 @@ def compose(
     """Join a recipe and its layers: layers in their order, each after the layers it builds on, the recipe last.
 
     Args:
-        recipe: the recipe.
         layers_folders: where layers are looked for, the folder that wins first.
         variant: one that the recipe names; what it says in each file, in the same order, goes over all of the above.
         known: layers that were read already, by their files; those that this one reads are added.

@@ -24,8 +24,6 @@ def parse_model(document: Document, kind: type[_ModelT], *, guide: str = "docs/r
     """Check a document against a pydantic model.
 
     Args:
-        document: what was read.
-        kind: the model.
         guide: the page that lists its keys.
 
     Raises:

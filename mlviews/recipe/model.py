@@ -341,7 +341,6 @@ def parse(path: Path, kind: type[_LayerT_co]) -> Parsed[_LayerT_co]:
 
     Raises:
         BadInputError: the file is no plain YAML, or does not fit the model; every fault is named.
-        FailedError: the file cannot be opened.
     """
     document = read(path)
     return Parsed(parse_model(document, kind), document)

@@ -101,7 +101,6 @@ def render_constraints(view: str, prefixes: Iterable[Path]) -> str:
     takes any of the version.
 
     Args:
-        view: the view's name.
         prefixes: where packages lie; what stands in an earlier one goes before a later one's.
     """
     found: dict[str, str] = {}

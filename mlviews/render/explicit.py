@@ -24,8 +24,6 @@ def render_explicit(
     Each is an archive's URL and its MD5, the one hash that all readers know.
 
     Args:
-        lock: the lock.
-        platform: the conda subdir.
         strong: give the sha256 instead, as ``#sha256:...``, which micromamba reads from 1.0 on, and conda from 24.9.
         mirrors: URL of a channel -> URL that it is fetched from.
 

@@ -27,7 +27,6 @@ def render_sbom(lock: Lock, platforms: Iterable[str], *, licenses: Mapping[str, 
     """Return every package of a lock with its origin, hashes, licence and dependencies; the same lock, the same text.
 
     Args:
-        lock: the lock.
         platforms: those of its platforms that are meant.
         licenses: archive -> licence as its package states it; a lock does not hold that.
     """

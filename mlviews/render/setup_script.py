@@ -144,7 +144,6 @@ def _aliases(release: Release, shell: str) -> str:
     """Return what a shell sources once a view is loaded: its aliases and functions hide no program of the view then.
 
     Args:
-        release: the view's.
         shell: ``sh``, ``csh`` or ``fish``.
     """
     values = {"programs": release.activation.prepend.get("PATH", ()), "untouched": _UNTOUCHED}
@@ -255,8 +254,6 @@ def removed_files(view: str, release: str, default: str, platform: str) -> Mappi
     the notebook's code.
 
     Args:
-        view: the view.
-        release: the release that was removed.
         default: path of the view's ``default`` link, which the scripts for sh look at when they are asked.
         platform: of the folder that they lie in.
     """

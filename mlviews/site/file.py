@@ -37,7 +37,6 @@ def chosen_site() -> str | None:
 
     Raises:
         BadInputError: the file is faulty.
-        UnreadableError: it cannot be read.
     """
     path = _config()
     text = content(path) if path else None
@@ -55,7 +54,6 @@ def use_site(name: str) -> Path:
 
     Raises:
         BadInputError: the user has no home folder for it.
-        FailedError: it cannot be written.
     """
     path = _config()
     if path is None:
@@ -91,9 +89,6 @@ def site_path(name: str) -> Path | None:
 
     Args:
         name: the site's name, or the path of its file.
-
-    Raises:
-        UnreadableError: nobody can tell whether that file is there.
     """
     if is_path(name):
         path = Path(absolute(name))
@@ -103,11 +98,7 @@ def site_path(name: str) -> Path | None:
 
 
 def root_site(root: Path) -> str | None:
-    """Return the path of the site's file that lies in a root, which stands for the site's name; None without one.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Return the path of the site's file that lies in a root, which stands for the site's name; None without one."""
     return str(root / ROOT_SITE) if is_file(root / ROOT_SITE) else None
 
 

@@ -177,7 +177,6 @@ def open_site(
 
     Raises:
         BadInputError: there is no such site, or its file is faulty.
-        UnreadableError: it cannot be read.
     """
     path = site_path(name)
     if path is None:

@@ -115,7 +115,6 @@ def refusal(task: Task, smallest: Sequence[Request], tree: str, left_out: Mappin
     """Return the error that names the requests in conflict, and who made them.
 
     Args:
-        task: what could not be solved.
         smallest: the fewest of its requests that are refused together.
         tree: what the solver says of these.
         left_out: archives of the channel that were left out, and why.

@@ -79,9 +79,6 @@ async def solve(
     (with ``*`` for any letters); without, none does.
 
     Args:
-        spec: the view.
-        platform: the conda subdir to solve for.
-        sources: where packages are looked up.
         locked: packages to keep wherever that is possible.
         as_of: leave out what was built later than this (UTC).
         blame: where there is no solution, look for the smallest set of requests in conflict, by many more solves.
@@ -93,7 +90,6 @@ async def solve(
     Raises:
         RefusedError: no set of packages fits, or there is no wheel of what the view asks for; the message names the
             requests in conflict and who made them.
-        FailedError: a channel cannot be read.
     """
     cuda = spec.hardware.cuda is not None
     task = Task(

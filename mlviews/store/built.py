@@ -38,11 +38,7 @@ class BuiltView:
 
 
 def built_view(store: Store, view: str) -> BuiltView | None:
-    """Return what there is of a view; None where it has no release.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Return what there is of a view; None where it has no release."""
     default = store.default(view)
     if not default:
         return _built(store, view, default)
@@ -67,11 +63,7 @@ def _built(store: Store, view: str, default: str | None) -> BuiltView | None:
 
 
 def _state(store: Store, view: str, release: str) -> str:
-    """Return the state of a release's files, and of the records of its lock, which never change once they are there.
-
-    Raises:
-        UnreadableError: one cannot be read.
-    """
+    """Return the state of a release's files, and of the records of its lock, which never change once they are there."""
     folder = store.view_folder(view) / release
     said = {path: content(path) for path in _release_files(folder)}
     folders = {store.root / "records" / view / _lock_digest(text or b"") for text in said.values()}

@@ -117,11 +117,7 @@ class _Sweep:
 
 
 def foresee(store: Store, cache: Path, views: Sequence[str], rule: Rule) -> GcResult:
-    """Say what `collect` would do now, and change nothing.
-
-    Raises:
-        UnreadableError: a folder cannot be read.
-    """
+    """Say what `collect` would do now, and change nothing."""
     entries = store.all_entries()
     uses = () if rule.force else release_uses(store, entries)
     sweeps = [_sweep_if_free(store, view, entries[view], rule, uses) for view in views]
@@ -148,7 +144,6 @@ def collect(store: Store, cache: Path, views: Sequence[str], rule: Rule, *, prog
 
     Raises:
         FailedError: something cannot be deleted; what was deleted by then stays so, and the next call goes on.
-        UnreadableError: a folder cannot be read.
     """
     sweeps = []
     uses = () if rule.force else release_uses(store, store.all_entries())

@@ -32,12 +32,7 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
     A folder without ``release.json`` is, unless it is the default or pinned; one whose file cannot be read is none.
 
     Args:
-        store: where it lies.
-        view: the view.
         entries: its releases, those that cannot be read among them.
-
-    Raises:
-        UnreadableError: nobody can tell what is left.
     """
     folder = store.view_folder(view)
     found = [path for path in _hidden(folder) if path.name not in KEPT]
@@ -90,7 +85,6 @@ def unused(cache: Path, entries: Iterable[ReleaseEntry], *, within: timedelta) -
     """Return files and folders in the cache that nobody needs, by their paths in it.
 
     Args:
-        cache: a site's.
         entries: the releases that stay.
         within: how long metadata and base images stay, which no release has; a day at least.
     """

@@ -159,7 +159,6 @@ class Store:
 
         Raises:
             RefusedError: there is none of that name: there never was, or it was removed.
-            UnreadableError: some of it cannot be read.
         """
         folder = self.view_folder(view)
         if release not in {"", ".", ".."} and "/" not in release:
@@ -179,11 +178,7 @@ class Store:
         return is_file(self.view_folder(view) / release / PINNED)
 
     def pin(self, view: str, release: str, *, pinned: bool) -> None:
-        """See to it that a release is never removed, or may be again.
-
-        Raises:
-            FailedError: that cannot be noted.
-        """
+        """See to it that a release is never removed, or may be again."""
         path = self.view_folder(view) / release / PINNED
         if pinned:
             write_atomically(path, "")
@@ -221,7 +216,6 @@ class Store:
         """Delete what an interrupted build left of a release.
 
         Raises:
-            FailedError: it cannot be deleted.
             UnreadableError: it may be a release.
         """
         if status(folder / RELEASE_FILE) is not None:
@@ -229,11 +223,7 @@ class Store:
         delete_tree(folder)
 
     def write_release(self, release: Release) -> None:
-        """Write ``release.json``: from here on the release exists.
-
-        Raises:
-            FailedError: it cannot be written.
-        """
+        """Write ``release.json``: from here on the release exists."""
         from mlviews.release import sealed  # noqa: PLC0415
 
         folder = self.platform_folder(release.view, release.release, release.platform)
@@ -245,11 +235,7 @@ class Store:
         return None if found is None else found.decode(errors="replace")
 
     def mark_unpublished(self, view: str, release: str | None) -> None:
-        """Note which release is yet to be published; None: all are.
-
-        Raises:
-            FailedError: it cannot be written.
-        """
+        """Note which release is yet to be published; None: all are."""
         path = self.view_folder(view) / UNPUBLISHED
         if release is None:
             remove_file(path)
@@ -280,8 +266,6 @@ class Store:
         """Make a release the default, in one step that no reader sees half done.
 
         Args:
-            view: the view.
-            release: its release.
             back: whether this is the way back to a former default.
             override: why proofs that the site demands may be missing.
 

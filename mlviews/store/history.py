@@ -113,15 +113,9 @@ def note(view_folder: Path, after: str, *, back: bool, override: str = "", now: 
     """Note a change that is about to be made.
 
     Args:
-        view_folder: of the view.
         after: the release that becomes the default.
         back: whether this is a way back.
         override: why proofs may be missing.
-        now: when.
-
-    Raises:
-        FailedError: it cannot be written.
-        UnreadableError: the notes that are there cannot be read.
     """
     try:
         changes = read(view_folder)

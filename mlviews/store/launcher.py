@@ -24,20 +24,12 @@ NOTE = "removed.json"
 
 
 def is_removed(view_folder: Path, release: str) -> bool:
-    """Tell whether a release was removed.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Tell whether a release was removed."""
     return is_file(view_folder / release / NOTE)
 
 
 def removed_error(view_folder: Path, release: str) -> RefusedError | None:
-    """Return the error for a release that was removed: when, and what there is instead; None where it was not.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Return the error for a release that was removed: when, and what there is instead; None where it was not."""
     text = content(view_folder / release / NOTE)
     if text is None:
         return None
@@ -55,15 +47,7 @@ def removed_error(view_folder: Path, release: str) -> RefusedError | None:
 
 
 def no_release_error(root: Path, view: str) -> RefusedError:
-    """Return the error for a view that has no default release, with where there is one.
-
-    Args:
-        root: the site's root.
-        view: the view.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
-    """
+    """Return the error for a view that has no default release, with where there is one."""
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)
@@ -95,13 +79,10 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     """Return the ``launch`` of a view's release for this host.
 
     Args:
-        root: the site's root.
-        view: the view.
         release: its release; the default one where None or ``default``.
 
     Raises:
         RefusedError: there is no such release, it was removed, or it is not for this host's platform.
-        UnreadableError: nobody can tell.
     """
     folder = root / "envs" / view
     if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
@@ -130,12 +111,10 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
     """Return where a release for this host lies, and what it is.
 
     Args:
-        root: the site's root.
         label: ``VIEW`` for its default release, or ``VIEW/RELEASE``.
 
     Raises:
         RefusedError: there is no such release.
-        UnreadableError: its ``release.json`` cannot be read.
     """
     from mlviews.files.storefile import parse  # noqa: PLC0415
     from mlviews.release import Release  # noqa: PLC0415  (who only starts a program need not wait for pydantic)

@@ -28,12 +28,7 @@ def release_of_lock(root: Path, view: str, digest: str) -> str | None:
     """Return a release of a view that a lock gave and that runs on this host: the default one, else the newest.
 
     Args:
-        root: a site's root.
-        view: the view.
         digest: the lock's.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
     """
     store = Store(root, root)
     platform = host_platform()
@@ -50,8 +45,6 @@ def whence(stamp: Stamp, site: Site, recipes: Path) -> RefusedError:
     """Return the error for a lock that has no release here: which lock it is, and where it can be built from.
 
     Args:
-        stamp: what names it.
-        site: the site that was looked at.
         recipes: the folder of recipes.
     """
     what = f"no release of {stamp.view} under {site.root} is of lock {stamp.lock[:_SHOWN]}"

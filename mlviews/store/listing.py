@@ -123,11 +123,7 @@ def all_releases(store: Store) -> ReleasesResult:
 
 
 def releases_of(store: Store, view: str) -> ReleasesResult:
-    """Return a view's releases and what is remembered of removed ones, both oldest first.
-
-    Raises:
-        UnreadableError: nobody can tell what there is.
-    """
+    """Return a view's releases and what is remembered of removed ones, both oldest first."""
     found: list[ReleaseSummary] = []
     unreadable: list[Unreadable] = []
     overrides: Mapping[str, str] = {}
@@ -181,11 +177,7 @@ def _summary(
 
 
 def removal_note(store: Store, view: str, release: str) -> RemovalNote | None:
-    """Return what is remembered of a release that was removed; None where it was not, or the note is damaged.
-
-    Raises:
-        UnreadableError: nobody can tell.
-    """
+    """Return what is remembered of a release that was removed; None where it was not, or the note is damaged."""
     path = store.view_folder(view) / release / NOTE
     with suppress(DamagedError):
         if text := content(path):

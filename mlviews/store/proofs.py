@@ -50,14 +50,12 @@ def gather(store: Store, file: Path, *, waiting: Callable[[str], None]) -> Gathe
     """Take in one record, and let the modulefiles tell of it.
 
     Args:
-        store: whose release it proves.
         file: the record, as `mlviews smoke` wrote it on another host.
         waiting: told who holds the view's lock, if this has to wait.
 
     Raises:
         BadInputError: it is no record, or one of the future.
         RefusedError: no release here has the lock that it is bound to.
-        FailedError: it cannot be read, or written here.
     """
     text = content(file, most=LONGEST)
     try:

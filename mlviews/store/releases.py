@@ -103,16 +103,11 @@ def promote(
     """Make a release the default.
 
     Args:
-        store: where it lies.
-        view: the view.
-        release: its release.
         demands: what the site wants proved of a default; None where it demands nothing.
         override: why it may lack proofs; kept in the history.
-        progress: told of what is waited for.
 
     Raises:
         RefusedError: there is no such release, it lacks a platform that the default has, or proofs.
-        FailedError: it cannot be written.
     """
     with locked(store, view, progress):
         missing = unproved(store, store.existing(view, release), demands)
@@ -124,11 +119,7 @@ def promote(
 
 
 def unproved(store: Store, entry: ReleaseEntry, demands: Promotion | None) -> tuple[str, ...]:
-    """Return which of the proofs that a site demands a release lacks, a line each.
-
-    Raises:
-        UnreadableError: a record cannot be read.
-    """
+    """Return which of the proofs that a site demands a release lacks, a line each."""
     if demands is None:
         return ()
     release = entry.platforms[min(entry.platforms)]
@@ -143,7 +134,6 @@ def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
 
     Raises:
         RefusedError: nothing that was the default before is still there, or as for `promote`.
-        FailedError: it cannot be written.
     """
     with locked(store, view, progress):
         release = _former(store, view)
@@ -161,7 +151,6 @@ def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progre
 
     Raises:
         RefusedError: there is no such release.
-        FailedError: it cannot be written.
     """
     with locked(store, view, progress):
         store.existing(view, release)
@@ -173,15 +162,10 @@ def remove(store: Store, view: str, release: str, *, force: bool = False, progre
     """Remove a release.
 
     Args:
-        store: where it lies.
-        view: the view.
-        release: its release.
         force: whether it goes although something uses it.
-        progress: told what is done.
 
     Raises:
         RefusedError: it is the default, pinned or in use, or there is no such release.
-        FailedError: something cannot be written or deleted.
     """
     with locked(store, view, progress), progress(f"Removing {view}/{release}"):
         if not force:

@@ -52,7 +52,6 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
 
     Raises:
         RefusedError: it is the default or pinned, or there is no such release.
-        FailedError: something cannot be written or deleted.
     """
     entry = store.existing(view, release)
     default = store.default(view)
@@ -107,15 +106,11 @@ def uninstall(
     """Remove all of a view: releases, modules, kernels; also those kernels that were added to other places.
 
     Args:
-        store: where it lies.
-        view: the view.
         places: where else kernels of it may be.
         force: whether a release goes although something besides these kernels uses it.
-        progress: told what is done.
 
     Raises:
         RefusedError: a release is pinned or in use, or there is nothing of the view.
-        FailedError: something cannot be written or deleted.
     """
     below = store.baked(store.view_folder(view))
     with locked(store, view, progress), progress(f"Removing {view}"):
@@ -136,8 +131,6 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
 
     Raises:
         RefusedError: one is pinned, or there is nothing of the view.
-        FailedError: something cannot be written or deleted.
-        UnreadableError: some of it cannot be read.
     """
     entries = store.entries(view)
     for error in (error for entry in entries for error in entry.errors.values()):
@@ -167,11 +160,7 @@ def is_unfinished(store: Store, view: str, release: str) -> bool:
 
 
 def finish(store: Store, view: str, release: str) -> int:
-    """Delete what is left of a removed release; return the bytes that are free then.
-
-    Raises:
-        FailedError: something cannot be written or deleted.
-    """
+    """Delete what is left of a removed release; return the bytes that are free then."""
     folder = store.view_folder(view) / release
     platforms = [folder / name for name in names_in(folder) if is_folder_at(folder / name)]
     entry = store.entry(view, release)

@@ -56,13 +56,6 @@ def repair(
 
     A damaged conda record is made anew first: only then is it known what is wrong with the files that it vouches for.
 
-    Args:
-        store: where the release lies.
-        site: where archives come from.
-        release: what it is.
-        found: what `verify` found.
-        progress: told of each step.
-
     Raises:
         RefusedError: neither the release nor the site has the lock that it was built from.
         FailedError: an archive cannot be had, or the disk failed; what was repaired until then stays.

@@ -53,7 +53,6 @@ def release_uses(store: Store, entries: Mapping[str, Sequence[ReleaseEntry]]) ->
     home folder, ``WORKON_HOME`` and ``VIRTUAL_ENV``; and views that extend one, in the roots of all sites known here.
 
     Args:
-        store: where the releases lie.
         entries: what there is of each view there.
     """
     found = (*_processes(store), *_kernels(store), *_venvs(store), *_views(store, entries), *_views_elsewhere(store))
@@ -69,7 +68,6 @@ def refuse_used(uses: Sequence[ReleaseUse], what: str) -> None:
     """Refuse to take away what is used.
 
     Args:
-        uses: of it.
         what: its name, for the message.
 
     Raises:

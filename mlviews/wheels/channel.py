@@ -96,7 +96,6 @@ def make_channel(
             stay or, where that cannot be, none has to.
         sdists: projects that are built of their newest sources where they have no wheel.
         overrides: (project, project that requires it) -> the versions that serve, of its newest wheel.
-        progress: told of each step.
 
     Raises:
         BadInputError: ``bad-spec``.

@@ -185,7 +185,6 @@ def plan_cuda(version: str, target: Target) -> PackagePlan:
 
     Args:
         version: of the CUDA that a view's wheels are for, such as ``12.8``.
-        target: where the packages will run.
     """
     constrains = [f"__cuda >={version.partition('.')[0]}"]
     return _plan_empty({"name": "cuda-version", "version": version, "constrains": constrains, "depends": []}, target)

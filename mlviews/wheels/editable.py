@@ -55,7 +55,6 @@ def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) ->
     Args:
         folder: where ``pyproject.toml`` or ``setup.py`` is.
         cache: the folder whose ``made`` keeps it.
-        progress: told of each step.
 
     Raises:
         BadInputError: the folder holds no project.

@@ -40,7 +40,6 @@ def loosened(
     """Return a requirement of a wheel with the versions that an override has for it.
 
     Args:
-        line: the requirement.
         of: the project that has it.
         overrides: (project, project that requires it) -> the versions that serve.
     """
@@ -58,10 +57,8 @@ def loosened_wheel(
     """Fetch a wheel, loosen what overrides name of it, and keep the outcome by its sha256.
 
     Args:
-        found: the wheel.
         overrides: as for `loosened`.
         cache: the folder whose ``made`` keeps it.
-        advance: told what pip works at.
 
     Raises:
         FailedError: as `fetch`; or ``bad-wheel``.

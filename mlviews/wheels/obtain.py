@@ -64,11 +64,8 @@ def obtain(
     """Make a package of each wheel that has none in the channel yet.
 
     Args:
-        found: the wheels.
         cache: the folder whose ``wheels`` holds what is on its way, and what is known of wheels that are gone.
         channel: root folder of the channel that archives are written to.
-        target: where the packages will run.
-        progress: told of bytes that come, and of each wheel.
         wanted: write only these archives (paths in the channel); all if None.
 
     Raises:

@@ -84,7 +84,6 @@ def resolve(
     Args:
         requirements: what is asked for.
         constraints: limits on any project, asked for or not.
-        advance: told what pip looks at.
         dependencies: also choose what the chosen ones need.
         more: addresses of further indexes to look at.
         folders: further places where wheels lie.
@@ -111,8 +110,6 @@ def look_up(
 
     Args:
         requirements: one of a project at most.
-        target: what the wheels must fit.
-        advance: told what pip looks at.
 
     Raises:
         FailedError: as `resolve`.
@@ -196,9 +193,7 @@ def fetch(
     """Let pip download ``wheels`` into ``folder``, each checked against its sha256.
 
     Args:
-        wheels: what is wanted.
         folder: an empty folder; pip's temporary files lie there too.
-        advance: told what pip works at.
         loaded: told bytes that came, and bytes that a file which begins to come will have in all.
         sources: whether they are no wheels, but source distributions.
 

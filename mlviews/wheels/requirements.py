@@ -101,7 +101,6 @@ def stand_ins(spec: str, name: str, project: str) -> tuple[str, ...]:
 
     Args:
         spec: a match spec for the package, such as ``onnxruntime >=1.24 *cuda*``.
-        name: the package.
         project: what stands for it, such as ``onnxruntime-gpu[cuda,cudnn]``.
     """
     wanted = Requirement(project)

@@ -50,7 +50,6 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
     Args:
         archives: path in the channel (``noarch/hist-2.12.1-pyh1a2b3c4d_0.conda``) to sha256.
         cache: the folder that `make_channel` was given.
-        progress: told of each step.
 
     Raises:
         FailedError: ``archive-lost``: one cannot be made again; and as `make_channel`.

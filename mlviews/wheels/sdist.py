@@ -90,10 +90,8 @@ def build_wheel(
     """Build the wheel of a source distribution, and keep it.
 
     Args:
-        sdist: the sources.
         cache: the folder whose ``made`` keeps wheels by their sha256.
         tools: what it is built with; None for the newest that the index has of what the sources require.
-        progress: told of each step.
 
     Returns:
         The wheel, what a lock says of it, and its metadata.
