@@ -6,12 +6,10 @@ hints may change.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from mlviews.credentials import hide
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class MlviewsError(Exception):

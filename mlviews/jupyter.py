@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-
 SPECIFICATION = "kernel.json"
 """The file that makes a folder a kernelspec."""
 

@@ -7,18 +7,16 @@ expression is told and not guessed. See https://spdx.github.io/spdx-spec/v3.0.1/
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from mlviews.errors import RefusedError
 from mlviews.recipe.model import Text  # noqa: TC001  (pydantic reads it)
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _WORD = re.compile(r"[()]|[^()\s]+(?: WITH [^()\s]+)?")
 _SHOWN = 60  # characters of a text that is no expression: some packages state the whole licence

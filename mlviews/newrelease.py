@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine
     from mlviews.store.disk import ReleaseEntry, Store
 
-
 _NAMED = 20
 
 

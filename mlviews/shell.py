@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from mlviews.render import escape
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def enter(prefix: Path, environment: Mapping[str, str]) -> NoReturn:

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
 
-
 _Key = tuple[Version, int]
 
 

@@ -8,12 +8,10 @@ ceil(log2 n) + 1 trials, and k that break only together some k times as many.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
-from typing import TYPE_CHECKING, Literal, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
 
 Verdict = Literal["good", "bad", "unresolved"]
 _Set = frozenset[int]

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.programs import Level
     from mlviews.trial import Trial
 
-
 INSTALL = "install"
 """Stands for a check: that the lock can be installed at all."""
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-
 _PIPED_WIDTH = 200
 
 

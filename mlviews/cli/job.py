@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mlviews.results import JobResult
     from mlviews.site.batch import System
 
-
 _COUNT = click.IntRange(min=1)
 
 

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mlviews.store.listing import ReleasesResult, ReleaseSummary
     from mlviews.store.releases import PromoteResult
 
-
 _NAMED = 5
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
 
-
 _SHOWN = 20
 
 

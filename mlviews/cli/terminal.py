@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     Part: TypeAlias = str | tuple[str, str]
     """A text as it is, which anyone may have written; with a style where it is a pair."""
 
-
 _PLAIN = "\n\t"
 
 COLOURS = {"green": (28, "#008700"), "red": (161, "#d7005f"), "yellow": (130, "#af5f00"), "cyan": (31, "#0087af")}

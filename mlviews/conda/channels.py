@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from mlviews.conda.cuda import Builds
 
-
 NOARCH = "noarch"
 # What decompressing and parsing say of a page in HTML.
 _NO_REPODATA = r"Unknown frame descriptor|expected value at line 1 column 1\b|bz2 header missing"

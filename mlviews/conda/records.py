@@ -7,15 +7,13 @@ the paths and 72 until it has their names; this module takes 57 and 18. And it w
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import content, paths_in
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _FOLDER = "conda-meta"
 _SITE_PACKAGES = re.compile(r"lib/python3\.\d+t?/site-packages")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from rattler import Channel
@@ -22,9 +22,6 @@ from rattler.networking.middleware import (
 
 from mlviews.credentials import Server, open_server
 from mlviews.errors import BadInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 UNKNOWN_CERTIFICATE = "invalid peer certificate"
 """What rattler says of a server whose certificate nobody here vouches for."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mlviews.container.describe import Container
     from mlviews.lock.lockfile import Lock
 
-
 ENVIRONMENT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The PATH of an image that says nothing of it."""
 

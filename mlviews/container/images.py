@@ -18,7 +18,6 @@ from mlviews.site.model import IMAGE
 if TYPE_CHECKING:
     from mlviews.progress import Progress
 
-
 _FILE = re.compile(r"(oci-archive|oci):(?P<path>.+)")
 
 

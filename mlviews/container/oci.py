@@ -10,16 +10,13 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from pathlib import Path
+from typing import IO, Any, Protocol, cast
 
 from mlviews.errors import BadInputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
-    from typing import IO
 
 EPOCH = 315532800
 """1980-01-01, the time of everything in an image: the first that zip files, such as wheels, can hold."""

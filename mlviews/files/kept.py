@@ -10,17 +10,15 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import mlviews
 from mlviews.files.writing import replacing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 _MAX_BYTES = 8 << 20
 _CODE = Path(__file__).resolve().parents[1]

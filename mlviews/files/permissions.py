@@ -9,15 +9,12 @@ from __future__ import annotations
 import grp
 import os
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from pathlib import Path
 
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files.reading import owner
 from mlviews.files.writing import SHARED, make_folder, walk, write_failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 CLOSED = 0o700
 """Permissions of a folder in which archives are unpacked: until they are settled, files have what the archive says."""

@@ -13,12 +13,9 @@ import pwd
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mlviews.errors import FailedError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""

@@ -6,16 +6,13 @@ its own; a file of a newer number cannot be read, and so is never taken for dama
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from mlviews.files.reading import DamagedError, UnreadableError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
 
 SCHEMA = 1
 """The only number so far; files from before there was one state none, and are of this schema too."""

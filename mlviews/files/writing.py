@@ -9,17 +9,13 @@ import os
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import closed_by, status
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator
-
 
 SHARED = stat.S_ISGID | stat.S_IWGRP
 """What a folder has besides the usual permissions where a group shares it."""

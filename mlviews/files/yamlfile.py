@@ -6,17 +6,15 @@ bound. A key given twice is refused too; YAML's own readers keep the last one an
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import yaml
 
 from mlviews.credentials import hide
 from mlviews.errors import BadInputError, FailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Hashable
-    from pathlib import Path
 
 KeyPath = tuple["str | int", ...]
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from mlviews.gpus.scan import Library, Scan
     from mlviews.release import Release
 
-
 Way = Literal["native", "ptx", "none"]
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Read = Callable[[int, int], bytes]
     """Gives ``(offset, size)`` of a file; fewer bytes where it ends."""
 
-
 MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes of all entries
 

@@ -8,11 +8,8 @@ Driver Versions", table 3, and docs.nvidia.com/deploy/cuda-compatibility). Versi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003  (pydantic reads it)
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping  # noqa: TC003  (pydantic reads it)
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.wheels.made import Made
-
 
 LOCK_SUFFIX = ".conda-lock.yml"
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
 
 

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mlviews.values import Problem
     from mlviews.wheels.offers import Index
 
-
 _SECONDS_A_DAY = 86400
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING, get_args
+from pathlib import Path
+from typing import get_args
 
 from pydantic import TypeAdapter
 
@@ -22,10 +24,6 @@ from mlviews.lock.lockfile import Lock
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.night import CellState, Earlier, Night, NightCell
 from mlviews.wheels.made import Made
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _LOCK = TypeAdapter(Lock)
 _LOCK.rebuild(_types_namespace={"Made": Made})  # which a lock's module does not import

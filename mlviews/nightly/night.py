@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlviews.recipe.view import Request, ViewSpec
     from mlviews.site.spec import SiteSpec
 
-
 CellState = Literal["ok", "updated", "unsolvable", "install-failed", "check-failed", "not-run"]
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mlviews.nightly.history import PastCell
     from mlviews.nightly.night import CellState, NightCell, NightRun
 
-
 _WIDTH, _HEIGHT = 300, 120
 _FEWEST = 2  # points that make a trend
 _TICKS = 4

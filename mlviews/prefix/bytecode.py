@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.progress import Advance, Progress
 
-
 BYTECODE = "bytecode"
 """The cache's folder of byte code: in it one of each Python, in that one of each package."""
 

@@ -6,16 +6,12 @@ https://cvmfs.readthedocs.io/en/stable/cpt-repo.html#managing-nested-catalogs.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from mlviews.files.writing import is_folder, walk
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
 
 MARKER = ".cvmfscatalog"
 """The empty file by which a folder gets a catalog of its own."""

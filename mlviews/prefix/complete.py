@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
-
 # What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.
 _OF_THE_PACKAGE = (
     *("arch", "build_number", "features", "license", "license_family", "noarch", "platform", "provides_features"),

@@ -16,15 +16,12 @@ import resource
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mlviews.errors import FailedError
 from mlviews.files.writing import is_folder, walk, write_failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
 _KEPT = ".mlviews-kept"
 _LARGEST_COPY = 1 << 20  # bytes

@@ -19,13 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlviews.conda.records import (
-    conda_record,
-    conda_record_files,
-    link_script,
-    load_conda_record,
-    write_conda_record,
-)
+from mlviews.conda.records import conda_record, conda_record_files, link_script, load_conda_record, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.files.writing import file_sha256, walk, write_failure
 from mlviews.release import LinkScripts

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import IO, TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, NamedTuple
 
 from mlviews.errors import BadInputError
 from mlviews.files.writing import replacing, write_failure
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14  # fields of ModelProto; every model has the first two
 _KEY, _VALUE = 1, 2  # fields of StringStringEntryProto

@@ -6,8 +6,10 @@ A lock's digest names every package of a view to the last build, and it outlives
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import StringConstraints, ValidationError
 
@@ -17,10 +19,6 @@ from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import file_sha256, write_atomically
 from mlviews.provenance.onnxfile import read_metadata, replace_metadata
 from mlviews.release import LOCK_VARIABLE, Text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
 
 _BESIDE = ".mlviews.json"
 _ONNX = ".onnx"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from mlviews.files.yamlfile import Document
 
-
 _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")
 _STAR = re.compile(r"(~=|[<>]=?)\s*[^,|<>=\s]*\*(?=[,|=\s]|$)")

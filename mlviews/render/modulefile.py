@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import GpuLine, Release
 
-
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Loading, Release, ReleasePackage
 
-
 # What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe, and
 # what changes which code Python or the loader runs. Who wants one of them: `launch env LD_PRELOAD=... PROGRAM`.
 _FOREIGN = (

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mlviews.errors import nearest
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 Level = Literal["quick", "full"]
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
 
-
 LONGEST = 10_000_000
 """Bytes of a record at most."""
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
 
-
 _MODULE = re.compile(
     r"lib/python3\.\d+t?/site-packages/(?P<name>[A-Za-z]\w*)"
     r"(/__init__\.py|\.py|(\.cpython-[\w-]+|\.abi3)?\.so)"

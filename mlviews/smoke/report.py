@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree as ET
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlviews.credentials import hide
 from mlviews.smoke.programs import PROGRAMS
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 NO_SUCH_CHECK = "no such check"
 """How the reason begins of a name that no program answers: it tells of the recipe, and nothing of the release."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.runner import Interpreter
 
-
 Route = Literal["prefix", "module", "kernel", "container"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from mlviews.smoke.process import Ended
     from mlviews.smoke.programs import Level, Program
 
-
 _LONGEST = 1_000_000
 _TAIL = 500
 # What Python itself ends with after an exception that nobody caught, and a check after its own verdict.

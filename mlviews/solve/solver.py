@@ -9,15 +9,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from rattler import (
-    BuildString,
-    GenericVirtualPackage,
-    MatchSpec,
-    PackageName,
-    PackageRecord,
-    RepoDataRecord,
-    Version,
-)
+from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, PackageRecord, RepoDataRecord, Version
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
@@ -40,7 +32,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index, Taken
     from mlviews.wheels.pip import Found
-
 
 _STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
 _NOWHERE = "file:///wheels"  # the channel of wheels where no channel is: nothing is fetched from there

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release, ReleasePackage
     from mlviews.store.disk import ReleaseEntry, Store
 
-
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import model_validator
 
@@ -12,9 +13,6 @@ from mlviews.files.reading import DamagedError, content, link_text, status
 from mlviews.files.storefile import StoreFile, StorePart, parse
 from mlviews.files.writing import write_atomically
 from mlviews.store.disk import HISTORY
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _LONGEST = 500
 

@@ -18,7 +18,6 @@ from mlviews.hardware import host_platform
 if TYPE_CHECKING:
     from mlviews.release import Release
 
-
 NOTE = "removed.json"
 """In a release's folder: the release was removed, and its name is never given again."""
 

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003  (pydantic reads it)
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mlviews.files.reading import DamagedError, UnreadableError, content
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.prefix import usage
-from mlviews.release import (
-    Inside,
-    ReleaseVariant,
-    module_versions,
-)
+from mlviews.release import Inside, ReleaseVariant, module_versions
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import NOTE

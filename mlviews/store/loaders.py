@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
-
 # What every view has tells nothing of what one is for.
 _COMMON = {"python", "pip", "ipykernel"}
 _STAND_INS = 3

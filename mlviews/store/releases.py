@@ -8,21 +8,13 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
-from mlviews.files.reading import (
-    RELEASE_FILE,
-    folders_in,
-    is_file,
-)
+from mlviews.files.reading import RELEASE_FILE, folders_in, is_file
 from mlviews.prefix.verify import verify
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import read_records
 from mlviews.store import history
 from mlviews.store.launcher import is_removed, no_release_error
-from mlviews.store.loaders import (
-    leave_other_modules,
-    write_default_loaders,
-    write_release_loaders,
-)
+from mlviews.store.loaders import leave_other_modules, write_default_loaders, write_release_loaders
 from mlviews.store.removal import locked, remove_held
 from mlviews.store.repair import repair
 from mlviews.store.users import refuse_used, release_uses, uses_of

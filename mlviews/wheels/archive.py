@@ -18,18 +18,16 @@ import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
 from mlviews.files.writing import make_folder
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
 
 _EPOCH = 315_532_800  # 1980-01-01, the first date that a zip can state
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.target import Target
     from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
 
-
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.
 FORMAT = 2

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.archive import Member
     from mlviews.wheels.target import Target
 
-
 _HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."
 _LEFT_OUT_FOLDERS = {
     "__pycache__", "dist-packages", "idlelib", "idle_test", "site-packages", "test", "tests", "turtledemo",

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from mlviews.progress import Advance
     from mlviews.wheels.target import Target
 
-
 _NETWORK = re.compile(
     r"connection broken by|Could not fetch URL|ConnectionError|ReadTimeout|HTTP error [45]\d\d|ProxyError|SSLError"
     r"|IncompleteRead|Network is unreachable|Name or service not known|Temporary failure in name resolution"

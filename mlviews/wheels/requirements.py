@@ -8,11 +8,11 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,10 +22,6 @@ from packaging.version import InvalidVersion, Version
 from rattler import MatchSpec
 
 from mlviews.errors import BadInputError, RefusedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
 
 EXTRA = ".extra."
 """Stands between a package and its extra in the name of the package that holds what the extra needs.

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
-
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _NO_WHEELS = {"python", "python_abi", "cuda-version"}
 _HINT = "Lock the view again: `mlviews lock VIEW`."

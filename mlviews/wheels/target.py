@@ -5,17 +5,13 @@ from __future__ import annotations
 import functools
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from packaging.markers import default_environment
 from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
 from mlviews.errors import FailedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 _SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
 # PEP 513, 571 and 599; PEP 600 names all others, from glibc 2.5 on x86_64 and 2.17 elsewhere.

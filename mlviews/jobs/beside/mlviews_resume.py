@@ -32,11 +32,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import IO, Any, NoReturn
 
 AGAIN = 85
 """Status of a program that was told to end and saved what it has: start it again."""
