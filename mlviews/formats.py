@@ -13,8 +13,10 @@ from mlviews.container import definitions
 from mlviews.container.describe import NO_REPOSITORY, of_recipe, of_release
 from mlviews.errors import RefusedError
 from mlviews.hardware import host_platform
+from mlviews.jobs.render import render_page
 from mlviews.prefix.install import installed_licenses
-from mlviews.render import explicit, modulefile, setup_script
+from mlviews.render import exchange, modulefile, setup_script
+from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.store.disk import Store
 from mlviews.store.launcher import no_release_error
 from mlviews.store.loaders import module_notes
@@ -66,6 +68,16 @@ class RenderInput:
         """The release on the platform."""
         return self.releases()[self.platform]
 
+    @property
+    def ordered(self) -> list[Release]:
+        """The release, by its platforms."""
+        return [release for _, release in sorted(self.releases().items())]
+
+    @property
+    def prefixes(self) -> list[Path]:
+        """Where the release lies, and then the one that it extends."""
+        return [self.prefix(), *([Path(self.release.base.prefix)] if self.release.base else [])]
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -85,18 +97,6 @@ class Format:
     remarks: Callable[[RenderInput], tuple[str, ...]] = lambda _: ()
 
 
-def _lmod(render_input: RenderInput) -> Mapping[str, str]:
-    releases = render_input.releases()
-    text = modulefile.render_lua([releases[platform] for platform in sorted(releases)], render_input.notes())
-    return {f"{render_input.release.release}.lua": text}
-
-
-def _tcl(render_input: RenderInput) -> Mapping[str, str]:
-    releases = render_input.releases()
-    text = modulefile.render_tcl([releases[platform] for platform in sorted(releases)], render_input.notes())
-    return {render_input.release.release: text}
-
-
 def _definition(kind: Kind, summary: str) -> Format:
     def files(render_input: RenderInput) -> Mapping[str, str]:
         made = definitions.definition_files(kind, render_input.image(), mirrors=render_input.mirrors)
@@ -105,49 +105,10 @@ def _definition(kind: Kind, summary: str) -> Format:
     return Format(summary, files, _PROGRAMS, lambda render_input: render_input.image().container.remarks)
 
 
-def _batch(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.jobs.page import render_page  # noqa: PLC0415  (only this format needs it)
-
-    return {f"{render_input.view}.md": render_page(render_input.image().container, render_input.batch)}
-
-
 def _placed(render_input: RenderInput) -> tuple[str, ...]:
     if not render_input.image().container.reference.startswith(NO_REPOSITORY):
         return ()
     return (f"the site names no `container: {{repository: ...}}`: {NO_REPOSITORY} stands for it",)
-
-
-def _sbom(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.render.sbom import SBOM, render_sbom  # noqa: PLC0415  (takes time to import)
-
-    contents = render_input.image()
-    return {SBOM: render_sbom(contents.lock, [render_input.platform], licenses=contents.licenses)}
-
-
-def _constraints(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.render.exchange import render_constraints  # noqa: PLC0415  (takes time to import)
-
-    base = render_input.release.base
-    prefixes = [render_input.prefix(), *([Path(base.prefix)] if base else [])]
-    return {"constraints.txt": render_constraints(render_input.view, prefixes)}
-
-
-def _environment(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.render.exchange import render_environment  # noqa: PLC0415  (takes time to import)
-
-    return {"environment.yml": render_environment(_whole(render_input), render_input.platform)}
-
-
-def _pixi(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.render.exchange import render_pixi  # noqa: PLC0415  (takes time to import)
-
-    return {"pixi.lock": render_pixi(_whole(render_input))}
-
-
-def _pylock(render_input: RenderInput) -> Mapping[str, str]:
-    from mlviews.render.exchange import render_pylock  # noqa: PLC0415  (takes time to import)
-
-    return {"pylock.toml": render_pylock(render_input.lock(), render_input.platform)}
 
 
 def _whole(render_input: RenderInput) -> Lock:
@@ -169,8 +130,14 @@ def _whole(render_input: RenderInput) -> Lock:
 _PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
 
 FORMATS: Mapping[str, Format] = {
-    "lmod": Format("modulefile for Lmod", _lmod),
-    "tcl": Format("modulefile for environment-modules", _tcl),
+    "lmod": Format(
+        "modulefile for Lmod",
+        lambda it: {f"{it.release.release}.lua": modulefile.render_lua(it.ordered, it.notes())},
+    ),
+    "tcl": Format(
+        "modulefile for environment-modules",
+        lambda it: {it.release.release: modulefile.render_tcl(it.ordered, it.notes())},
+    ),
     "sh": Format("setup.sh for bash, zsh, sh", lambda it: {"setup.sh": setup_script.render_setup(it.release)}),
     "csh": Format("setup.csh for tcsh", lambda it: {"setup.csh": setup_script.render_csh(it.release)}),
     "fish": Format("setup.fish for fish", lambda it: {"setup.fish": setup_script.render_fish(it.release)}),
@@ -180,16 +147,32 @@ FORMATS: Mapping[str, Format] = {
     ),
     "explicit": Format(
         "list of archives for conda, mamba",
-        lambda it: {"explicit.txt": explicit.render_explicit(it.lock(), it.platform)},
+        lambda it: {"explicit.txt": exchange.render_explicit(it.lock(), it.platform)},
     ),
-    "constraints": Format("what pip must leave as it is, for pip install -c", _constraints),
-    "environment": Format("environment.yml for conda, mamba", _environment),
-    "pixi": Format("pixi.lock", _pixi),
-    "pylock": Format("pylock.toml: the wheels alone", _pylock),
+    "constraints": Format(
+        "what pip must leave as it is, for pip install -c",
+        lambda it: {"constraints.txt": exchange.render_constraints(it.view, it.prefixes)},
+    ),
+    "environment": Format(
+        "environment.yml for conda, mamba",
+        lambda it: {"environment.yml": exchange.render_environment(_whole(it), it.platform)},
+    ),
+    "pixi": Format("pixi.lock", lambda it: {"pixi.lock": exchange.render_pixi(_whole(it))}),
+    "pylock": Format(
+        "pylock.toml: the wheels alone",
+        lambda it: {"pylock.toml": exchange.render_pylock(it.lock(), it.platform)},
+    ),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
-    "batch": Format("how jobs use the image, in Markdown", _batch, remarks=_placed),
-    "sbom": Format("bill of materials, CycloneDX", _sbom),
+    "batch": Format(
+        "how jobs use the image, in Markdown",
+        lambda it: {f"{it.view}.md": render_page(it.image().container, it.batch)},
+        remarks=_placed,
+    ),
+    "sbom": Format(
+        "bill of materials, CycloneDX",
+        lambda it: {SBOM: render_sbom(it.image().lock, [it.platform], licenses=it.image().licenses)},
+    ),
 }
 """Format by the name that the command line gives it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
@@ -25,8 +24,6 @@ from mlviews.values import to_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-    import jinja2
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.recipe.catalogue import Catalogue
@@ -370,10 +367,5 @@ def write_catalogue(folder: Path, held: AllHoldings) -> CatalogueResult:
     page = folder / "index.html"
     data = {"views": to_json(held.views), "packages": to_json(held.packages)}
     write_atomically(folder / "catalogue.json", json.dumps(data, ensure_ascii=False) + "\n")
-    write_atomically(page, webpage.render(_environment(), "catalogue", values))
+    write_atomically(page, webpage.render(webpage.environment(), "catalogue", values))
     return CatalogueResult(page, held.views, held.packages)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    return webpage.environment(filters={}, values={})

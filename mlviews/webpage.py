@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -20,9 +21,14 @@ from mlviews.files import writing
 from mlviews.progress import size
 
 _PLAIN = "\n\t"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def environment(*, filters: Mapping[str, Callable[..., Any]], values: Mapping[str, Any]) -> jinja2.Environment:
+def environment(
+    *,
+    filters: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> jinja2.Environment:
     """Return what reads the templates; whatever they put out is escaped for HTML.
 
     Args:

@@ -15,7 +15,8 @@ from mlviews.credentials import hide
 from mlviews.errors import RefusedError
 from mlviews.files.reading import RELEASE_FILE
 from mlviews.release import RELEASE_LOCK, sealed
-from mlviews.render import escape, explicit
+from mlviews.render import escape
+from mlviews.render.exchange import render_explicit
 from mlviews.render.setup_script import PrefixFile, prefix_files
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, st
     inside = image_files(contents)
     return {
         name: PrefixFile(render(container)),
-        "explicit.txt": PrefixFile(explicit.render_explicit(lock, platform, strong=True, mirrors=_servers(mirrors))),
+        "explicit.txt": PrefixFile(render_explicit(lock, platform, strong=True, mirrors=_servers(mirrors))),
         **{f"view/{path}": file for path, file in inside.items()},
     }
 

@@ -1,4 +1,4 @@
-"""A job -> its files: what is submitted, what runs on the node, and what lies beside them."""
+"""A job -> its files: what is submitted, what runs on the node, what lies beside them; and the page on all of that."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlviews.container.definitions import unpacked
 from mlviews.errors import BadInputError
 from mlviews.files.reading import RELEASE_FILE
+from mlviews.jobs.job import JobRequest, by_image, plan_job
+from mlviews.jobs.submit import SUBMITTERS, TITLES
 from mlviews.render import escape
+from mlviews.site.batch import SYSTEMS
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mlviews.container.describe import Container
     from mlviews.jobs.job import Job
-    from mlviews.site.batch import System
+    from mlviews.site.batch import BatchSystem, System
 
 RESUME_MODULE = "mlviews_resume.py"
 """What programs import to save checkpoints; it lies in the folder `<name>.files` beside the job."""
@@ -167,3 +172,47 @@ def _slurm_time(seconds: int) -> str:
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)
     return f"{days}-{hour:02}:{minute:02}:{second:02}"
+
+
+def render_page(container: Container, batch: Mapping[System, BatchSystem]) -> str:
+    """Return the page on how jobs use a view's image, with the files of each system.
+
+    Every line of it in a code block works once the image is pushed.
+    """
+    release = container.release
+    return escape.render(
+        "batch.md",
+        "markdown",
+        {
+            "view": release.view,
+            "summary": release.summary,
+            "lock": release.lock_digest,
+            "image": container.reference,
+            "unpacked": unpacked(container.reference),
+            "sif": f"{release.view}-{release.release}.sif",
+            "archive": f"{release.view}-{release.release}.oci.tar",
+            "gpu": release.cuda is not None,
+            "cuda": release.cuda or "",
+            "gpus": ", ".join(release.gpus),
+            "nv": "--nv " if release.cuda else "",
+            "job": container.job,
+            "systems": [_section(system, container, batch.get(system)) for system in SYSTEMS],
+        },
+    )
+
+
+def _section(system: System, container: Container, batch: BatchSystem | None) -> dict[str, Any]:
+    request = JobRequest(command=tuple(container.job.split()))
+    job = plan_job(request, by_image(container, system), system, batch)
+    main = main_name(job)
+    program = "bash" if system == "panda" else SUBMITTERS[system]
+    return {
+        "title": TITLES[system],
+        "name": system,
+        "main": main,
+        "submit": f"{program} {main}",
+        "files": [
+            {"name": name, "language": "" if name.endswith(".sub") else "sh", "text": text.rstrip("\n")}
+            for name, text in job_files(job, Path(main)).items()
+        ],
+    }

@@ -192,3 +192,23 @@ def unpacked_scripts(packages: Iterable[LockedPackage], cache: Path) -> frozense
     """Return which packages have a post-link script, of those that lie unpacked in the cache: no channel tells it."""
     folders = ((package.name, cache / "pkgs" / package.stem) for package in packages)
     return frozenset(name for name, folder in folders if os.path.lexists(folder / link_script(name)))
+
+
+def in_order(packages: Iterable[LockedPackage]) -> list[str]:
+    """Return the packages' names, each after what it depends on; python and pip depend on each other."""
+    needs = {package.name: package.dependencies for package in packages}
+    order: dict[str, None] = {}
+    begun: set[str] = set()
+    for top in sorted(needs):
+        open_ = [(top, iter(sorted(needs[top])))] if top not in begun else []
+        begun.add(top)
+        while open_:
+            name, left = open_[-1]
+            needed = next((one for one in left if one in needs and one not in begun), None)
+            if needed is None:
+                order[name] = None
+                open_.pop()
+            else:
+                begun.add(needed)
+                open_.append((needed, iter(sorted(needs[needed]))))
+    return list(order)

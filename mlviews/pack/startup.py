@@ -23,15 +23,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import jinja2
-from markupsafe import Markup
-
-import mlviews
+from mlviews import webpage
 from mlviews.errors import BadInputError, FailedError, MlviewsError
-from mlviews.files.writing import folder, walk
+from mlviews.files.writing import walk
 from mlviews.pack.mounting import entering
 from mlviews.pack.squashfs import pack
-from mlviews.progress import size
 from mlviews.release import LOCK_VARIABLE
 
 if TYPE_CHECKING:
@@ -286,15 +282,5 @@ def _line(start: _Start, filesystem: str, cold: bool, found: Sequence[Mapping[st
 
 def render_page(result: StartupResult) -> str:
     """Return the report as one page that needs no other file and no network."""
-    templates = folder("templates") / "report"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters["size"] = size
-    return environment.get_template("startup.html.j2").render(
-        it=result,
-        longest=max(line.seconds for line in result.lines),
-        style=Markup((templates / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own file)
-        version=mlviews.__version__,
-    )
+    values = {"it": result, "longest": max(line.seconds for line in result.lines)}
+    return webpage.render(webpage.environment(), "startup", values)

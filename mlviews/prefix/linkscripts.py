@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mlviews.conda.records import conda_record, conda_record_files, link_script, load_conda_record, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.files.writing import file_sha256, walk, write_failure
+from mlviews.lock.lockfile import in_order
 from mlviews.release import LinkScripts
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run_link_scripts(
         FailedError: ``link-script-failed``, with what the script printed; or the disk failed.
     """
     by_name = {record.name: record for record in records}
-    with_script = [name for name in _in_order(packages) if link_script(name) in by_name[name].files]
+    with_script = [name for name in in_order(packages) if link_script(name) in by_name[name].files]
     wanted = [name for name in with_script if name in named]
     skipped = tuple(sorted({*with_script} - {*wanted}))
     without = tuple(sorted({*named} - {*wanted}))
@@ -131,26 +132,6 @@ def _carry(source: Path, old: str, target: Path, new: str) -> None:
         content = content.replace(old.encode(), new.encode())
     target.write_bytes(content)
     target.chmod(stat.S_IMODE(source.stat().st_mode))
-
-
-def _in_order(packages: Sequence[LockedPackage]) -> list[str]:
-    """Return the packages' names, each after what it depends on; python and pip depend on each other."""
-    needs = {package.name: package.dependencies for package in packages}
-    order: dict[str, None] = {}
-    begun: set[str] = set()
-    for top in sorted(needs):
-        open_ = [(top, iter(sorted(needs[top])))] if top not in begun else []
-        begun.add(top)
-        while open_:
-            name, left = open_[-1]
-            needed = next((one for one in left if one in needs and one not in begun), None)
-            if needed is None:
-                order[name] = None
-                open_.pop()
-            else:
-                begun.add(needed)
-                open_.append((needed, iter(sorted(needs[needed]))))
-    return list(order)
 
 
 @contextmanager

@@ -12,15 +12,52 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlviews.errors import RefusedError
+from mlviews.lock.lockfile import in_order
 from mlviews.lock.writer import lock_text
 from mlviews.wheels.made import file_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from mlviews.lock.lockfile import Lock
 
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
+
+
+def render_explicit(
+    lock: Lock, platform: str, *, strong: bool = False, mirrors: Mapping[str, str] | None = None
+) -> str:
+    """Return the packages that a lock holds for a platform, what each depends on before it.
+
+    Each is an archive's URL and its MD5, the one hash that all readers know: conda, mamba and pixi install them without
+    solving. See "Building identical conda environments" in conda's user guide, and CEP 23.
+
+    Args:
+        strong: give the sha256 instead, as ``#sha256:...``, which micromamba reads from 1.0 on, and conda from 24.9.
+        mirrors: URL of a channel -> URL that it is fetched from.
+
+    Raises:
+        RefusedError: it holds wheels, which no such list can name.
+    """
+    if wheels := [package.name for package in lock.on(platform) if package.manager == "pip"]:
+        raise RefusedError(
+            "explicit-wheels",
+            f"the lock of {lock.view} names wheels ({', '.join(wheels)}); such a list can only name conda packages",
+            "Give the lock file to `conda-lock install`, or make an image: `mlviews container build`.",
+        )
+    lines = [f"# view {lock.view}, lock {lock.digest}", f"# platform: {platform}", "@EXPLICIT"]
+    packages = {package.name: package for package in lock.on(platform)}
+    for package in map(packages.__getitem__, in_order(packages.values())):
+        digest = f"sha256:{package.sha256}" if strong else package.md5
+        lines.append(f"{_at(package.url, mirrors or {})}#{digest}")
+    return "\n".join([*lines, ""])
+
+
+def _at(url: str, mirrors: Mapping[str, str]) -> str:
+    for channel, mirror in mirrors.items():
+        if url.startswith(f"{channel.rstrip('/')}/"):
+            return mirror.rstrip("/") + url.removeprefix(channel.rstrip("/"))
+    return url
 
 
 def render_pixi(lock: Lock) -> str:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mlviews.lock.lockfile import LockedPackage
-from mlviews.prefix.linkscripts import _in_order
+from mlviews.lock.lockfile import LockedPackage, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,11 +172,11 @@ def test_packages_that_depend_on_each_other_have_an_order_all_the_same():
         url = f"https://c/noarch/{name}-1-0.conda"
         return LockedPackage(name, "1", "0", "linux-64", url, "", "", 0, dict.fromkeys(needs, ""))
 
-    assert _in_order([package("pip", "python"), package("python", "pip", "lib"), package("lib")]) == [
+    assert in_order([package("pip", "python"), package("python", "pip", "lib"), package("lib")]) == [
         *("lib", "python", "pip"),
     ]
     chain = [package(f"p{n:04}", f"p{n + 1:04}") for n in range(3000)]
-    assert _in_order(chain)[0] == "p2999"
+    assert in_order(chain)[0] == "p2999"
 
 
 def test_a_name_without_a_script_is_told(builder, plugins, build):
