@@ -13,10 +13,10 @@ from datetime import date, datetime, timezone
 from typing import Annotated, Literal
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from mlviews.errors import RefusedError
-from mlviews.recipe.model import Text  # noqa: TC001  (pydantic reads it)
+from mlviews.recipe.model import Text, Written
 
 _WORD = re.compile(r"[()]|[^()\s]+(?: WITH [^()\s]+)?")
 _SHOWN = 60  # characters of a text that is no expression: some packages state the whole licence
@@ -40,10 +40,8 @@ def _day(text: str) -> str:
     return text
 
 
-class Waiver(BaseModel):
+class Waiver(Written):
     """Why a package may be there although its licence is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     why: Text = Field(description="The reason, for whoever looks at it next.")
     until: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_day)] = Field(
@@ -51,10 +49,8 @@ class Waiver(BaseModel):
     )
 
 
-class Licences(BaseModel):
+class Licences(Written):
     """What a site refuses when it locks and publishes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     deny: list[Annotated[str, AfterValidator(_term)]] = Field(
         description="SPDX identifiers; one with an exception (`WITH`) is another licence than one without."

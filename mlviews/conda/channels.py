@@ -10,7 +10,7 @@ import json
 import math
 import re
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from mlviews.files.writing import make_folder
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -221,9 +221,13 @@ class Sources:
                     found.update(source[subdir].package_names())
         return frozenset(found)
 
-    def reading(self) -> _Reading:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
         """Turn what goes wrong while channels are read into errors for people."""
-        return _Reading(self.places)
+        try:
+            yield
+        except (GatewayError, FetchRepoDataError, OSError) as error:
+            raise _unreadable(self.places, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,18 +330,6 @@ _Source = _InMemory | _Noarch | _Sifted
 def _named(archive: str) -> str:
     """Return the name of a package, by that of its archive (CEP 26)."""
     return archive.rsplit("-", 2)[0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    places: Mapping[str, str]
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (GatewayError, FetchRepoDataError, OSError)):
-            raise _unreadable(self.places, error) from error
 
 
 def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool = False) -> FailedError:

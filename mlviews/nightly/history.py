@@ -28,6 +28,7 @@ from mlviews.wheels.made import Made
 _LOCK = TypeAdapter(Lock)
 _LOCK.rebuild(_types_namespace={"Made": Made})  # which a lock's module does not import
 _BUSY_SECONDS = 30.0
+_BEGIN = "BEGIN IMMEDIATE"  # two nights at once wait for each other, cell by cell
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
 # One script for each version of the schema; `user_version` says how many a file has seen.
 _SCHEMA = (
@@ -162,7 +163,8 @@ def _unusable(path: Path, why: str) -> FailedError:
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    with _transaction(connection):
+    with connection:  # commits, or rolls back
+        connection.execute(_BEGIN)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(_SCHEMA):
             raise FailedError(
@@ -173,17 +175,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
                 connection.execute(statement)
         if version < len(_SCHEMA):
             connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")  # two nights at once wait for each other, cell by cell
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 class History:
@@ -198,7 +189,8 @@ class History:
         Args:
             lock: the newest packages; kept once, however many nights give the same.
         """
-        with _transaction(self._connection):
+        with self._connection:
+            self._connection.execute(_BEGIN)
             if lock:
                 self._connection.execute(
                     "INSERT OR IGNORE INTO locks VALUES (?, ?)", (lock.digest, _packed(json.dumps(asdict(lock))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlviews.files.writing import swap_link, write_atomically
@@ -18,7 +18,6 @@ from mlviews.values import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-    from types import ModuleType
 
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night, NightCell, NightRun
@@ -49,18 +48,24 @@ def write_night(
     views: dict[str, list[NightCell]] = {}
     for cell in whole.cells:
         views.setdefault(cell.view, []).append(cell)
-    writer = _Writer(folder, night, history, drawing())
+    draw = drawing()
+
+    def trend(cell: NightCell) -> Trend:
+        nights = history.trend(night, cell.view, cell.platform, nights=_NIGHTS)
+        return trend_of(cell, nights, locks=_locks(cell, night, history, folder), draw=draw)
+
     with progress("Writing the report", total=len(views)) as advance:
         for view, cells in views.items():
-            trends = [writer.trend(cell) for cell in cells]
-            write_atomically(folder / view_file(view), render("view", whole, {"view": view, "trends": trends}))
+            values = {"view": view, "trends": [trend(cell) for cell in cells]}
+            write_atomically(folder / view_file(view), render("view", whole, values))
             advance(note=view)
     platforms = sorted({cell.platform for cell in whole.cells})
+    suites = {f"{cell.view} {cell.platform}": lines_of(cell, solve_only=run.solve_only) for cell in whole.cells}
     past = {key: past_of(history.before(night, *key)) for key in ((cell.view, cell.platform) for cell in whole.cells)}
     matrix = {view: {cell.platform: cell for cell in cells} for view, cells in views.items()}
     write_atomically(folder / "changes.html", render("changes", whole, {"rows": change_rows(whole.cells)}))
     write_atomically(folder / "night.json", json.dumps(to_json(whole), ensure_ascii=False) + "\n")
-    write_atomically(folder / "junit.xml", junit_suites(_suites(whole)))
+    write_atomically(folder / "junit.xml", junit_suites(suites))
     # The first page comes last: where it is, the pages that it leads to are.
     index = folder / "index.html"
     write_atomically(index, render("index", whole, {"matrix": matrix, "platforms": platforms, "past": past}))
@@ -69,36 +74,18 @@ def write_night(
     return index
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
-    folder: Path
-    night: Night
-    history: History
-    draw: ModuleType | None
-
-    def trend(self, cell: NightCell) -> Trend:
-        nights = self.history.trend(self.night, cell.view, cell.platform, nights=_NIGHTS)
-        return trend_of(cell, nights, locks=self._locks(cell), draw=self.draw)
-
-    def _locks(self, cell: NightCell) -> Mapping[str, str]:
-        """Write the locks of the last good night and of tonight, where what was installed fails."""
-        if cell.state not in FAILURES or not cell.digest or not cell.earlier.good:
-            return {}
-        found = {
-            "good": self.history.lock(self.night, cell.view, cell.platform, cell.earlier.good),
-            "bad": self.history.lock(self.night, cell.view, cell.platform, self.night.day.isoformat()),
-        }
-        written = {}
-        for kind, lock in found.items():
-            if lock is None:
-                return {}  # another host's history names it and lacks it
-            written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
-            write_atomically(self.folder / written[kind], lock_text(lock))
-        return written
-
-
-def _suites(run: NightRun) -> dict[str, tuple[CheckLine, ...]]:
-    return {f"{cell.view} {cell.platform}": lines_of(cell, solve_only=run.solve_only) for cell in run.cells}
+def _locks(cell: NightCell, night: Night, history: History, folder: Path) -> Mapping[str, str]:
+    """Write the locks of the last good night and of tonight, where what was installed fails."""
+    if cell.state not in FAILURES or not cell.digest or not cell.earlier.good:
+        return {}
+    written = {}
+    for kind, day in (("good", cell.earlier.good), ("bad", night.day.isoformat())):
+        lock = history.lock(night, cell.view, cell.platform, day)
+        if lock is None:
+            return {}  # another host's history names it and lacks it
+        written[kind] = f"locks/{cell.view}.{cell.platform}.{kind}{LOCK_SUFFIX}"
+        write_atomically(folder / written[kind], lock_text(lock))
+    return written
 
 
 def lines_of(cell: NightCell, *, solve_only: bool) -> tuple[CheckLine, ...]:

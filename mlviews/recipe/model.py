@@ -232,11 +232,13 @@ _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
 GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
 
 
-class _Strict(BaseModel):
+class Written(BaseModel):
+    """What people write: of the right kinds, and without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=False)
 
 
-class Hardware(_Strict):
+class Hardware(Written):
     """What a lock is solved for."""
 
     glibc: _Version | None = Field(None, description="The oldest glibc the view must run on; el9 has 2.34.")
@@ -245,14 +247,14 @@ class Hardware(_Strict):
     gpus: list[GpuName] = Field([], description="GPUs whose machine code or PTX must be in the binaries.")
 
 
-class Remark(_Strict):
+class Remark(Written):
     """A package, and why it is treated as it is."""
 
     package: Text = Field(description="Its name; `*` stands for any letters under `cpu-only` and `some-gpus-only`.")
     why: PublicText = Field(description="The reason, for people.")
 
 
-class Override(_Strict):
+class Override(Written):
     """A requirement of a wheel that is too narrow, and what stands for it."""
 
     package: _Project = Field(description="The project that is required.")
@@ -263,7 +265,7 @@ class Override(_Strict):
     why: PublicText = Field(description="The reason, for people.")
 
 
-class Variant(_Strict):
+class Variant(Written):
     """What a variant of a view has in place of what the rest says; an entry on a package replaces those on the same."""
 
     hardware: Hardware = Hardware()
@@ -271,7 +273,7 @@ class Variant(_Strict):
     constraints: list[_Spec] = Field([], description="Limits on packages; a bare name takes the limit away.")
 
 
-class Layer(_Strict):
+class Layer(Written):
     """A recipe fragment in ``recipes/layers/`` that recipes list under ``layers:``."""
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-from mlviews.recipe.model import GpuName, Text
+from mlviews.recipe.model import GpuName, Text, Written
 
 System = Literal["slurm", "htcondor", "panda"]
 SYSTEMS: tuple[System, ...] = ("slurm", "htcondor", "panda")
@@ -81,10 +81,8 @@ _Memory = Annotated[Text, AfterValidator(_checked_memory)]
 _Word = Annotated[Text, AfterValidator(word)]
 
 
-class Queue(BaseModel):
+class Queue(Written):
     """A partition of Slurm, a flavour (`JobFlavour`) of HTCondor, or a queue of PanDA."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     limit: _Span | None = Field(None, description="The longest that a job may run: `3d`, `12h`, `90m`.")
     gpus: dict[GpuName, _Word | None] = Field(
@@ -94,10 +92,8 @@ class Queue(BaseModel):
     memory: _Memory | None = Field(None, description="The most that one node gives: `500GB`.")
 
 
-class BatchSystem(BaseModel):
+class BatchSystem(Written):
     """How jobs are submitted here to one system."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     account: _Word | None = Field(None, description="Whom the time is charged to, where the system asks.")
     queues: dict[_Word, Queue] = Field(

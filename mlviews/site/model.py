@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from mlviews.errors import RefusedError
+from mlviews.gpus.nvidia import version_key
 from mlviews.licences import Licences  # noqa: TC001  (pydantic reads it)
-from mlviews.recipe.model import GpuName, PublicText, Text, ViewName  # noqa: TC001  (pydantic reads them)
+from mlviews.recipe.model import GpuName, PublicText, Text, ViewName, Written
 from mlviews.site.batch import BatchSystem, System  # noqa: TC001  (pydantic reads it)
 
 IMAGE = (
@@ -32,10 +33,8 @@ _BASES = {
 }
 
 
-class Images(BaseModel):
+class Images(Written):
     """What images of views are made from, and where they go; names with ``@sha256:...`` are pinned."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     installer: _Image = Field(
         "docker.io/mambaorg/micromamba:2.3.2", description="Image with a shell and micromamba, for Dockerfiles."
@@ -51,15 +50,15 @@ def base_for(glibc: str, images: Images) -> str:
     Raises:
         RefusedError: the site names none.
     """
-    wanted = _numbers(glibc)
-    fitting = [version for version in images.base if _numbers(version) >= wanted]
+    wanted = version_key(glibc)
+    fitting = [version for version in images.base if version_key(version) >= wanted]
     if not fitting:
         raise RefusedError(
             "base-unknown",
             f"the site names no base image with glibc {glibc} or newer; it has {', '.join(images.base) or 'none'}",
             "Add one to `container: {base: {...}}` in the site's file.",
         )
-    return images.base[min(fitting, key=_numbers)]
+    return images.base[min(fitting, key=version_key)]
 
 
 def is_pinned(image: str) -> bool:
@@ -67,14 +66,8 @@ def is_pinned(image: str) -> bool:
     return "@sha256:" in image
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
-
-
-class CudaWheels(BaseModel):
+class CudaWheels(Written):
     """With wheels: what views with ``hardware.cuda`` are made of."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: _Version = Field(description="The CUDA that the wheels are for.")
     stand_ins: dict[Text, _Project] = Field(
@@ -86,10 +79,8 @@ class CudaWheels(BaseModel):
     absent: dict[Text, Text] = Field({}, description="Package -> why such a view cannot have it.")
 
 
-class Promotion(BaseModel):
+class Promotion(Written):
     """What must be proved of a release before it becomes the default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     gpus: list[GpuName] = Field(
         [], description="GPUs on which the checks must have passed; those that a recipe does not name do not count."
@@ -106,14 +97,12 @@ class Promotion(BaseModel):
         return int(self.within[:-1]) * unit[self.within[-1]] if self.within else timedelta.max
 
 
-class SiteFile(BaseModel):
+class SiteFile(Written):
     """A site as people write it: ``~/.config/mlviews/sites/NAME.yaml``.
 
     In ``root``, ``prefix`` and ``lockfiles``, ``~`` is the home folder, ``{user}`` the user's name and ``{initial}``
     its first letter, as AFS and EOS paths have them; in ``lockfiles`` also ``{root}``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
     name: ViewName = Field(description="The site's name, and the file's.")

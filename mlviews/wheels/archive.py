@@ -106,7 +106,7 @@ def write_conda(
     make_folder(folder)
     path = folder / f"{stem}.conda"
     with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        _write_stored(archive, "metadata.json", b'{"conda_pkg_format_version": 2}')
+        archive.writestr(_zip_entry("metadata.json"), b'{"conda_pkg_format_version": 2}')
         with _tar_in(archive, f"pkg-{stem}.tar.zst", _size_of(ordered)) as tar:
             paths = [_add(tar, member) for member in ordered]
         info = {"index.json": index, "about.json": about or {}, "paths.json": {"paths": paths, "paths_version": 1}}
@@ -174,11 +174,6 @@ def _file_size(file: File) -> int:
 
 def _zip_entry(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(name, date_time=_ZIP_DATE)
-
-
-def _write_stored(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    with archive.open(_zip_entry(name), "w") as entry:
-        entry.write(content)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
-from mlviews.wheels.wheel import BadWheelError, check_script_name
+from mlviews.wheels.wheel import BadWheelError, StatedWheel, Wheel, check_script_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -36,12 +36,10 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
     from packaging.tags import Tag
-    from packaging.utils import NormalizedName
-    from packaging.version import Version
 
     from mlviews.wheels.made import Made
     from mlviews.wheels.target import Target
-    from mlviews.wheels.wheel import Metadata, Wheel, WheelFile
+    from mlviews.wheels.wheel import Metadata, WheelFile
 
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.
@@ -84,35 +82,19 @@ def requirements_for(said: Metadata, target: Target, extra: str = "") -> tuple[R
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Offer:
-    """A wheel that an index has, by what it says of itself; it is not here.
+class Offer(StatedWheel):
+    """A wheel that an index has; it is not here.
 
     Attributes:
         url: where it is.
-        sha256: of the wheel, in hexadecimal.
-        tags: what it fits, by its file's name.
         made: where it is the sources, the wheel that was built of them; what is said is that one's.
     """
 
     url: str
-    sha256: str
-    said: Metadata
-    tags: frozenset[Tag]
-    entries: tuple[WheelFile, ...] = ()  # nobody knows
     made: Made | None = None
 
-    @property
-    def name(self) -> NormalizedName:
-        """The project's normalised name."""
-        return self.said.name
 
-    @property
-    def version(self) -> Version:
-        """The project's version."""
-        return self.said.version
-
-
-def plan_wheel(wheel: Wheel | Offer, target: Target) -> PackagePlan:
+def plan_wheel(wheel: StatedWheel, target: Target) -> PackagePlan:
     """Plan the package of one wheel.
 
     That of an offer has another build if the wheel holds C headers, which bind it to one Python.
@@ -214,7 +196,7 @@ def _is_any_python(tag: Tag) -> bool:
     return tag.abi == "abi3" or not tag.interpreter.startswith("cp")
 
 
-def _python_pins(wheel: Wheel | Offer, target: Target, tags: Sequence[Tag]) -> set[str]:
+def _python_pins(wheel: StatedWheel, target: Target, tags: Sequence[Tag]) -> set[str]:
     if not any(map(_is_any_python, tags)):
         return {f"python {target.minor}.*", f"python_abi {target.minor}.* *_{target.abi}"}
     if _mentions(wheel, _PYTHON_VARIABLES) or any(".data/headers/" in entry.path for entry in wheel.entries):
@@ -222,31 +204,31 @@ def _python_pins(wheel: Wheel | Offer, target: Target, tags: Sequence[Tag]) -> s
     return {f"python >={tag.interpreter[2]}.{tag.interpreter[3:]}" for tag in tags if tag.abi == "abi3"}
 
 
-def _mentions(wheel: Wheel | Offer, variables: Collection[str]) -> bool:
+def _mentions(wheel: StatedWheel, variables: Collection[str]) -> bool:
     # Lines about extras do not count: they go into packages of their own, which are for one target anyway.
     markers = [re.sub(r"'[^']*'|\"[^\"]*\"", "", str(line.marker)) for line in wheel.said.requires if line.marker]
     words = {word for marker in markers if "extra" not in marker for word in marker.split()}
     return bool(words & set(variables))
 
 
-def _wheel_glibc(wheel: Wheel | Offer, tags: Sequence[Tag]) -> str:
+def _wheel_glibc(wheel: StatedWheel, tags: Sequence[Tag]) -> str:
     platforms = {tag.platform for tag in tags}
     if "any" in platforms:
         return ""
     promised = [glibc for glibc in map(tag_glibc, platforms) if glibc]
-    if promised or isinstance(wheel, Offer):
+    if promised or not isinstance(wheel, Wheel):
         return min(promised, key=glibc_key, default="")
     # A bare `linux_x86_64` promises nothing, so look.
     libraries = [entry for entry in wheel.entries if ".so" in entry.path]
     return glibc_needed(io.BytesIO(wheel.open(entry).read()) for entry in libraries)
 
 
-def _build_prefix(wheel: Wheel | Offer, cuda: str) -> str:
+def _build_prefix(wheel: StatedWheel, cuda: str) -> str:
     local = re.sub("[^a-z0-9]", "_", wheel.version.local or "")
     return "".join(f"{part}_" for part in (f"cuda{cuda}" if cuda else "", local) if part)
 
 
-def stated_license(wheel: Wheel | Offer) -> str:
+def stated_license(wheel: StatedWheel) -> str:
     """Return the licence that a wheel states: an SPDX expression (PEP 639), or a text; empty where there is none."""
     text = wheel.said.metadata.get("license_expression") or wheel.said.metadata.get("license") or ""
     return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from packaging.requirements import Requirement
 
-    from mlviews.wheels.convert import Offer
-    from mlviews.wheels.wheel import Wheel
+    from mlviews.wheels.wheel import StatedWheel
 
 _NAMED = re.compile(r"(?:nvidia-.+-cu|(?:.+-)?cuda)(\d\d)x?(?:-.+)?")
 # NVIDIA's projects that are for whichever CUDA their version says.
@@ -59,7 +58,7 @@ _FOLDERS = {
 _FOLDER_OF_13 = "cu13"  # those of CUDA 13 share one, but for cuDNN, NCCL and NVSHMEM
 
 
-def cuda_of(wheel: Wheel | Offer) -> str:
+def cuda_of(wheel: StatedWheel) -> str:
     """Return the major version of the CUDA that a wheel is built for, such as ``12``; empty for none."""
     if match := _NAMED.fullmatch(wheel.name):
         return match[1]
@@ -87,7 +86,7 @@ def cuda_depends(cuda: str) -> Iterable[str]:
     return ("__cuda", f"cuda-version >={cuda},<{int(cuda) + 1}") if cuda else ()
 
 
-def finds_cuda_itself(wheel: Wheel) -> bool:
+def finds_cuda_itself(wheel: StatedWheel) -> bool:
     """Tell whether a wheel asks for NVIDIA's wheels in any case, or is one: its makers then let it find them."""
     return wheel.name.startswith("nvidia-") or any(
         is_cuda_project(line.name) and "extra" not in str(line.marker or "") for line in wheel.said.requires

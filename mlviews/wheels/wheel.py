@@ -179,22 +179,19 @@ class Metadata:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wheel:
-    """A checked wheel, open for reading.
+class StatedWheel:
+    """A wheel by what it says of itself, be it here or on an index.
 
-    ``scripts`` maps the names of console and GUI scripts to ``module:attribute``. ``entries`` are all its files but
-    RECORD and its signatures. ``sha256`` is the whole file's. ``watch`` is called before each read of a file.
+    Attributes:
+        sha256: of the wheel, in hexadecimal.
+        tags: what it fits, by its file's name.
+        entries: all its files but RECORD and its signatures, as far as they are known.
     """
 
-    path: Path
     sha256: str
     said: Metadata
     tags: frozenset[Tag]
-    dist_info: str
-    scripts: Mapping[str, str]
-    entries: tuple[WheelFile, ...]
-    archive: zipfile.ZipFile
-    watch: Callable[[], None]
+    entries: tuple[WheelFile, ...] = ()
 
     @property
     def name(self) -> NormalizedName:
@@ -205,6 +202,21 @@ class Wheel:
     def version(self) -> Version:
         """The project's version."""
         return self.said.version
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wheel(StatedWheel):
+    """A checked wheel, open for reading.
+
+    ``scripts`` maps the names of console and GUI scripts to ``module:attribute``. ``watch`` is called before each read
+    of a file.
+    """
+
+    path: Path
+    dist_info: str
+    scripts: Mapping[str, str]
+    archive: zipfile.ZipFile
+    watch: Callable[[], None]
 
     def open(self, entry: WheelFile) -> io.BufferedIOBase:
         """Open a file; reading to its end raises `BadWheelError` if it is not what RECORD promises."""
