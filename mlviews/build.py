@@ -165,10 +165,7 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
     asked for since run on the release that is there.
 
     Args:
-        site_spec: the view.
-        site: where it is built.
         rebuild: whether to make a new release in any case.
-        progress: told of each step.
 
     Raises:
         RefusedError: the site cannot have the view, the lock is stale, the view cannot be solved or is not for this

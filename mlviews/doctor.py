@@ -134,8 +134,6 @@ def fits(catalogue: Catalogue, host: Host, built: Collection[str] = ()) -> list[
     """Tell for each view of the catalogue whether it runs on this host, and if not, why.
 
     Args:
-        catalogue: the recipes.
-        host: what this host offers.
         built: views that have a release for it.
     """
     found = []

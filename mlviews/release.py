@@ -223,8 +223,6 @@ def module_versions(module: str, release: str, variant: ReleaseVariant | None) -
     """Return the modulefiles that load a release, by module and version.
 
     Args:
-        module: the view's.
-        release: its name.
         variant: where the view is one of another's: that one's module has it too, under a version that tells which.
     """
     shared = ((variant.module, f"{release}-{variant.name}"),) if variant else ()
@@ -238,12 +236,7 @@ def sealed(release: Release) -> str:
 
 
 def is_intact(content: bytes, release: Release) -> bool:
-    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal.
-
-    Args:
-        content: the bytes.
-        release: what they say.
-    """
+    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal."""
     if not release.seal:
         return True
     text = _with_seal(content.decode(errors="replace"), release.seal, "")

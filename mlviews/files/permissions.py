@@ -82,9 +82,6 @@ def own_part(folder: Path) -> Path:
 
     Args:
         folder: where it lies in a cache that is one user's.
-
-    Raises:
-        FailedError: the folder above cannot be made.
     """
     make_folder(folder.parent)
     return folder if shared_group(folder.parent) is None else folder.with_name(f"{folder.name}-{os.geteuid()}")
@@ -122,9 +119,6 @@ def keep(new: Path, path: Path) -> None:
     Args:
         new: the file, on the same file system.
         path: its place; folders above it are made.
-
-    Raises:
-        FailedError: that is not possible.
     """
     make_folder(path.parent)
     try:
@@ -163,7 +157,6 @@ def settle_one(path: str, status: os.stat_result, group: int | None, *, executab
     """Do so with one file or folder; links have no permissions.
 
     Args:
-        path: where it lies.
         status: what ``lstat`` says of it.
         group: as for `settle`.
         executable: whether a file should be; None: as it is.

@@ -44,8 +44,6 @@ def parse(kind: type[_File], content: bytes, path: Path) -> _File:
     """Return what a file says.
 
     Args:
-        kind: what it should be.
-        content: its bytes.
         path: what to call it.
 
     Raises:

@@ -63,7 +63,6 @@ def read(path: Path) -> Document:
 
     Raises:
         BadInputError: it is no YAML, no mapping, too large or too deep, or holds tags, anchors, aliases or a key twice.
-        FailedError: it cannot be opened.
     """
     try:
         return parse(path, path.read_bytes())

@@ -165,11 +165,7 @@ def lock_path(folder: Path, view: str) -> Path:
 
 
 def lock_bytes(path: Path) -> bytes:
-    """Return the bytes of a lock's file.
-
-    Raises:
-        FailedError: it cannot be opened.
-    """
+    """Return the bytes of a lock's file."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -181,7 +177,6 @@ def read_lock(path: Path) -> Lock:
 
     Raises:
         BadInputError: it is no such lock, or was changed by hand.
-        FailedError: it cannot be opened.
     """
     from mlviews.lock.parse import parse_lock  # noqa: PLC0415  (who has a lock's summary does not wait for it)
 

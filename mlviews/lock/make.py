@@ -66,7 +66,6 @@ def lock_views(
         What became of each view, and the errors of those that failed.
 
     Raises:
-        FailedError: a channel's folder cannot be read.
         BadInputError: a mirror is given for a channel that is not used, no view has a package to be upgraded, or this
             host does not know the site's group.
         KeyboardInterrupt: Ctrl-C; locks that were not yet written stay as they were.
@@ -145,11 +144,8 @@ def prepare_view(
     """Return the view as it is solved; a site of wheels first makes the channel that it is solved from.
 
     Args:
-        site_spec: the view at the site.
-        site: where it is solved.
         kept: package -> version that pip is to keep wherever that is possible; of no use elsewhere.
         as_of: the day that the solve looks back to.
-        progress: told about wheels.
 
     Raises:
         RefusedError: the site cannot have the view, or cannot look back, or pip finds no set of wheels that fits.

@@ -82,11 +82,7 @@ class LockStatus:
 
 
 def find_lock(view: str, *folders: Path | None) -> Path | None:
-    """Return the view's lock in the first folder that has one.
-
-    Raises:
-        UnreadableError: nobody can tell whether there is one.
-    """
+    """Return the view's lock in the first folder that has one."""
     return next((path for folder in folders if folder and is_file(path := lock_path(folder, view))), None)
 
 
@@ -163,8 +159,6 @@ def check_locks(
     """Tell whether the locks of views answer their recipes, and what is wrong with those that do not.
 
     Args:
-        site_specs: the views.
-        site: where their locks lie.
         every: whether they are all that there are. Such as have wheels then need no lock: it names an index's files,
             and is made where the view is built.
     """
@@ -199,10 +193,8 @@ def locked_view(
     """Return what became of a view's lock.
 
     Args:
-        site_spec: the view.
         path: where its lock lies, or would.
         status: as `LockedView` has it.
-        lock: the lock.
         changes: against the lock before.
         cache: of the site, where packages may lie unpacked.
     """

@@ -64,20 +64,13 @@ def assemble(
     """Install a lock into an empty prefix and write what loads it; only ``release.json`` is not there then.
 
     Args:
-        lock: what is installed.
-        site_spec: the view that the lock is for.
-        site: its cache and mirrors.
-        prefix: where the files go.
         platform: this host's, since scripts of the packages are run.
-        name: the release's name.
         baked: the prefix that is written into the files.
         lock_text: the lock's file, which a prefix that is kept holds; None for one that is not.
-        progress: told about checking, downloading and linking.
 
     Raises:
         RefusedError: a package that the recipe asks for lost a module or a program to another one.
         FailedError: network, disk, or a package that cannot be installed or activated.
-        KeyboardInterrupt: Ctrl-C.
     """
 
     def then(
@@ -212,12 +205,7 @@ def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) ->
     """Write what a release has besides its packages; the same release always gets the same.
 
     Args:
-        prefix: the installed prefix.
-        release: what it is.
         lock_text: the lock's file that it was installed from; None for a prefix that will not be kept.
-
-    Raises:
-        FailedError: it cannot be written.
     """
     if lock_text is not None:
         write_atomically(prefix / RELEASE_LOCK, lock_text)

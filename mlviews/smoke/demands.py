@@ -25,9 +25,7 @@ def missing_proofs(release: Release, records: Sequence[Record], demands: Promoti
     any record of the lock names: a run of a single check proves little.
 
     Args:
-        release: what would become the default.
         records: of its lock, oldest first, whatever their age.
-        demands: the site's.
         now: the moment that ages are counted back from.
     """
     if not release.has_python:

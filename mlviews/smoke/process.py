@@ -78,10 +78,8 @@ def run_limited(
     """Run ``command`` to its end or its limits; nothing that it started outlives it.
 
     Args:
-        command: program and arguments.
         environment: the whole environment.
         folder: working folder; also takes what the program prints.
-        limits: what it may take.
         stop: ends the program when it is set.
     """
     mark = uuid.uuid4().hex

@@ -51,17 +51,7 @@ def proves(lines: Sequence[CheckLine]) -> bool:
 def write_record(
     root: Path, release: Release, lines: Sequence[CheckLine], *, level: Literal["quick", "full"]
 ) -> Path | None:
-    """Write ``records/<view>/<lock digest>/<UTC time>-<host>-<process>.json``; None where nothing was proved.
-
-    Args:
-        root: the site's root.
-        release: what was tested.
-        lines: what the checks found.
-        level: of the run.
-
-    Raises:
-        FailedError: it cannot be written.
-    """
+    """Write ``records/<view>/<lock digest>/<UTC time>-<host>-<process>.json``; None where nothing was proved."""
     if not proves(lines):
         return None
     now = datetime.now(timezone.utc)
@@ -96,8 +86,6 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
     Files that are no record of this lock are left out: whoever may write into the store may put anything there.
 
     Args:
-        root: the site's root.
-        view: the view's name.
         lock_digest: as the lock and the release state it.
 
     Raises:
@@ -108,12 +96,7 @@ def read_records(root: Path, view: str, lock_digest: str) -> tuple[Record, ...]:
 
 
 def view_records(root: Path, view: str) -> tuple[Record, ...]:
-    """Return what the checks proved of every lock of a view, oldest first; see `read_records`.
-
-    Args:
-        root: the site's root.
-        view: the view's name.
-    """
+    """Return what the checks proved of every lock of a view, oldest first; see `read_records`."""
     return tuple(sorted(_read(view, folders_in(root / "records" / view)), key=lambda record: record.created))
 
 
@@ -226,7 +209,6 @@ def drops(lines: Iterable[CheckLine], earlier: Iterable[Record]) -> tuple[SpeedD
     A GPU without a record has no band, and a CPU has none at all: checks run side by side there.
 
     Args:
-        lines: what the checks found.
         earlier: records of the same view, whichever its lock.
     """
     known: dict[tuple[str, str, str], list[float]] = {}

@@ -55,7 +55,6 @@ def release_target(prefix: Path, release: Release, records: Iterable[CondaRecord
     Its programs run where its files say that it lies. Where that is not here, it is put there for them alone.
 
     Args:
-        prefix: where it lies.
         release: the same as its files name it.
         records: the conda records of its packages, if somebody has read them.
     """
@@ -99,10 +98,7 @@ def first_checks(
     """Run quick checks of a release that has its ``launch``, and is there or about to be.
 
     Args:
-        prefix: where it lies.
         release: the same as its files name it.
-        names: of the checks.
         records: as for `release_target`.
-        progress: told which check runs.
     """
     return run_checks(release_target(prefix, release, records), choose(names, "quick"), progress=progress)

@@ -77,12 +77,7 @@ _ELEMENTS = {"fail": "failure", "error": "error", "skip": "skipped"}
 
 
 def junit(suite: str, lines: Sequence[CheckLine]) -> str:
-    """Return a test suite of checks, after the schema that Jenkins' xUnit plugin publishes.
-
-    Args:
-        suite: its name.
-        lines: what the checks found.
-    """
+    """Return a test suite of checks, after the schema that Jenkins' xUnit plugin publishes."""
     return _text(_suite(suite, lines))
 
 

@@ -50,11 +50,7 @@ def open_route(
 
     Args:
         route: which one. For ``container`` the release's image is made.
-        prefix: the release's folder.
-        release: what it is.
-        site: where it lies.
         base: of the image; the site's where None.
-        progress: told of making the image.
 
     Raises:
         FailedError: what the route needs is not on this host.
@@ -79,11 +75,6 @@ def open_route(
 
 def _module_route(prefix: Path, release: Release, root: Path) -> Interpreter:
     """Start a release's Python in a shell that has loaded its module.
-
-    Args:
-        prefix: the release's folder.
-        release: what it is.
-        root: the store's.
 
     Raises:
         FailedError: this host has no module system.
@@ -137,10 +128,7 @@ def _image_route(
     """Start a release's Python in a container of its image, for as long as the context lasts.
 
     Args:
-        prefix: the release's folder.
-        release: what it is.
         archive: its image, as an OCI archive.
-        progress: told of the unpacking.
 
     Raises:
         FailedError: buildah cannot use the image.

@@ -57,7 +57,6 @@ def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, r
     """Weigh a check's report against how its process ended.
 
     Args:
-        program: what was run.
         ended: how its process ended.
         report: the file that it was to write.
         claims_gpu: whether the view says that it computes on a GPU.
@@ -195,7 +194,6 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False) -> CheckP
 
     Args:
         names: as recipes write them.
-        level: of the run.
         named: whether somebody asked for just these: then none is left out.
     """
     names = tuple(dict.fromkeys(names))
@@ -230,12 +228,7 @@ def run_checks(
     """Run a plan's checks; the answer comes in the plan's order, unknown names last.
 
     Args:
-        target: whose Python runs them.
-        plan: what is run.
-        level: how thorough each check is.
-        limits: what each may take.
         require_gpu: make an error of a check that had work for a GPU and found none.
-        progress: told which check has ended.
     """
     if target.lacking:
         found = {
