@@ -6,8 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rattler import Version
-
+from mlviews.bisect.between import row_of
 from mlviews.bisect.mixtures import mixtures_of
 from mlviews.bisect.search import Verdict, boundary, smallest_change
 from mlviews.bisect.trials import Trials, what_broke
@@ -18,111 +17,25 @@ from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import lock_path
+from mlviews.lock.make import index_of
 from mlviews.lock.writer import lock_text
 from mlviews.progress import silent
 from mlviews.smoke.programs import BASIC
 from mlviews.trial import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
     from pathlib import Path
-
-    from rattler import RepoDataRecord
 
     from mlviews.bisect.mixtures import Mixtures, Packages
     from mlviews.bisect.trials import Broken, Run
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock, LockedPackage
+    from mlviews.lock.lockfile import Lock
     from mlviews.progress import Progress
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
-
-_Key = tuple[Version, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One version of a package, with its build's number: the same version may be built again, and then break."""
-
-    name: str
-    version: str
-    build_number: int
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version}, build {self.build_number}"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What lies between the good and the bad state of some packages, which one of them leads.
-
-    Attributes:
-        steps: the leader's versions, from the good one's next to the bad one's last before.
-    """
-
-    steps: tuple[Step, ...]
-    _mixtures: Mixtures
-    _fixed: Packages
-    _free: dict[str, list[RepoDataRecord]]
-    _wanted: tuple[str, ...]
-
-    def packages(self, step: Step) -> Packages:
-        """Return the mixture of one step.
-
-        Raises:
-            RefusedError: the solver finds none.
-        """
-        leading = [
-            r for r in self._free[step.name] if (str(r.version), r.build_number) == (step.version, step.build_number)
-        ]
-        return self._mixtures.solve(self._fixed, {**self._free, step.name: leading}, self._wanted)
-
-
-def row_of(mixtures: Mixtures, broken: Packages, leading: Iterable[str], free: Iterable[str]) -> Row | None:
-    """Return the row of versions that leads from a good mixture to a bad one; None where there is nothing between.
-
-    Args:
-        mixtures: of the two locks.
-        broken: the bad mixture.
-        leading: packages one of which goes through its versions, the one that has most.
-        free: packages that may take any version between their good and their bad one; the others stay.
-    """
-    between = {name: records for name in sorted(free) if (records := _between(mixtures, name))}
-    steps = {name: _steps(mixtures, name, between[name]) for name in leading if name in between}
-    leader = max(steps, key=lambda name: (len(steps[name]), name), default=None)
-    if leader is None or not steps[leader]:
-        return None
-    fixed = {name: package for name, package in broken.items() if name not in between}
-    # What only one of the locks holds comes and goes with what asks for it.
-    wanted = tuple(name for name in between if name in mixtures.good and name in mixtures.bad)
-    return Row(steps[leader], mixtures, fixed, between, wanted)
-
-
-def _between(mixtures: Mixtures, name: str) -> list[RepoDataRecord]:
-    sides = [side[name] for side in (mixtures.good, mixtures.bad) if name in side]
-    if any(package.manager == "pip" for package in sides):
-        return []  # of a project between, only pip says what it needs, and from where that comes
-    ends = [package.url for package in sides]
-    records = mixtures.versions(name)
-    keys = sorted(_key(record) for record in records if record.url in ends)
-    return [record for record in records if keys and keys[0] <= _key(record) <= keys[-1]]
-
-
-def _key(record: RepoDataRecord) -> _Key:
-    return (record.version, record.build_number)
-
-
-def _steps(mixtures: Mixtures, name: str, records: Sequence[RepoDataRecord]) -> tuple[Step, ...]:
-    """Return what lies strictly between, from the good side to the bad one."""
-    sides: list[LockedPackage] = [side[name] for side in (mixtures.good, mixtures.bad) if name in side]
-    by_url = {record.url: record for record in records}
-    ends = [_key(by_url[package.url]) for package in sides if package.url in by_url]
-    if len(ends) < len(("good", "bad")):
-        return ()
-    keys = sorted({_key(record) for record in records} - set(ends), reverse=ends[0] > ends[1])
-    return tuple(Step(name, str(version), number) for version, number in keys)
+    from mlviews.wheels.offers import Index
 
 
 _REASONS = 3
@@ -209,7 +122,8 @@ def bisect(
     spec, platform = site_spec.spec, host_platform()
     checks = tuple(dict.fromkeys(checks or (*BASIC, *spec.smoke)))
     share(site.root, site.group)
-    sources = open_sources(site.channels, [platform], mirrors=site.mirrors, cache=site.cache)
+    channels = () if site.packages == "wheels" and site_spec.base else site.channels
+    sources = open_sources(channels, [platform], mirrors=site.mirrors, cache=site.cache)
     mixtures = mixtures_of(site_spec, platform, good, bad, sources)
     _refuse_unsound(mixtures, good.label, bad.label)
     ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
@@ -225,7 +139,7 @@ def bisect(
             (good.label, trials.run(ends[0], checks, tries, label="Trying the good lock", progress=progress)),
             (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
         )
-        found = _Hunt(mixtures, trials, broken, tries, progress)
+        found = _Hunt(mixtures, trials, broken, index_of(site, progress), tries, progress)
         last_good, first_bad = found.nearest()
         paths = _write_locks(last_good, first_bad, output or folder)
         return BisectResult(
@@ -268,6 +182,7 @@ class _Hunt:
     mixtures: Mixtures
     trials: Trials
     broken: Broken
+    index: Index
     tries: int
     progress: Progress
     unsolvable: int = 0
@@ -326,7 +241,7 @@ class _Hunt:
     def _closer(self, good: Packages, bad: Packages, units: frozenset[int]) -> tuple[Packages, Packages]:
         """Go through the versions in between of what some units change, and of what they need."""
         needed = frozenset[int]().union(*(self.mixtures.units[unit].needs for unit in units))
-        row = row_of(self.mixtures, bad, self.mixtures.names(units), self.mixtures.names(needed))
+        row = row_of(self.mixtures, bad, self.mixtures.names(units), self.mixtures.names(needed), self.index)
         if row is None:
             return good, bad
         states: dict[int, Packages] = {0: good, len(row.steps) + 1: bad}

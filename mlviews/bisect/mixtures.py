@@ -7,7 +7,7 @@ changed packages, or two unchanged ones, do not go together.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from mlviews.lock.lockfile import Lock
 from mlviews.lock.packages import installed_name, locked_package, repodata_record, wheel_record
 from mlviews.loop import run
 from mlviews.recipe.view import Request
+from mlviews.solve.conflict import Base
 from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
@@ -158,6 +159,8 @@ class Mixtures:
     _solver: str
     _repodata: dict[str, RepoDataRecord]
     _sources: Sources
+    _base: Base | None = None
+    _learned: Packages = field(default_factory=dict)
 
     def names(self, units: Iterable[int]) -> frozenset[str]:
         """Return the packages that units change."""
@@ -194,7 +197,7 @@ class Mixtures:
         """Say why the changes between two mixtures cannot be had one by one."""
         names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
         states = (
-            {name: self._record(p) if (p := side.get(name)) else None for name in names} for side in (before, after)
+            {name: self.record(p) if (p := side.get(name)) else None for name in names} for side in (before, after)
         )
         return tuple(need.why for need in needs_between(*states))
 
@@ -213,7 +216,7 @@ class Mixtures:
             RefusedError: they do not go together; the message is the solver's.
             FailedError: the channel says of a package what cannot be.
         """
-        held = [self._record(package) for package in fixed.values()]
+        held = [self.record(package) for package in fixed.values()]
         asked = [Request(f"{record.name.normalized} =={record.version} {record.build}") for record in held]
         asked += [Request(name) for name in wanted]
         choice = [record for records in free.values() for record in records]
@@ -223,14 +226,26 @@ class Mixtures:
         sources = self._sources.only([*held, *choice])
         own = self.site_spec.spec
         spec = replace(own, dependencies=tuple(asked), constraints=(), pypi=(), platforms=(self.platform,))
-        solution = run(solve(spec, self.platform, sources, locked=[*held, *preferred], blame=False))
-        known = {package.url: package for package in (*self.good.values(), *self.bad.values())}
+        locked = [*held, *preferred]
+        solution = run(solve(spec, self.platform, sources, locked=locked, blame=False, base=self._base))
+        ours = (*self.good.values(), *self.bad.values(), *self._learned.values())
+        known = {package.url: package for package in ours}
         chosen = (known.get(record.url) or locked_package(record, self.platform) for record in solution.packages)
         return _by_name(chosen)
 
-    def _record(self, package: LockedPackage) -> RepoDataRecord:
+    def record(self, package: LockedPackage) -> RepoDataRecord:
         """Return the channel's repodata, or what the lock holds of it where the channel has dropped the package."""
         return self._repodata.get(package.url) or repodata_record(package, package.url)
+
+    def learn(self, wheel: LockedPackage, python: str) -> RepoDataRecord:
+        """Return the repodata of a wheel that neither lock holds, and take it for a package of mixtures from now on.
+
+        Args:
+            wheel: as a lock would hold it.
+            python: what it was looked up for: ``3.12``.
+        """
+        self._learned[wheel.url] = wheel
+        return self._repodata.setdefault(wheel.url, wheel_record(wheel, [python]))
 
 
 def _by_name(packages: Iterable[LockedPackage]) -> Packages:
@@ -248,16 +263,11 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         sources: the site's channels.
 
     Raises:
-        RefusedError: the locks hold the same packages for the platform, or none; or the view extends another one.
+        RefusedError: the locks hold the same packages for the platform, or none; or one is for another base.
         BadInputError: one is another view's.
         FailedError: a channel cannot be read.
     """
-    if site_spec.base:
-        raise RefusedError(
-            "bisect-extension",
-            f"view {site_spec.spec.name} extends {site_spec.base.name}, and bisect cannot take such a view apart",
-            "See what differs: `mlviews diff`.",
-        )
+    base = site_spec.base
     sides = []
     for named in (good, bad):
         if named.lock.view != site_spec.spec.name:
@@ -265,6 +275,12 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
                 "lock-invalid",
                 f"{named.label} is a lock of view {named.lock.view}, not of {site_spec.spec.name}",
                 "Name two locks of one view.",
+            )
+        if base and (has := base.inputs) != named.lock.inputs.get("on"):
+            raise RefusedError(
+                "base-differs",
+                f"{named.label} was not locked on top of {base.name}, which {site_spec.spec.name} extends now",
+                f"Name the release of both locks under `on`. If another {has['view']} is to blame, bisect that view.",
             )
         if not (packages := named.lock.on(platform)):
             raise RefusedError(
@@ -281,6 +297,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
             f"{good.label} and {bad.label} hold the same packages for {platform}",
             "The difference is not in the locks. Look at the host, its driver and the checks.",
         )
+    sources = sources.noarch() if base else sources  # what else there is cannot go on top of another view
     found = run(sources.repodata(platform, sorted({*sides[0], *sides[1]})))
     records = {record.url: record for record in found} | _wheel_records(good.lock, bad.lock, platform=platform)
 
@@ -300,6 +317,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         _solver=bad.lock.solver,
         _repodata=records,
         _sources=sources,
+        _base=Base(base.name, base.records(site_spec.spec.replace)) if base else None,
     )
 
 

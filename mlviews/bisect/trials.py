@@ -32,7 +32,7 @@ INSTALL = "install"
 _OF_THE_LOCK = frozenset(
     {
         *("activation-failed", "activation-file", "activation-timeout", "activation-value", "activation-wrote"),
-        *("archive-unsafe", "install-failed", "link-script-failed"),
+        *("archive-unsafe", "bad-wheel", "install-failed", "link-script-failed"),
         *("package-broken", "package-clobbered", "package-wrong"),
     }
 )

@@ -27,7 +27,7 @@ def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
         FailedError: a package lacks a hash that the lock format asks for, or is not what its archive's name says.
     """
     packages = [locked_package(package, found.platform) for found in solutions for package in found.packages]
-    packages += [_locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
+    packages += [locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
     ordered = tuple(sorted(packages, key=lambda package: (package.manager, package.name, package.platform)))
     solver = f"py-rattler {rattler.__version__}"
     return Lock(site_spec.spec.name, site_spec.inputs, solver, ordered)
@@ -68,7 +68,12 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
     )
 
 
-def _locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
+def locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
+    """Return a wheel of an index as a lock holds it.
+
+    Raises:
+        FailedError: its address holds a secret.
+    """
     from packaging.utils import canonicalize_name  # noqa: PLC0415  (few views have wheels)
 
     needed: dict[str, str] = {}

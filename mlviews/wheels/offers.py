@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 from pydantic_core import to_json
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
@@ -29,7 +29,7 @@ from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package,
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.loosen import loosened
 from mlviews.wheels.made import made_text, read_made
-from mlviews.wheels.pip import look_up, look_up_sources
+from mlviews.wheels.pip import list_versions, look_up, look_up_sources
 from mlviews.wheels.requirements import EXTRA, conda_depends, conda_name, conda_version, extra_name
 from mlviews.wheels.wheel import BadWheelError, Metadata, read_requirements, read_requires_python
 
@@ -87,6 +87,20 @@ class Index:
         with self.progress("Looking up wheels") as advance:
             found = look_up(requirements, target, advance)
         return tuple(self._keep(wheel, metadata) for wheel, metadata in found)
+
+    def versions(self, project: str, target: Target, *, sources: bool = False) -> tuple[Version, ...]:
+        """Return the versions of a project that the target can have, pre-releases left out.
+
+        Args:
+            project: its name.
+            target: what a wheel must fit.
+            sources: whether those count, too, of which there are sources alone.
+
+        Raises:
+            FailedError: as `mlviews.wheels.pip.list_versions`.
+        """
+        with self.progress("Looking up wheels") as advance:
+            return tuple(map(Version, list_versions(project, target, advance, sources=sources)))
 
     def built(self, requirement: Requirement, target: Target) -> Offer | None:
         """Return the newest sources that meet a requirement, with what the wheel says that is built of them.

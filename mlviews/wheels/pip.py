@@ -113,7 +113,7 @@ def look_up(
     Raises:
         FailedError: as `resolve`.
     """
-    options = [*_for(target), f"--abi={target.abi}", *(f"--platform={name}" for name in target.platforms)]
+    options = [*_ALONE, *_for(target)]
     left = {canonicalize_name(requirement.name): requirement for requirement in requirements}
     while left:
         try:
@@ -134,7 +134,7 @@ def look_up_sources(requirement: Requirement, target: Target, advance: Advance) 
         FailedError: as `resolve`, or ``sdist-invalid``.
     """
     try:
-        (item,) = _report([requirement], (), _for(target), advance, sources=True)
+        (item,) = _report([requirement], (), [*_ALONE, *_python_of(target)], advance, sources=True)
     except RefusedError as error:
         if _NO_WHEEL.search(error.message):
             return None
@@ -147,8 +147,38 @@ def look_up_sources(requirement: Requirement, target: Target, advance: Advance) 
     return _found(item)
 
 
+def list_versions(project: str, target: Target, advance: Advance, *, sources: bool) -> tuple[str, ...]:
+    """Return the released versions of a project for a target; none where no index has any.
+
+    Args:
+        project: its name.
+        target: what a wheel must fit.
+        advance: told what pip looks at.
+        sources: whether those count, too, of which there are sources alone.
+
+    Raises:
+        FailedError: as `resolve`.
+    """
+    kind = () if sources else _kind(sources=False)
+    with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
+        try:
+            lines = _run(["index", "versions", project, "--json", *kind, *_for(target)], Path(scratch), advance)
+        except RefusedError:
+            return ()
+    found: list[str] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))["versions"]
+    return tuple(found)
+
+
+_ALONE = ("--no-deps", "--target=.")
+
+
 def _for(target: Target) -> list[str]:
-    return ["--no-deps", "--target=.", "--implementation=cp", f"--python-version={target.minor}"]
+    platforms = (f"--platform={name}" for name in target.platforms)
+    return [*_python_of(target), f"--abi={target.abi}", *platforms]
+
+
+def _python_of(target: Target) -> list[str]:
+    return ["--implementation=cp", f"--python-version={target.minor}"]
 
 
 def _report(
@@ -258,7 +288,8 @@ def _run(
     loaded: Callable[[int, int], None] | None = None,
     *,
     sources: bool = False,
-) -> None:
+) -> Sequence[str]:
+    """Return the last lines that pip says."""
     # In a folder of our own: `-m` looks there first, and a file pip.py of the user's would be run.
     pip = [sys.executable, "-c", _AS_PYTHON, _write_said(folder)] if sources else [sys.executable, "-m", "pip"]
     command = [*pip, "--disable-pip-version-check", "--no-input", *arguments]
@@ -292,6 +323,7 @@ def _run(
             message = f"there is no room for the wheels: {folder.parent} is full, or your quota is"
             raise FailedError("disk-full", message, DISK_FULL_HINT)
         _fail(words, arguments[0], folder.parent)
+    return lines
 
 
 # pip prepares sources with what `sys.executable` says; code of theirs would run, and with the network.
