@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from mlviews.container.definitions import unpacked
 from mlviews.container.describe import of_release
-from mlviews.jobs.page import render_page
+from mlviews.jobs.render import render_page
 from mlviews.lock.lockfile import Lock
 from mlviews.render import escape
 from mlviews.site.model import Images
