@@ -3,82 +3,71 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 
 import click
 
 from mlviews import __version__
 from mlviews.cli.app import Verb, shared_options
-from mlviews.cli.bisect import bisect
-from mlviews.cli.build import build, run, shell
-from mlviews.cli.catalogue import checks, layers, list_views
-from mlviews.cli.ci import ci
-from mlviews.cli.doctor import doctor, use
-from mlviews.cli.extend import extend
-from mlviews.cli.gpus import gpus
-from mlviews.cli.job import job
-from mlviews.cli.kernel import kernel
-from mlviews.cli.locks import diff, lock
-from mlviews.cli.new import new
-from mlviews.cli.nightly import nightly
-from mlviews.cli.pack import pack, stamp
-from mlviews.cli.packages import catalogue, packages, search
-from mlviews.cli.publish import publish
-from mlviews.cli.records import records
-from mlviews.cli.releases import pin, promote, releases, remove, rollback, uninstall
-from mlviews.cli.render import container, render
-from mlviews.cli.show import show
-from mlviews.cli.smoke import smoke
-from mlviews.cli.startup import startup
-from mlviews.cli.store import attest, gc, verify
 
-GROUPS: dict[str, dict[click.Command, str]] = {
+GROUPS: dict[str, dict[str, str]] = {
     "Use views": {
-        list_views: "mlviews list",
-        show: "mlviews show plotting",
-        packages: "mlviews packages plotting",
-        search: "mlviews search xgboost",
-        doctor: "mlviews doctor",
-        use: "mlviews use pypi",
-        build: "mlviews build plotting",
-        extend: 'mlviews extend plotting "seaborn >=0.13"',
-        run: "mlviews run plotting python plot.py",
-        shell: "mlviews shell plotting",
-        job: "mlviews job training-gpu --time 12h -- python train.py",
-        pack: "mlviews pack plotting -o FILE",
-        stamp: "mlviews stamp model.onnx",
-        kernel: "mlviews kernel add plotting",
-        smoke: "mlviews smoke plotting",
-        startup: "mlviews startup training-cpu",
-        gpus: "mlviews gpus training-gpu",
+        "mlviews list": "catalogue",
+        "mlviews show plotting": "show",
+        "mlviews packages plotting": "packages",
+        "mlviews search xgboost": "packages",
+        "mlviews doctor": "doctor",
+        "mlviews use pypi": "doctor",
+        "mlviews build plotting": "build",
+        'mlviews extend plotting "seaborn >=0.13"': "extend",
+        "mlviews run plotting python plot.py": "build",
+        "mlviews shell plotting": "build",
+        "mlviews job training-gpu --time 12h -- python train.py": "job",
+        "mlviews pack plotting -o FILE": "pack",
+        "mlviews stamp model.onnx": "pack",
+        "mlviews kernel add plotting": "kernel",
+        "mlviews smoke plotting": "smoke",
+        "mlviews startup training-cpu": "startup",
+        "mlviews gpus training-gpu": "gpus",
     },
     "Make views": {
-        new: "mlviews new my-view --from environment.yml",
-        layers: "mlviews layers",
-        checks: "mlviews checks",
-        lock: "mlviews lock my-view",
-        diff: "mlviews diff my-view --from HEAD",
-        render: "mlviews render my-view dockerfile -o DIR",
-        container: "mlviews container build my-view",
-        nightly: "mlviews nightly",
-        bisect: "mlviews bisect my-view --good A --bad B",
-        ci: "mlviews ci github -o FILE",
+        "mlviews new my-view --from environment.yml": "new",
+        "mlviews layers": "catalogue",
+        "mlviews checks": "catalogue",
+        "mlviews lock my-view": "locks",
+        "mlviews diff my-view --from HEAD": "locks",
+        "mlviews render my-view dockerfile -o DIR": "render",
+        "mlviews container build my-view": "render",
+        "mlviews nightly": "nightly",
+        "mlviews bisect my-view --good A --bad B": "bisect",
+        "mlviews ci github -o FILE": "ci",
     },
     "Keep a site": {
-        releases: "mlviews releases plotting",
-        promote: "mlviews promote plotting/2026.11.23",
-        rollback: "mlviews rollback plotting",
-        pin: "mlviews pin plotting/2026.11.23",
-        remove: "mlviews remove plotting/2026.11.23",
-        uninstall: "mlviews uninstall plotting",
-        verify: "mlviews verify plotting",
-        gc: "mlviews gc --dry-run",
-        publish: "mlviews publish plotting --plan",
-        catalogue: "mlviews catalogue -o FOLDER",
-        attest: "mlviews attest plotting --key KEY",
-        records: "mlviews records gather FILE",
+        "mlviews releases plotting": "releases",
+        "mlviews promote plotting/2026.11.23": "releases",
+        "mlviews rollback plotting": "releases",
+        "mlviews pin plotting/2026.11.23": "releases",
+        "mlviews remove plotting/2026.11.23": "releases",
+        "mlviews uninstall plotting": "releases",
+        "mlviews verify plotting": "store",
+        "mlviews gc --dry-run": "store",
+        "mlviews publish plotting --plan": "publish",
+        "mlviews catalogue -o FOLDER": "packages",
+        "mlviews attest plotting --key KEY": "store",
+        "mlviews records gather FILE": "records",
     },
 }
-"""By who needs them: each command, and a call of it."""
+"""By who needs them: a call of each verb, and the module here that has it."""
+_PLACES = {call.split()[1]: (module, call) for calls in GROUPS.values() for call, module in calls.items()}
+
+
+def _verb(name: str) -> click.Command:
+    """Import a verb: importing all of them takes longer than most need to run."""
+    module, call = _PLACES[name]
+    values = vars(import_module(f"mlviews.cli.{module}")).values()
+    command = next(value for value in values if isinstance(value, click.Command) and value.name == name)
+    command.epilog = f"Example: {call}"
+    return command
 
 
 def _brief(command: click.Command) -> str:
@@ -104,7 +93,17 @@ _OTHERS_WORDS = {
 
 
 class _Verbs(Verb, click.Group):
-    """The command itself: its help names the verbs first, then the options."""
+    """The command itself: imports the verb that is called, and its help names the verbs first, then the options."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs' names."""
+        del ctx
+        return sorted(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb; None where there is none of that name."""
+        del ctx
+        return _verb(cmd_name) if cmd_name in _PLACES else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -112,13 +111,15 @@ class _Verbs(Verb, click.Group):
         """Find the verb; for a word of another tool's say what does it here."""
         if here := _OTHERS_WORDS.get(args[0]):
             raise click.UsageError(f"No such command {args[0]!r}: {here}.", ctx)
+        if args[0] not in _PLACES:
+            self.commands = {name: _verb(name) for name in _PLACES}  # click looks for a name that is like it
         return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by group, each as one calls it; then the options."""
-        for title, commands in GROUPS.items():
+        for title, calls in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl([(call, _brief(command)) for command, call in commands.items()], col_max=42)
+                formatter.write_dl([(call, _brief(_verb(call.split()[1]))) for call in calls], col_max=42)
         Verb.format_options(self, ctx, formatter)
 
 
@@ -135,9 +136,3 @@ def cli() -> None:
     with zsh_source into ~/.zshrc, with fish_source and `| source` into fish's:
     eval "$(_MLVIEWS_COMPLETE=bash_source mlviews)"
     """  # noqa: D301  (click wants the character, not its escape)
-
-
-for _commands in GROUPS.values():
-    for _command, _call in _commands.items():
-        _command.epilog = f"Example: {_call}"
-        cli.add_command(_command)

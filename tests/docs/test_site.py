@@ -85,8 +85,10 @@ def text_of(path: Path) -> str:
 def test_the_reference_tells_every_command_option_key_and_check(site: Path) -> None:
     def walk(path: str, command: click.Command) -> Any:
         yield path, command
-        for name, below in getattr(command, "commands", {}).items():
-            yield from walk(f"{path} {name}", below)
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                yield from walk(f"{path} {name}", command.get_command(context, name))
 
     commands = text_of(site / "reference/commands.html")
     for path, command in walk("mlviews", cli):

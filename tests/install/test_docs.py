@@ -73,9 +73,10 @@ def fault(call: str) -> str:
         if word.startswith("-") and word.partition("=")[0] not in known | {"--help"}:
             return f"{command.name} has no option {word}"
         if isinstance(command, click.Group) and not word.startswith("-"):
-            if word not in command.commands:
+            below = command.get_command(click.Context(command), word)
+            if below is None:
                 return f"there is no verb {word}"
-            command = command.commands[word]
+            command = below
             known |= {option for parameter in command.params for option in parameter.opts}
     return ""
 

@@ -130,9 +130,10 @@ def test_a_link_is_not_its_own(demo, tmp_path):
     assert (folder / SPECIFICATION).is_file()
 
 
-def test_list_tells_what_runs_and_what_is_gone(demo, monkeypatch):
+def test_list_tells_what_runs_and_what_is_gone(demo, monkeypatch, tmp_path):
     name = release(demo)
-    assert demo("kernel", "list").out == "there is no kernel of a view; `mlviews kernel add VIEW` makes one\n"
+    nothing = demo("kernel", "list", "--root", tmp_path / "none").out
+    assert nothing == "there is no kernel of a view; `mlviews kernel add VIEW` makes one\n"
     demo("kernel", "add", "demo")
     demo("kernel", "add", "demo", "--release", name)
     monkeypatch.setenv("JUPYTER_PATH", str(demo.root))
