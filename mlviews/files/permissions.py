@@ -10,6 +10,7 @@ import grp
 import os
 import stat
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from mlviews.errors import BadInputError, FailedError
@@ -22,6 +23,7 @@ EXECUTABLE = 0o111
 """That anybody may execute a file."""
 
 
+@cache  # few modes, thousands of files
 def decided(mode: int, *, shared: bool = False) -> int:
     """Return the permissions that a file or folder gets: readable by all, written by its owner.
 
@@ -35,6 +37,7 @@ def decided(mode: int, *, shared: bool = False) -> int:
     return usual | stat.S_IWGRP if shared else usual
 
 
+@cache
 def private(mode: int) -> int:
     """Return permissions without what they give to a group that shares the files."""
     return stat.S_IMODE(mode) & ~SHARED

@@ -65,10 +65,10 @@ def compile_modules(
         FailedError: the prefix's Python cannot be run, or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was kept until then is whole.
     """
-    found = find_modules(records)
-    python = next((modules for modules in found if modules.name == "python"), None)
-    if python is None or platform != host_platform():
+    if platform != host_platform() or not any(record.name == "python" for record in records):
         return records
+    found = find_modules(records)
+    python = next(modules for modules in found if modules.name == "python")
     shelf = cache / BYTECODE / python.package
     # The standard library first: what compiles the others imports it.
     groups = [[python], [modules for modules in found if modules is not python]]

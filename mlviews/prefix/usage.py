@@ -54,7 +54,9 @@ class Usage(StoreFile):
 def measure(tree: Tree) -> Usage:
     """Sum up the files of a prefix, and what lies beside it under its name."""
     records = [file.said for file in tree.records.values() if isinstance(file.said, CondaRecord)]
-    owner = {path: record.stem for record in records for path in record.files}
+    owner: dict[str, str] = {}
+    for record in records:
+        owner |= dict.fromkeys(record.files, record.stem)
     own = sum(path.lstat().st_size for path in tree.prefix.parent.glob(f"{tree.prefix.name}.*"))
     linked: dict[str, str] = {}
     sizes: Counter[str] = Counter()
