@@ -111,6 +111,8 @@ def make_release(
     write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), bill.result())
     usage.write(prefix, usage.measure(tree))
     store.mark_unpublished(view, name)
+    if not store.entry(view, name).is_there:  # of another platform, it may be the default
+        store.mark_unpromoted(view, name)
     store.write_release(release)
     write_record(store.root, release, checks, level="quick")
     return NewRelease(release, prefix, checks)

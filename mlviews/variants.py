@@ -1,6 +1,6 @@
 """Which of a view's variants a host takes, by what its NVIDIA driver tells without any program.
 
-Modules that variants share choose by the same rule; see `mlviews.render.modulefile.version_file`.
+Modules that variants share choose by the same rule; see `mlviews.render.defaultfile.render_default`.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from mlviews.errors import FailedError
 
 RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
+UNPROMOTED = "unpromoted"
+"""Where this file is, in a release's folder, it was never the default."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _NO_LINK = {*_ABSENT, errno.EINVAL}

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files.reading import folders_in, names_in, paths_in, status
+from mlviews.files.reading import UNPROMOTED, folders_in, link_text, names_in, paths_in, status
 from mlviews.files.writing import is_folder, walk
 from mlviews.lock.lockfile import lock_path
 from mlviews.release import RELEASE_LOCK, module_versions
-from mlviews.render.modulefile import MODULE, default_file
+from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name
+from mlviews.render.modulefile import MODULE
 from mlviews.render.sbom import SBOM
 from mlviews.render.setup_script import REMOVED_FILES
 from mlviews.store.launcher import NOTE
@@ -60,19 +61,24 @@ def tree_items(store: Store, view: str, entry: ReleaseEntry, platform: str) -> I
 
 
 def release_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
-    """Yield what a release has beside its prefixes: modulefiles, kernel, bills of materials, and its ``version``."""
+    """Yield what a release has beside its prefixes: modulefiles, kernel, bills of materials, and its ``version``.
+
+    Of one that was never the default, also what says so, where a plain ``module load`` would give it.
+    """
     release = entry.platforms[min(entry.platforms)]
     own = f"envs/{view}/{entry.name}"
-    names = [f"{own}/{_version(store, entry).removeprefix('.')}"]
+    names = [f"{own}/{_version(store).removeprefix('.')}"]
     names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
     names += _modulefiles(release.modules)
+    if status(store.root / own / UNPROMOTED):
+        names += [f"{own}/{UNPROMOTED}", *_nothing_promoted(store, release.modules)]
     yield from _there(store, [*names, *_in(store, f"kernels/{jupyter.kernel_name(release)}")], _time(entry))
 
 
 def default_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
     """Yield what makes a release the default: the links, the kernel that follows it, and where its lock is."""
     release = entry.platforms[min(entry.platforms)]
-    names = [f"envs/{view}/default", f"modulefiles/{release.module}/{_version(store, entry)}", f"views/{view}"]
+    names = [f"envs/{view}/default", f"modulefiles/{release.module}/{_version(store)}", f"views/{view}"]
     names += _in(store, f"kernels/{jupyter.kernel_name(release, versioned=False)}")
     yield from _there(store, names, _time(entry))
     default = store.view_folder(view) / "default"
@@ -112,6 +118,14 @@ def removal_items(store: Store, view: str, note: RemovalNote, module: str | None
     yield from _there(store, [*names, *_in(store, f"kernels/{view}-{note.release}")], _seconds(note.removed))
 
 
+def _nothing_promoted(store: Store, modules: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield the files by which modules without a default say so; a link there names a default."""
+    for module, _ in modules:
+        path = f"modulefiles/{module}/{_version(store)}"
+        if link_text(store.root / path) is None:
+            yield from (path, *_modulefiles([(module, NOTHING_PROMOTED)]))
+
+
 def _modulefiles(modules: Iterable[tuple[str, str]]) -> list[str]:
     return [f"modulefiles/{module}/{version}{ending}" for module, version in modules for ending in ("", ".lua")]
 
@@ -143,9 +157,8 @@ def _item(store: Store, path: str, time: int) -> Item:
     return Item(path, store.root / path, (store.root / path).lstat(), time)
 
 
-def _version(store: Store, entry: ReleaseEntry) -> str:
-    name, _ = default_file(str(store.prefix / "modulefiles"), entry.name)
-    return name
+def _version(store: Store) -> str:
+    return default_name(str(store.prefix / "modulefiles"))
 
 
 def _time(entry: ReleaseEntry) -> int:

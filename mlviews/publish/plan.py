@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.files.reading import RELEASE_FILE, content
+from mlviews.files.reading import RELEASE_FILE, UNPROMOTED, content, status
 from mlviews.files.writing import is_folder
 from mlviews.prefix import catalogs
 from mlviews.publish.contents import (
@@ -198,7 +198,7 @@ def _addition(store: Store, repository: Repository, view: str, entry: ReleaseEnt
     deleted: tuple[str, ...] = ()
     if store.default(view) == entry.name:
         default = [item for item in default_items(store, view, entry) if repository.lacks(item)]
-        deleted = _other_defaults(store, repository, view, entry)
+        deleted = (*_other_defaults(store, repository, view, entry), *_unpromoted(store, repository, view))
     changes: list[Change] = ["release"] if platforms else ["records"] if around else []
     last = history.read(store.view_folder(view))[-1:] if default or deleted else ()
     changes += ["rollback" if change.back and change.after == entry.name else "promotion" for change in last]
@@ -220,6 +220,13 @@ def _other_defaults(store: Store, repository: Repository, view: str, entry: Rele
     """Return the links by which modules that the view's releases had before name its default there."""
     links = other_defaults(store, view, entry)
     return tuple(repository.inside(path) for path, target in links if repository.link(path) == target)
+
+
+def _unpromoted(store: Store, repository: Repository, view: str) -> Iterator[str]:
+    """Yield what hides releases there that were promoted since."""
+    for path in (f"envs/{view}/{name}/{UNPROMOTED}" for name in store.folders(view)):
+        if repository.status(path) and not status(store.root / path):
+            yield repository.inside(path)
 
 
 def _command(store: Store, around: Sequence[Item]) -> tuple[tuple[Item, ...], tuple[PublishRemark, ...]]:

@@ -5,12 +5,11 @@ One file serves all platforms of a release: it looks at the machine's architectu
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlviews.errors import FailedError
-from mlviews.gpus.nvidia import GPUS, minimum_driver, toolkit_driver
+from mlviews.gpus.nvidia import minimum_driver, toolkit_driver
 from mlviews.release import gpus_in_words, loading, served_in_words
 from mlviews.render import escape
 
@@ -55,19 +54,6 @@ class ModuleNotes:
 _NOTHING = ModuleNotes()
 
 
-@dataclass(frozen=True, slots=True)
-class SharedDefault:
-    """What the default of a module that variants of a view share is chosen by, when it is loaded.
-
-    Attributes:
-        views: the folder of all views, each with its ``default``.
-        release: one of the view, or of a variant, that may be the default.
-    """
-
-    views: Path
-    release: Release
-
-
 def render_lua(releases: Sequence[Release], known: ModuleNotes = _NOTHING) -> str:
     """Return the modulefile for Lmod.
 
@@ -85,44 +71,6 @@ def render_lua(releases: Sequence[Release], known: ModuleNotes = _NOTHING) -> st
 def render_tcl(releases: Sequence[Release], known: ModuleNotes = _NOTHING) -> str:
     """Return the modulefile for environment-modules 4 and later; arguments and errors are `render_lua`'s."""
     return escape.render("modulefile.tcl", "tcl", _values(releases, known))
-
-
-def version_file(release: str, shared: SharedDefault | None = None) -> str:
-    """Return the content of the ``.version`` file that makes ``release`` the default in both module systems.
-
-    With ``shared``, that of a variant says what it needs, and that of the view itself looks, whenever it is read, for
-    variants with a default of their own: it takes the one for the newest CUDA that the host's driver has and whose
-    binaries serve the host's GPUs. So it follows each variant's default without being written anew.
-    """
-    values: dict[str, Any] = {"release": release, "needs": None, "own": None}
-    if shared:
-        needs = _needs(shared.release)
-        values |= {"needs": needs} if shared.release.variant else {"own": needs, "views": str(shared.views)}
-    return escape.render("version.tcl", "tcl", values)
-
-
-def _needs(release: Release) -> dict[str, str]:
-    """Return whose variant a release is, the driver's branch that its CUDA comes with, and the GPUs it leaves out."""
-    driver = toolkit_driver(release.cuda) if release.cuda else None
-    return {
-        "of": release.variant.view if release.variant else release.view,
-        "variant": release.variant.name if release.variant else "",
-        "branch": _branch(driver or "0"),
-        "without": ",".join(gpu for gpu, way in release.served.items() if way == "none" and gpu in GPUS),
-    }
-
-
-def default_file(tree: str, release: str, shared: SharedDefault | None = None) -> tuple[str, str]:
-    """Return the name and the content of the file beside the modulefiles that makes ``release`` their default.
-
-    This is ``.version``, unless the path of the ``tree`` of modulefiles holds a space, a letter beyond ASCII or another
-    character that Lmod 8.6 trips over: with a ``.version`` there it loads no module at all. Lmod then gets
-    ``.modulerc.lua``, which environment-modules does not know: it takes the newest release. There, variants are
-    asked for by name.
-    """
-    if re.fullmatch(r"[A-Za-z0-9/._+@%=~-]+", tree):
-        return ".version", version_file(release, shared)
-    return ".modulerc.lua", escape.render("version.lua", "lua", {"version": f"/{release}"})
 
 
 def _values(releases: Sequence[Release], known: ModuleNotes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mlviews.files.writing import aged
 from mlviews.prefix.bytecode import BYTECODE
 from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
+from mlviews.render.defaultfile import NOTHING_PROMOTED
 from mlviews.render.modulefile import MODULE
 from mlviews.store.disk import KEPT
 from mlviews.store.launcher import is_removed
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mlviews.store.disk import ReleaseEntry, Store
 
 # In folders of modules these hidden names are read by module systems.
-_MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua"})
+_MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua", NOTHING_PROMOTED, f"{NOTHING_PROMOTED}.lua"})
 
 
 def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tuple[Path, ...]:

@@ -14,6 +14,7 @@ from mlviews.files.filelock import LOCK, hold
 from mlviews.files.permissions import open_to_readers, shared_group
 from mlviews.files.reading import (
     RELEASE_FILE,
+    UNPROMOTED,
     UnreadableError,
     content,
     folders_in,
@@ -242,6 +243,14 @@ class Store:
         else:
             write_atomically(path, release)
 
+    def mark_unpromoted(self, view: str, release: str) -> None:
+        """Note that a release that is about to exist was never the default: `promote` ends that.
+
+        Raises:
+            FailedError: it cannot be written.
+        """
+        write_atomically(self.view_folder(view) / release / UNPROMOTED, "")
+
     def promotable(self, view: str, release: str) -> ReleaseEntry:
         """Return a release that may become the default.
 
@@ -265,6 +274,8 @@ class Store:
     def promote(self, view: str, release: str, *, back: bool = False, override: str = "") -> None:
         """Make a release the default, in one step that no reader sees half done.
 
+        That it was promoted is noted after that, or else when it stops being the default, which shows it until then.
+
         Args:
             back: whether this is the way back to a former default.
             override: why proofs that the site demands may be missing.
@@ -282,7 +293,10 @@ class Store:
         chain = [folder.parent, folder, folder / release, *(path for file in files for path in (file.parent, file))]
         open_to_readers(chain, shared_group(self.root))
         history.note(folder, release, back=back, override=override, now=datetime.now(timezone.utc))
+        if before := self.default(view):
+            remove_file(folder / before / UNPROMOTED)
         swap_link(folder / "default", release)
+        remove_file(folder / release / UNPROMOTED)
 
     def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[int]:
         """Hold the view's lock; see `mlviews.files.filelock.hold`."""

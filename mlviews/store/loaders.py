@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files.reading import link_text
+from mlviews.files.reading import content, link_text, names_in, status
 from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.render import modulefile
-from mlviews.render.modulefile import ModuleNotes, SharedDefault, default_file, render_lua, render_tcl
+from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name, render_default, render_nothing_promoted
+from mlviews.render.modulefile import ModuleNotes, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ _STAND_INS = 3
 def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     """Write a release's modulefiles and kernel, and beside it what module systems read when it is the default.
 
-    The modulefiles tell on which GPUs records prove the release's lock. Without Python there is no kernel.
+    The modulefiles tell on which GPUs records prove the release's lock. Without Python there is no kernel. Where the
+    view has no default, its module says so before there is a release that it could give instead.
 
     Raises:
         FailedError: they cannot be written.
@@ -39,11 +41,23 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     for error in entry.errors.values():
         raise error
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    name = default_name(_tree(store))
+    text = render_default(name, releases[0], _views(store))
+    write_atomically(store.view_folder(view) / entry.name / name.removeprefix("."), text)
+    _tell_nothing_promoted(store, releases[0])
     _write_modulefiles(store, releases, module_notes(store, entry))
     _write_kernel(store, releases[0], versioned=True)
-    shared = SharedDefault(store.baked(store.root / "envs"), releases[0]) if releases[0].cuda else None
-    name, content = default_file(_tree(store), entry.name, shared)
-    write_atomically(store.view_folder(view) / entry.name / name.removeprefix("."), content)
+
+
+def _tell_nothing_promoted(store: Store, release: Release) -> None:
+    """See to it that a plain ``module load`` fails where nothing names a default: it would give the newest release."""
+    name, variant = default_name(_tree(store)), release.variant
+    modules = {release.view: release.module} | ({variant.view: variant.module} if variant else {})
+    for view, module in modules.items():
+        folder = store.root / "modulefiles" / module
+        if store.default(view) is None and status(folder / name) is None:
+            for file, text in sorted(render_nothing_promoted(name, view, module, _views(store)).items()):
+                write_atomically(folder / file, text)
 
 
 def _write_modulefiles(store: Store, releases: Sequence[Release], told: ModuleNotes) -> None:
@@ -80,15 +94,23 @@ def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
     Raises:
         FailedError: they cannot be changed.
     """
-    for path, target in other_defaults(store, view, entry):
-        if link_text(store.root / path) == target:  # another view may share the module
-            remove_file(store.root / path)
+    for path, _ in other_defaults(store, view, entry):
+        _remove_default(store, view, store.root / path)
+
+
+def _remove_default(store: Store, view: str, path: Path) -> None:
+    """Delete what names a module's default, or says that it has none, unless that is of another view."""
+    module = str(path.parent.relative_to(store.root / "modulefiles"))
+    told = render_nothing_promoted(path.name, view, module, _views(store))
+    if link_text(path) == _default_target(store, view, path) or content(path) == told[path.name].encode():
+        for name in told:
+            remove_file(path.with_name(name))
 
 
 def other_defaults(store: Store, view: str, entry: ReleaseEntry) -> tuple[tuple[str, str], ...]:
     """Return the links of those modules, by their path below the root, and the text that makes each the view's."""
     own = entry.platforms[min(entry.platforms)].module
-    name, _ = default_file(_tree(store), entry.name)
+    name = default_name(_tree(store))
     modules = {item.module for other in store.releases(view) for item in other.platforms.values()} - {own}
     links = [store.root / "modulefiles" / module / name for module in sorted(modules)]
     return tuple((str(link.relative_to(store.root)), _default_target(store, view, link)) for link in links)
@@ -108,9 +130,11 @@ def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
         FailedError: they cannot be written.
     """
     release = entry.platforms[min(entry.platforms)]
-    name, _ = default_file(_tree(store), entry.name)
+    name = default_name(_tree(store))
     link = store.root / "modulefiles" / release.module / name
     swap_link(link, _default_target(store, view, link))
+    for file in (NOTHING_PROMOTED, f"{NOTHING_PROMOTED}.lua"):
+        remove_file(link.with_name(file))
     _write_kernel(store, release, versioned=False)
     swap_link(store.root / "views" / view, os.path.relpath(store.view_folder(view) / "default", store.root / "views"))
 
@@ -199,13 +223,18 @@ def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple
             folder = store.root / "modulefiles" / module
             for name in (version, f"{version}.lua"):
                 remove_file(folder / name)
-            name, _ = default_file(_tree(store), release)
-            if link_text(folder / name) == _default_target(store, view, folder / name):  # views may share a module
-                remove_file(folder / name)
+            _remove_default(store, view, folder / default_name(_tree(store)))
+            if all(name.startswith(".") for name in names_in(folder)):  # a variant's shared module: no other is left
+                for name in names_in(folder):
+                    remove_file(folder / name)
             with suppress(OSError):
                 folder.rmdir()  # unless it holds another view's
     delete_tree(store.root / "kernels" / view)
     remove_file(store.root / "views" / view)
+
+
+def _views(store: Store) -> Path:
+    return store.baked(store.root / "envs")
 
 
 def _tree(store: Store) -> str:

@@ -102,10 +102,14 @@ def test_no_older_release_is_published_in_place_of_one_that_cannot_be_read(publi
 def test_a_promotion_is_small_and_changes_the_default_alone(published, publisher, carry_out, repository, tmp_path):
     publisher("promote", f"demo/{published}")
     before = {path: path.lstat().st_mtime for path in (repository.views / f"envs/demo/{published}").rglob("*")}
+    del before[repository.views / f"envs/demo/{published}/unpromoted"]
+    assert "not-promoted" in (repository.views / "modulefiles/atlasml/demo/.version").read_text()
 
     done = carry_out("demo")
 
     assert (done["changes"], done["default"], done["catalogs"]) == (["promotion"], published, [])
+    assert done["deleted"] == [f"views/envs/demo/{published}/unpromoted"]
+    assert (repository.views / "modulefiles/atlasml/demo/.version").is_symlink()
     assert (repository.views / "envs/demo/default").readlink() == Path(published)
     assert (tmp_path / "change.tar").stat().st_size <= 100_000
     with tarfile.open(tmp_path / "change.tar") as tar:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlviews.errors import FailedError
 from mlviews.release import ReleasePackage
 from mlviews.render import escape, modulefile
+from mlviews.render.defaultfile import default_name, render_default
 
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp"}
 LIVED_IN = {
@@ -41,9 +42,9 @@ def publish(tree, *releases):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{release.release}.lua").write_text(modulefile.render_lua([release]), encoding="utf-8")
         (folder / release.release).write_text(modulefile.render_tcl([release]), encoding="utf-8")
-        name, content = modulefile.default_file(str(tree), release.release)
+        name = default_name(str(tree))
         target = tree / f"default-{release.view}"
-        target.write_text(content)
+        target.write_text(render_default(name, release, tree / "envs"))
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
     return f"module use {shlex.quote(str(tree))}"

@@ -99,6 +99,24 @@ def test_the_shared_module_is_the_variant_that_the_host_serves_best(loads, reque
     assert loads(start, **{host: HOSTS[host] for host in hosts}) == {host: due[host] for host in hosts}
 
 
+def test_a_variant_is_promoted_by_itself(tmp_path, make_release, require, own_driver, environment_modules):
+    store = Store(tmp_path, tmp_path)
+    for view, variant in (("plotting-cuda13", "cuda13"), ("plotting", None)):
+        store.mark_unpromoted(view, "2026.11.23")
+        add(store, make_release, view, variant=variant, promote=variant is not None)
+    store.mark_unpromoted("plotting-cuda13", "2026.11.24")
+    add(store, make_release, "plotting-cuda13", "2026.11.24", variant="cuda13", promote=False)
+    bash, start = [*own_driver, require("bash")], environment_modules("bash")
+    hosts = {host: HOSTS[host] for host in ("none", "580")}
+
+    assert look(bash, store.root, start, "atlasml/plotting", hosts) == {"none": "/ left ", "580": CUDA13}
+    avail = [*bash, "--norc", "-c", f"{start}\nmodule use {store.root}/modulefiles; module -t avail atlasml/plotting/"]
+    listed = subprocess.run(avail, check=True, capture_output=True, text=True, timeout=60, cwd=store.root)
+    assert [line.partition("(")[0] for line in (listed.stdout + listed.stderr).splitlines()[1:]] == [
+        "atlasml/plotting/2026.11.23-cuda13"
+    ]
+
+
 def test_the_shared_module_follows_what_is_promoted_rolled_back_and_removed(store, make_release, loads, lmod):
     one = {"580": HOSTS["580"]}
     asked = "atlasml/plotting/2026.11.23"
