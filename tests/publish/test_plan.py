@@ -114,8 +114,8 @@ def test_a_plan_tells_what_would_be_published_and_how(site, prefix, renew):
     assert [line["folder"] for line in data["catalogs"]] == [f"{own}/linux-64"]
     assert data["changes"] == ["release"]
     there = [path for path in prefix.rglob("*") if path.is_file() and not path.is_symlink()]
-    # Two modulefiles, version, the bill of materials, the kernel with its logo, and the record of the build; that it was
-    # never promoted, and the three files by which its module says so.
+    # Two modulefiles, version, the bill of materials, the kernel with its logo, and the record of the build; the note
+    # that it was never promoted, and the three files by which its module says so.
     assert data["files"] == len(there) + 11
     assert data["catalogs"][0]["entries"] == sum(1 for _ in prefix.rglob("*"))
     assert data["commands"] == [
