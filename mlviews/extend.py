@@ -90,11 +90,7 @@ def extend(
         path.unlink()  # the same command, corrected, is to work
         raise
     return ExtendResult(
-        recipe=path,
-        base=base.name,
-        added=built.added,
-        bytes=usage.read(built.folder).bytes,
-        built=built,
+        recipe=path, base=base.name, added=built.added, bytes=usage.read(built.folder).bytes, built=built
     )
 
 

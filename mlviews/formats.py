@@ -131,8 +131,7 @@ _PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
 
 FORMATS: Mapping[str, Format] = {
     "lmod": Format(
-        "modulefile for Lmod",
-        lambda it: {f"{it.release.release}.lua": modulefile.render_lua(it.ordered, it.notes())},
+        "modulefile for Lmod", lambda it: {f"{it.release.release}.lua": modulefile.render_lua(it.ordered, it.notes())}
     ),
     "tcl": Format(
         "modulefile for environment-modules",
@@ -159,8 +158,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "pixi": Format("pixi.lock", lambda it: {"pixi.lock": exchange.render_pixi(_whole(it))}),
     "pylock": Format(
-        "pylock.toml: the wheels alone",
-        lambda it: {"pylock.toml": exchange.render_pylock(it.lock(), it.platform)},
+        "pylock.toml: the wheels alone", lambda it: {"pylock.toml": exchange.render_pylock(it.lock(), it.platform)}
     ),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
@@ -178,12 +176,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def render_input(
-    view: str,
-    site: Site,
-    *,
-    recipe: Callable[[], ViewSpec],
-    release: str | None = None,
-    platform: str | None = None,
+    view: str, site: Site, *, recipe: Callable[[], ViewSpec], release: str | None = None, platform: str | None = None
 ) -> RenderInput:
     """Return what a view's formats are made from; nothing is read yet.
 

@@ -36,12 +36,7 @@ class VirtualPackage:
 
 
 def virtual_packages(
-    platform: str,
-    *,
-    glibc: str,
-    cuda: str | None = None,
-    archspec: str | None = None,
-    compute: int | None = None,
+    platform: str, *, glibc: str, cuda: str | None = None, archspec: str | None = None, compute: int | None = None
 ) -> tuple[VirtualPackage, ...]:
     """Return everything that a solve for ``platform`` may count on.
 

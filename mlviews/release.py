@@ -252,11 +252,7 @@ def _with_seal(text: str, old: str, new: str) -> str:
 # Where LCG views and Athena keep their libraries and headers. Such an entry outlives the session that set it, and would
 # come before the view's own for the loader, ROOT's interpreter and what torch.compile starts; other entries stay, since
 # containers keep the GPU's driver libraries in one.
-_LCG = (
-    "/cvmfs/sft.cern.ch/lcg",
-    "/cvmfs/sft-nightlies.cern.ch/lcg",
-    "/cvmfs/atlas.cern.ch/repo/sw/software",
-)
+_LCG = ("/cvmfs/sft.cern.ch/lcg", "/cvmfs/sft-nightlies.cern.ch/lcg", "/cvmfs/atlas.cern.ch/repo/sw/software")
 _FOREIGN = dict.fromkeys(
     ("LD_LIBRARY_PATH", "ROOT_INCLUDE_PATH", "CPATH", "C_INCLUDE_PATH", "CPLUS_INCLUDE_PATH", "LIBRARY_PATH"), _LCG
 )

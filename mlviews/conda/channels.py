@@ -416,7 +416,5 @@ def _open_folder(channel: Channel, name: str, subdir: str, folder: Path) -> Spar
         return SparseRepoData(channel, subdir, path)
     except OSError as error:
         raise FailedError(
-            "repodata-invalid",
-            f"channel {name}: {path} is not repodata: {error}",
-            _FETCH_AGAIN,
+            "repodata-invalid", f"channel {name}: {path} is not repodata: {error}", _FETCH_AGAIN
         ) from error

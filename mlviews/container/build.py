@@ -222,10 +222,7 @@ def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> d
             "Entrypoint": list(container.entrypoint),
             "Cmd": [container.program],
         },
-        "rootfs": {
-            "type": "layers",
-            "diff_ids": [*below["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)],
-        },
+        "rootfs": {"type": "layers", "diff_ids": [*below["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)]},
         "history": [*(below.get("history") or ()), *made],
     }
 

@@ -189,6 +189,11 @@ def file_sha256(path: Path | str, told: Callable[[int], object] | None = None) -
     return digest.hexdigest()
 
 
+def is_intact(path: Path, sha256: str) -> bool:
+    """Tell whether a file is there, and its bytes are these."""
+    return path.is_file() and file_sha256(path) == sha256
+
+
 def bytes_under(folder: Path) -> int:
     """Return the bytes that the files under a folder take; files shared with others count in full."""
     return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

@@ -190,13 +190,7 @@ def refuse_looking_back(site: Site) -> None:
 
 
 async def _lock_one(
-    site_spec: SiteSpec,
-    status: LockStatus,
-    site: Site,
-    options: LockOptions,
-    sources: Sources,
-    *,
-    progress: Progress,
+    site_spec: SiteSpec, status: LockStatus, site: Site, options: LockOptions, sources: Sources, *, progress: Progress
 ) -> LockedView:
     spec = site_spec.spec
     base = Base(site_spec.base.name, site_spec.base.records(spec.replace)) if site_spec.base else None

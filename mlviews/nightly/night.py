@@ -168,10 +168,7 @@ def named_from(spec: ViewSpec, *folders: Path) -> ViewSpec:
 
     def shorter(requests: tuple[Request, ...]) -> tuple[Request, ...]:
         return tuple(
-            replace(
-                request,
-                origins=tuple(replace(o, where=name(o.where)) for o in request.origins),
-            )
+            replace(request, origins=tuple(replace(o, where=name(o.where)) for o in request.origins))
             for request in requests
         )
 

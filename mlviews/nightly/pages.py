@@ -194,11 +194,7 @@ def past_of(seen: Sequence[PastCell]) -> Past:
 
 
 def trend_of(
-    cell: NightCell,
-    nights: Sequence[tuple[str, NightCell]],
-    *,
-    locks: Mapping[str, str],
-    draw: ModuleType | None,
+    cell: NightCell, nights: Sequence[tuple[str, NightCell]], *, locks: Mapping[str, str], draw: ModuleType | None
 ) -> Trend:
     """Draw what the nights say about a cell.
 

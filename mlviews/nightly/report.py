@@ -27,14 +27,7 @@ if TYPE_CHECKING:
 _NIGHTS = 120  # how far trends go back
 
 
-def write_night(
-    root: Path,
-    night: Night,
-    run: NightRun,
-    history: History,
-    *,
-    progress: Progress = silent,
-) -> Path:
+def write_night(root: Path, night: Night, run: NightRun, history: History, *, progress: Progress = silent) -> Path:
     """Write ``<root>/nightly/<UTC date>/`` and return its first page.
 
     Everything that the history knows of the night is in it, also what another call has found.

@@ -220,10 +220,7 @@ def _folders(name: str, before: str, after: str) -> list[_Meaning]:
     first = tuple(dict.fromkeys(filter(None, before.split(":"))))
     known = {*first, *(HOST_PATH if name == "PATH" else ())}
     last = tuple(folder for folder in dict.fromkeys(filter(None, after.split(":"))) if folder not in known)
-    return [
-        *([_Meaning("prepend", name, first)] if first else []),
-        *([_Meaning("append", name, last)] if last else []),
-    ]
+    return [*([_Meaning("prepend", name, first)] if first else []), *([_Meaning("append", name, last)] if last else [])]
 
 
 def _activation(meanings: Sequence[_Meaning], final: str, notes: Iterable[str]) -> Activation:

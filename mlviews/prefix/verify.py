@@ -220,12 +220,7 @@ def _compare(
 
 
 def _modes(
-    inventory: Inventory,
-    tree: Tree,
-    known: set[str],
-    packages: Mapping[str, RecordedPath],
-    *,
-    shared: bool,
+    inventory: Inventory, tree: Tree, known: set[str], packages: Mapping[str, RecordedPath], *, shared: bool
 ) -> Iterator[Fault]:
     modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
     for path, status in {".": tree.prefix.lstat(), **tree.found}.items():

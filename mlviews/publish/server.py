@@ -99,9 +99,7 @@ def _own(store: Store, site: Site) -> Repository:
         )
     if repository.seen is None:
         raise FailedError(
-            "repository-unseen",
-            f"{repository.name} is not mounted here",
-            "Mount it: mlviews must know what it holds.",
+            "repository-unseen", f"{repository.name} is not mounted here", "Mount it: mlviews must know what it holds."
         )
     return repository
 

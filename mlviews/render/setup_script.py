@@ -48,11 +48,7 @@ def render_csh(release: Release) -> str:
         }
         for name, put in release.activation.around.items()
     }
-    values = {
-        **_setup_values(release, "aliases.csh"),
-        "shapes": shapes,
-        "script": f"{release.prefix}/setup.csh",
-    }
+    values = {**_setup_values(release, "aliases.csh"), "shapes": shapes, "script": f"{release.prefix}/setup.csh"}
     return escape.render("setup.csh", "csh", values)
 
 

@@ -145,8 +145,7 @@ class SiteFile(Written):
         description="What a build does whose binaries leave out a GPU of the recipe: state it, or refuse the release.",
     )
     group: Text | None = Field(
-        None,
-        description="Group that shares the root: its members may write there too, else only who builds.",
+        None, description="Group that shares the root: its members may write there too, else only who builds."
     )
     container: Images = Field(Images(), description="What images of views are made from.")
     batch: dict[System, BatchSystem] = Field({}, description="Batch systems here; the first one is the usual one.")

@@ -86,13 +86,9 @@ def for_site(spec: ViewSpec, site: Site) -> SiteSpec:
     try:
         if spec.on:
             return _on_base(spec, spec.on, site)
-        return _of_wheels(spec, site) if site.packages == "wheels" else _of_channels(spec, site)
+        return _of_wheels(spec, site) if site.packages == "wheels" else SiteSpec(spec, {}, spec.inputs(site.channels))
     except MlviewsError as error:
         return SiteSpec(spec, {}, {}, error)
-
-
-def _of_channels(spec: ViewSpec, site: Site) -> SiteSpec:
-    return SiteSpec(spec, {}, spec.inputs(site.channels))
 
 
 def _on_base(spec: ViewSpec, on: str, site: Site) -> SiteSpec:

@@ -278,13 +278,7 @@ def _run_all(
 
 
 def _run(
-    target: Interpreter,
-    program: Program,
-    *,
-    level: Level,
-    limits: Limits,
-    require_gpu: bool,
-    stop: threading.Event,
+    target: Interpreter, program: Program, *, level: Level, limits: Limits, require_gpu: bool, stop: threading.Event
 ) -> CheckLine:
     with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

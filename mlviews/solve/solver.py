@@ -97,9 +97,7 @@ async def solve(
         assert index
         if as_of:
             raise RefusedError(
-                "as-of-wheels",
-                f"view {spec.name} has no --as-of: wheels carry no date",
-                "Leave --as-of out.",
+                "as-of-wheels", f"view {spec.name} has no --as-of: wheels carry no date", "Leave --as-of out."
             )
         task = await _with_wheels(task, spec, sources, index, kept=kept, editable=editable, blame=blame)
     rules = cuda and base is None  # which builds a base has is settled
@@ -204,10 +202,7 @@ def _lacking(task: Task, python: RepoDataRecord, sources: Sources) -> Callable[[
     there = {record.name.normalized for record in task.base.records} if task.base else set[str]()
     minor = ".".join(str(python.version).split(".")[:2])
     abi = f"0_cp{minor.replace('.', '')}{'t' if str(python.build).endswith('t') else ''}"
-    tied = {
-        "python": python,
-        "python_abi": PackageRecord("python_abi", minor, BuildString(abi), 0, "noarch"),
-    }
+    tied = {"python": python, "python_abi": PackageRecord("python_abi", minor, BuildString(abi), 0, "noarch")}
 
     def fits(record: RepoDataRecord) -> bool:
         needed = [text for text in record.depends if text.split()[0] in tied]

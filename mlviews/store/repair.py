@@ -69,7 +69,8 @@ def repair(
         texts, lock = _lock(site, release, prefix)
         with tempfile.TemporaryDirectory(dir=store.view_folder(release.view), prefix=".repair-") as scratch:
             fresh = Path(scratch) / "prefix"
-            packages = _realized(lock, release, site, progress)
+            base = release.base.prefix if release.base else None
+            packages = realized(lock, release.platform, cache=site.cache, base=base, progress=progress)
             _make(fresh, _packages(prefix, packages, found.faults), release, site, progress)
             _dress(fresh, release, texts, lost=_is_lost(found.faults))
             for fault in sorted(found.faults, key=lambda fault: fault.kind != "extra"):
@@ -124,11 +125,6 @@ def _sha256(text: str) -> str:
 def _is_lost(faults: Sequence[Fault]) -> bool:
     """Tell whether ``files.json`` is: a whole prefix made anew gives the same one."""
     return any(fault.path == FILES for fault in faults)
-
-
-def _realized(lock: Lock, release: Release, site: Site, progress: Progress) -> tuple[LockedPackage, ...]:
-    base = release.base.prefix if release.base else None
-    return realized(lock, release.platform, cache=site.cache, base=base, progress=progress)
 
 
 def _packages(prefix: Path, packages: Sequence[LockedPackage], faults: Sequence[Fault]) -> list[LockedPackage]:

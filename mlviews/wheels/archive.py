@@ -102,12 +102,13 @@ def write_conda(
     stem = f"{index['name']}-{index['version']}-{index['build']}"
     ordered = sorted(members, key=lambda member: member.path)
     _check_paths(ordered)
+    size = sum(_file_size(member) for member in ordered if isinstance(member, File))
     folder = channel / str(index["subdir"])
     make_folder(folder)
     path = folder / f"{stem}.conda"
     with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         archive.writestr(_zip_entry("metadata.json"), b'{"conda_pkg_format_version": 2}')
-        with _tar_in(archive, f"pkg-{stem}.tar.zst", _size_of(ordered)) as tar:
+        with _tar_in(archive, f"pkg-{stem}.tar.zst", size) as tar:
             paths = [_add(tar, member) for member in ordered]
         info = {"index.json": index, "about.json": about or {}, "paths.json": {"paths": paths, "paths_version": 1}}
         if index.get("noarch") == "python":
@@ -160,10 +161,6 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
-
-
-def _size_of(members: Sequence[Member]) -> int:
-    return sum(_file_size(member) for member in members if isinstance(member, File))
 
 
 def _file_size(file: File) -> int:

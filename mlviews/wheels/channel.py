@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
+    from mlviews.wheels.loosen import Overrides
     from mlviews.wheels.obtain import Converted
     from mlviews.wheels.requirements import WheelRequest
     from mlviews.wheels.target import Target
@@ -78,7 +79,7 @@ def make_channel(
     constraints: Iterable[str] = (),
     keep: Mapping[str, str] | None = None,
     sdists: Collection[str] = (),
-    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet] | None = None,
+    overrides: Overrides | None = None,
     progress: Progress = silent,
 ) -> WheelChannel:
     """Make the channel that a view with these specs can be solved and installed from.
@@ -95,7 +96,7 @@ def make_channel(
         keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
             stay or, where that cannot be, none has to.
         sdists: projects that are built of their newest sources where they have no wheel.
-        overrides: (project, project that requires it) -> the versions that serve, of its newest wheel.
+        overrides: what of the newest wheels is loosened.
 
     Raises:
         BadInputError: ``bad-spec``.
@@ -185,11 +186,7 @@ def _built(
 
 
 def _loosened(
-    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet],
-    asked: Sequence[Requirement],
-    kept: Sequence[Requirement],
-    target: Target,
-    index: Index,
+    overrides: Overrides, asked: Sequence[Requirement], kept: Sequence[Requirement], target: Target, index: Index
 ) -> list[Path]:
     """Return folders with those wheels that overrides name, loosened: of the version that is kept, or newest."""
     if not overrides:

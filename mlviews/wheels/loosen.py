@@ -31,33 +31,27 @@ if TYPE_CHECKING:
     from mlviews.wheels.pip import Found
     from mlviews.wheels.wheel import Wheel
 
+    Overrides = Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
+    """(Project, project that requires it) -> the versions that serve."""
+
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state: the same wheel gives the same bytes
 
 
-def loosened(
-    line: Requirement, of: str, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
-) -> Requirement:
+def loosened(line: Requirement, of: str, overrides: Overrides) -> Requirement:
     """Return a requirement of a wheel with the versions that an override has for it.
 
     Args:
         of: the project that has it.
-        overrides: (project, project that requires it) -> the versions that serve.
     """
     other = Requirement(str(line))
     other.specifier = overrides.get((canonicalize_name(line.name), canonicalize_name(of)), line.specifier)
     return other
 
 
-def loosened_wheel(
-    found: Found,
-    overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet],
-    cache: Path,
-    advance: Advance,
-) -> Path:
+def loosened_wheel(found: Found, overrides: Overrides, cache: Path, advance: Advance) -> Path:
     """Fetch a wheel, loosen what overrides name of it, and keep the outcome by its sha256.
 
     Args:
-        overrides: as for `loosened`.
         cache: the folder whose ``made`` keeps it.
 
     Raises:
@@ -84,7 +78,7 @@ def _numbered(name: str) -> str:
     return "-".join([*parts[:2], f"{build[0] + 1 if build else 1}loosened", *parts[-3:]])
 
 
-def _write(wheel: Wheel, path: Path, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]) -> None:
+def _write(wheel: Wheel, path: Path, overrides: Overrides) -> None:
     record = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
 
@@ -105,7 +99,7 @@ def _write(wheel: Wheel, path: Path, overrides: Mapping[tuple[NormalizedName, No
         put(own, "".join([*record, f"{own},,\n"]).encode(), 0o644)
 
 
-def _metadata(text: str, of: str, overrides: Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]) -> str:
+def _metadata(text: str, of: str, overrides: Overrides) -> str:
     key = "Requires-Dist:"
     head, gap, body = text.partition("\n\n")
     lines = [

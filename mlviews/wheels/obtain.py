@@ -22,7 +22,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.permissions import keep
-from mlviews.files.writing import file_sha256, write_atomically
+from mlviews.files.writing import file_sha256, is_intact, write_atomically
 from mlviews.wheels.convert import FORMAT, PackagePlan, plan_wheel, write_wheel
 from mlviews.wheels.pip import Found, fetch
 from mlviews.wheels.wheel import BadWheelError, Metadata, open_wheel
@@ -155,7 +155,7 @@ class _Work:
                 raise _Stopped
 
         watch()
-        self._fetch([wheel for wheel in group if not _is_intact(self._path(wheel))], watch)
+        self._fetch([wheel for wheel in group if not is_intact(self._path(wheel), wheel.sha256)], watch)
         return [(wheel, self._convert(wheel, watch)) for wheel in group]
 
     def _path(self, wheel: Found) -> Path:
@@ -224,7 +224,3 @@ def _kept(folder: Path, found: Found, target: Target) -> Converted | None:
         return Converted(said=said, plan=plan, sha256=data["archive"])
     except (OSError, ValueError, KeyError, TypeError, BadWheelError):
         return None  # it is then made again
-
-
-def _is_intact(path: Path) -> bool:
-    return path.is_file() and file_sha256(path) == path.parent.name

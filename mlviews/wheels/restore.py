@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
-from mlviews.files.writing import aged, file_sha256, make_folder
+from mlviews.files.writing import aged, is_intact, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.archive import is_safe_path
 from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
@@ -73,19 +73,15 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
 def _lost(folder: Path, archives: Mapping[str, str], progress: Progress) -> set[str]:
     def check(archive: str) -> bool:
         advance()
-        return _is_intact(folder / archive, archives[archive])
+        return is_intact(folder / archive, archives[archive])
 
     with progress("Checking the channel", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
         intact = list(pool.map(check, archives))
     return {archive for archive, there in zip(archives, intact, strict=True) if not there}
 
 
-def _is_intact(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
-
-
 def _prove(path: Path, sha256: str) -> None:
-    if _is_intact(path, sha256):
+    if is_intact(path, sha256):
         return
     gone = "has no source any more: a wheel, the host's Python or mlviews changed"
     why = "comes out with other bytes" if path.is_file() else gone
@@ -102,7 +98,9 @@ def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progres
     write_empty(scratch, [plan for plan in tied if plan.archive in lost])
     for source in (_from_known, _from_index):
         missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
-        projects = {_project(name): version for name, version in missing if name not in _NO_WHEELS}
+        projects = {
+            project_of(name.partition(EXTRA)[0])[0]: version for name, version in missing if name not in _NO_WHEELS
+        }
         if not projects:
             return
         found = source(projects, cache, progress)
@@ -133,10 +131,6 @@ def _empty(name: str, converted: Sequence[Converted], target: Target) -> Iterato
             yield plan
         elif name != item.plan.index["name"]:
             yield plan_alias(name, item.plan, plan, target)
-
-
-def _project(name: str) -> NormalizedName:
-    return project_of(name.partition(EXTRA)[0])[0]
 
 
 def unused_archives(cache: Path, stems: Collection[str]) -> Iterator[Path]:

@@ -26,7 +26,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from mlviews.errors import FailedError
 from mlviews.files.permissions import keep
-from mlviews.files.writing import file_sha256, make_folder
+from mlviews.files.writing import is_intact, make_folder
 from mlviews.progress import silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
@@ -57,7 +57,7 @@ _LATER = "Take the project out of `sdists`, or another version of it. Tell its m
 def built_before(cache: Path, made: Made) -> Path | None:
     """Return the wheel that was built here before; None where it is not there as it was."""
     path = cache / "made" / made.sha256 / made.wheel
-    return path if path.is_file() and file_sha256(path) == made.sha256 else None
+    return path if is_intact(path, made.sha256) else None
 
 
 def rebuilt(sdist: Found, made: Made, cache: Path, *, progress: Progress = silent) -> Path:

@@ -99,10 +99,7 @@ def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
         if name
     )
     version = (major, minor)
-    tags = {
-        *cpython_tags(version, [abi], platforms),
-        *compatible_tags(version, f"cp{major}{minor}", platforms),
-    }
+    tags = {*cpython_tags(version, [abi], platforms), *compatible_tags(version, f"cp{major}{minor}", platforms)}
     markers = {
         "implementation_name": "cpython",
         "implementation_version": python,
