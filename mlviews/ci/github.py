@@ -139,11 +139,12 @@ def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     gpu = [spec for spec in specs if spec.hardware.cuda is not None]
     jobs: dict[str, Any] = {}
     if cells := _cells([spec for spec in specs if spec not in gpu], settings, gpu=False):
-        jobs["cpu"] = {**_by_night(settings), **_tests(cells, settings, minutes=120)}
+        nights = {"if": "${{ github.event_name != 'pull_request' }}"} if settings.locks else {}
+        jobs["cpu"] = {**nights, **_tests(cells, settings, minutes=120)}
     if cells := _cells(gpu, settings, gpu=True):
         alone = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}"
-        nights = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' && github.event_name != 'pull_request' }}"
-        jobs["gpu"] = {"if": nights if settings.locks else alone, **_tests(cells, settings, minutes=180)}
+        by_night = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' && github.event_name != 'pull_request' }}"
+        jobs["gpu"] = {"if": by_night if settings.locks else alone, **_tests(cells, settings, minutes=180)}
     if not jobs:
         raise no_views()
     jobs["report"] = _report(list(jobs), settings)
@@ -301,10 +302,6 @@ def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
         "permissions": {"contents": "read"},
         "steps": steps,
     }
-
-
-def _by_night(settings: Settings) -> dict[str, str]:
-    return {"if": "${{ github.event_name != 'pull_request' }}"} if settings.locks else {}
 
 
 def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:

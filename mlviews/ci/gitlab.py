@@ -75,6 +75,7 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
         for job, _, _, _, rule in kinds
         if job in tests and settings.ready
     }
+    locks = {"stage": "test", "rules": [{"if": _MERGE}], "timeout": "30 minutes", "script": [CHECK_LOCKS]}
     content = {
         "workflow": {"rules": [*rules, *_pushes(settings)]},
         "stages": ["test", "report", "deploy"],
@@ -93,7 +94,7 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
         **tests,
         "report": _report(list(tests)),
         "pages": _pages(),
-        **({"locks": _locks()} if settings.locks else {}),
+        **({"locks": locks} if settings.locks else {}),
         **ready,
     }
     return _HEADER.format(cron=settings.cron, ready=_HEADER_READY if settings.ready else "") + written(content)
@@ -145,10 +146,6 @@ def _pages() -> dict[str, Any]:
         "script": ["ls public"],
         "artifacts": {"paths": ["public/"]},
     }
-
-
-def _locks() -> dict[str, Any]:
-    return {"stage": "test", "rules": [{"if": _MERGE}], "timeout": "30 minutes", "script": [CHECK_LOCKS]}
 
 
 def _pushes(settings: Settings) -> list[dict[str, Any]]:

@@ -306,7 +306,10 @@ class _Sifted:
         if subdir not in self._whole:
             self._whole[subdir] = json.loads(self.files[subdir].read_bytes())
         tables = {key: self._whole[subdir].get(key) or {} for key in ("packages", "packages.conda")}
-        own = {key: {k: v for k, v in table.items() if _named(k) == name.normalized} for key, table in tables.items()}
+        own = {  # a package's name is the first part of its archive's (CEP 26)
+            key: {file: record for file, record in table.items() if file.rsplit("-", 2)[0] == name.normalized}
+            for key, table in tables.items()
+        }
         sound: dict[str, dict[str, Any]] = {key: {} for key in own}
         for key, table in own.items():
             for file, record in table.items():
@@ -325,11 +328,6 @@ class _Sifted:
 
 
 _Source = _InMemory | _Noarch | _Sifted
-
-
-def _named(archive: str) -> str:
-    """Return the name of a package, by that of its archive (CEP 26)."""
-    return archive.rsplit("-", 2)[0]
 
 
 def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool = False) -> FailedError:

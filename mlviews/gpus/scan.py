@@ -154,7 +154,7 @@ class _Walk:
                 path = place / entry.name
                 try:
                     if entry.is_dir():
-                        if not entry.is_symlink() or not _is_system(path):
+                        if not entry.is_symlink() or not str(path.resolve()).startswith(_NO_FOLDERS):
                             waiting.append(path)
                     elif entry.is_file():
                         self._file(path, entry.stat(), linked=entry.is_symlink())
@@ -175,10 +175,6 @@ def _is_list(path: Path) -> bool:
     return is_conda_record(f"{path.parent.name}/{path.name}") or (
         path.name == "RECORD" and path.parent.suffix == ".dist-info"
     )
-
-
-def _is_system(link: Path) -> bool:
-    return str(link.resolve()).startswith(_NO_FOLDERS)
 
 
 def _owners(lists: Iterable[Path], files: Collection[Path]) -> dict[Path, str]:

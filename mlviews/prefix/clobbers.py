@@ -170,22 +170,19 @@ def find_clobbers(prefix: Path, records: Sequence[CondaRecord]) -> tuple[Clobber
     if not (prefix / CLOBBERS).is_dir():
         return ()
     there = {path.path: path for record in records for path in record.paths}
+    names = {record.stem: record.name for record in records}
     found = []
     for record in records:
         for aside, path in _lost(record):
             kept = there.get(path)
             if kept and kept.sha256 != there[aside].sha256 and not _start_the_same(prefix / path, prefix / aside):
-                found.append(Clobber(path=path, kept=_name(records, kept.package), lost=record.name))
+                found.append(Clobber(path=path, kept=names[kept.package], lost=record.name))
     return tuple(sorted(found, key=lambda clobber: (clobber.path, clobber.lost)))
 
 
 def _lost(record: CondaRecord) -> Iterator[tuple[str, str]]:
     start = f"{CLOBBERS}/{record.name}/"
     yield from ((path, path.removeprefix(start)) for path in record.files if path.startswith(start))
-
-
-def _name(records: Sequence[CondaRecord], stem: str) -> str:
-    return next(record.name for record in records if record.stem == stem)
 
 
 def _start_the_same(one: Path, other: Path) -> bool:

@@ -142,7 +142,9 @@ def _image_route(
         _buildah("run", *_ISOLATED, containers[0], "--", "sh", "-c", ":")
         python = (f"/opt/mlviews/{release.view}/launch", "python")
         target = release_target(prefix, release)
-        yield replace(target, command=python, environment=_told(target.environment), enter=_Inside(containers[0]))
+        # What an image says itself is left to it.
+        told = {name: value for name, value in target.environment.items() if name not in {"PATH", "LD_LIBRARY_PATH"}}
+        yield replace(target, command=python, environment=told, enter=_Inside(containers[0]))
     finally:
         with suppress(FailedError):
             for container in containers:
@@ -157,11 +159,6 @@ def _need_buildah() -> None:
             "an image cannot be entered: there is no buildah on this host",
             "Install buildah, or leave out --via container.",
         )
-
-
-def _told(environment: Mapping[str, str]) -> dict[str, str]:
-    """Leave to an image what it says itself."""
-    return {name: value for name, value in environment.items() if name not in {"PATH", "LD_LIBRARY_PATH"}}
 
 
 class _Inside:

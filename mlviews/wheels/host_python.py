@@ -89,7 +89,9 @@ def open_host_python(target: Target) -> Iterator[HostPython]:
         files = _with_libraries(files, Path(scratch))
         glibc = glibc_needed(_opened(file for file in files.values() if is_elf(file)))
         members: dict[str, Member] = {path: _member(path, file, base) for path, file in files.items()}
-        members |= {link.path: link for link in _links(target)}
+        members |= {
+            f"bin/{name}": Link(path=f"bin/{name}", target=f"python{target.minor}") for name in ("python", "python3")
+        }
         members |= {member.path: member for member in _vendor_undone(base, target, files, program)}
         yield HostPython(plan=_plan(target, members, glibc), members=tuple(members.values()))
 
@@ -146,10 +148,6 @@ def _program(base: Path, target: Target) -> Path:
         if candidate.is_file():
             return candidate.resolve()
     raise FailedError("host-python", f"no program {name} lies in {base / 'bin'}", _HINT)
-
-
-def _links(target: Target) -> list[Link]:
-    return [Link(path=f"bin/{name}", target=f"python{target.minor}") for name in ("python", "python3")]
 
 
 def _with_libraries(files: Mapping[str, Path], scratch: Path) -> dict[str, Path]:
