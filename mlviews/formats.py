@@ -41,7 +41,6 @@ class RenderInput:
     """One view as formats see it; what is a function is read only by the formats that call it.
 
     Attributes:
-        platform: what it is rendered for.
         versioned: whether a release was named, or the default is meant.
         releases: gives the release, once for each platform that it has.
         notes: gives what else is known of that release.
@@ -49,7 +48,6 @@ class RenderInput:
         image: gives what an image of that lock holds.
         prefix: gives where the release lies.
         mirrors: the site's, channel -> folder or URL.
-        batch: the site's batch systems.
     """
 
     view: str
@@ -84,7 +82,6 @@ class Format:
     """One format.
 
     Attributes:
-        summary: what it is for.
         files: gives text by file name, the main file first. One file goes to stdout or into the file that ``-o``
             names, several go into the folder that it names.
         programs: those of the files that are programs.

@@ -178,7 +178,6 @@ class _Asked(NamedTuple):
     """One thing that a source says.
 
     Attributes:
-        spec: a match spec.
         left_out: why a recipe cannot hold what it says.
         requirement: the same as pip takes it, where pip was asked for it.
     """

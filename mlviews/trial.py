@@ -68,12 +68,9 @@ class TrialJob:
     """Everything that a trial reads; it can be pickled and sent to another machine that sees the same folders.
 
     Attributes:
-        site_spec: the view that the lock is for.
-        lock: what is tried.
         site: its cache is where packages are unpacked, once for all trials.
         scratch: where the prefix is made; on the cache's file system it shares files with it.
         checks: names of checks, see `mlviews.smoke.programs`.
-        level: how thorough they are.
         limits: what each check may take; the usual where None.
     """
 

@@ -110,7 +110,6 @@ class Settings:
         recipes: the folder of recipes in the repository; None for those that travel with mlviews.
         lockfiles: the folder of lock files in the repository.
         locks: whether each pull or merge request is told which locks do not answer their recipes.
-        site: the site that runners use.
         ready: of GitLab, whether a view is built, proved, packed and pushed when its lock changes or a tag comes.
     """
 

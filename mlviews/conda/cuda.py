@@ -77,7 +77,6 @@ class SeenBuilds:
     """What is kept of folders of metadata: a file for the channels and each platform, so that none is left over.
 
     Attributes:
-        folder: where it is kept.
         places: the channels, and where they are read from.
         metadata: conda subdir -> each ``repodata.json``, with what `os.stat` said before it was opened.
     """

@@ -129,8 +129,6 @@ class Contents:
     """What goes into an image.
 
     Attributes:
-        container: the image.
-        lock: what it holds.
         lock_text: the lock's file.
         licenses: archive -> licence, where known.
     """

@@ -56,7 +56,6 @@ class ImageLayer:
     Attributes:
         title: whose files it holds.
         diff_id: sha256 of the archive before it was compressed; the image's identity rests on these.
-        blob: the compressed archive.
     """
 
     title: str

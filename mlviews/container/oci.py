@@ -10,14 +10,16 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, cast
 
 from mlviews.errors import BadInputError
 
+_Reader = Callable[[str], IO[bytes]]
+"""Opens a file of a layout by its path; KeyError or OSError where there is none."""
 EPOCH = 315532800
 """1980-01-01, the time of everything in an image: the first that zip files, such as wheels, can hold."""
 
@@ -41,13 +43,6 @@ class Blob:
     def descriptor(self) -> dict[str, Any]:
         """How other parts of an image name it."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
-
-
-class _Reader(Protocol):
-    """Gives the files of a layout by their path."""
-
-    def __call__(self, path: str, /) -> IO[bytes]:
-        """Open one for reading; KeyError or OSError where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,6 @@ class Document:
     """A parsed file.
 
     Attributes:
-        path: the file.
         data: dicts, lists, strings, numbers, booleans and None.
         lines: 1-based line of every key and list item, by its path from the top.
     """

@@ -17,7 +17,6 @@ class Gpu:
     """A GPU as people name it.
 
     Attributes:
-        name: the product.
         compute: compute capability, as in ``sm_70``: 70.
     """
 

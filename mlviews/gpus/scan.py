@@ -55,7 +55,6 @@ class Scan:
     """What was found in a folder.
 
     Attributes:
-        folder: which one.
         libraries: files with device code, by package and path.
         unread: files and folders that could not be read, with the reason.
         files: how many files were looked at.

@@ -84,9 +84,6 @@ class Job:
     """A job of one view on one batch system; everything is known but the folder that it is submitted from.
 
     Attributes:
-        name: the view's.
-        entry: how the view is entered.
-        request: what was asked for.
         gpus: of each node.
         cores: of each node.
         queue: partition, flavour or queue; empty where the system chooses.

@@ -20,7 +20,6 @@ class LockSummary:
     """A lock without its packages.
 
     Attributes:
-        view: whose it is.
         inputs: what it was solved from; see `mlviews.lock.lockfile.Lock`.
         digest: its identity.
         packages: platform -> how many.
@@ -51,8 +50,6 @@ class FoundLock:
     """A lock file's bytes, read once: what they say is found out when it is asked for, and once.
 
     Attributes:
-        path: where it lies.
-        view: whose it should be.
         raw: its bytes.
     """
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
@@ -39,16 +39,10 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
-_BATCH = 64  # cells whose packages are in memory at a time
-
-
-class Runner(Protocol):
+    Runner = Callable[[Callable[[CellJob], Tested], Sequence[CellJob]], Iterator[tuple[CellJob, Tested | Exception]]]
     """Tries cells somewhere, and gives what was found as it comes; see `mlviews.nightly.workers.each`."""
 
-    def __call__(
-        self, work: Callable[[CellJob], Tested], jobs: Sequence[CellJob], /
-    ) -> Iterator[tuple[CellJob, Tested | Exception]]:
-        """Do ``work`` for each job."""
+_BATCH = 64  # cells whose packages are in memory at a time
 
 
 _HERE: Runner = partial(each, count=1)

@@ -131,7 +131,6 @@ class _Start:
     """One way of starting a release.
 
     Attributes:
-        place: from where.
         words: what goes before a program for it to start in the view.
         cached: the file, or the folder of files, whose pages are dropped before a cold start.
         bytecode: whether the release's byte code is used.

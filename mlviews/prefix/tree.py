@@ -53,7 +53,6 @@ class Tree:
     """What lay in a prefix when somebody looked.
 
     Attributes:
-        prefix: which.
         found: each file, link and folder by its path in the prefix, with what ``lstat`` says; not the prefix itself.
         records: the files in ``conda-meta`` among them, by their paths, sorted.
     """

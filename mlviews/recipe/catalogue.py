@@ -28,7 +28,6 @@ class Catalogue:
     """Every view of a folder, composed; a faulty recipe does not stop work on the others.
 
     Attributes:
-        folder: the folder.
         composed: its views that can be used, each recipe's own before its variants.
         faulty: those of its views that cannot be used, and why.
         modules: the modules of its views, also of those that only their layers make faulty; without variants.

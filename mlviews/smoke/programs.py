@@ -23,7 +23,6 @@ class Program:
     """One check.
 
     Attributes:
-        name: as recipes write it.
         gpu: whether it has work for a GPU; one that ran on the CPU alone proves nothing about GPUs.
         level: ``full`` where it takes too long for every build.
         long: whether it takes ten seconds and more: started first, so that nothing waits for it at the end.

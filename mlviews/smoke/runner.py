@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import packaging
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -23,8 +24,6 @@ from mlviews.smoke.programs import PROGRAMS, unknown_checks
 from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
     from mlviews.progress import Progress
     from mlviews.smoke.process import Ended
     from mlviews.smoke.programs import Level, Program
@@ -127,13 +126,9 @@ _OWN_ARGUMENTS = {"pip-check": (str(Path(packaging.__file__).parent),)}
 _JOBS = 2  # checks side by side: most of one is spent importing its framework, on one core
 
 
-class Enter(Protocol):
-    """Gives what runs a command in another place, such as a container."""
-
-    def __call__(
-        self, command: Sequence[str], environment: Mapping[str, str], folders: Sequence[Path], /
-    ) -> tuple[list[str], dict[str, str]]:
-        """Return the command and its environment on this host; ``folders`` must lie in the same place there."""
+Enter = Callable[[Sequence[str], Mapping[str, str], Sequence[Path]], tuple[list[str], dict[str, str]]]
+"""Gives what runs a command in another place, such as a container: from the command, its environment, and the folders
+that must lie in the same place there, the command and its environment on this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +157,6 @@ class CheckPlan:
     """What of a list of names is run.
 
     Attributes:
-        programs: the checks.
         unknown: names that no check answers.
         left_out: checks that only a full run holds.
     """

@@ -21,7 +21,6 @@ class DefaultChange(StorePart):
     """One change of a view's default.
 
     Attributes:
-        at: when.
         before: the default until then, if there was one.
         after: the default from then on.
         back: whether it was a way back; the release that was left is then none to come back to.

@@ -32,7 +32,6 @@ class ReleaseUse:
     Attributes:
         view: whose release it is.
         release: the release; ``default`` for what follows it.
-        kind: what uses it.
         name: which: a process by number, program and owner; a kernel or venv by its folder; a view as VIEW/RELEASE.
     """
 

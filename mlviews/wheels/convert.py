@@ -86,7 +86,6 @@ class Offer(StatedWheel):
     """A wheel that an index has; it is not here.
 
     Attributes:
-        url: where it is.
         made: where it is the sources, the wheel that was built of them; what is said is that one's.
     """
 
