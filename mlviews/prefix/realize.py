@@ -101,20 +101,11 @@ def _archive(channel: Path, plan: PackagePlan, sha256: str, platform: str) -> Lo
 
 def _base_python(channel: Path, base: str, target: Target) -> LockedPackage:
     from mlviews.wheels.archive import File, Link, write_conda  # noqa: PLC0415
-    from mlviews.wheels.convert import plan_package  # noqa: PLC0415
+    from mlviews.wheels.convert import plan_python  # noqa: PLC0415
 
     name = f"python{target.minor}"
     settings = f"home = {base}/bin\ninclude-system-site-packages = true\nversion = {target.python}\n"
-    index = {
-        "name": "python",
-        "version": target.python,
-        "subdir": target.subdir,
-        "depends": [],
-        "license": "Python-2.0",
-        "python_site_packages_path": target.site_packages,
-    }
-    suffix = f"_0_{target.abi if target.abi.endswith('t') else 'cpython'}"
-    plan = plan_package(index, build="", content=settings, suffix=suffix)
+    plan = plan_python(target, settings, depends=[])
     members: list[File | Link] = [
         File(path="pyvenv.cfg", source=settings.encode()),
         Link(path=f"bin/{name}", target=f"{base}/bin/{name}"),

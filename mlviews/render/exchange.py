@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from mlviews.errors import RefusedError
+from mlviews.hardware import PLATFORMS
 from mlviews.lock.lockfile import in_order
 from mlviews.lock.writer import lock_text
 from mlviews.wheels.made import file_of
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mlviews.lock.lockfile import Lock
-
-_MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64"}
 
 
 def render_explicit(
@@ -109,7 +108,7 @@ def render_pylock(lock: Lock, platform: str) -> str:
             f"`mlviews render {lock.view} explicit` lists conda's packages; `constraints` is for pip.",
         )
     minor = ".".join(lock.python(platform)[0].split(".")[:2])
-    machine = f"platform_machine == '{_MACHINES[platform]}'"
+    machine = f"platform_machine == '{PLATFORMS[platform]}'"
     place = f"sys_platform == 'linux' and {machine} and implementation_name == 'cpython'"
     lines = [
         f"# The wheels of view {lock.view}, lock {lock.digest}, {platform}",

@@ -60,6 +60,16 @@ class Task:
     base: Base | None = None
     offers: Offers | None = None
 
+    @property
+    def there(self) -> dict[str, RepoDataRecord]:
+        """The base's packages, by their names."""
+        return {record.name.normalized: record for record in self.base.records} if self.base else {}
+
+    @property
+    def given(self) -> tuple[RepoDataRecord, ...]:
+        """What may be taken besides the packages of channels: those of the base, and wheels."""
+        return (*self.there.values(), *(self.offers.records() if self.offers else ()))
+
 
 _Set = frozenset[int]
 
@@ -164,11 +174,9 @@ def _of_wheels(task: Task, tree: str) -> list[Request]:
 
 
 def _of_base(task: Task, tree: str) -> list[Request]:
-    if task.base is None:
-        return []
-    there = (Origin("base", task.base.release),)
-    named = (record for record in task.base.records if _stands_in(record.name.normalized, tree))
-    return [Request(f"{record.name.normalized} =={record.version}", there) for record in named]
+    origins = (Origin("base", task.base.release),) if task.base else ()
+    named = {name: record for name, record in task.there.items() if _stands_in(name, tree)}
+    return [Request(f"{name} =={record.version}", origins) for name, record in named.items()]
 
 
 def _figure(package: VirtualPackage) -> str:
@@ -197,7 +205,7 @@ NO_CUDA = ("cuda-version <0", "cudatoolkit <0")
 
 
 def _way_out(task: Task, smallest: Sequence[Request], tree: str) -> str:
-    there = {record.name.normalized: record for record in task.base.records} if task.base else {}
+    there = task.there
     if task.base and (held := [there[request.name] for request in smallest if request.name in there]):
         has = ", ".join(f"{record.name.normalized} {record.version}" for record in held)
         view = task.base.release.partition("/")[0]

@@ -118,7 +118,7 @@ async def solve(
 
 
 def _solution(task: Task, records: Iterable[RepoDataRecord]) -> Solution:
-    there = {record.name.normalized for record in task.base.records} if task.base else set[str]()
+    there = task.there
     new = sorted((r for r in records if r.name.normalized not in there), key=lambda record: record.name.normalized)
     if task.offers is None:
         return Solution(task.platform, tuple(new))
@@ -199,7 +199,7 @@ def _lacking(task: Task, python: RepoDataRecord, sources: Sources) -> Callable[[
 
     A base has what it has: of such a package there is no second one.
     """
-    there = {record.name.normalized for record in task.base.records} if task.base else set[str]()
+    there = task.there
     minor = ".".join(str(python.version).split(".")[:2])
     abi = f"0_cp{minor.replace('.', '')}{'t' if str(python.build).endswith('t') else ''}"
     tied = {"python": python, "python_abi": PackageRecord("python_abi", minor, BuildString(abi), 0, "noarch")}
@@ -259,7 +259,7 @@ async def _cuda_constraints(
 async def _solve(task: Task, sources: Sources) -> list[RepoDataRecord]:
     """Solve; where a record is in the way that is malformed or that no lock can hold, once more without such."""
     sifted = sources.sifted
-    given = _given(task)
+    given = task.given
     ours = {record.url for record in given}
     try:
         found = await _solve_once(task, sources, given)
@@ -272,27 +272,18 @@ async def _solve(task: Task, sources: Sources) -> list[RepoDataRecord]:
     return await _solve_once(task, sources, given)
 
 
-def _given(task: Task) -> tuple[RepoDataRecord, ...]:
-    """Return what may be taken besides the packages of channels: those of the base, and wheels."""
-    return (*(task.base.records if task.base else ()), *(task.offers.records() if task.offers else ()))
-
-
 async def _solve_once(task: Task, sources: Sources, given: Sequence[RepoDataRecord]) -> list[RepoDataRecord]:
-    base = task.base.records if task.base else ()
     everything = sources.beside(given) if given else sources
     with sources.reading():
         return await rattler_solve(
             everything.on(task.platform),
-            [
-                MatchSpec(text)
-                for text in (*(request.text for request in task.specs), *(r.name.normalized for r in base))
-            ],
+            [MatchSpec(text) for text in (*(request.text for request in task.specs), *task.there)],
             gateway=sources.gateway,
             platforms=[task.platform, "noarch"],  # type: ignore[list-item]
             virtual_packages=[_virtual(package) for package in task.hardware],
             constraints=[MatchSpec(request.text) for request in task.constraints],
             locked_packages=task.locked,
-            pinned_packages=base,
+            pinned_packages=[*task.there.values()],
             exclude_newer=task.as_of,
         )
 
@@ -319,7 +310,7 @@ async def _solve_or_refuse(task: Task, sources: Sources, *, blame: bool) -> list
 
 async def _refuse_unknown_names(task: Task, sources: Sources) -> None:
     """Name all of them: rattler names the first package without any candidate."""
-    given = _given(task)
+    given = task.given
     known = await (sources.beside(given) if given else sources).names(task.platform)
     unknown = [request for request in task.specs if request.name not in known]
     if not unknown:

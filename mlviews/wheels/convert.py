@@ -160,6 +160,26 @@ def plan_python_abi(target: Target) -> PackagePlan:
     return _plan_empty(index, target, suffix=f"_{target.abi}")
 
 
+def plan_python(target: Target, content: str, *, glibc: str = "", **more: Sequence[str]) -> PackagePlan:
+    """Plan ``python`` itself.
+
+    Args:
+        content: what tells two such packages apart.
+        glibc: the newest that it needs.
+        more: what the index says besides, such as ``depends``.
+    """
+    index = {
+        "name": "python",
+        "version": target.python,
+        "subdir": target.subdir,
+        "license": "Python-2.0",
+        "python_site_packages_path": target.site_packages,
+        **more,
+    }
+    flavour = target.abi if target.abi.endswith("t") else "cpython"
+    return plan_package(index, build="", content=content, glibc=glibc, suffix=f"_0_{flavour}")
+
+
 def plan_cuda(version: str, target: Target) -> PackagePlan:
     """Plan ``cuda-version``, which keeps packages for one CUDA together, as on conda-forge.
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mlviews.errors import FailedError
 from mlviews.wheels.archive import File, Link, write_conda
-from mlviews.wheels.convert import PLACEHOLDER, PackagePlan, plan_package
+from mlviews.wheels.convert import PLACEHOLDER, PackagePlan, plan_python
 from mlviews.wheels.elf import glibc_needed, is_elf, libraries_needed
 
 if TYPE_CHECKING:
@@ -97,17 +97,9 @@ def open_host_python(target: Target) -> Iterator[HostPython]:
 
 
 def _plan(target: Target, members: Mapping[str, Member], glibc: str) -> PackagePlan:
-    index = {
-        "name": "python",
-        "version": target.python,
-        "subdir": target.subdir,
-        "depends": [f"__glibc >={glibc}"],
-        "constrains": [f"python_abi {target.minor}.* *_{target.abi}"],
-        "license": "Python-2.0",
-        "python_site_packages_path": target.site_packages,
-    }
-    flavour = target.abi if target.abi.endswith("t") else "cpython"
-    return plan_package(index, build="", content=_digest(members), glibc=glibc, suffix=f"_0_{flavour}")
+    constrains = [f"python_abi {target.minor}.* *_{target.abi}"]
+    depends = [f"__glibc >={glibc}"]
+    return plan_python(target, _digest(members), glibc=glibc, depends=depends, constrains=constrains)
 
 
 def _digest(members: Mapping[str, Member]) -> str:

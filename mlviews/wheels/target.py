@@ -12,8 +12,9 @@ from packaging.markers import default_environment
 from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
 from mlviews.errors import FailedError
+from mlviews.hardware import PLATFORMS
 
-_SUBDIRS = {"x86_64": "linux-64", "aarch64": "linux-aarch64"}
+_SUBDIRS = {machine: subdir for subdir, machine in PLATFORMS.items()}
 # PEP 513, 571 and 599; PEP 600 names all others, from glibc 2.5 on x86_64 and 2.17 elsewhere.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 _OLDEST = {"x86_64": 5, "aarch64": 17}
@@ -89,7 +90,7 @@ def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
         build: the build of its Python, which ends with ``t`` where that has no GIL.
         glibc: the oldest C library that it must run on, such as ``2.34``.
     """
-    machine = next(name for name, platform_ in _SUBDIRS.items() if platform_ == subdir)
+    machine = PLATFORMS[subdir]
     major, minor = (int(part) for part in python.split(".")[:2])
     abi = f"cp{major}{minor}{'t' if build.endswith('t') else ''}"
     platforms = tuple(
