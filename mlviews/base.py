@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import conda_record_files, load_conda_record, read_conda_records
+from mlviews.conda.records import CondaRecord, conda_record_files, load_conda_record, read_conda_records
 from mlviews.errors import FailedError, NotBuiltError, RefusedError, nearest
 from mlviews.files.reading import RELEASE_FILE, content, is_folder_at, link_text
 from mlviews.files.storefile import parse
 from mlviews.recipe.view import spec_name
-from mlviews.release import Activation, Release, ReleaseBase
+from mlviews.release import Activation, Release, ReleaseBase, ReleasePackage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
-    from mlviews.conda.records import CondaRecord
-    from mlviews.release import ReleasePackage
 
 _LIBRARY = re.compile(r"(?:.*/)?(lib[^/]+\.so)(?:\.[0-9.]+)?")
 _MANGLED = re.compile(r"-[0-9a-f]{8,}\.so")  # by auditwheel, so that nobody else's is taken for it

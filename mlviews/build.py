@@ -15,27 +15,22 @@ from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files.filelock import announce
 from mlviews.files.permissions import share
 from mlviews.hardware import host_platform
-from mlviews.lock.status import lock_status
-from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK
+from mlviews.lock.status import LockStatus, lock_status
+from mlviews.progress import Progress, silent
+from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release
 from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import last_results, proves, read_records, write_record
-from mlviews.smoke.report import failures
-from mlviews.store.disk import Store
+from mlviews.smoke.report import CheckLine, failures
+from mlviews.store.disk import ReleaseEntry, Store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlviews.files.reading import Unreadable
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.status import LockStatus
     from mlviews.lock.summary import FoundLock
-    from mlviews.progress import Progress
-    from mlviews.release import Clobber, LinkScripts, Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
-    from mlviews.smoke.report import CheckLine
-    from mlviews.store.disk import ReleaseEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from mlviews.base import find_base
-from mlviews.build import build
+from mlviews.build import BuildResult, build
 from mlviews.errors import BadInputError
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.newview import free_file
 from mlviews.prefix import usage
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.model import check_requirement
 from mlviews.site.spec import for_site
@@ -23,8 +23,6 @@ from mlviews.site.spec import for_site
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mlviews.build import BuildResult
-    from mlviews.progress import Progress
     from mlviews.site.profile import Site
 
 

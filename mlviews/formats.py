@@ -17,10 +17,10 @@ from mlviews.jobs.render import render_page
 from mlviews.prefix.install import installed_licenses
 from mlviews.render import exchange, modulefile, setup_script
 from mlviews.render.sbom import SBOM, render_sbom
-from mlviews.store.disk import Store
+from mlviews.store.disk import ReleaseEntry, Store
 from mlviews.store.launcher import no_release_error
 from mlviews.store.loaders import module_notes
-from mlviews.store.locksource import lock_file, named_lock
+from mlviews.store.locksource import NamedLock, lock_file, named_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mlviews.render.modulefile import ModuleNotes
     from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
-    from mlviews.store.disk import ReleaseEntry
-    from mlviews.store.locksource import NamedLock
 
 
 @dataclass(frozen=True, slots=True)

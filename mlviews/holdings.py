@@ -12,10 +12,10 @@ from packaging.utils import canonicalize_name
 from mlviews import webpage
 from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.files.writing import write_atomically
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
 from mlviews.lock.status import lock_status
-from mlviews.recipe.view import spec_name
-from mlviews.release import RELEASE_LOCK
+from mlviews.recipe.view import ViewSpec, spec_name
+from mlviews.release import RELEASE_LOCK, GpuLine, Release
 from mlviews.site.spec import for_site
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.upstream import TABLED, ViewGpus, cuda_of, view_of_lock, view_of_release
@@ -25,10 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.view import ViewSpec
-    from mlviews.release import GpuLine, Release
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store
 

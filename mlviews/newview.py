@@ -16,7 +16,7 @@ from mlviews.errors import BadInputError
 from mlviews.files.reading import content, is_folder_at
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.files.yamlfile import texts
-from mlviews.recipe.catalogue import modules_clash
+from mlviews.recipe.catalogue import Catalogue, modules_clash
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, ViewName, check_match_spec, check_requirement, parse
 from mlviews.recipe.view import spec_name
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mlviews.lock.lockfile import Lock
-    from mlviews.recipe.catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from mlviews.files.filelock import LOCK, HeldError, hold
 from mlviews.files.writing import bytes_under, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import choose, run_checks
 from mlviews.values import Problem
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlviews.lock.lockfile import Lock
-    from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.gpus.coverage import Cover, oldest_driver, runs, worst
+from mlviews.gpus.coverage import Cover, Way, oldest_driver, runs, worst
 from mlviews.gpus.fatbin import Code
-from mlviews.gpus.nvidia import GPUS
+from mlviews.gpus.nvidia import GPUS, Gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mlviews.gpus.coverage import Way
-    from mlviews.gpus.nvidia import Gpu
     from mlviews.lock.lockfile import LockedPackage
     from mlviews.release import Release
     from mlviews.variants import VariantChoice

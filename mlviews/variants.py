@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, MlviewsError, nearest
 from mlviews.gpus.nvidia import GPUS, toolkit_driver
-from mlviews.recipe.view import OWN
+from mlviews.recipe.view import OWN, ViewSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.recipe.catalogue import Catalogue
-    from mlviews.recipe.view import ViewSpec
 
 _DRIVER = Path("/proc/driver/nvidia")
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from rattler import Channel, Gateway, SparseRepoData, Subdir, fetch_repo_data
+from rattler import Channel, Gateway, PackageName, RepoDataRecord, SparseRepoData, Subdir, fetch_repo_data
 from rattler.exceptions import FetchRepoDataError, GatewayError
 from rattler.repo_data.gateway import SourceConfig
 
-from mlviews.conda.cuda import SeenBuilds, cuda_builds
+from mlviews.conda.cuda import Builds, SeenBuilds, cuda_builds
 from mlviews.conda.records import site_packages_fault
 from mlviews.conda.servers import (
     CERTIFICATE_HINT,
@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from rattler import PackageName, RepoDataRecord
     from rattler.networking import Client
 
-    from mlviews.conda.cuda import Builds
 
 NOARCH = "noarch"
 # What decompressing and parsing say of a page in HTML.

@@ -14,27 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlviews.container.definitions import ENVIRONMENT_PATH, Contents, environment, image_files
-from mlviews.container.describe import of_release
+from mlviews.container.describe import Container, of_release
 from mlviews.container.images import base_file
-from mlviews.container.layers import parts_of, write_layers
-from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Blob, open_base, to_json, write_archive
+from mlviews.container.layers import ImageLayer, parts_of, write_layers
+from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Base, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.lockfile import read_lock
 from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
-from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK
+from mlviews.progress import Progress, silent
+from mlviews.release import RELEASE_LOCK, Release
 from mlviews.site.model import IMAGE, base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.container.describe import Container
-    from mlviews.container.layers import ImageLayer
-    from mlviews.container.oci import Base
-    from mlviews.progress import Progress
-    from mlviews.release import Release
     from mlviews.site.profile import Site
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"

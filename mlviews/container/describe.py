@@ -8,16 +8,14 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
-from mlviews.release import NEVER_INHERITED, Activation, Release, ReleasePackage, loading
-from mlviews.site.model import base_for, is_pinned
+from mlviews.release import NEVER_INHERITED, Activation, Loading, Release, ReleasePackage, loading
+from mlviews.site.model import Images, base_for, is_pinned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.lock.lockfile import Lock
     from mlviews.recipe.view import ViewSpec
-    from mlviews.release import Loading
-    from mlviews.site.model import Images
 
 NO_REPOSITORY = "registry.example/views"
 """Stands for a repository where the site names none."""

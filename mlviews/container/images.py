@@ -7,16 +7,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files.reading import is_file
 from mlviews.files.writing import make_folder, replacing
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.site.model import IMAGE
-
-if TYPE_CHECKING:
-    from mlviews.progress import Progress
 
 _FILE = re.compile(r"(oci-archive|oci):(?P<path>.+)")
 

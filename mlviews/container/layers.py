@@ -15,14 +15,13 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mlviews.conda.records import conda_record_path, read_conda_records
 from mlviews.container.oci import EPOCH, Blob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import IO
 
     from mlviews.progress import Advance
 

@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import make_folder, take_after, write_failure
@@ -17,7 +17,6 @@ from mlviews.files.writing import make_folder, take_after, write_failure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import TextIO
 
     from mlviews.progress import Progress
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.gpus.nvidia import GPUS, driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver
+from mlviews.gpus.nvidia import GPUS, Gpu, driver_key, first_cuda, minimum_driver, newest, ptx_cuda, toolkit_driver
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from mlviews.gpus.fatbin import Code
     from mlviews.gpus.libraries import DeviceCode
-    from mlviews.gpus.nvidia import Gpu
     from mlviews.gpus.scan import Library, Scan
     from mlviews.release import Release
 

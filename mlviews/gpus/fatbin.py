@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import lz4.block
 
@@ -20,11 +21,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    Read = Callable[[int, int], bytes]
-    """Gives ``(offset, size)`` of a file; fewer bytes where it ends."""
+Read = Callable[[int, int], bytes]
+"""Gives ``(offset, size)`` of a file; fewer bytes where it ends."""
 
 MAGIC = 0xBA55ED50
 _CONTAINER = struct.Struct("<IHHQ")  # magic, version, size of this header, bytes of all entries

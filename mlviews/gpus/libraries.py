@@ -21,6 +21,8 @@ from mlviews.gpus.fatbin import (
     MAGIC,
     BrokenCodeError,
     Code,
+    FatbinEntry,
+    Read,
     cubin_code,
     is_hollow,
     modules,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from mlviews.gpus.fatbin import FatbinEntry, Read
 
 # Code that is linked, and code that awaits linking (nvcc -rdc=true).
 _LINKED, _LOOSE = ".nv_fatbin", "__nv_relfatbin"

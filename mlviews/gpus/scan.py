@@ -14,12 +14,11 @@ from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_
 from mlviews.errors import BadInputError
 from mlviews.gpus.fatbin import BrokenCodeError
 from mlviews.gpus.libraries import DeviceCode, read_code
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from mlviews.progress import Progress
 
 _SMALLEST = 1024  # no library with code in it is smaller
 

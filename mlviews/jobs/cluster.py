@@ -26,14 +26,13 @@ from distributed.deploy import Adaptive
 from mlviews.errors import RefusedError
 from mlviews.jobs.job import JobRequest, queue_for
 from mlviews.jobs.submit import CALL_SECONDS, QUEUES, queued
-from mlviews.site.batch import seconds, span
+from mlviews.site.batch import BatchSystem, System, seconds, span
 from mlviews.smoke.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mlviews.site.batch import BatchSystem, System
 
 _WORKER_SECONDS = 4 * 3600  # a night's longest trial, and time to wait for the next
 _WORKER_MEMORY = "8GB"

@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.container.definitions import unpacked
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.gpus.nvidia import GPUS, toolkit_driver
-from mlviews.release import loading
-from mlviews.site.batch import BatchSystem, megabytes, seconds, span
+from mlviews.release import Release, loading
+from mlviews.site.batch import BatchSystem, Queue, System, megabytes, seconds, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from mlviews.container.describe import Container
-    from mlviews.release import Release
-    from mlviews.site.batch import Queue, System
 
 Launcher = Literal["alone", "torchrun", "lightning"]
 

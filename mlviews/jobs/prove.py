@@ -15,14 +15,13 @@ from pydantic import BaseModel, ValidationError
 from mlviews.errors import FailedError, MlviewsError
 from mlviews.gpus.nvidia import GPUS
 from mlviews.jobs.submit import call, queued
-from mlviews.site.batch import span
+from mlviews.site.batch import BatchSystem, Queue, span
 from mlviews.smoke.report import CheckLine, GpuKindLine, printable
 from mlviews.store.proofs import gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from mlviews.site.batch import BatchSystem, Queue
     from mlviews.store.disk import Store
 
 UNKNOWN = "GPU"

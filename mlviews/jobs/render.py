@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Any
 from mlviews.container.definitions import unpacked
 from mlviews.errors import BadInputError
 from mlviews.files.reading import RELEASE_FILE
-from mlviews.jobs.job import JobRequest, by_image, plan_job
+from mlviews.jobs.job import Job, JobRequest, by_image, plan_job
 from mlviews.jobs.submit import SUBMITTERS, TITLES
 from mlviews.render import escape
-from mlviews.site.batch import SYSTEMS
+from mlviews.site.batch import SYSTEMS, BatchSystem, System
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.container.describe import Container
-    from mlviews.jobs.job import Job
-    from mlviews.site.batch import BatchSystem, System
 
 RESUME_MODULE = "mlviews_resume.py"
 """What programs import to save checkpoints; it lies in the folder `<name>.files` beside the job."""

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.conda.channels import open_sources
+from mlviews.conda.channels import Sources, open_sources
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError, nearest
 from mlviews.files.permissions import share
 from mlviews.files.writing import write_atomically
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_path
+from mlviews.lock.lockfile import Lock, lock_path
 from mlviews.lock.packages import lock_of
-from mlviews.lock.status import LockedView, LockResult, lock_status, locked_view
+from mlviews.lock.status import LockedView, LockResult, LockStatus, lock_status, locked_view
 from mlviews.lock.writer import lock_text
 from mlviews.loop import run
-from mlviews.progress import silent
-from mlviews.recipe.view import Origin, Request
+from mlviews.progress import Advance, Progress, silent
+from mlviews.recipe.view import Origin, Request, ViewSpec
 from mlviews.site.spec import SiteSpec
 from mlviews.solve.conflict import Base
-from mlviews.solve.solver import solve
+from mlviews.solve.solver import Solution, solve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-    from mlviews.conda.channels import Sources
     from mlviews.licences import LicenceRemark
-    from mlviews.lock.lockfile import Lock
-    from mlviews.lock.status import LockStatus
-    from mlviews.progress import Advance, Progress
-    from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
-    from mlviews.solve.solver import Solution
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index
     from mlviews.wheels.pip import Found

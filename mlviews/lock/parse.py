@@ -14,12 +14,11 @@ from mlviews.credentials import refuse
 from mlviews.errors import BadInputError
 from mlviews.files.yamlfile import texts
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
-from mlviews.wheels.made import check_names, read_made
+from mlviews.wheels.made import Made, check_names, read_made
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.wheels.made import Made
 
 # CEP 26
 _VERSION = r"[A-Za-z0-9_.!+~]+"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError
 from mlviews.files.reading import is_file, is_folder_at
-from mlviews.lock.lockfile import lock_bytes, lock_path, unpacked_scripts
-from mlviews.lock.summary import FoundLock
+from mlviews.lock.lockfile import Lock, lock_bytes, lock_path, unpacked_scripts
+from mlviews.lock.summary import FoundLock, LockSummary
 from mlviews.recipe.view import inputs_digest
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from mlviews.licences import LicenceRemark
     from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock
-    from mlviews.lock.summary import LockSummary
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from mlviews.lock.lockfile import RecordRest
-
-if TYPE_CHECKING:
-    from mlviews.lock.lockfile import Lock, LockedPackage
+from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
 
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _HEADER = """\

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from mlviews.errors import RefusedError
 from mlviews.lock.diff import compare
 from mlviews.lock.packages import lock_of
-from mlviews.nightly.night import CellFigures, NightCell
+from mlviews.nightly.night import CellFigures, CellState, NightCell
 from mlviews.nightly.workers import WORKERS_LOST
 from mlviews.smoke.programs import unknown_checks
-from mlviews.smoke.report import failures
+from mlviews.smoke.report import CheckLine, failures
 from mlviews.solve.solver import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
 
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from mlviews.conda.channels import Sources
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
-    from mlviews.nightly.night import CellState
     from mlviews.site.spec import SiteSpec
-    from mlviews.smoke.report import CheckLine
     from mlviews.values import Problem
     from mlviews.wheels.offers import Index
 

@@ -9,19 +9,19 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mlviews.conda.channels import open_sources
+from mlviews.conda.channels import Sources, open_sources
 from mlviews.errors import RefusedError
 from mlviews.files.permissions import share
 from mlviews.lock.diff import compare
 from mlviews.lock.make import index_of, prepare_view, refuse_looking_back
-from mlviews.lock.status import lock_status
+from mlviews.lock.status import LockStatus, lock_status
 from mlviews.loop import run
 from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_all, try_cell
-from mlviews.nightly.history import look_back
-from mlviews.nightly.night import NightCell, NightRun, only_on, part_for, suppose_cuda
+from mlviews.nightly.history import History, look_back
+from mlviews.nightly.night import Night, NightCell, NightRun, only_on, part_for, suppose_cuda
 from mlviews.nightly.workers import each
-from mlviews.progress import silent
-from mlviews.site.spec import for_site
+from mlviews.progress import Progress, silent
+from mlviews.site.spec import SiteSpec, for_site
 from mlviews.smoke.programs import BASIC
 from mlviews.trial import Trial, TrialJob, problem, scratch
 
@@ -29,15 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.conda.channels import Sources
     from mlviews.lock.lockfile import Lock
-    from mlviews.lock.status import LockStatus
-    from mlviews.nightly.history import History
-    from mlviews.nightly.night import Night
-    from mlviews.progress import Progress
     from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
-    from mlviews.site.spec import SiteSpec
 
     Runner = Callable[[Callable[[CellJob], Tested], Sequence[CellJob]], Iterator[tuple[CellJob, Tested | Exception]]]
     """Tries cells somewhere, and gives what was found as it comes; see `mlviews.nightly.workers.each`."""

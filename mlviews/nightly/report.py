@@ -10,8 +10,8 @@ from mlviews.files.writing import swap_link, write_atomically
 from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.lock.writer import lock_text
 from mlviews.nightly.cell import FAILURES
-from mlviews.nightly.pages import change_rows, drawing, past_of, render, trend_of, view_file
-from mlviews.progress import silent
+from mlviews.nightly.pages import Trend, change_rows, drawing, past_of, render, trend_of, view_file
+from mlviews.progress import Progress, silent
 from mlviews.smoke.report import CheckLine, junit_suites
 from mlviews.values import to_json
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from mlviews.nightly.history import History
     from mlviews.nightly.night import Night, NightCell, NightRun
-    from mlviews.nightly.pages import Trend
-    from mlviews.progress import Progress
 
 _NIGHTS = 120  # how far trends go back
 

@@ -32,7 +32,7 @@ from mlviews.files.writing import (
     write_failure,
 )
 from mlviews.hardware import PLATFORMS
-from mlviews.lock.lockfile import LOCK_SUFFIX, lock_path, read_lock
+from mlviews.lock.lockfile import LOCK_SUFFIX, Lock, LockedPackage, lock_path, read_lock
 from mlviews.loop import run
 from mlviews.prefix.archives import hash_mismatch, install_failure, with_lengths
 from mlviews.prefix.install import local_archive
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
     from rattler.networking import Client
 
-    from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 

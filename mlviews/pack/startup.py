@@ -28,13 +28,12 @@ from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files.writing import walk
 from mlviews.pack.mounting import entering
 from mlviews.pack.squashfs import pack
-from mlviews.release import LOCK_VARIABLE
+from mlviews.release import LOCK_VARIABLE, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.progress import Progress
-    from mlviews.release import Release
 
 _PROGRAM = Path(__file__).with_name("startup_program.py")
 # What a user of a view waits for: the first of these that it holds.

@@ -20,8 +20,8 @@ from mlviews.prefix.catalogs import MARKER, catalogs_of
 from mlviews.prefix.clobbers import find_clobbers, refuse_lost
 from mlviews.prefix.install import install, install_lock
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
-from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release, ReleasePackage
+from mlviews.progress import Progress, silent
+from mlviews.release import RELEASE_LOCK, Activation, Clobber, LinkScripts, Release, ReleasePackage
 from mlviews.render.setup_script import prefix_files
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import Lock, LockedPackage
-    from mlviews.progress import Progress
-    from mlviews.release import Activation
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 

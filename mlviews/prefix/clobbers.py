@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import from_json
 from rattler.exceptions import InstallerError, LinkError, TransactionError
 
-from mlviews.conda.records import conda_record_path, load_conda_record, write_conda_record
+from mlviews.conda.records import CondaRecord, conda_record_path, load_conda_record, write_conda_record
 from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder
 from mlviews.release import Clobber
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from rattler import RepoDataRecord
 
-    from mlviews.conda.records import CondaRecord
 
 CLOBBERS = "__clobbers__"
 """rattler's folder in a prefix."""

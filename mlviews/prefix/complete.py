@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from mlviews.conda.records import conda_record, conda_record_files, load_conda_record, write_conda_record
+from mlviews.conda.records import CondaRecord, conda_record, conda_record_files, load_conda_record, write_conda_record
 from mlviews.files.writing import file_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import LockedPackage
 
 # What index.json says of a package that a lock does not hold; all else in a record is about how it was installed.

@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from rattler import Subdir
+from rattler import RepoDataRecord, Subdir
 from rattler import install as rattler_install
 from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.conda.records import is_installed, read_conda_records
+from mlviews.conda.records import CondaRecord, is_installed, read_conda_records
 from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.files.filelock import LOCK, announce, hold
@@ -35,16 +35,12 @@ from mlviews.prefix.clobbers import Programs, link_all
 from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
 from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
-from mlviews.progress import silent
+from mlviews.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-    from rattler import RepoDataRecord
-
-    from mlviews.conda.records import CondaRecord
     from mlviews.lock.lockfile import Lock, LockedPackage
-    from mlviews.progress import Advance, Progress
     from mlviews.site.profile import Site
 
 _T = TypeVar("_T")

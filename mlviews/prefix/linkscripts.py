@@ -19,17 +19,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlviews.conda.records import conda_record, conda_record_files, link_script, load_conda_record, write_conda_record
+from mlviews.conda.records import (
+    CondaRecord,
+    conda_record,
+    conda_record_files,
+    link_script,
+    load_conda_record,
+    write_conda_record,
+)
 from mlviews.errors import FailedError
 from mlviews.files.writing import file_sha256, walk, write_failure
-from mlviews.lock.lockfile import in_order
+from mlviews.lock.lockfile import LockedPackage, in_order
 from mlviews.release import LinkScripts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from mlviews.conda.records import CondaRecord
-    from mlviews.lock.lockfile import LockedPackage
 
 _HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's

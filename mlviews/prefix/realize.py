@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from mlviews.files.writing import file_sha256
-from mlviews.lock.lockfile import LockedPackage, RecordRest
-from mlviews.progress import silent
+from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
+from mlviews.progress import Progress, silent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.lock.lockfile import Lock
-    from mlviews.progress import Progress
     from mlviews.wheels.convert import PackagePlan
     from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target

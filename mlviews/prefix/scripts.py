@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import paths_in
-from mlviews.prefix.copied import copied
+from mlviews.prefix.copied import Copy, copied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from mlviews.prefix.copied import Copy
 
 HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 """Where the scripts find the host's own programs."""

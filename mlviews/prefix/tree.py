@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import CondaRecordError, is_conda_record, parse_conda_record
+from mlviews.conda.records import CondaRecord, CondaRecordError, is_conda_record, parse_conda_record
 from mlviews.errors import MlviewsError
 from mlviews.files.reading import content
 from mlviews.files.writing import walk
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
     from pathlib import Path
-
-    from mlviews.conda.records import CondaRecord
 
 
 @dataclass(frozen=True, slots=True)

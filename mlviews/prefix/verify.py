@@ -13,24 +13,21 @@ from dataclasses import dataclass
 from threading import Event
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.conda.records import CondaRecordError, is_conda_record
+from mlviews.conda.records import CondaRecordError, RecordedPath, is_conda_record
 from mlviews.files.permissions import private
 from mlviews.files.reading import RELEASE_FILE, DamagedError, UnreadableError, content
 from mlviews.files.storefile import parse
 from mlviews.files.writing import file_sha256, is_folder
 from mlviews.prefix.bytecode import module_of
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
-from mlviews.prefix.tree import read_tree
-from mlviews.progress import silent
+from mlviews.prefix.tree import Tree, read_tree
+from mlviews.progress import Advance, Progress, silent
 from mlviews.release import Release, is_intact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from mlviews.conda.records import RecordedPath
-    from mlviews.prefix.tree import Tree
-    from mlviews.progress import Advance, Progress
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode", "unreadable"]
 

@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.reading import RELEASE_FILE, content, is_file
-from mlviews.lock.lockfile import read_lock
-from mlviews.release import RELEASE_LOCK
+from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.release import RELEASE_LOCK, Release
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Key, Signer
 
-    from mlviews.lock.lockfile import Lock
-    from mlviews.release import Release
     from mlviews.smoke.records import Record
 
 _STATEMENT = "https://in-toto.io/Statement/v1"

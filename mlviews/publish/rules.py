@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.licences import judge
+from mlviews.licences import Licences, judge
 from mlviews.prefix.catalogs import LARGEST
 from mlviews.prefix.install import PREFIX_LENGTH, stated_licences
 from mlviews.prefix.verify import verify
@@ -20,7 +20,6 @@ from mlviews.store.releases import unproved
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mlviews.licences import Licences
     from mlviews.progress import Progress
     from mlviews.publish.contents import Item
     from mlviews.release import Release

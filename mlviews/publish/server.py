@@ -18,17 +18,15 @@ from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.reading import DamagedError, content
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import delete_tree, write_atomically
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.publish.ingest import pack
-from mlviews.publish.plan import plan
+from mlviews.publish.plan import PublishResult, plan
 from mlviews.publish.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mlviews.progress import Progress
-    from mlviews.publish.plan import PublishResult
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, nearest
 from mlviews.files.kept import Kept, state_of
-from mlviews.recipe.view import view_spec
+from mlviews.recipe.view import ViewSpec, view_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from mlviews.recipe.model import Layer, Parsed, Recipe
-    from mlviews.recipe.view import ViewSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, nearest
-from mlviews.recipe.model import Hardware, Layer, Recipe, Variant, parse
+from mlviews.recipe.model import Hardware, Layer, Parsed, Recipe, Variant, parse
 from mlviews.recipe.view import Origin, Override, Reason, Request, VariantOf, ViewHardware, ViewSpec, spec_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from mlviews.recipe.model import Parsed
 
 
 def compose(

@@ -10,12 +10,11 @@ from pydantic import BaseModel, ValidationError
 
 from mlviews.credentials import hide
 from mlviews.errors import BadInputError, nearest
-from mlviews.files.yamlfile import key_text
+from mlviews.files.yamlfile import Document, key_text
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from mlviews.files.yamlfile import Document
 
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlviews.credentials import refuse
 from mlviews.errors import nearest
-from mlviews.files.yamlfile import read
+from mlviews.files.yamlfile import Document, read
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
 from mlviews.recipe.faults import parse_model
@@ -20,7 +20,6 @@ from mlviews.recipe.view import OWN, spec_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.files.yamlfile import Document
 
 _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")

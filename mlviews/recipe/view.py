@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlviews.gpus.nvidia import GPUS
-from mlviews.hardware import virtual_packages
+from mlviews.hardware import VirtualPackage, virtual_packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from packaging.specifiers import SpecifierSet
     from packaging.utils import NormalizedName
 
-    from mlviews.hardware import VirtualPackage
 
 OWN = "own"
 """What names a recipe without any of its variants, where a variant is asked for."""

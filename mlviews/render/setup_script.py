@@ -9,13 +9,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mlviews.release import loading
+from mlviews.release import Loading, Release, ReleasePackage, loading
 from mlviews.render import escape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlviews.release import Loading, Release, ReleasePackage
 
 # What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe, and
 # what changes which code Python or the loader runs. Who wants one of them: `launch env LD_PRELOAD=... PROGRAM`.

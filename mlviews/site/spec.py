@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.gpus.nvidia import version_key
 from mlviews.hardware import host_glibc, host_platform
-from mlviews.recipe.view import Origin, Request, ViewHardware
+from mlviews.recipe.view import Origin, Reason, Request, ViewHardware, ViewSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlviews.base import Base
-    from mlviews.recipe.view import Reason, ViewSpec
     from mlviews.site.model import CudaWheels
     from mlviews.site.profile import Site
     from mlviews.wheels.target import Target

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
 from mlviews.smoke.programs import BASIC, PROGRAMS
-from mlviews.smoke.records import last_results, product
+from mlviews.smoke.records import Record, last_results, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from mlviews.release import Release
     from mlviews.site.model import Promotion
-    from mlviews.smoke.records import Record
 
 
 def missing_proofs(release: Release, records: Sequence[Record], demands: Promotion, now: datetime) -> tuple[str, ...]:

@@ -16,14 +16,13 @@ from mlviews.files.reading import DamagedError, content, folders_in, is_file, pa
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import write_atomically
 from mlviews.hardware import host_platform
-from mlviews.release import GpuLine
+from mlviews.release import GpuLine, Release
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.release import Release
 
 LONGEST = 10_000_000
 """Bytes of a record at most."""

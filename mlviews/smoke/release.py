@@ -7,18 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.conda.records import read_conda_records
+from mlviews.conda.records import CondaRecord, read_conda_records
 from mlviews.errors import FailedError
 from mlviews.pack.mounting import entering
 from mlviews.prefix.clobbers import NOT_MODULES
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from mlviews.conda.records import CondaRecord
-    from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
 

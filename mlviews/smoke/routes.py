@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from mlviews import jupyter
 from mlviews.errors import FailedError, RefusedError
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.smoke.process import MARK
 from mlviews.smoke.release import release_target
-from mlviews.smoke.runner import OWN_FOLDERS
+from mlviews.smoke.runner import OWN_FOLDERS, Interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.smoke.report import CheckLine, RouteLine
-    from mlviews.smoke.runner import Interpreter
 
 Route = Literal["prefix", "module", "kernel", "container"]
 ROUTES: tuple[Route, ...] = get_args(Route)

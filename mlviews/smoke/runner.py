@@ -12,21 +12,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import packaging
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from mlviews.errors import BadInputError
-from mlviews.progress import silent
-from mlviews.smoke.process import Limits, run_limited
-from mlviews.smoke.programs import PROGRAMS, unknown_checks
+from mlviews.progress import Progress, silent
+from mlviews.smoke.process import Ended, Limits, run_limited
+from mlviews.smoke.programs import PROGRAMS, Level, Program, unknown_checks
 from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
-
-if TYPE_CHECKING:
-    from mlviews.progress import Progress
-    from mlviews.smoke.process import Ended
-    from mlviews.smoke.programs import Level, Program
 
 _LONGEST = 1_000_000
 _TAIL = 500

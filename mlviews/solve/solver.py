@@ -13,11 +13,11 @@ from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, 
 from rattler import solve as rattler_solve
 from rattler.exceptions import SolverError
 
-from mlviews.conda.channels import record_fault
+from mlviews.conda.channels import Sources, record_fault
 from mlviews.conda.cuda import is_cuda_build
 from mlviews.conda.servers import channel_url
 from mlviews.errors import FailedError, RefusedError
-from mlviews.recipe.view import Origin, Request
+from mlviews.recipe.view import Origin, Request, ViewSpec
 from mlviews.solve.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
     from packaging.utils import NormalizedName
 
-    from mlviews.conda.channels import Sources
     from mlviews.hardware import VirtualPackage
-    from mlviews.recipe.view import ViewSpec
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index, Taken
     from mlviews.wheels.pip import Found

@@ -20,17 +20,15 @@ from mlviews.store import history
 from mlviews.store.debris import cache_debris, common_debris, unused, view_debris
 from mlviews.store.removal import finish, is_unfinished, remove_held
 from mlviews.store.retention import ReleaseState, kept
-from mlviews.store.users import release_uses, uses_of
+from mlviews.store.users import ReleaseUse, release_uses, uses_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
-    from datetime import timedelta
     from pathlib import Path
 
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
-    from mlviews.store.users import ReleaseUse
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mlviews.files.reading import DamagedError, UnreadableError, content
+from mlviews.files.reading import DamagedError, Unreadable, UnreadableError, content
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.prefix import usage
-from mlviews.release import Inside, ReleaseVariant, module_versions
-from mlviews.smoke.records import last_results, proved_gpus, read_records
+from mlviews.release import GpuLine, Inside, ReleaseVariant, module_versions
+from mlviews.smoke.records import Record, last_results, proved_gpus, read_records
 from mlviews.store import history
 from mlviews.store.launcher import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mlviews.files.reading import Unreadable
-    from mlviews.release import GpuLine
-    from mlviews.smoke.records import Record
     from mlviews.store.disk import ReleaseEntry, Store
 
 

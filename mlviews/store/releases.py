@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
 from mlviews.files.reading import RELEASE_FILE, folders_in, is_file
-from mlviews.prefix.verify import verify
+from mlviews.prefix.verify import VerifiedRelease, verify
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import read_records
 from mlviews.store import history
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mlviews.prefix.verify import VerifiedRelease
     from mlviews.progress import Progress
     from mlviews.provenance.attest import Attestation
     from mlviews.site.model import Promotion

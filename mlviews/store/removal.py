@@ -10,7 +10,7 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.files.filelock import announce
 from mlviews.files.reading import RELEASE_FILE, is_folder_at, names_in, status
 from mlviews.files.writing import delete_tree, remove_file, write_atomically
-from mlviews.jupyter import kernels_below, remove_below
+from mlviews.jupyter import Place, kernels_below, remove_below
 from mlviews.prefix import usage
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import NOTE, is_removed, no_release_error
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from mlviews.jupyter import Place
     from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
 

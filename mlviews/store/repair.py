@@ -32,17 +32,14 @@ from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
 from mlviews.prefix.inventory import texts as list_texts
 from mlviews.prefix.realize import realized
 from mlviews.prefix.tree import read_tree
-from mlviews.prefix.verify import verify
-from mlviews.progress import silent
-from mlviews.release import RELEASE_LOCK
+from mlviews.prefix.verify import Fault, VerifiedRelease, verify
+from mlviews.progress import Progress, silent
+from mlviews.release import RELEASE_LOCK, Release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.lock.lockfile import Lock, LockedPackage
-    from mlviews.prefix.verify import Fault, VerifiedRelease
-    from mlviews.progress import Progress
-    from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
 

@@ -17,12 +17,10 @@ from mlviews import jupyter
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files.reading import content, owner
 from mlviews.site.file import quick_root, site_files
-from mlviews.store.disk import Store
+from mlviews.store.disk import ReleaseEntry, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from mlviews.store.disk import ReleaseEntry
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,36 +20,27 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.writing import aged, make_folder, write_atomically
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.wheels.archive import read_index, write_conda
-from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for
+from mlviews.wheels.convert import PackagePlan, plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.elf import glibc_key
 from mlviews.wheels.host_python import open_host_python
-from mlviews.wheels.loosen import loosened_wheel
-from mlviews.wheels.obtain import obtain
+from mlviews.wheels.loosen import Overrides, loosened_wheel
+from mlviews.wheels.obtain import Converted, obtain
 from mlviews.wheels.offers import Index
 from mlviews.wheels.pip import Found, resolve
-from mlviews.wheels.requirements import EXTRA, limits_of, requests_of
-from mlviews.wheels.target import host_target
+from mlviews.wheels.requirements import EXTRA, WheelRequest, limits_of, requests_of
+from mlviews.wheels.target import Target, host_target
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from packaging.utils import NormalizedName
-
-    from mlviews.progress import Progress
-    from mlviews.wheels.convert import PackagePlan
-    from mlviews.wheels.loosen import Overrides
-    from mlviews.wheels.obtain import Converted
-    from mlviews.wheels.requirements import WheelRequest
-    from mlviews.wheels.target import Target
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

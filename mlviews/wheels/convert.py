@@ -18,7 +18,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -28,18 +28,16 @@ from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
-from mlviews.wheels.wheel import BadWheelError, StatedWheel, Wheel, check_script_name
+from mlviews.wheels.wheel import BadWheelError, Metadata, StatedWheel, Wheel, WheelFile, check_script_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from packaging.requirements import Requirement
     from packaging.tags import Tag
 
     from mlviews.wheels.made import Made
     from mlviews.wheels.target import Target
-    from mlviews.wheels.wheel import Metadata, WheelFile
 
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
@@ -20,16 +20,12 @@ from packaging.utils import parse_wheel_filename
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files.permissions import keep
 from mlviews.files.writing import file_sha256, make_folder
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.wheels.convert import Offer
 from mlviews.wheels.made import pure_wheel
 from mlviews.wheels.pip import install, resolve
-from mlviews.wheels.sdist import read_sources
+from mlviews.wheels.sdist import Sources, read_sources
 from mlviews.wheels.wheel import open_wheel
-
-if TYPE_CHECKING:
-    from mlviews.progress import Progress
-    from mlviews.wheels.sdist import Sources
 
 _LINES = 15
 # Calls one hook of the backend, or says that it has none: PEP 517 lets it leave out those that ask.

@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlviews.errors import FailedError
-from mlviews.wheels.archive import File, Link, write_conda
+from mlviews.wheels.archive import File, Link, Member, write_conda
 from mlviews.wheels.convert import PLACEHOLDER, PackagePlan, plan_python
 from mlviews.wheels.elf import glibc_needed, is_elf, libraries_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from mlviews.wheels.archive import Member
     from mlviews.wheels.target import Target
 
 _HINT = "Run mlviews with a complete CPython, or use a site with a conda channel."

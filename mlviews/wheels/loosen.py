@@ -10,29 +10,24 @@ import base64
 import hashlib
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.specifiers import SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
 from mlviews.files.permissions import keep
 from mlviews.files.writing import file_sha256, make_folder
-from mlviews.wheels.pip import fetch
-from mlviews.wheels.wheel import open_wheel
+from mlviews.wheels.pip import Found, fetch
+from mlviews.wheels.wheel import Wheel, open_wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from packaging.specifiers import SpecifierSet
-    from packaging.utils import NormalizedName
-
     from mlviews.progress import Advance
-    from mlviews.wheels.pip import Found
-    from mlviews.wheels.wheel import Wheel
 
-    Overrides = Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
-    """(Project, project that requires it) -> the versions that serve."""
+Overrides = Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
+"""(Project, project that requires it) -> the versions that serve."""
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state: the same wheel gives the same bytes
 

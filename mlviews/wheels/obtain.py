@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
 
 from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.permissions import keep
@@ -29,8 +29,6 @@ from mlviews.wheels.wheel import BadWheelError, Metadata, open_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-
-    from packaging.utils import NormalizedName
 
     from mlviews.progress import Advance, Progress
     from mlviews.wheels.target import Target

@@ -11,29 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
-from packaging.utils import parse_wheel_filename
+from packaging.utils import NormalizedName, parse_wheel_filename
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import aged, is_intact, make_folder
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.wheels.archive import is_safe_path
 from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
-from mlviews.wheels.convert import plan_alias, plan_cuda, plan_extra, plan_python_abi
-from mlviews.wheels.obtain import known, obtain
-from mlviews.wheels.pip import resolve
+from mlviews.wheels.convert import PackagePlan, plan_alias, plan_cuda, plan_extra, plan_python_abi
+from mlviews.wheels.obtain import Converted, known, obtain
+from mlviews.wheels.pip import Found, resolve
 from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of
-from mlviews.wheels.target import host_target
+from mlviews.wheels.target import Target, host_target
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from packaging.utils import NormalizedName
-
-    from mlviews.progress import Progress
-    from mlviews.wheels.convert import PackagePlan
-    from mlviews.wheels.obtain import Converted
-    from mlviews.wheels.pip import Found
-    from mlviews.wheels.target import Target
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _NO_WHEELS = {"python", "python_abi", "cuda-version"}

@@ -27,10 +27,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from mlviews.errors import FailedError
 from mlviews.files.permissions import keep
 from mlviews.files.writing import is_intact, make_folder
-from mlviews.progress import silent
+from mlviews.progress import Advance, Progress, silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
-from mlviews.wheels.wheel import open_wheel
+from mlviews.wheels.wheel import Metadata, open_wheel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,8 +40,6 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.progress import Advance, Progress
-    from mlviews.wheels.wheel import Metadata
 
 _PROGRAM = Path(__file__).with_name("build_program.py")
 _REQUIRES = ["setuptools >=40.8.0"]  # of sources that do not say: PEP 518
