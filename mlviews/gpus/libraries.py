@@ -6,10 +6,12 @@ import io
 import os
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
@@ -29,11 +31,6 @@ from mlviews.gpus.fatbin import (
     scattered_modules,
 )
 from mlviews.gpus.nvidia import first_cuda, newest, ptx_cuda
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
 
 # Code that is linked, and code that awaits linking (nvcc -rdc=true).
 _LINKED, _LOOSE = ".nv_fatbin", "__nv_relfatbin"

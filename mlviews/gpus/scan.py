@@ -5,20 +5,16 @@ from __future__ import annotations
 import csv
 import os
 import stat
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlviews.conda.records import CondaRecordError, is_conda_record, read_conda_record
 from mlviews.errors import BadInputError
 from mlviews.gpus.fatbin import BrokenCodeError
 from mlviews.gpus.libraries import DeviceCode, read_code
 from mlviews.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
 
 _SMALLEST = 1024  # no library with code in it is smaller
 

@@ -11,9 +11,11 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import distributed
 from dask_jobqueue import HTCondorCluster, SLURMCluster
@@ -28,11 +30,6 @@ from mlviews.jobs.job import JobRequest, queue_for
 from mlviews.jobs.submit import CALL_SECONDS, QUEUES, queued
 from mlviews.site.batch import BatchSystem, System, seconds, span
 from mlviews.smoke.report import printable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
 
 _WORKER_SECONDS = 4 * 3600  # a night's longest trial, and time to wait for the next
 _WORKER_MEMORY = "8GB"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -15,10 +16,6 @@ from mlviews.errors import BadInputError
 from mlviews.files.yamlfile import texts
 from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
 from mlviews.wheels.made import Made, check_names, read_made
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 # CEP 26
 _VERSION = r"[A-Za-z0-9_.!+~]+"

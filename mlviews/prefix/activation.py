@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import is_file, paths_in
 from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, Sourced, scripts_of, sourcing
 from mlviews.release import NEVER_INHERITED, Activation, Around
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
-
 
 # Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
 _LISTS = frozenset(

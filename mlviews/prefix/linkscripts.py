@@ -15,9 +15,10 @@ import signal
 import stat
 import subprocess
 import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlviews.conda.records import (
     CondaRecord,
@@ -31,10 +32,6 @@ from mlviews.errors import FailedError
 from mlviews.files.writing import file_sha256, walk, write_failure
 from mlviews.lock.lockfile import LockedPackage, in_order
 from mlviews.release import LinkScripts
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-
 
 _HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's

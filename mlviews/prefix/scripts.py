@@ -16,17 +16,13 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import paths_in
 from mlviews.prefix.copied import Copy, copied
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
 
 HOST_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 """Where the scripts find the host's own programs."""

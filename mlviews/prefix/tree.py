@@ -7,19 +7,16 @@ through all files, and reading the records of hundreds of packages.
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mlviews.conda.records import CondaRecord, CondaRecordError, is_conda_record, parse_conda_record
 from mlviews.errors import MlviewsError
 from mlviews.files.reading import content
 from mlviews.files.writing import walk
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mlviews.conda.records import CondaRecordError, RecordedPath, is_conda_record
 from mlviews.files.permissions import private
@@ -23,11 +25,6 @@ from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
 from mlviews.prefix.tree import Tree, read_tree
 from mlviews.progress import Advance, Progress, silent
 from mlviews.release import Release, is_intact
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
-
 
 FaultKind = Literal["changed", "missing", "extra", "link", "mode", "unreadable"]
 

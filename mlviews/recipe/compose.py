@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mlviews.errors import BadInputError, nearest
 from mlviews.recipe.model import Hardware, Layer, Parsed, Recipe, Variant, parse
 from mlviews.recipe.view import Origin, Override, Reason, Request, VariantOf, ViewHardware, ViewSpec, spec_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 
 def compose(

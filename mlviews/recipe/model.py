@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -16,10 +17,6 @@ from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
 from mlviews.recipe.faults import parse_model
 from mlviews.recipe.view import OWN, spec_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from mlviews.release import Loading, Release, ReleasePackage, loading
 from mlviews.render import escape
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 
 # What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe, and
 # what changes which code Python or the loader runs. Who wants one of them: `launch env LD_PRELOAD=... PROGRAM`.

@@ -6,10 +6,12 @@ import os
 import re
 import socket
 import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import mlviews
 from mlviews.files.reading import DamagedError, content, folders_in, is_file, paths_in
@@ -18,11 +20,6 @@ from mlviews.files.writing import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.release import GpuLine, Release
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
 
 LONGEST = 10_000_000
 """Bytes of a record at most."""

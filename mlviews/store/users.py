@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mlviews import jupyter
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files.reading import content, owner
 from mlviews.site.file import quick_root, site_files
 from mlviews.store.disk import ReleaseEntry, Store
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,13 @@ import json
 import operator
 import re
 import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -37,10 +39,6 @@ from mlviews.wheels.offers import Index
 from mlviews.wheels.pip import Found, resolve
 from mlviews.wheels.requirements import EXTRA, WheelRequest, limits_of, requests_of
 from mlviews.wheels.target import Target, host_target
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

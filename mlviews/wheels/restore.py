@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, parse_wheel_filename
@@ -23,10 +23,6 @@ from mlviews.wheels.obtain import Converted, known, obtain
 from mlviews.wheels.pip import Found, resolve
 from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of
 from mlviews.wheels.target import Target, host_target
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
 
 _ARCHIVE = re.compile(r"[^/]+/[^/]+-[^/-]+-[^/-]+\.conda")
 _NO_WHEELS = {"python", "python_abi", "cuda-version"}
