@@ -166,7 +166,6 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
         RefusedError: the site cannot have the view, the lock is stale, the view cannot be solved or is not for this
             host, its binaries do not serve a GPU that the recipe names and the site refuses such releases, or a first
             check failed.
-        FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release, and the next build finishes the work.
     """
     if site_spec.error:

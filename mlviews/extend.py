@@ -69,7 +69,6 @@ def extend(
     Raises:
         BadInputError: a requirement is none, or the name is taken.
         RefusedError: the base is not there, or what is asked for does not go with what it holds.
-        FailedError: network, disk, or a wheel that cannot be installed.
     """
     base = find_base(on, site.root, host_platform())
     name = name or f"my-{base.release.view}"

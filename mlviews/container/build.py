@@ -105,7 +105,6 @@ def build_image(
     Raises:
         RefusedError: the site has no base image for the view, or it extends another one.
         BadInputError: the base is no image for the view's platform.
-        FailedError: network, disk, or a missing tool.
         KeyboardInterrupt: Ctrl-C; ``output`` is what it was.
     """
     if release.base:

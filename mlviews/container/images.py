@@ -29,7 +29,6 @@ def base_file(base: str, cache: Path, architecture: str, *, progress: Progress =
 
     Raises:
         BadInputError: it is neither a file nor a name.
-        FailedError: there is no skopeo, or it cannot get the image.
     """
     match = _FILE.fullmatch(base)
     path = Path(match["path"] if match else base).expanduser()
@@ -90,11 +89,7 @@ def copy_image(source: str, target: str, *options: str) -> None:
 
 
 def need_skopeo(otherwise: str) -> None:
-    """Make sure that skopeo is there.
-
-    Raises:
-        FailedError: ``tool-missing``.
-    """
+    """Make sure that skopeo is there."""
     if shutil.which("skopeo") is None:
         raise FailedError(
             "tool-missing",
@@ -109,11 +104,7 @@ def _last(text: str) -> str:
 
 
 def check_tools(*, pushes: bool, sif: bool) -> None:
-    """Look for what is needed at the end before anything is begun.
-
-    Raises:
-        FailedError: ``tool-missing``.
-    """
+    """Look for what is needed at the end before anything is begun."""
     if pushes:
         need_skopeo("an image cannot be pushed")
     if sif and shutil.which("apptainer") is None:
@@ -125,22 +116,14 @@ def check_tools(*, pushes: bool, sif: bool) -> None:
 
 
 def push(archive: Path, reference: str, *, progress: Progress = silent) -> None:
-    """Push an archive's image to a registry, as ``reference``.
-
-    Raises:
-        FailedError: there is no skopeo, or the registry does not take it.
-    """
+    """Push an archive's image to a registry, as ``reference``."""
     target = reference if "://" in reference or reference.startswith(("oci:", "dir:")) else f"docker://{reference}"
     with progress(f"Pushing to {reference}"):
         copy_image(f"oci-archive:{archive}", target)
 
 
 def write_sif(archive: Path, sif: Path, *, progress: Progress = silent) -> None:
-    """Make an Apptainer image of an archive's.
-
-    Raises:
-        FailedError: Apptainer cannot.
-    """
+    """Make an Apptainer image of an archive's."""
     command = ["apptainer", "build", "--force", str(sif), f"oci-archive:{archive}"]
     with progress("Making an Apptainer image"):
         done = subprocess.run(command, capture_output=True, text=True, check=False)

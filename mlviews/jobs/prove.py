@@ -51,11 +51,7 @@ class GpuNodes:
 
 
 def partitions() -> str:
-    """Return Slurm's partitions, what generic resources and which features their nodes have, for `gpu_nodes`.
-
-    Raises:
-        FailedError: Slurm does not answer, or is not here.
-    """
+    """Return Slurm's partitions, what generic resources and which features their nodes have, for `gpu_nodes`."""
     return call(["sinfo", "--noheader", "--format=%R|%G|%f"])
 
 
@@ -226,11 +222,7 @@ def kind_line(job: GpuJob, store: Store, waiting: Callable[[str], None]) -> GpuK
 
 
 def _submit(nodes: GpuNodes, command: Sequence[str], place: Path, account: str, seconds: int) -> str:
-    """Submit a job; returns its number.
-
-    Raises:
-        FailedError: Slurm takes it not.
-    """
+    """Submit a job; returns its number."""
     printed = str(place).replace("%", "%%")  # Slurm puts numbers and names in the place of %j and its like
     options = [
         "--parsable", "--job-name=mlviews-smoke", f"--output={printed}.out", f"--error={printed}.err", "--no-requeue",

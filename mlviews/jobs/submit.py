@@ -37,9 +37,6 @@ def call(command: Sequence[str], *, given: str = "") -> str:
 
     Args:
         given: its standard input.
-
-    Raises:
-        FailedError: it is not here, fails, or does not end.
     """
     try:
         done = subprocess.run(

@@ -143,7 +143,6 @@ def prepare_view(
 
     Raises:
         RefusedError: the site cannot have the view, or cannot look back, or pip finds no set of wheels that fits.
-        FailedError: wheels cannot be fetched or made into packages.
     """
     if site_spec.error:
         raise site_spec.error

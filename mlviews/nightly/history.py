@@ -67,11 +67,7 @@ def history_file(root: Path) -> Path:
 
 @contextmanager
 def open_history(root: Path) -> Iterator[History]:
-    """Open a site's history, and make it where there is none.
-
-    Raises:
-        FailedError: it cannot be read or written, is no history, or is of a newer mlviews.
-    """
+    """Open a site's history, and make it where there is none."""
     path = history_file(root)
     make_folder(path.parent)
     with _opened(path) as history:

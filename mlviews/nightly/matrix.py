@@ -74,7 +74,6 @@ def run_nights(
         resume: leave out cells that the history has of the same night.
 
     Raises:
-        FailedError: a channel's folder cannot be read, or the history cannot be written.
         BadInputError: a mirror names a channel that is not used, or CUDA is supposed for views without.
         KeyboardInterrupt: Ctrl-C; cells that are known are kept.
     """

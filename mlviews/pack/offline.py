@@ -91,7 +91,6 @@ def pack_offline(lock_file: Path, folder: Path, *, site: Site, progress: Progres
     Raises:
         RefusedError: the lock names wheels, which no channel can hold, two archives of one name, or the folder holds
             archives of something else.
-        FailedError: an archive cannot be had, or has other bytes; the disk.
     """
     lock = read_lock(lock_file)
     _refuse_wheels(lock, site)

@@ -62,9 +62,6 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
 
     Args:
         prefix: where it lies, intact.
-
-    Raises:
-        FailedError: there is no mksquashfs, or it failed.
     """
     _refuse_missing("mksquashfs")
     make_folder(path.parent)
@@ -111,7 +108,6 @@ def image_release(image: Path) -> Release:
     Raises:
         RefusedError: there is no such file.
         BadInputError: it is not an image of a release.
-        FailedError: there is no unsquashfs.
     """
     if not is_file(image):
         raise RefusedError("image-missing", f"there is no image {image}", "`mlviews pack VIEW -o FILE` writes one.")

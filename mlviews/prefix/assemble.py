@@ -68,7 +68,6 @@ def assemble(
 
     Raises:
         RefusedError: a package that the recipe asks for lost a module or a program to another one.
-        FailedError: network, disk, or a package that cannot be installed or activated.
     """
 
     def then(

@@ -92,9 +92,6 @@ def check_unpacked(
 
     Returns:
         Those of which nothing is noted: they must be once they are there.
-
-    Raises:
-        FailedError: one that is damaged cannot be deleted.
     """
     fresh = []
     for package in packages:

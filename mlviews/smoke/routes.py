@@ -127,9 +127,6 @@ def _image_route(
 
     Args:
         archive: its image, as an OCI archive.
-
-    Raises:
-        FailedError: buildah cannot use the image.
     """
     with progress("Unpacking the image"):
         image = _buildah("pull", "--quiet", f"oci-archive:{archive}").splitlines()[-1]

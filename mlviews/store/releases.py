@@ -169,7 +169,6 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
 
     Raises:
         RefusedError: there is no such release; or the lock is lost that a repair needs.
-        FailedError: an archive cannot be had, or the disk failed.
     """
     with locked(store, view, progress) if mend else nullcontext():
         shared = site.group is not None
