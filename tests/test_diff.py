@@ -163,7 +163,8 @@ def test_against_a_release(two: Cli) -> None:
     (release / "conda-lock.yml").write_bytes(Path("old.yml").read_bytes())
     missing = two("diff", "x", "--json")
     assert (missing.code, missing.codes) == (1, ["release-missing"])
-    assert len(two("diff", "x", "--from", "2026.11.23", "--json").data["changes"]) == 2
+    for name in ("2026.11.23", "x/2026.11.23"):
+        assert len(two("diff", "x", "--from", name, "--json").data["changes"]) == 2
     (two.root / "envs/x/default").symlink_to("2026.11.23")
     by_default = two("diff", "x", "--json")
     assert by_default.data["before"] == "x/2026.11.23"

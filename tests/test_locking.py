@@ -82,8 +82,17 @@ def test_upgrading_one_package_moves_what_it_needs(cli: Cli) -> None:
     cli.recipes.recipe("x", "tick", "bystander")
     cli("lock", "x", *OLD)
     assert versions(cli) == {"tick": "1.0", "clock": "2.0", "bystander": "1.0"}
-    assert cli("lock", "x", "--upgrade-package", "tick").code == 0
+    done = cli("lock", "x", "--upgrade-package", "tick")
+    assert done.code == 0
+    assert done.out.endswith("(2 up)\n  tick 1.0 -> 2.0\n"), "only what the recipe asks for is named"
     assert versions(cli) == {"tick": "2.0", "clock": "3.0", "bystander": "1.0"}
+
+
+def test_no_more_main_packages_are_named_than_a_line_holds(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.recipes.recipe("x", "clock", "bystander", "tick")
+    cli("lock", "x", *OLD)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert cli("lock", "x", "--upgrade").out.splitlines()[1:] == ["  bystander 1.0 -> 2.0, 2 more (-v)"]
 
 
 def test_upgrading_a_rebuilt_package(cli: Cli, make_channel: Callable[..., Path], tmp_path: Path) -> None:

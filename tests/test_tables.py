@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlviews.cli.terminal import COLOURS, Column, Console, say, write_changes, write_table
+from mlviews.cli.terminal import COLOURS, Bars, Column, Console, say, write_changes, write_table
 from mlviews.lock.diff import PackageChange
 
 if TYPE_CHECKING:
@@ -92,6 +92,55 @@ def test_markup_and_escapes_of_foreign_texts_stay_text() -> None:
     say(console, "[bold]y\x07", (" [/]", "dim"))
     plain = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
     assert plain == "[red]x[/]\\x1b[2J:smile:\n[bold]y\\x07 [/]\n"
+
+
+# Sentences.
+
+
+class Window(io.StringIO):
+    """What a terminal's window shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _said(out: io.StringIO, *parts: str, folds: bool = True) -> list[str]:
+    say(Console(file=out, width=30), *parts, folds=folds)
+    return out.getvalue().splitlines()
+
+
+LONG = "  release: `mlviews verify my-view --repair` mends /a/path/that/is/longer/than/the/window, and more files"
+
+
+def test_a_window_folds_a_sentence_and_neither_paths_nor_what_is_to_be_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert _said(Window(), LONG) == [
+        "  release:",
+        "  `mlviews verify my-view --repair`",
+        "  mends",
+        "  /a/path/that/is/longer/than/the/window,",
+        "  and more files",
+    ]
+    assert _said(Window(), LONG, folds=False) == [LONG]
+    assert _said(io.StringIO(), LONG) == [LONG]
+
+
+@given(st.text(st.characters(codec="utf-8", categories=("L", "P", "Zs")), max_size=80).map(lambda text: text + "x"))
+def test_a_sentence_is_the_same_in_a_window_and_in_a_pipe(text: str) -> None:
+    folded, whole = " ".join(_said(Window(), text)), " ".join(_said(io.StringIO(), text))
+    assert folded.split() == whole.split()
+
+
+@pytest.mark.parametrize(("out", "name", "value"), [(io.StringIO, "FORCE_COLOR", "1"), (Window, "TERM", "dumb")])
+def test_a_log_gets_one_plain_line_for_a_long_step(
+    monkeypatch: pytest.MonkeyPatch, out: type[io.StringIO], name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    log = out()
+    with Bars(Console(file=log, width=80))("Solving", total=2) as advance:
+        assert log.getvalue() == "Solving ...\n"
+        advance()
+    assert log.getvalue() == "Solving ...\n"
 
 
 # The tables of the program, each at the width where it was once unreadable.

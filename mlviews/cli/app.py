@@ -137,8 +137,8 @@ class App:
         from mlviews.cli.terminal import Console
 
         console = Console(stderr=stderr, no_color=self.options.get("no_color") or None)
-        if not console.is_terminal and "COLUMNS" not in os.environ:
-            console.width = _PIPED_WIDTH  # a file or a pipe has no edge to fold at
+        if not console.has_edge:
+            console.width = _PIPED_WIDTH
         return console
 
     def remark(self, text: str) -> None:

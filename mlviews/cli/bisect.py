@@ -8,9 +8,8 @@ import click
 from mlviews.cli.app import App, Outcome, complete_check, complete_view, verb
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mlviews.bisect.find import BisectResult
+    from mlviews.cli.terminal import Console
 
 _MOST_REASONS = 12
 _LOCK = "LOCK|RELEASE|GITREF"
@@ -73,10 +72,10 @@ def bisect(
 
 
 def _write(console: Console, result: BisectResult) -> None:
-    from mlviews.cli.terminal import write_changes
+    from mlviews.cli.terminal import say, write_changes
 
-    def line(text: str, style: str | None = None) -> None:
-        console.print(text, style=style, markup=False, soft_wrap=True)
+    def line(text: str, style: str = "") -> None:
+        say(console, (text, style))
 
     line(f"{result.good} -> {result.bad}", "dim")
     line(_heading(result), "bold")
@@ -90,7 +89,7 @@ def _write(console: Console, result: BisectResult) -> None:
     if (more := len(result.because) - _MOST_REASONS) > 0:
         line(f"  ... and {more} more reasons; --json holds them")
     if result.step != result.change:
-        line(f"The last step: {', '.join(change.name for change in result.step)}")
+        line(f"Between the last good and the first bad lock: {', '.join(change.name for change in result.step)}")
     if result.skipped:
         line(f"Not tried, since the solver finds no mixture with them: {'; '.join(result.skipped)}")
     line(f"last good  {result.last_good}")

@@ -189,7 +189,7 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
             f"{_program()} run {built.view}{version}{options} -- {'python' if python else 'PROGRAM'}",
         ]
     for line in lines:
-        say(console, f"  {line}")
+        say(console, f"  {line}", folds=False)
 
 
 def _program() -> str:

@@ -111,6 +111,8 @@ def _settings(
 
 
 def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
+    from mlviews.cli.output import write_stdout
+    from mlviews.cli.terminal import say
     from mlviews.files.writing import write_atomically
 
     if output:
@@ -118,9 +120,9 @@ def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
 
     def write(console: Console) -> None:
         if output:
-            console.print(f"wrote {output}", markup=False, soft_wrap=True)
+            say(console, f"wrote {output}")
         else:
-            console.print(text, markup=False, soft_wrap=True, end="")
+            write_stdout(text)
 
     return Outcome(result, write)
 

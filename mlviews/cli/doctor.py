@@ -42,7 +42,7 @@ _HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
 
 def _write(console: Console, result: DoctorResult) -> None:
-    from mlviews.cli.terminal import Column, tell_variants, write_table
+    from mlviews.cli.terminal import Column, say, tell_variants, write_table
 
     columns = (Column(), Column(), Column(folds=20), Column(folds=20))
     findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
@@ -51,7 +51,7 @@ def _write(console: Console, result: DoctorResult) -> None:
     views = ((fit.view, _RUNS.get((fit.runs, fit.built), _DOES_NOT), fit.why) for fit in result.views)
     write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
     if any(fit.runs and not fit.built for fit in result.views):
-        console.print("`mlviews build VIEW` builds a view that would run.", markup=False, soft_wrap=True)
+        say(console, "`mlviews build VIEW` builds a view that would run.")
     tell_variants(console, result.variants)
     if result.drivers:
         console.print()

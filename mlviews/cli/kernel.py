@@ -117,7 +117,7 @@ def _write_added(console: Console, result: KernelAddResult, *, given: bool) -> N
     say(console, str(line.folder))
     if not (result.script or given or shutil.which("jupyter")):
         say(console, "There is no jupyter on PATH. The view lab holds JupyterLab, and finds the kernels of all views:")
-        say(console, "  mlviews build lab; mlviews run lab -- jupyter lab")
+        say(console, "  mlviews build lab; mlviews run lab -- jupyter lab", folds=False)
     if result.script:
         say(console, ("\nIn SWAN's form, as environment script:", "bold"))
         say(console, f"  {_in_swan(result.script)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
+    from mlviews.lock.diff import PackageChange
     from mlviews.lock.status import LockedView, LockResult
+    from mlviews.recipe.view import ViewSpec
     from mlviews.results import DiffResult
 
 
@@ -37,14 +39,16 @@ def lock(
     app: App, views: tuple[str, ...], *, every: bool, check: bool, upgrade: bool, packages: tuple[str, ...],
     as_of: datetime | None,
 ) -> Outcome:  # fmt: skip
-    """Solve views and write their lock files. Versions that still fit stay."""
+    """Solve views and write their lock files. Versions that still fit stay.
+
+    Each view is told with what changed of the packages that its recipe asks for; -v lists all changes.
+    """
     if every == bool(views):
         raise click.UsageError("name views, or give --all")
     if check and (upgrade or packages or as_of):
         raise click.UsageError("--check cannot be used with --upgrade, --upgrade-package or --as-of")
     from mlviews.lock.status import check_locks, find_lock
     from mlviews.site.spec import for_site
-    from mlviews.smoke.programs import unknown_checks
 
     catalogue = app.catalogue
     named = tuple(catalogue.view(name) for name in dict.fromkeys(views))
@@ -63,19 +67,17 @@ def lock(
         options = LockOptions(upgrade, frozenset(packages), end_of_day(as_of) if as_of else None)
         result, found = lock_views(site_specs, app.site, options, progress=app.progress)
     errors = distinct(found)
-    unknown = {spec.name: unknown_checks(spec.smoke) for spec in specs}
+    asked = {spec.name: spec for spec in specs}
     return Outcome(
         result,
-        lambda console: _write(console, result, unknown, check=check, details=app.verbosity > 0),
+        lambda console: _write(console, result, asked, check=check, details=app.verbosity > 0),
         max((error.exit_code for error in errors), default=0),
         errors,
     )
 
 
-def _write(
-    console: Console, result: LockResult, unknown: Mapping[str, Sequence[str]], *, check: bool, details: bool
-) -> None:
-    from mlviews.cli.terminal import write_changes
+def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], *, check: bool, details: bool) -> None:
+    from mlviews.cli.terminal import say, write_changes
 
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
@@ -83,32 +85,49 @@ def _write(
         if line.status == "failed":
             continue
         if line.status == "none":
-            console.print(f"{line.view}: no lock; it needs wheels, so a build makes its lock", markup=False)
+            say(console, f"{line.view}: no lock; it needs wheels, so a build makes its lock")
             continue
-        counts: dict[str, int] = {}
-        for change in line.changes:
-            counts[change.kind] = counts.get(change.kind, 0) + 1
+        counts = Counter(change.kind for change in line.changes)
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         status = words.get(line.status, line.status)
-        console.print(
-            f"{line.view}: {status}, {line.packages} packages{f' ({summary})' if summary else ''}", markup=False
-        )
+        say(console, f"{line.view}: {status}, {line.packages} packages{f' ({summary})' if summary else ''}")
         if line.changes and details:
             write_changes(console, line.changes)
-        _write_remarks(console, line, unknown[line.view])
+        elif main := _main_changes(line.changes, asked[line.view], console.width - 2):
+            say(console, (f"  {main}", "dim"))
+        _write_remarks(console, line, asked[line.view])
     for archive, why in sorted(result.unusable.items()):
-        console.print(f"left out {archive}: {why}", markup=False, soft_wrap=True)
+        say(console, f"left out {archive}: {why}")
     if check:
-        console.print("No channel was asked. A build tells whether the channels still have each package.", style="dim")
+        say(console, ("No channel was asked. A build tells whether the channels still have each package.", "dim"))
 
 
-def _write_remarks(console: Console, line: LockedView, unknown: Sequence[str]) -> None:
+def _main_changes(changes: Sequence[PackageChange], spec: ViewSpec, width: int) -> str:
+    """Say what becomes of packages that the recipe itself asks for: as many as a line holds."""
+    names = {request.name for request in (*spec.dependencies, *spec.pypi)}
+    found = list(dict.fromkeys(_in_words(change) for change in changes if change.name in names))
+    told = ", ".join(found)
+    for count in range(len(found) - 1, 0, -1):
+        if len(told) <= width:
+            break
+        told = f"{', '.join(found[:count])}, {len(found) - count} more (-v)"
+    return told
+
+
+def _in_words(change: PackageChange) -> str:
+    if change.before and change.after:
+        return f"{change.name} {change.before} -> {change.after}"
+    return f"{change.name} {change.after or change.before} {change.kind}"
+
+
+def _write_remarks(console: Console, line: LockedView, spec: ViewSpec) -> None:
     from mlviews.cli.terminal import say
+    from mlviews.smoke.programs import unknown_checks
 
     if line.link_scripts:
         told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
-        console.print(told, style="yellow", markup=False, soft_wrap=True)
-    for name in unknown:
+        say(console, (told, "yellow"))
+    for name in unknown_checks(spec.smoke):
         say(console, f"{line.view}: ", ("there is no check", "yellow"), f" {name}")
     for remark in line.licences:
         text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"
@@ -142,13 +161,13 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:
-    from mlviews.cli.terminal import write_changes
+    from mlviews.cli.terminal import say, write_changes
     from mlviews.progress import size
 
-    console.print(f"{result.before} -> {result.after}", style="dim", markup=False, soft_wrap=True)
+    say(console, (f"{result.before} -> {result.after}", "dim"))
     if not result.changes:
-        console.print("no difference")
+        say(console, "no difference")
         return
     write_changes(console, result.changes)
     count = f"{len(result.changes)} packages differ" if len(result.changes) > 1 else "1 package differs"
-    console.print(f"{count}, {size(result.bytes, sign=True)}", markup=False)
+    say(console, f"{count}, {size(result.bytes, sign=True)}")

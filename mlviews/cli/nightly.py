@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import date
 
-    from rich.console import Console
-
+    from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.jobs.cluster import Workers
     from mlviews.nightly.cell import CellJob, Tested
@@ -213,16 +212,15 @@ def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
 
 
 def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
-    from rich.markup import escape
+    from mlviews.cli.terminal import say
 
     for run in result.nights:
         what = "solved, nothing installed" if run.solve_only else "installed and checked"
         cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""
-        console.print(
-            f"[bold]{run.night}[/]  {escape(_counts(run.cells))}  [dim]({what}{cuda}, {run.seconds:.1f} s)[/]"
-        )
+        told = f"  ({what}{cuda}, {run.seconds:.1f} s)"
+        say(console, (run.night, "bold"), f"  {_counts(run.cells)}", (told, "dim"))
     _cells(console, result.nights[-1].cells, details=details)
-    console.print(f"report: {result.report}", markup=False, soft_wrap=True)
+    say(console, f"report: {result.report}")
 
 
 def _counts(cells: Sequence[NightCell]) -> str:
@@ -231,14 +229,12 @@ def _counts(cells: Sequence[NightCell]) -> str:
 
 
 def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> None:
-    from rich.markup import escape
-
-    from mlviews.cli.terminal import Column, write_changes, write_table
+    from mlviews.cli.terminal import Column, say, write_changes, write_table
     from mlviews.nightly.cell import FAILURES
 
     columns = (
-        Column("State"), Column("View"), Column("Platform", rank=3), Column("Changes", rank=2, right=True),
-        Column("Since", rank=1), Column("What is known", folds=24),
+        Column("State"), Column("View"), Column("Platform", rank=1), Column("Changes", rank=3, right=True),
+        Column("Since", rank=2), Column("What is known", folds=14),
     )  # fmt: skip
     rows = (
         (
@@ -250,17 +246,20 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
     write_table(console, columns, rows)
     for cell in cells:
         if cell.problem and cell.state in FAILURES:
-            console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {escape(cell.problem.message)}")
+            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {cell.problem.message}")
         if changes := (cell.suspects or cell.changes if details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
-            console.print(f"\n[bold]{cell.view} {cell.platform}[/]: {len(changes)} changes {since}")
+            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {len(changes)} changes {since}")
             write_changes(console, changes)
 
 
+_ASKER = re.compile(r"  <-  .*?(?=; | \(the committed lock |$)")
+
+
 def known(cell: NightCell) -> str:
-    """Say in a line what is known of a cell."""
+    """Say in a line what is known of a cell; who asks for what stands in the message that follows the table."""
     if cell.reason:
-        return cell.reason
+        return _ASKER.sub("", cell.reason)
     return {"none": "there is no lock", "stale": "the lock is stale", "invalid": "the lock cannot be read"}.get(
         cell.lock, ""
     )

@@ -82,9 +82,9 @@ def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
     if error.hint:
         say(console, ("hint: ", "bold cyan"), error.hint)
     if error.detail and verbosity > 0:
-        say(console, error.detail)
+        say(console, error.detail, folds=False)
     if verbosity > 1:
-        say(console, "".join(traceback.format_exception(error)))
+        say(console, "".join(traceback.format_exception(error)), folds=False)
 
 
 def write_stdout(text: str) -> None:

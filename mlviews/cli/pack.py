@@ -93,7 +93,8 @@ def _write_channel(console: Console, channel: OfflineChannel) -> None:
         say(console, f"removed {len(channel.removed)} packages of an earlier lock")
     say(console, ("\nWithout a network, where FOLDER is a copy of that folder:", "bold"))
     mirrors = " ".join(f"--mirror {shlex.quote(name)}=FOLDER" for name in channel.channels)
-    say(console, f"  mlviews build {channel.view} --lockfiles FOLDER/{channel.lockfile.parent.name} {mirrors}")
+    lockfiles = f"FOLDER/{channel.lockfile.parent.name}"
+    say(console, f"  mlviews build {channel.view} --lockfiles {lockfiles} {mirrors}", folds=False)
 
 
 @verb("stamp")

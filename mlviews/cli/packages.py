@@ -92,9 +92,10 @@ def _write_packages(console: Console, result: PackagesResult) -> None:
         Column("Package"), Column("Version"), Column("Build", rank=2, folds=20), Column("CUDA", rank=1),
         Column("Platform", rank=3, folds=13),
     )  # fmt: skip
-    write_table(console, columns, _alike(result.packages))
+    first = sorted(result.packages, key=lambda package: not package.asked)
+    write_table(console, columns, _alike(first))
     asked = len({package.name for package in result.packages if package.asked})
-    say(console, (f"The recipe asks for the {asked} in bold; these need the others.", "dim"))
+    say(console, (f"The recipe asks for the first {asked} packages; these need the others.", "dim"))
 
 
 def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:

@@ -84,7 +84,7 @@ class _Shown:
         elif result.commands and not result.forbidden:
             say(console, ("\nOn the host that publishes, with no transaction open:", "bold"))
             for command in result.commands:
-                say(console, f"  {command}")
+                say(console, f"  {command}", folds=False)
 
     def _write_contents(self, console: Console) -> None:
         from mlviews.cli.terminal import say

@@ -10,6 +10,7 @@ from mlviews.cli.app import App, Outcome, complete_release, complete_view, split
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
+    from mlviews.store.disk import Store
     from mlviews.store.listing import ReleasesResult, ReleaseSummary
     from mlviews.store.releases import PromoteResult
 
@@ -19,48 +20,64 @@ _NAMED = 5
 @verb("releases")
 @click.argument("view", required=False, metavar="[VIEW]", shell_complete=complete_view)
 def releases(app: App, view: str | None) -> Outcome:
-    """List a view's releases: size, checks, the default, pins. Without VIEW, list those of all views."""
+    """List a view's releases: size, checks, the default, pins. Without VIEW, list those of all views.
+
+    -v adds when each was built, its folder, the checks that it failed, and all releases that were removed.
+    """
     from mlviews.store.disk import Store
     from mlviews.store.listing import all_releases, releases_of
 
     store = Store(app.site.root, app.site.prefix)
     result = releases_of(store, view) if view else all_releases(store)
-    return Outcome(result, lambda console: _write(console, result))
+    return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0))
 
 
-def _write(console: Console, result: ReleasesResult) -> None:
-    from mlviews.cli.terminal import Column, tell_unreadable, write_table
-    from mlviews.progress import size
+def _write(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
+    from mlviews.cli.terminal import say, tell_unreadable
     from mlviews.release import gpus_in_words
 
     tell_unreadable(console, result.unreadable)
     if not result.releases:
         what = f"of {result.view}; `mlviews build {result.view}`" if result.view else "is here; `mlviews build VIEW`"
-        console.print(f"no release {what} makes one", markup=False)
+        say(console, f"no release {what} makes one")
         return
+    _write_releases(console, result, store, details=details)
+    for line in result.releases:
+        name = line.release if result.view else f"{line.view}/{line.release}"
+        if details and line.failed:
+            say(console, f"{name} failed: {', '.join(line.failed)}")
+        if line.override:
+            say(console, f"{name} was promoted without proof: {line.override}")
+        if line.gpus:
+            say(console, f"{name} on GPUs: {gpus_in_words(line.gpus)}")
+    if details:
+        for gone in result.removed:
+            say(console, (f"removed {gone.view}/{gone.release} on {gone.removed:%Y-%m-%d}", "dim"))
+    elif result.view and result.removed:
+        names = ", ".join(line.release for line in result.removed[-_NAMED:])
+        more = len(result.removed) - _NAMED
+        say(console, (f"removed: {names}{f' and {more} before' if more > 0 else ''}", "dim"))
+
+
+def _write_releases(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
+    from mlviews.cli.terminal import Column, write_table
+    from mlviews.progress import size
+
     columns = (
-        Column("View", style="bold"), Column("Release"), Column(style="green"), Column("Platforms", rank=5),
-        Column("Lock", rank=3),
-        Column("Packages", rank=4, right=True), Column("Size", right=True), Column("Shared", rank=2, right=True),
-        Column("Checks", folds=9),
+        Column("View", style="bold"), Column("Release"), Column(style="green"), Column("Built", rank=1),
+        Column("Platforms", rank=5), Column("Lock", rank=3), Column("Packages", rank=4, right=True),
+        Column("Size", right=True), Column("Shared", rank=2, right=True), Column("Checks", folds=9),
+        Column("Folder", below=True),
     )  # fmt: skip
     rows: list[tuple[str | tuple[str, str], ...]] = []
     for line in result.releases:
         marks = " ".join(["default"] * line.default + ["pinned"] * line.pinned)
+        built = f"{line.created:%Y-%m-%d %H:%M} UTC" if details else ""
         figures = (line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line))
-        rows.append((line.view, line.release, marks, " ".join(line.platforms), *figures))
+        folder = str(store.view_folder(line.view) / line.release) if details else ""
+        rows.append((line.view, line.release, marks, built, " ".join(line.platforms), *figures, folder))
     of_one = result.view is not None  # who named it knows it
     write_table(console, columns[of_one:], [row[of_one:] for row in rows])
-    for line in result.releases:
-        name = line.release if result.view else f"{line.view}/{line.release}"
-        if line.override:
-            console.print(f"{name} was promoted without proof: {line.override}", markup=False, soft_wrap=True)
-        if line.gpus:
-            console.print(f"{name} on GPUs: {gpus_in_words(line.gpus)}", markup=False, soft_wrap=True)
-    if result.view and result.removed:
-        names = ", ".join(line.release for line in result.removed[-_NAMED:])
-        more = len(result.removed) - _NAMED
-        console.print(f"removed: {names}{f' and {more} before' if more > 0 else ''}", style="dim", markup=False)
 
 
 def _checks(line: ReleaseSummary) -> tuple[str, str]:
@@ -102,13 +119,14 @@ def _write_promotion(console: Console, result: PromoteResult) -> None:
 @click.argument("view", shell_complete=complete_view)
 def rollback(app: App, view: str) -> Outcome:
     """Make the previous default the default again. Repeat it to go back further."""
+    from mlviews.cli.terminal import say
     from mlviews.store.disk import Store
     from mlviews.store.releases import rollback as roll_back
 
     result = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
     until = f"{result.before} stays until `mlviews gc` or `mlviews remove` takes it"
     text = f"{view}: the default is {result.release} again; {until}"
-    return Outcome(result, lambda console: console.print(text, markup=False))
+    return Outcome(result, lambda console: say(console, text))
 
 
 @verb("pin")
@@ -116,13 +134,14 @@ def rollback(app: App, view: str) -> Outcome:
 @click.option("--undo", is_flag=True, help="Unpin it.")
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release: neither `gc` nor `remove` removes it."""
+    from mlviews.cli.terminal import say
     from mlviews.store.disk import Store
     from mlviews.store.releases import pin as pin_release
 
     view, name = split_release(release)
     result = pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
-    return Outcome(result, lambda console: console.print(text, markup=False))
+    return Outcome(result, lambda console: say(console, text))
 
 
 _force = click.option("--force", is_flag=True, help="Remove it even if it is in use.")
@@ -137,6 +156,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     Nothing is removed if processes, kernels, venvs or views on top use it, as far as this host lets you see that; they
     are named.
     """
+    from mlviews.cli.terminal import say
     from mlviews.progress import size
     from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
@@ -148,7 +168,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     result = remove_release(Store(app.site.root, app.site.prefix), view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
-    return Outcome(result, lambda console: console.print(text, markup=False))
+    return Outcome(result, lambda console: say(console, text))
 
 
 @verb("uninstall")
@@ -156,6 +176,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
 @_force
 def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     """Remove all releases, modules and kernels of a view. Its recipe, lock and records stay; `build` makes it again."""
+    from mlviews.cli.terminal import say
     from mlviews.jupyter import swan_place, user_place
     from mlviews.progress import size
     from mlviews.store.disk import Store
@@ -170,11 +191,10 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
         names = ", ".join(result.releases)
         what = f"removed {view} ({names})" if names else f"no release of {view} was left; removed what was"
         stays = "packages stay in the cache (`mlviews gc`)"
-        console.print(f"{what}: {size(result.bytes)} free; {stays}", markup=False, soft_wrap=True)
+        say(console, f"{what}: {size(result.bytes)} free; {stays}")
         for folder in result.kernels:
-            console.print(f"removed the kernel {folder}", markup=False, soft_wrap=True)
+            say(console, f"removed the kernel {folder}")
         if recipe.is_file():
-            text = f"its recipe stays, {recipe}: `mlviews build {view}` makes the view again"
-            console.print(text, markup=False, soft_wrap=True)
+            say(console, f"its recipe stays, {recipe}: `mlviews build {view}` makes the view again")
 
     return Outcome(result, write)

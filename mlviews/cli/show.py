@@ -215,8 +215,10 @@ def _write(console: Console, view: ShownRecipe) -> None:
     write_table(console, (Column(style="dim"), Column(folds=20)), facts, header=False)
     if view.lock.path:
         say(console, ("lock file  ", "dim"), view.lock.path)
+    if view.lock.changes:
+        say(console, ("the recipe has changed since that lock was made:", "yellow"))
     for change in view.lock.changes:
-        say(console, "  ", ("changed since", "yellow"), f" {change}")
+        say(console, f"  {change}")
     sections: dict[str, list[tuple[str, str]]] = {
         "dependencies": _by(view.dependencies),
         "constraints": _by(view.constraints),

@@ -56,9 +56,10 @@ def _write(console: Console, result: StartupResult) -> None:
     from mlviews.cli.terminal import Column, say, write_table
     from mlviews.progress import size
 
-    say(console, f"{result.view}/{result.release}: import {result.module}, median of {result.runs} runs")
+    runs = f"median of {result.runs} runs" if result.runs > 1 else "1 run"
+    say(console, f"{result.view}/{result.release}: import {result.module}, {runs}")
     columns = (
-        Column("From", folds=12), Column("Byte code"), Column("Cache"), Column("Total", right=True),
+        Column("From"), Column("Byte code"), Column("Cache"), Column("Total", right=True),
         Column("Import", right=True), Column("Files opened", rank=2, right=True),
         Column("Libraries", rank=1, right=True), Column("Read", rank=3, right=True), Column("From disk", right=True),
     )  # fmt: skip

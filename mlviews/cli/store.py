@@ -110,14 +110,14 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
     from mlviews.progress import size
 
     if not result.releases:
-        console.print("no release is here: `mlviews build VIEW` makes one", markup=False)
+        say(console, "no release is here: `mlviews build VIEW` makes one")
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
         judged = written if line.whole else "; some could not be checked, because another file is damaged or missing"
-        state = f"[red]{len(line.faults)} not as built[/]" if line.faults else "[green]intact[/]"
-        console.print(f"{line.view}/{line.release} {line.platform}: {looked}: {state}{judged}", soft_wrap=True)
-        _list(console, line.repaired, "[green]repaired[/] ", details=details)
+        state = (f"{len(line.faults)} not as built", "red") if line.faults else ("intact", "green")
+        say(console, f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)
+        _list(console, line.repaired, "repaired ", details=details)
         _list(console, line.faults, "", details=details)
     if result.attestation:
         _write_attestation(console, result.attestation)
@@ -129,7 +129,7 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
         mend = f"`mlviews verify {result.view or 'VIEW'} --repair`"
         say(console, f"{closed[0]} belongs to {closed[1]}, and you may not read it; {closed[1]} opens it with {mend}")
     elif any(fault for line in result.releases for fault in line.faults):
-        console.print(_advice(result), markup=False, soft_wrap=True)
+        say(console, _advice(result))
 
 
 def _write_attestation(console: Console, attestation: Attestation) -> None:
@@ -142,14 +142,14 @@ def _write_attestation(console: Console, attestation: Attestation) -> None:
 
 
 def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:
-    from rich.markup import escape
+    from mlviews.cli.terminal import say
 
     shown = faults if details else faults[:_SHOWN]
     for fault in shown:
         whose = f"  ({fault.package})" if fault.package else ""
-        console.print(f"  {label}{fault.kind:11}{escape(fault.path + whose)}", soft_wrap=True)
+        say(console, "  ", (label, "green"), f"{fault.kind:11}{fault.path}{whose}")
     if len(shown) < len(faults):
-        console.print(f"  {label}... and {len(faults) - len(shown)} more: -v lists them")
+        say(console, "  ", (label, "green"), f"... and {len(faults) - len(shown)} more: -v lists them")
 
 
 def _advice(result: VerifyResult) -> str:
@@ -211,8 +211,6 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 
 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
-    from rich.markup import escape
-
     from mlviews.cli.terminal import say, tell_unreadable
     from mlviews.progress import size
 
@@ -225,14 +223,15 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     for label, names in groups.items():
         shown = names if details else names[:_SHOWN_LISTED]
         for name in shown:
-            console.print(f"[yellow]{label}[/] {escape(name)}", soft_wrap=True)
+            say(console, (label, "yellow"), f" {name}")
         if len(shown) < len(names):
-            console.print(f"[yellow]{label}[/] {len(names) - len(shown)} more (-v lists them)")
+            say(console, (label, "yellow"), f" {len(names) - len(shown)} more (-v lists them)")
     for kept in result.kept:
         if details or kept.why.startswith("in use"):
             say(console, ("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
     for busy in result.busy:
-        console.print(f"left alone {busy.view}: in use by {busy.holder}", markup=False, soft_wrap=True)
+        say(console, f"left alone {busy.view}: in use by {busy.holder}")
     tell_unreadable(console, result.unreadable)
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
-    console.print(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}", markup=False)
+    why = "" if details or not result.kept else " (-v says why)"
+    say(console, f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}{why}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +11,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich.console
+from rich.cells import cell_len
 from rich.text import Text
 from rich.theme import Theme
 
@@ -31,10 +34,14 @@ if TYPE_CHECKING:
 
 _PLAIN = "\n\t"
 
-COLOURS = {"green": (28, "#008700"), "red": (161, "#d7005f"), "yellow": (130, "#af5f00"), "cyan": (31, "#0087af")}
+COLOURS = {
+    "green": (28, "#008700"), "red": (161, "#d7005f"), "yellow": (130, "#af5f00"), "cyan": (31, "#0087af"),
+    "dim": (243, "#767676"),
+}  # fmt: skip
 """What stands for a colour's name: its number among xterm's 256, and what that looks like.
 
-A terminal's own sixteen are made for one background: yellow is faint on white. These are read on white and on black.
+A terminal's own sixteen are made for one background: yellow is faint on white. Each terminal has another idea of dim,
+too. These are read on white and on black.
 """
 _THEME = Theme(
     {f"{weight}{name}": f"{weight}color({number})" for name, (number, _) in COLOURS.items() for weight in ("", "bold ")}
@@ -51,6 +58,16 @@ class Console(rich.console.Console):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(emoji=False, highlight=False, theme=_THEME, **settings)
+
+    @property
+    def has_edge(self) -> bool:
+        """Whether lines are to end somewhere: in a window, or where COLUMNS says so; not in other files and pipes."""
+        return self.file.isatty() or "COLUMNS" in os.environ
+
+    @property
+    def can_move(self) -> bool:
+        """Whether it can write over what stands there: not in a file, though FORCE_COLOR asks for colours there."""
+        return self.file.isatty() and self.is_interactive
 
     def on_broken_pipe(self) -> NoReturn:
         """Leave it to the caller that the reader has gone; rich would end the process."""
@@ -77,8 +94,7 @@ def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
     for choice in found:
         by_reason.setdefault(choice.why, []).append(choice.takes)
     for why, takes in by_reason.items():
-        parts: tuple[Part, ...] = ("variants for this host: ", (", ".join(takes), "bold"), f"; {why}")
-        console.print(Text.assemble(*(_text(console, part) for part in parts)), overflow="fold")
+        say(console, "variants for this host: ", (", ".join(takes), "bold"), f"; {why}")
 
 
 class Bars:
@@ -96,7 +112,7 @@ class Bars:
     def __call__(self, label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
         """Open a bar; where there is no terminal, say what begins, once."""
         label = hide(label)
-        if not self._console.is_terminal:
+        if not self._console.can_move:
             self._console.print(f"{label} ...", markup=False)
             with silent(label, total=total, unit=unit) as nowhere:
                 yield nowhere
@@ -141,9 +157,46 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def say(console: rich.console.Console, *parts: Part) -> None:
-    """Write one line, which no terminal folds: what is in it can be copied."""
-    console.print(Text.assemble(*(_text(console, part) for part in parts)), soft_wrap=True)
+_WORD = re.compile(r"(?:`[^`]+`|\S)+\s*")
+
+
+def say(console: Console, *parts: Part, folds: bool = True) -> None:
+    """Write a line; it is folded between words where the console has an edge.
+
+    A path and what stands in backticks are never folded: they can be copied.
+
+    Args:
+        console: where to.
+        parts: texts, or texts with a style.
+        folds: whether it may be folded at all. A command that stands for itself may not.
+    """
+    line = Text.assemble(*(_text(console, part) for part in parts))
+    if folds and console.has_edge:
+        line = _folded(line, console.width)
+    console.print(line, soft_wrap=True)
+
+
+def _folded(text: Text, width: int) -> Text:
+    """Return a text in lines of this width; what does not fit goes on below where its line began."""
+    found = []
+    for line in text.split("\n", allow_blank=True):
+        start = Text(line.plain[: len(line) - len(line.plain.lstrip(" "))])
+        words = line[len(start) :]
+        found += [start + part for part in words.divide(_breaks(words.plain, width - len(start)))]
+    for line in found:
+        line.rstrip()
+    return Text("\n").join(found)
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Return where a text is broken to fit; a word that is longer than a line has one for itself."""
+    breaks, used = [], 0
+    for word in _WORD.finditer(text):
+        if used and used + cell_len(word[0].rstrip()) > width:
+            breaks.append(word.start())
+            used = 0
+        used += cell_len(word[0])
+    return breaks
 
 
 def _text(console: rich.console.Console, part: Part, style: str = "") -> Text:

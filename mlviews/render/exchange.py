@@ -104,8 +104,10 @@ def render_pylock(lock: Lock, platform: str) -> str:
     if not packages:
         raise RefusedError(
             "pylock-no-wheels",
-            f"the lock of {lock.view} holds no wheel of an index, and pylock.toml holds nothing else",
-            f"`mlviews render {lock.view} explicit` lists conda's packages; `constraints` is for pip.",
+            f"the lock of {lock.view} names no wheel that pylock.toml could hold: all its packages are conda packages, "
+            "and a site of wheels, such as pypi, makes its wheels into such packages",
+            f"`mlviews render {lock.view} constraints` writes the versions for `pip install -c`; "
+            f"`mlviews render {lock.view} explicit` lists the conda packages.",
         )
     minor = ".".join(lock.python(platform)[0].split(".")[:2])
     machine = f"platform_machine == '{PLATFORMS[platform]}'"

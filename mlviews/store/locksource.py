@@ -72,7 +72,7 @@ def default_release_lock(view: str, site: Site) -> NamedLock:
 
 
 def named_lock(view: str, site: Site, name: str) -> NamedLock:
-    """Return the lock that ``name`` means: a file that exists, else a release, else a Git revision.
+    """Return the lock that ``name`` means: a file that exists, else RELEASE or VIEW/RELEASE, else a Git revision.
 
     Raises:
         BadInputError: it is none of these, or no lock of mlviews.
@@ -81,10 +81,11 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
     path = os.path.expanduser(name)  # noqa: PTH111  (here and below: what cannot be a path is no file, not an error)
     if os.path.isfile(path):  # noqa: PTH113
         return _named(name, Path(path))
-    if name == "default":
+    release = name.removeprefix(f"{view}/")
+    if release == "default":
         return default_release_lock(view, site)
-    if _RELEASE.fullmatch(name):
-        return _release_lock(view, site, name)
+    if _RELEASE.fullmatch(release):
+        return _release_lock(view, site, release)
     return _git_lock(view, site, name)
 
 

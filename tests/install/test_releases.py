@@ -152,6 +152,10 @@ def test_remove_says_what_it_frees_and_frees_it(three):
     assert [line["release"] for line in listed["releases"]] == three.made[1:]
     assert [line["release"] for line in listed["removed"]] == [first]
     assert f"removed: {first}" in three("releases", "demo").out
+    details = three("releases", "-v").out
+    assert f"removed demo/{first} on 20" in details
+    assert " UTC  " in details
+    assert str(folder.with_name(three.made[-1])) in details
 
 
 def test_the_name_of_a_removed_release_is_never_given_again(three):

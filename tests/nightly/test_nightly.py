@@ -91,6 +91,8 @@ def test_people_are_shown_what_is_known(cli):
     assert "1 unsolvable, 1 updated" in shown.out
     assert "solved, nothing installed" in shown.out
     assert "there is no lock" in shown.out
+    assert "<-" not in shown.out.partition("\n\n")[0], "the table names requests, the message who asks for them"
+    assert "  <-  recipe broken" in shown.out
     assert "view broken cannot be solved for linux-64" in shown.out
     assert f"report: {cli.root}/nightly/{today()}/index.html" in shown.out
     assert "error" not in shown.err

@@ -81,7 +81,9 @@ def test_pylock(demo: Any, tmp_path: Path) -> None:
     )
     demo.recipes.recipe("none", "native")
     assert demo("lock", "none").code == 0
-    assert demo("render", "none", "pylock", "--json").codes == ["pylock-no-wheels"]
+    done = demo("render", "none", "pylock", "--json")
+    assert done.codes == ["pylock-no-wheels"]
+    assert "`mlviews render none constraints`" in done.json["errors"][0]["hint"]
 
 
 def test_pip_leaves_what_the_constraints_name(demo: Any, tmp_path: Path) -> None:
