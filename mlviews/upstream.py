@@ -97,6 +97,12 @@ _BUILDS = (
         )
     ),
     _Build(
+        ("libxgboost",), ("3.2.0",), "12.9",
+        "sm_50 sm_52 sm_60 sm_61 sm_70 sm_75 sm_80 sm_86 sm_89 sm_90a sm_100f sm_103f sm_120a sm_121f compute_121",
+        "conda-forge/xgboost-feedstock 8cca4090, recipe/build.sh, and xgboost v3.2.0, CMakeLists.txt, leave it to "
+        "conda-forge/cuda-nvcc-feedstock 70f25f34, recipe/conda_build_config.yaml, DEFAULT_CUDAARCHS",
+    ),
+    _Build(
         ("nccl",), ("2.30.7.1",), "12.9", "sm_60 sm_61 sm_70 sm_80 sm_90 sm_100 sm_120 compute_120",
         "`mlviews gpus` on NVIDIA's wheel of 2.30.7; conda-forge/nccl-feedstock builds for what NCCL's Makefile names",
     ),
@@ -141,7 +147,9 @@ _WITHOUT_CODE = (
     *("cuda-cccl*", "cuda-crt-*", "cuda-cudart-dev*", "cuda-cudart-static*", "cuda-cuobjdump", "cuda-cupti-dev"),
     *("cuda-nvcc-*", "cuda-nvdisasm", "cuda-nvvm-*", "libcu*-dev", "libnvptxcompiler-dev*"),
     # Names for other packages, as conda-forge's recipes of them say.
-    *("cuda-version", "cudnn", "pytorch-gpu", "tensorflow"),
+    *("cuda-version", "cudnn", "pytorch-gpu", "tensorflow", "xgboost"),
+    # Python that loads libxgboost's library: conda-forge/xgboost-feedstock 8cca4090, recipe/install-py-xgboost.sh.
+    "py-xgboost",
     # Python and Cython over the driver: nvidia.github.io/cuda-python, nvidia.github.io/numba-cuda.
     *("cuda-bindings", "cuda-core", "cuda-pathfinder", "numba-cuda"),
 )
@@ -318,7 +326,8 @@ def _cover(build: _Build, gpu: Gpu) -> Cover:
 
 def _code(target: str) -> Code:
     kind, _, compute = target.partition("_")
-    return Code("machine" if kind == "sm" else "ptx", int(compute), "", (0, 0))
+    suffix: Literal["", "a", "f"] = "a" if compute.endswith("a") else "f" if compute.endswith("f") else ""
+    return Code("machine" if kind == "sm" else "ptx", int(compute.rstrip("af")), suffix, (0, 0))
 
 
 def _is_cuda(package: LockedPackage) -> bool:

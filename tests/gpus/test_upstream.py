@@ -30,6 +30,7 @@ def told(*packages: LockedPackage) -> dict[str, ViewGpu]:
 TORCH = package("libtorch", "2.12.0", "cuda129_mkl_h0_300", cuda_version=">=12.9,<13")
 TORCH_13 = package("libtorch", "2.12.0", "cuda130_mkl_h0_300", cuda_version=">=13.0,<14")
 ONNX = package("onnxruntime", "1.24.2", "py311h0_200_cuda129", cuda_version=">=12.9,<13")
+XGBOOST = package("libxgboost", "3.2.0", "cuda129_h0_3", cuda_version=">=12,<13.0a0")
 CUFILE = package("libcufile", "1.14.1.1", cuda_version=">=12,<12.10.0a0")
 
 
@@ -43,6 +44,8 @@ CUFILE = package("libcufile", "1.14.1.1", cuda_version=">=12,<12.10.0a0")
         ([TORCH_13], "RTX 2080 Ti", "native", "580.65.06", []),
         ([TORCH, ONNX], "GTX 1080 Ti", "none", None, ["onnxruntime 1.24.2"]),
         ([TORCH, ONNX], "V100", "native", "525.60.13", []),
+        ([XGBOOST], "H100", "native", "525.60.13", []),  # by sm_90a
+        ([XGBOOST], "B200", "native", "570.26", []),  # by sm_100f
         ([CUFILE], "H100", "ptx", "520.61.05", ["libcufile 1.14.1.1"]),
         ([TORCH, CUFILE], "GH200", "ptx", "525.60.13", ["libcufile 1.14.1.1"]),
         ([TORCH, CUFILE], "L40S", "native", "525.60.13", []),
