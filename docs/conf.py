@@ -7,7 +7,6 @@ CVMFS. That is why it is Sphinx: Zensical's search needs a server.
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import generated
 
 project = "mlviews"
 html_title = "mlviews"
@@ -40,17 +36,10 @@ html_theme_options = {
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("source-read", put_in)
-    app.connect("build-finished", copy_files)
+    app.connect("build-finished", copy_example)
 
 
-def put_in(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Put what mlviews says of itself in the place of each `<!-- generated: ... -->`."""
-    source[0] = generated.put_in(source[0])
-
-
-def copy_files(app: Sphinx, error: Exception | None) -> None:
-    """Lay beside the pages what they link to and Sphinx does not make."""
+def copy_example(app: Sphinx, error: Exception | None) -> None:
+    """Lay the example of a nightly report beside the pages, which link to it."""
     if error is None:
         shutil.copytree(HERE / "nightly-example", Path(app.outdir, "nightly-example"), dirs_exist_ok=True)
-        shutil.copytree(generated.SCHEMAS, Path(app.outdir, "schemas"), dirs_exist_ok=True)

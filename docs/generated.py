@@ -1,4 +1,8 @@
-"""The parts of the reference that mlviews knows itself, as Markdown: read from it whenever the site is made."""
+"""The parts of the reference that mlviews knows itself, as Markdown; `python docs/generated.py` writes them.
+
+They stand in the pages between two comments, so that a page can be read without the site. tests/test_schema.py fails
+when they are no longer true.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +23,18 @@ from mlviews.smoke.programs import PROGRAMS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_PLACE = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
+PAGES = Path(__file__).parent
+_END = "<!-- end of what is generated -->"
+_PLACE = re.compile(rf"^<!-- generated: ([a-z-]+) -->$.*?^{_END}$", re.MULTILINE | re.DOTALL)
 
 
 def put_in(text: str) -> str:
-    """Return a page with each `<!-- generated: ... -->` replaced.
+    """Return a page with what stands between `<!-- generated: ... -->` and the comment that ends it made anew.
 
     Raises:
         KeyError: there is no part of that name.
     """
-    text = text.replace("<!-- generated: how-tos -->", how_tos(text))
-    return _PLACE.sub(lambda place: _PARTS[place.group(1)](), text)
-
-
-def how_tos(start_page: str) -> str:
-    """Return the pages beside the start page that its navigation does not name: a new one needs no entry there."""
-    named = set(start_page.split())
-    pages = sorted(path.stem for path in Path(__file__).parent.glob("*.md"))
-    return "\n".join(page for page in pages if page != "index" and page not in named)
+    return _PLACE.sub(lambda place: f"<!-- generated: {place[1]} -->\n\n{PARTS[place[1]]()}\n\n{_END}", text)
 
 
 def commands() -> str:
@@ -157,7 +155,7 @@ def schema_files() -> str:
     rows = []
     for path in sorted(SCHEMAS.glob("*.json")):
         told = json.loads(path.read_text(encoding="utf-8")).get("description", "").partition("\n\n")[0]
-        rows.append((f'<a href="../schemas/{path.name}">{path.name}</a>', _escape(told)))
+        rows.append((f"[{path.name}](../../mlviews/schemas/{path.name})", _escape(told)))
     return _table(("schema", "of what"), rows)
 
 
@@ -186,7 +184,7 @@ def _escape(text: str) -> str:
     return "".join(p if p.startswith("`") else re.sub(r"([\\*_\[\]<>#])", r"\\\1", p) for p in pieces)
 
 
-_PARTS = {
+PARTS = {
     "checks": checks,
     "commands": commands,
     "exit-codes": exit_codes,
@@ -196,3 +194,9 @@ _PARTS = {
     "site-keys": site_keys,
     "variables": variables,
 }
+
+if __name__ == "__main__":
+    for page in PAGES.rglob("*.md"):
+        before = page.read_text(encoding="utf-8")
+        if (now := put_in(before)) != before:
+            page.write_text(now, encoding="utf-8")

@@ -29,6 +29,15 @@ def test_the_shipped_files_are_current() -> None:
     assert shipped == schemas(), "run `python -m mlviews.schema`"
 
 
+def test_the_tables_of_the_reference_are_current(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(repository / "docs")
+    from generated import PARTS, put_in
+
+    pages = {path: path.read_text() for path in (repository / "docs").rglob("*.md")}
+    assert [path for path, text in pages.items() if put_in(text) != text] == [], "run `python docs/generated.py`"
+    assert [name for name in PARTS if f"<!-- generated: {name} -->" not in "".join(pages.values())] == []
+
+
 @pytest.mark.parametrize("name", [path.name.removesuffix(".schema.json") for path in SCHEMAS.iterdir()])
 def test_each_is_a_schema_that_describes_its_keys(name: str) -> None:
     schema = validator(name).schema
