@@ -82,7 +82,6 @@ class Row:
 
         Raises:
             RefusedError: the solver finds none.
-            FailedError: an index cannot be asked.
         """
         free = {name: choice.at(step) if name == step.name else choice.all() for name, choice in self._free.items()}
         return self._mixtures.solve(self._fixed, free, self._wanted)
@@ -98,10 +97,6 @@ def row_of(
         broken: the bad mixture.
         leading: packages one of which goes through its versions, the one that has most.
         free: packages that may take any version between their good and their bad one; the others stay.
-        index: where wheels are looked up.
-
-    Raises:
-        FailedError: a channel or an index cannot be asked.
     """
     ends = {name: [side[name] for side in (mixtures.good, mixtures.bad) if name in side] for name in sorted(free)}
     wheels = {name: sides for name, sides in ends.items() if all(package.manager == "pip" for package in sides)}

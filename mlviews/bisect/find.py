@@ -7,33 +7,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlviews.bisect.between import row_of
-from mlviews.bisect.mixtures import mixtures_of
+from mlviews.bisect.mixtures import Mixtures, Packages, mixtures_of
 from mlviews.bisect.search import Verdict, boundary, smallest_change
-from mlviews.bisect.trials import Trials, what_broke
+from mlviews.bisect.trials import Broken, Run, Trials, what_broke
 from mlviews.conda.channels import open_sources
 from mlviews.errors import RefusedError
 from mlviews.files.permissions import share
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
-from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import lock_path
+from mlviews.lock.diff import PackageChange, compare
+from mlviews.lock.lockfile import Lock, lock_path
 from mlviews.lock.make import index_of
 from mlviews.lock.writer import lock_text
-from mlviews.progress import silent
-from mlviews.smoke.programs import BASIC
+from mlviews.progress import Progress, silent
+from mlviews.smoke.programs import BASIC, Level
 from mlviews.trial import scratch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.bisect.mixtures import Mixtures, Packages
-    from mlviews.bisect.trials import Broken, Run
-    from mlviews.lock.diff import PackageChange
-    from mlviews.lock.lockfile import Lock
-    from mlviews.progress import Progress
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
-    from mlviews.smoke.programs import Level
     from mlviews.store.locksource import NamedLock
     from mlviews.wheels.offers import Index
 
@@ -99,22 +93,18 @@ def bisect(
     gives both results on one lock names no culprit.
 
     Args:
-        site_spec: the view at its site.
         site: where packages come from; outcomes are kept under its root.
         good: the lock that works.
         bad: the lock that does not.
         checks: names of the checks to look at; the recipe's where there are none.
-        level: how thorough they are.
         retries: how often a trial that decides is repeated.
         resume: use the outcomes that an earlier bisection of these locks has kept.
         output: where the last good and the first bad lock are written; None: under the site's root.
-        progress: told what is tried.
 
     Raises:
         RefusedError: the site cannot have the view, the good lock fails, the bad one does not, they do not differ, the
             channel has come to contradict one, or a check is flaky.
         BadInputError: a lock is another view's.
-        FailedError: a channel, the network or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was tried is kept.
     """
     if site_spec.error:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from rattler import MatchSpec
+from rattler import MatchSpec, RepoDataRecord
 from rattler.exceptions import InvalidMatchSpecError
 
 from mlviews.errors import BadInputError, RefusedError
 from mlviews.lock.diff import compare
-from mlviews.lock.lockfile import Lock
+from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.lock.packages import installed_name, locked_package, repodata_record, wheel_record
 from mlviews.loop import run
 from mlviews.recipe.view import Request
@@ -26,10 +26,7 @@ from mlviews.solve.solver import solve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rattler import RepoDataRecord
-
     from mlviews.conda.channels import Sources
-    from mlviews.lock.lockfile import LockedPackage
     from mlviews.site.spec import SiteSpec
     from mlviews.store.locksource import NamedLock
 
@@ -106,12 +103,7 @@ def _read(text: str) -> MatchSpec | None:
 
 
 def units_of(names: Sequence[str], needs: Sequence[Need]) -> tuple[Unit, ...]:
-    """Join changes that need each other, each by way of others if need be, and say what each unit needs.
-
-    Args:
-        names: the changed packages.
-        needs: what is known of them.
-    """
+    """Join changes that need each other, each by way of others if need be, and say what each unit needs."""
     direct: dict[str, set[str]] = {name: {name} for name in names}
     for need in needs:
         direct[need.change].add(need.other)
@@ -178,11 +170,7 @@ class Mixtures:
         return Lock(self.site_spec.spec.name, self._inputs, self._solver, tuple(ordered))
 
     def versions(self, name: str) -> list[RepoDataRecord]:
-        """Return all versions and builds of a package that the channels have.
-
-        Raises:
-            FailedError: a channel cannot be read.
-        """
+        """Return all versions and builds of a package that the channels have."""
         found = run(self._sources.repodata(self.platform, [name]))
         self._repodata.update({record.url: record for record in found})
         return found
@@ -256,16 +244,12 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
     """Compare two locks of a view on one platform.
 
     Args:
-        site_spec: the view at its site.
-        platform: the conda subdir.
         good: the lock that works, as the user names it.
         bad: the lock that does not.
-        sources: the site's channels.
 
     Raises:
         RefusedError: the locks hold the same packages for the platform, or none; or one is for another base.
         BadInputError: one is another view's.
-        FailedError: a channel cannot be read.
     """
     base = site_spec.base
     sides = []

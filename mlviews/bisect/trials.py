@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import write_atomically
-from mlviews.progress import silent
-from mlviews.trial import TrialJob, try_lock
+from mlviews.progress import Progress, silent
+from mlviews.trial import Trial, TrialJob, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
     from mlviews.bisect.search import Verdict
     from mlviews.lock.lockfile import Lock
-    from mlviews.progress import Progress
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.smoke.programs import Level
-    from mlviews.trial import Trial
 
 INSTALL = "install"
 """Stands for a check: that the lock can be installed at all."""
@@ -91,11 +89,7 @@ class Trials:
         """Try a lock until it was tried so many times, and return every run; each is written down as it ends.
 
         Args:
-            lock: what is tried.
-            checks: names of checks.
-            times: how often.
             label: says what is tried.
-            progress: told about each trial.
 
         Raises:
             FailedError: the host or the channel, not the lock, is why a trial failed.
@@ -123,11 +117,7 @@ class Trials:
         )
 
     def forget(self) -> None:
-        """Delete what was kept: begin anew.
-
-        Raises:
-            FailedError: it cannot be deleted.
-        """
+        """Delete what was kept: begin anew."""
         for path in self.folder.glob("*.json"):
             try:
                 path.unlink()

@@ -116,7 +116,6 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
     """Return what a lock says of a package as repodata, which would hold more.
 
     Args:
-        package: as locked.
         url: where its archive is read from.
     """
     record = PackageRecord(

@@ -18,29 +18,23 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlviews.conda.records import conda_record, load_conda_record, write_conda_record
+from mlviews.conda.records import CondaRecord, conda_record, load_conda_record, write_conda_record
 from mlviews.errors import FailedError
 from mlviews.files.permissions import settle, settle_one, shared_group
 from mlviews.files.reading import content
 from mlviews.files.writing import file_sha256, make_folder, write_failure
 from mlviews.hardware import host_platform
 from mlviews.loop import run
-from mlviews.progress import silent
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from mlviews.conda.records import CondaRecord
-    from mlviews.progress import Advance, Progress
+from mlviews.progress import Advance, Progress, silent
 
 BYTECODE = "bytecode"
 """The cache's folder of byte code: in it one of each Python, in that one of each package."""
@@ -62,7 +56,6 @@ def compile_modules(
         The records, which tell of the byte code then.
 
     Raises:
-        FailedError: the prefix's Python cannot be run, or the disk failed.
         KeyboardInterrupt: Ctrl-C; what was kept until then is whole.
     """
     if platform != host_platform() or not any(record.name == "python" for record in records):
@@ -303,7 +296,6 @@ async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path,
         prefix: where they and the Python lie.
 
     Raises:
-        FailedError: Python cannot be run.
         OSError: the disk failed.
     """
     free = asyncio.Semaphore(len(os.sched_getaffinity(0)))

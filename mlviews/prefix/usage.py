@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mlviews.conda.records import CondaRecord
 from mlviews.files.reading import DamagedError, content, status
 from mlviews.files.storefile import StoreFile, StorePart, parse
 from mlviews.files.writing import is_folder, write_atomically
-from mlviews.prefix.tree import read_tree
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mlviews.prefix.tree import Tree
+from mlviews.prefix.tree import Tree, read_tree
 
 
 class Linked(StorePart):

@@ -17,6 +17,7 @@ from mlviews.files.reading import RELEASE_FILE, UNPROMOTED, content, status
 from mlviews.files.writing import is_folder
 from mlviews.prefix import catalogs
 from mlviews.publish.contents import (
+    Item,
     command_items,
     default_items,
     proof_items,
@@ -29,7 +30,7 @@ from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
 from mlviews.store import history
 from mlviews.store.launcher import NOTE, no_release_error
-from mlviews.store.listing import removal_note
+from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
 
 if TYPE_CHECKING:
@@ -37,10 +38,8 @@ if TYPE_CHECKING:
 
     from mlviews.licences import Licences
     from mlviews.progress import Progress
-    from mlviews.publish.contents import Item
     from mlviews.site.model import Promotion
     from mlviews.store.disk import ReleaseEntry, Store
-    from mlviews.store.listing import RemovalNote
 
 Change = Literal["release", "promotion", "rollback", "removal", "records"]
 

@@ -57,7 +57,6 @@ def render_nothing_promoted(name: str, view: str, module: str, views: Path) -> d
 
     Args:
         name: what `default_name` says.
-        view: the view.
         module: what its releases are loaded by.
         views: the folder of all views.
     """

@@ -5,19 +5,15 @@ One file serves all platforms of a release: it looks at the machine's architectu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from mlviews.errors import FailedError
 from mlviews.gpus.nvidia import minimum_driver, toolkit_driver
-from mlviews.release import gpus_in_words, loading, served_in_words
+from mlviews.release import GpuLine, Release, gpus_in_words, loading, served_in_words
 from mlviews.render import escape
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from mlviews.release import GpuLine, Release
 
 # What `uname -m` says on each conda platform.
 _MACHINES = {"linux-64": "x86_64", "linux-aarch64": "aarch64", "linux-ppc64le": "ppc64le"}

@@ -12,7 +12,7 @@ from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
 from mlviews.render.defaultfile import NOTHING_PROMOTED
 from mlviews.render.modulefile import MODULE
-from mlviews.store.disk import KEPT
+from mlviews.store.disk import KEPT, ReleaseEntry, Store
 from mlviews.store.launcher import is_removed
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mlviews.release import Release, ReleasePackage
-    from mlviews.store.disk import ReleaseEntry, Store
 
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua", NOTHING_PROMOTED, f"{NOTHING_PROMOTED}.lua"})

@@ -15,6 +15,7 @@ from mlviews.files.permissions import open_to_readers, shared_group
 from mlviews.files.reading import (
     RELEASE_FILE,
     UNPROMOTED,
+    Unreadable,
     UnreadableError,
     content,
     folders_in,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
-    from mlviews.files.reading import Unreadable
     from mlviews.release import Release
 
 PINNED = "pinned"
@@ -244,11 +244,7 @@ class Store:
             write_atomically(path, release)
 
     def mark_unpromoted(self, view: str, release: str) -> None:
-        """Note that a release that is about to exist was never the default: `promote` ends that.
-
-        Raises:
-            FailedError: it cannot be written.
-        """
+        """Note that a release that is about to exist was never the default: `promote` ends that."""
         write_atomically(self.view_folder(view) / release / UNPROMOTED, "")
 
     def promotable(self, view: str, release: str) -> ReleaseEntry:
@@ -256,7 +252,6 @@ class Store:
 
         Raises:
             RefusedError: there is no such release, or it lacks a platform that the default has.
-            UnreadableError: it cannot be read, or the default cannot.
         """
         entry = self.existing(view, release)
         default = self.default(view)

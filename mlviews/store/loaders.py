@@ -35,7 +35,6 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     view has no default, its module says so before there is a release that it could give instead.
 
     Raises:
-        FailedError: they cannot be written.
         UnreadableError: a platform of the release cannot be read, which they would then leave out.
     """
     for error in entry.errors.values():
@@ -72,12 +71,7 @@ def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None
     """Write a release's modulefiles again, after a GPU has proved or refuted its lock.
 
     Args:
-        store: where the release lies.
-        release: what was tested.
         waiting: told who holds the view's lock, if this has to wait.
-
-    Raises:
-        FailedError: they cannot be written.
     """
     with store.view_lock(release.view, waiting=waiting):
         for entry in store.releases(release.view):
@@ -90,9 +84,6 @@ def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
 
     They are those that the view's releases had before its recipe named another module. What is left is a module without
     a default of its own: module systems give its newest release.
-
-    Raises:
-        FailedError: they cannot be changed.
     """
     for path, _ in other_defaults(store, view, entry):
         _remove_default(store, view, store.root / path)
@@ -125,9 +116,6 @@ def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
 
     The links go through the view's ``default``, so that promoting a release changes one thing only. ``views/<view>``
     has the shape of an LCG view: ``views/<view>/<platform>/setup.sh``.
-
-    Raises:
-        FailedError: they cannot be written.
     """
     release = entry.platforms[min(entry.platforms)]
     name = default_name(_tree(store))
@@ -140,11 +128,7 @@ def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
 
 
 def write_command_loaders(store: Store) -> None:
-    """Write the module that brings the ``mlviews`` command, the one that is running.
-
-    Raises:
-        FailedError: they cannot be written.
-    """
+    """Write the module that brings the ``mlviews`` command, the one that is running."""
     version = mlviews.__version__
     folder = store.root / "commands" / version
     write_atomically(folder / "mlviews", modulefile.render_command_program(sys.executable), executable=True)
@@ -189,11 +173,7 @@ def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
 
 
 def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
-    """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else instead.
-
-    Raises:
-        FailedError: they cannot be written.
-    """
+    """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else."""
     releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
     module, default = releases[0].module, store.default(view)
     now = store.entry(view, default).platforms if default else {}
@@ -210,12 +190,7 @@ def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple
     """Delete what leads to a view that has no release any more: modulefiles, their default, kernels, ``views/<view>``.
 
     Args:
-        store: where they lie.
-        view: the view.
         modules: of each release that was removed, the modules and versions that tell of it; none where nobody knows.
-
-    Raises:
-        FailedError: one cannot be deleted.
     """
     for release, found in modules.items():
         delete_tree(store.root / "kernels" / f"{view}-{release}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidName, InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidName, InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 from pydantic_core import to_json
 from rattler import BuildString, PackageRecord, RepoDataRecord
@@ -24,12 +24,12 @@ from rattler import BuildString, PackageRecord, RepoDataRecord
 from mlviews.errors import FailedError
 from mlviews.files.reading import content
 from mlviews.files.writing import make_folder, write_atomically
-from mlviews.progress import silent
+from mlviews.progress import Progress, silent
 from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package, plan_wheel, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.loosen import loosened
-from mlviews.wheels.made import made_text, read_made
-from mlviews.wheels.pip import list_versions, look_up, look_up_sources
+from mlviews.wheels.made import Made, made_text, read_made
+from mlviews.wheels.pip import Found, list_versions, look_up, look_up_sources
 from mlviews.wheels.requirements import EXTRA, conda_depends, conda_name, conda_version, extra_name
 from mlviews.wheels.wheel import BadWheelError, Metadata, read_requirements, read_requires_python
 
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from packaging.utils import NormalizedName
-
-    from mlviews.progress import Progress
-    from mlviews.wheels.made import Made
-    from mlviews.wheels.pip import Found
     from mlviews.wheels.target import Target
 
     Lacks = Callable[[str, str], Awaitable[bool]]
@@ -92,8 +87,6 @@ class Index:
         """Return the versions of a project that the target can have, pre-releases left out.
 
         Args:
-            project: its name.
-            target: what a wheel must fit.
             sources: whether those count, too, of which there are sources alone.
 
         Raises:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import DISK_FULL_HINT
@@ -30,8 +30,6 @@ from mlviews.wheels.cuda import asks_for_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from packaging.utils import NormalizedName
 
     from mlviews.progress import Advance
     from mlviews.wheels.target import Target
@@ -81,7 +79,6 @@ def resolve(
     """Let pip choose one wheel for each project that ``requirements`` need.
 
     Args:
-        requirements: what is asked for.
         constraints: limits on any project, asked for or not.
         dependencies: also choose what the chosen ones need.
         more: addresses of further indexes to look at.
@@ -151,9 +148,6 @@ def list_versions(project: str, target: Target, advance: Advance, *, sources: bo
     """Return the released versions of a project for a target; none where no index has any.
 
     Args:
-        project: its name.
-        target: what a wheel must fit.
-        advance: told what pip looks at.
         sources: whether those count, too, of which there are sources alone.
 
     Raises:
