@@ -235,8 +235,8 @@ def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Ca
             prefix = store.platform_folder(lock.view, entry.name, platform)
             licenses = installed_licenses(read_conda_records(prefix))
             return definitions.Contents(container, lock, named.text, licenses)
-    for error in (error for entry in entries for error in entry.errors.values()):
-        raise error  # it may be the one
+    for entry in entries:
+        entry.check()  # it may be the one
     return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
 
 

@@ -61,7 +61,7 @@ class Holdings:
     @property
     def release(self) -> Release | None:
         """The release on one of its platforms."""
-        return self.entry.platforms[min(self.entry.platforms)] if self.entry else None
+        return self.entry.release if self.entry else None
 
     @property
     def gaps(self) -> tuple[Gap, ...]:

@@ -65,7 +65,7 @@ def release_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item
 
     Of one that was never the default, also what says so, where a plain ``module load`` would give it.
     """
-    release = entry.platforms[min(entry.platforms)]
+    release = entry.release
     own = f"envs/{view}/{entry.name}"
     names = [f"{own}/{_version(store).removeprefix('.')}"]
     names += [f"{own}/{platform}.{SBOM}" for platform in sorted(entry.platforms)]
@@ -77,7 +77,7 @@ def release_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item
 
 def default_items(store: Store, view: str, entry: ReleaseEntry) -> Iterator[Item]:
     """Yield what makes a release the default: the links, the kernel that follows it, and where its lock is."""
-    release = entry.platforms[min(entry.platforms)]
+    release = entry.release
     names = [f"envs/{view}/default", f"modulefiles/{release.module}/{_version(store)}", f"views/{view}"]
     names += _in(store, f"kernels/{jupyter.kernel_name(release, versioned=False)}")
     yield from _there(store, names, _time(entry))

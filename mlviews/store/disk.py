@@ -67,9 +67,28 @@ class ReleaseEntry:
         return tuple(error.unreadable for error in self.errors.values())
 
     @property
+    def releases(self) -> list[Release]:
+        """The release on each of its platforms, by their names."""
+        return [release for _, release in sorted(self.platforms.items())]
+
+    @property
+    def release(self) -> Release:
+        """The release on the first of its platforms: what all of them have alike."""
+        return self.releases[0]
+
+    @property
     def lock_digest(self) -> str:
         """The one lock that every platform was installed from."""
-        return next(iter(self.platforms.values())).lock_digest
+        return self.release.lock_digest
+
+    def check(self) -> None:
+        """Make sure that all of it can be read.
+
+        Raises:
+            UnreadableError: something cannot.
+        """
+        for error in self.errors.values():
+            raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +185,7 @@ class Store:
             if removed := removed_error(folder, release):
                 raise removed
             entry = self.entry(view, release) if is_folder_at(folder / release) else ReleaseEntry(release, {})
-            for error in entry.errors.values():
-                raise error
+            entry.check()
             if entry.platforms:
                 return entry
         raise RefusedError(

@@ -37,9 +37,8 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     Raises:
         UnreadableError: a platform of the release cannot be read, which they would then leave out.
     """
-    for error in entry.errors.values():
-        raise error
-    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    entry.check()
+    releases = entry.releases
     name = default_name(_tree(store))
     text = render_default(name, releases[0], _views(store))
     write_atomically(store.view_folder(view) / entry.name / name.removeprefix("."), text)
@@ -100,7 +99,7 @@ def _remove_default(store: Store, view: str, path: Path) -> None:
 
 def other_defaults(store: Store, view: str, entry: ReleaseEntry) -> tuple[tuple[str, str], ...]:
     """Return the links of those modules, by their path below the root, and the text that makes each the view's."""
-    own = entry.platforms[min(entry.platforms)].module
+    own = entry.release.module
     name = default_name(_tree(store))
     modules = {item.module for other in store.releases(view) for item in other.platforms.values()} - {own}
     links = [store.root / "modulefiles" / module / name for module in sorted(modules)]
@@ -117,7 +116,7 @@ def write_default_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     The links go through the view's ``default``, so that promoting a release changes one thing only. ``views/<view>``
     has the shape of an LCG view: ``views/<view>/<platform>/setup.sh``.
     """
-    release = entry.platforms[min(entry.platforms)]
+    release = entry.release
     name = default_name(_tree(store))
     link = store.root / "modulefiles" / release.module / name
     swap_link(link, _default_target(store, view, link))
@@ -140,7 +139,7 @@ def write_command_loaders(store: Store) -> None:
 
 def module_notes(store: Store, entry: ReleaseEntry) -> ModuleNotes:
     """Return what a modulefile tells of a release besides what the release holds."""
-    release = entry.platforms[min(entry.platforms)]
+    release = entry.release
     gpus = proved_gpus(release.gpus, read_records(store.root, release.view, entry.lock_digest))
     return ModuleNotes(gpus, _stand_ins(store, release) if release.cuda else ())
 
@@ -174,7 +173,7 @@ def _write_kernel(store: Store, release: Release, *, versioned: bool) -> None:
 
 def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
     """Write the modulefiles and the kernel of a release that was removed: they say so, and load nothing else."""
-    releases = [entry.platforms[platform] for platform in sorted(entry.platforms)]
+    releases = entry.releases
     module, default = releases[0].module, store.default(view)
     now = store.entry(view, default).platforms if default else {}
     loads = next((release.module for release in now.values()), module)

@@ -87,9 +87,9 @@ def _release(store: Store, record: Record, file: Path) -> Release:
         entries = store.entries(record.view)
         for entry in entries:
             if entry.platforms and entry.lock_digest == record.lock:
-                return entry.platforms[min(entry.platforms)]
-        for error in (error for entry in entries for error in entry.errors.values()):
-            raise error  # it may be the one
+                return entry.release
+        for entry in entries:
+            entry.check()  # it may be the one
     raise RefusedError(
         "record-foreign",
         f"{file} is of lock {record.lock[:8]} of {record.view}, which no release here has",

@@ -113,7 +113,7 @@ def unproved(store: Store, entry: ReleaseEntry, demands: Promotion | None) -> tu
     """Return which of the proofs that a site demands a release lacks, a line each."""
     if demands is None:
         return ()
-    release = entry.platforms[min(entry.platforms)]
+    release = entry.release
     records = read_records(store.root, release.view, entry.lock_digest)
     return missing_proofs(release, records, demands, datetime.now(timezone.utc))
 

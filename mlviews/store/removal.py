@@ -72,8 +72,8 @@ def remove_held(store: Store, view: str, release: str, now: datetime) -> int:
         lock_digest=entry.lock_digest,
         removed=now,
         default=default,
-        module=entry.platforms[min(entry.platforms)].module,
-        variant=entry.platforms[min(entry.platforms)].variant,
+        module=entry.release.module,
+        variant=entry.release.variant,
     )
     text = note.text()
     folder = store.view_folder(view) / release
@@ -132,8 +132,8 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
         RefusedError: one is pinned, or there is nothing of the view.
     """
     entries = store.entries(view)
-    for error in (error for entry in entries for error in entry.errors.values()):
-        raise error
+    for entry in entries:
+        entry.check()
     if pinned := [entry.name for entry in entries if store.is_pinned(view, entry.name)]:
         raise RefusedError(
             "release-pinned",
@@ -163,8 +163,7 @@ def finish(store: Store, view: str, release: str) -> int:
     folder = store.view_folder(view) / release
     platforms = [folder / name for name in names_in(folder) if is_folder_at(folder / name)]
     entry = store.entry(view, release)
-    for error in entry.errors.values():  # what it says is needed for the words that stay
-        raise error
+    entry.check()  # what it says is needed for the words that stay
     freed = 0
     try:
         freed += _leave_word(store, view, entry, platforms)
