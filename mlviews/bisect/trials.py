@@ -108,12 +108,7 @@ class Trials:
 
     def _job(self, lock: Lock, checks: tuple[str, ...]) -> TrialJob:
         return TrialJob(
-            site_spec=self.site_spec,
-            lock=lock,
-            site=self.site,
-            scratch=self.scratch,
-            checks=checks,
-            level=self.level,
+            site_spec=self.site_spec, lock=lock, site=self.site, scratch=self.scratch, checks=checks, level=self.level
         )
 
     def forget(self) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
+    from mlviews.store.disk import Store
 
 _PIPED_WIDTH = 200
 
@@ -98,6 +99,13 @@ class App:
         from mlviews.site.file import quick_root
 
         return self._path("root") or quick_root(self.site_name) or self.site.root
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The site's releases."""
+        from mlviews.store.disk import Store
+
+        return Store(self.site.root, self.site.prefix)
 
     @functools.cached_property
     def catalogue(self) -> Catalogue:

@@ -18,11 +18,10 @@ def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, and which views run."""
     from mlviews.doctor import drivers, examine, fits, left_out, without_base
     from mlviews.results import DoctorResult
-    from mlviews.store.disk import Store
     from mlviews.variants import choices, read_driver
 
     host = examine(app.site)
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     found = [store.entry(view, name) for view in store.views() if (name := store.default(view))]
     here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
     result = DoctorResult(

@@ -52,12 +52,11 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
 def _all(app: App) -> Outcome:
     from mlviews.errors import MlviewsError
     from mlviews.holdings import gpus_of, holdings_of
-    from mlviews.store.disk import Store
     from mlviews.upstream import ENDINGS, GpusAllResult
     from mlviews.variants import choices, read_driver
 
     app.command = "gpus --all"
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     views: list[ViewGpus] = []
     cpu: list[str] = []
     errors: list[MlviewsError] = []

@@ -22,9 +22,7 @@ _COUNT = click.IntRange(min=1)
 @click.argument("view", metavar="VIEW[/RELEASE]", required=False, shell_complete=complete_release)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.option(
-    "--system",
-    type=click.Choice(["slurm", "htcondor", "panda"]),
-    help="Batch system.  [default: the site's first one]",
+    "--system", type=click.Choice(["slurm", "htcondor", "panda"]), help="Batch system.  [default: the site's first one]"
 )
 @click.option("--nodes", type=_COUNT, metavar="N", default=1, show_default=True, help="Hosts.")
 @click.option(

@@ -121,10 +121,7 @@ def nightly(
         report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
     result = NightlyResult(report=str(report), nights=list(runs))
     return Outcome(
-        result,
-        lambda console: _write(console, result, details=app.verbosity > 0),
-        _exit_code(runs),
-        _errors(runs),
+        result, lambda console: _write(console, result, details=app.verbosity > 0), _exit_code(runs), _errors(runs)
     )
 
 

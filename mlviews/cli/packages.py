@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console, Part
     from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
-    from mlviews.store.disk import Store
 
 
 @verb("packages")
@@ -35,7 +34,7 @@ def list_packages(app: App, view: str) -> Outcome:
 
     app.command = "packages"
     name, _, release = view.partition("/")
-    store = _store(app)
+    store = app.store
     chosen = store.default(name) if release == "default" else None
     held = holdings_of(name, app.catalogue, app.site, store, release=chosen or release or None)
     if held.entry is None and held.lock is None:
@@ -55,7 +54,7 @@ def search(app: App, package: str) -> Outcome:
     from mlviews.holdings import all_holdings
     from mlviews.holdings import search as find
 
-    held = all_holdings(app.catalogue, app.site, _store(app))
+    held = all_holdings(app.catalogue, app.site, app.store)
     result = find(package, held)
     code = max((error.exit_code for error in held.errors), default=0)
     return Outcome(result, lambda console: _write_found(console, result), code, held.errors)
@@ -72,16 +71,10 @@ def catalogue(app: App, output: Path) -> Outcome:
     """
     from mlviews.holdings import all_holdings, write_catalogue
 
-    held = all_holdings(app.catalogue, app.site, _store(app))
+    held = all_holdings(app.catalogue, app.site, app.store)
     result = write_catalogue(output.absolute(), held)
     code = max((error.exit_code for error in held.errors), default=0)
     return Outcome(result, lambda console: _write_page(console, result), code, held.errors)
-
-
-def _store(app: App) -> Store:
-    from mlviews.store.disk import Store
-
-    return Store(app.site.root, app.site.prefix)
 
 
 def _write_packages(console: Console, result: PackagesResult) -> None:

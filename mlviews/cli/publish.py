@@ -40,10 +40,9 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
     from mlviews.publish.ingest import pack
     from mlviews.publish.plan import plan
     from mlviews.publish.server import publish as carry_out
-    from mlviews.store.disk import Store
 
     name, _, release = view.partition("/")
-    store, site = Store(app.site.root, app.site.prefix), app.site
+    store, site = app.store, app.site
     if not planned:
         if tar or published:
             raise click.UsageError("--tar and --published go with --plan")

@@ -30,10 +30,9 @@ def gather(app: App, files: tuple[Path, ...]) -> Outcome:
     from mlviews.errors import MlviewsError
     from mlviews.files.filelock import announce
     from mlviews.results import RecordsGatherResult
-    from mlviews.store.disk import Store
     from mlviews.store.proofs import gather as take_in
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     taken, errors = [], []
     for file in files:
         try:

@@ -24,10 +24,9 @@ def releases(app: App, view: str | None) -> Outcome:
 
     -v adds when each was built, its folder, the checks that it failed, and all releases that were removed.
     """
-    from mlviews.store.disk import Store
     from mlviews.store.listing import all_releases, releases_of
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     result = releases_of(store, view) if view else all_releases(store)
     return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0))
 
@@ -94,12 +93,11 @@ def _checks(line: ReleaseSummary) -> tuple[str, str]:
 def promote(app: App, release: str, *, override: str) -> Outcome:
     """Make a release the default: what a plain `module load` gives."""
     from mlviews.smoke.report import printable
-    from mlviews.store.disk import Store
     from mlviews.store.releases import promote as promote_release
 
     view, name = split_release(release)
     result = promote_release(
-        Store(app.site.root, app.site.prefix), view, name,
+        app.store, view, name,
         demands=app.site.promotion, override=printable(override).strip(), progress=app.progress,
     )  # fmt: skip
     return Outcome(result, lambda console: _write_promotion(console, result))
@@ -120,10 +118,9 @@ def _write_promotion(console: Console, result: PromoteResult) -> None:
 def rollback(app: App, view: str) -> Outcome:
     """Make the previous default the default again. Repeat it to go back further."""
     from mlviews.cli.terminal import say
-    from mlviews.store.disk import Store
     from mlviews.store.releases import rollback as roll_back
 
-    result = roll_back(Store(app.site.root, app.site.prefix), view, progress=app.progress)
+    result = roll_back(app.store, view, progress=app.progress)
     until = f"{result.before} stays until `mlviews gc` or `mlviews remove` takes it"
     text = f"{view}: the default is {result.release} again; {until}"
     return Outcome(result, lambda console: say(console, text))
@@ -135,11 +132,10 @@ def rollback(app: App, view: str) -> Outcome:
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release: neither `gc` nor `remove` removes it."""
     from mlviews.cli.terminal import say
-    from mlviews.store.disk import Store
     from mlviews.store.releases import pin as pin_release
 
     view, name = split_release(release)
-    result = pin_release(Store(app.site.root, app.site.prefix), view, name, pinned=not undo, progress=app.progress)
+    result = pin_release(app.store, view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
     return Outcome(result, lambda console: say(console, text))
 
@@ -158,14 +154,13 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     """
     from mlviews.cli.terminal import say
     from mlviews.progress import size
-    from mlviews.store.disk import Store
     from mlviews.store.releases import remove as remove_release
 
     if "/" not in release:
         whole = f"`mlviews uninstall {release}` removes all of the view"
         raise click.BadParameter(f"{release!r} is not VIEW/RELEASE: `mlviews releases {release}` lists them; {whole}")
     view, name = split_release(release)
-    result = remove_release(Store(app.site.root, app.site.prefix), view, name, force=force, progress=app.progress)
+    result = remove_release(app.store, view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
     return Outcome(result, lambda console: say(console, text))
@@ -179,10 +174,9 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     from mlviews.cli.terminal import say
     from mlviews.jupyter import swan_place, user_place
     from mlviews.progress import size
-    from mlviews.store.disk import Store
     from mlviews.store.removal import uninstall as uninstall_view
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     result = uninstall_view(store, view, (user_place(), swan_place()), force=force, progress=app.progress)
 
     recipe = app.recipes / f"{view}.yaml"

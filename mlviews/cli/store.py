@@ -36,10 +36,9 @@ def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None
     """Find every changed, missing or extra file of releases; exit 1 if there is one. Without VIEW, check all views."""
     if (attestation is None) != (key is None) or (attestation and view is None):
         raise click.UsageError("--attestation FILE, --key FILE and a view go together")
-    from mlviews.store.disk import Store
     from mlviews.store.releases import check, check_all
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     if view is None:
         result = check_all(store, app.site, mend=repair, progress=app.progress)
     else:
@@ -190,9 +189,8 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 
     from mlviews.errors import RefusedError
     from mlviews.store.collect import Rule, collect, foresee
-    from mlviews.store.disk import Store
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     there = store.views()
     for view in views:
         if view not in there:

@@ -83,11 +83,7 @@ def render_environment(lock: Lock, platform: str) -> str:
     if wheels := [f"{p.name}=={p.version}" for p in packages if p.manager == "pip"]:
         # conda wants pip where it is to install wheels.
         dependencies += [*([] if any(p.name == "pip" for p in packages) else ["pip"]), {"pip": wheels}]
-    content = {
-        "name": lock.view,
-        "channels": [*lock.inputs["channels"], "nodefaults"],
-        "dependencies": dependencies,
-    }
+    content = {"name": lock.view, "channels": [*lock.inputs["channels"], "nodefaults"], "dependencies": dependencies}
     return f"# view {lock.view}, lock {lock.digest}, {platform}\n" + str(yaml.safe_dump(content, sort_keys=False))
 
 
