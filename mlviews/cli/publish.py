@@ -37,7 +37,7 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
     Without --plan this host publishes: it needs `cvmfs_server`, and the site must name its repository. Exit 1 if a rule
     forbids it; then nothing is changed or packed.
     """
-    from mlviews.publish.ingest import pack
+    from mlviews.publish.contents import pack
     from mlviews.publish.plan import plan
     from mlviews.publish.server import publish as carry_out
 

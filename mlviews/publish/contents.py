@@ -1,16 +1,20 @@
-"""What is published of a view, name by name: a release, what makes it the default, its proofs, or that it is gone."""
+"""What is published of a view, as names and as a tar: a release, its default, its proofs, or that it is gone."""
 
 from __future__ import annotations
 
 import os
+import stat
+import tarfile
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
+from mlviews.files.permissions import private
 from mlviews.files.reading import UNPROMOTED, folders_in, link_text, names_in, paths_in, status
-from mlviews.files.writing import is_folder, walk
+from mlviews.files.writing import forget_parts, is_folder, make_folder, replacing, walk, write_failure
 from mlviews.lock.lockfile import lock_path
 from mlviews.release import RELEASE_LOCK, module_versions
 from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name
@@ -21,8 +25,8 @@ from mlviews.store.launcher import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import datetime
 
+    from mlviews.progress import Progress
     from mlviews.store.disk import ReleaseEntry, Store
     from mlviews.store.listing import RemovalNote
 
@@ -167,3 +171,46 @@ def _time(entry: ReleaseEntry) -> int:
 
 def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
+
+
+def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -> None:
+    """Write the tar for ``cvmfs_server ingest``, whole or not at all, and the same every time.
+
+    It holds every file for itself, owned by root.
+
+    Args:
+        items: what it holds, folders before what lies in them.
+        total: bytes of all files.
+    """
+    make_folder(path.parent)
+    forget_parts(path, than=timedelta(days=1))
+    try:
+        with replacing(path) as part, part.open("wb") as file:
+            with (
+                tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                progress("Packing", total=total, unit="bytes") as advance,
+            ):
+                for item in items:
+                    _add(tar, item)
+                    advance(item.status.st_size if stat.S_ISREG(item.status.st_mode) else 0)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise write_failure(f"{path} cannot be written", error) from error
+
+
+def _add(tar: tarfile.TarFile, item: Item) -> None:
+    member = tarfile.TarInfo(item.path)
+    member.uname = member.gname = "root"
+    member.mode = private(item.status.st_mode)  # what a group may do here is no business of the repository's
+    member.mtime = item.time
+    if stat.S_ISLNK(item.status.st_mode):
+        member.type, member.linkname, member.mode = tarfile.SYMTYPE, item.link, 0o777
+    elif stat.S_ISDIR(item.status.st_mode):
+        member.type = tarfile.DIRTYPE
+    else:
+        member.size = item.status.st_size
+        with item.source.open("rb") as file:
+            tar.addfile(member, file)
+        return
+    tar.addfile(member)

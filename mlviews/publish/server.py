@@ -19,7 +19,7 @@ from mlviews.files.reading import DamagedError, content
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import delete_tree, write_atomically
 from mlviews.progress import Progress, silent
-from mlviews.publish.ingest import pack
+from mlviews.publish.contents import pack
 from mlviews.publish.plan import PublishResult, plan
 from mlviews.publish.repository import Repository
 
