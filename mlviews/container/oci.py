@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mlviews.errors import BadInputError
+from mlviews.files.writing import HashingReader
 
 _Reader = Callable[[str], IO[bytes]]
 """Opens a file of a layout by its path; KeyError or OSError where there is none."""
@@ -74,23 +75,10 @@ class Base:
             BadInputError: it is missing, or is not.
         """
         with _reading(self._name), self._read(_path(descriptor["digest"])) as source:
-            checked = _Checked(source)
+            checked = HashingReader(source)
             yield cast("IO[bytes]", checked)
-            if f"sha256:{checked.found.hexdigest()}" != descriptor["digest"] or source.read(1):
+            if f"sha256:{checked.digest.hexdigest()}" != descriptor["digest"] or source.read(1):
                 raise ValueError(f"{descriptor['digest']} has other bytes than its digest says")
-
-
-class _Checked:
-    """A file that remembers what was read of it."""
-
-    def __init__(self, source: IO[bytes]) -> None:
-        self.found = hashlib.sha256()
-        self._source = source
-
-    def read(self, size: int = -1) -> bytes:
-        part = self._source.read(size)
-        self.found.update(part)
-        return part
 
 
 @contextmanager

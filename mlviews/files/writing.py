@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from io import BufferedIOBase
 from pathlib import Path
+from typing import IO
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import closed_by, status
@@ -192,6 +194,20 @@ def file_sha256(path: Path | str, told: Callable[[int], object] | None = None) -
 def is_intact(path: Path, sha256: str) -> bool:
     """Tell whether a file is there, and its bytes are these."""
     return path.is_file() and file_sha256(path) == sha256
+
+
+class HashingReader:
+    """A file that remembers the digest of what was read of it."""
+
+    def __init__(self, source: IO[bytes] | BufferedIOBase) -> None:
+        self.digest = hashlib.sha256()
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        """Read some bytes, or all."""
+        part = self._source.read(size)
+        self.digest.update(part)
+        return part
 
 
 def bytes_under(folder: Path) -> int:

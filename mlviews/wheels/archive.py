@@ -27,7 +27,7 @@ else:
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from mlviews.files.writing import make_folder
+from mlviews.files.writing import HashingReader, make_folder
 
 _EPOCH = 315_532_800  # 1980-01-01, the first date that a zip can state
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -202,9 +202,9 @@ def _add(tar: tarfile.TarFile, member: Member) -> dict[str, Any]:
             tar.addfile(info, source)
             digest = member.sha256.hex()
         else:
-            reader = _Hashing(source)
+            reader = HashingReader(source)
             tar.addfile(info, reader)
-            digest = reader.hexdigest()
+            digest = reader.digest.hexdigest()
     entry = {"_path": member.path, "path_type": "hardlink", "sha256": digest, "size_in_bytes": info.size}
     if member.placeholder:
         entry |= {"file_mode": "text", "prefix_placeholder": member.placeholder}
@@ -215,17 +215,3 @@ def _open(file: File) -> io.BufferedIOBase:
     if isinstance(file.source, bytes):
         return io.BytesIO(file.source)
     return file.source.open("rb") if isinstance(file.source, Path) else file.source()
-
-
-class _Hashing:
-    def __init__(self, source: io.BufferedIOBase) -> None:
-        self._source = source
-        self._sum = hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._source.read(size)
-        self._sum.update(data)
-        return data
-
-    def hexdigest(self) -> str:
-        return self._sum.hexdigest()
