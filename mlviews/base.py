@@ -161,8 +161,8 @@ def find_base(on: str, root: Path, platform: str) -> Base:
         base = release.base
         raise RefusedError(
             "base-extends",
-            f"{release.view} extends {base.view}: nothing can be put on top of it",
-            f"Extend {base.view}, and ask there for what both need.",
+            f"{release.view} extends {base.view}: mlviews puts no view on top of such a view",
+            f"Extend {base.view}, and ask there for the packages of both.",
         )
     if not release.has_python:
         raise RefusedError("base-no-python", f"{release.view} holds no Python", "Extend a view that does.")

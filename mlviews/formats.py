@@ -116,7 +116,7 @@ def _whole(render_input: RenderInput) -> Lock:
     if base := lock.inputs.get("on"):
         raise RefusedError(
             "lock-extends",
-            f"the lock of {lock.view} holds only what it adds to {base['view']}, and no other tool can add that",
+            f"the lock of {lock.view} holds only what it adds to {base['view']}, and other tools cannot use that",
             f"Render {base['view']}, and take the wheels from the recipe.",
         )
     return lock

@@ -167,7 +167,7 @@ def _with_served(release: Release, prefix: Path, site: Site, progress: Progress)
         raise RefusedError(
             "gpu-not-served",
             f"the new release of {release.view} does not serve every GPU of its recipe, and was not kept",
-            "Choose other builds, or take the GPU out of hardware.gpus. some-gpus-only excuses packages.",
+            "Choose other builds, take the GPU out of hardware.gpus, or name the package under some-gpus-only.",
             faults=judged.failures,
         )
     return release.model_copy(update={"served": {verdict.gpu: verdict.way for verdict in judged.gpus}})

@@ -101,7 +101,7 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
     else:
         say(console, ("built", "bold green"), f" {name}: {built.packages} packages for {built.platform}")
     if built.base_changes:
-        say(console, f"{built.base} is not what it was on top of before:")
+        say(console, f"the base is now {built.base}; it differs from the base of the build before:")
         write_changes(console, built.base_changes)
     checks = (
         ((check.status, STATUS_STYLES[check.status]), check.name, f"{check.seconds:.1f} s", check.reason)

@@ -62,5 +62,6 @@ def _write(console: Console, done: ExtendResult, app: App) -> None:
 
     say(console, f"{done.recipe}: on top of {done.base}, which stays as it is")
     added = ", ".join(f"{name} {version}" for name, version in done.added.items())
-    say(console, ("adds", "bold green"), f" {added or 'nothing, it has all of that'}; {size(done.bytes)}")
+    added = added or "nothing, because the base holds all of them"
+    say(console, ("adds", "bold green"), f" {added}; {size(done.bytes)}")
     write_built(console, done.built, app)

@@ -181,7 +181,7 @@ def _write_all(console: Console, result: GpusAllResult) -> None:
         say(console, "none: the view has no release and no lock; `mlviews lock VIEW` makes a lock")
     if any(view.unknown for view in result.views):
         console.print()
-        say(console, "?: mlviews knows nothing of these packages; the answer is that of the others:")
+        say(console, "?: mlviews does not know these packages; the answers come from the other packages of the view:")
         for view in result.views:
             if view.unknown:
                 say(console, f"  {view.view}: {', '.join(view.unknown)}")

@@ -120,7 +120,7 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
 
     if via == "launch" and system == "panda":
         raise BadInputError(
-            "job-request", "PanDA's nodes cannot read this root", "Leave out --via: it takes the image."
+            "job-request", "PanDA's nodes cannot read this root", "Leave --via out: PanDA takes the image."
         )
     if via == "image" or system == "panda":
         name, _, release = view.partition("/")
@@ -142,7 +142,7 @@ def _by_file(image: Path, system: System) -> Entry:
     launch = image_launch(image)
     if not is_file(launch):
         hint = "`mlviews pack VIEW -o FILE` writes both: keep them in one folder."
-        raise RefusedError("image-launch-missing", f"there is no {launch}, which enters the image", hint)
+        raise RefusedError("image-launch-missing", f"there is no {launch}, which starts programs in the image", hint)
     return by_file(release, launch)
 
 

@@ -183,7 +183,7 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
 
     def write(console: Console) -> None:
         names = ", ".join(result.releases)
-        what = f"removed {view} ({names})" if names else f"no release of {view} was left; removed what was"
+        what = f"removed {view} ({names})" if names else f"there was no release of {view}; removed what was left"
         stays = "packages stay in the cache (`mlviews gc`)"
         say(console, f"{what}: {size(result.bytes)} free; {stays}")
         for folder in result.kernels:

@@ -122,7 +122,7 @@ def smoke(
     all_lines = (*suites.values(), *(route.checks for route in result.routes))
     gpu = {program.name for program in PROGRAMS.values() if program.gpu}
     if require_gpu and not any(line.name in gpu for lines in all_lines for line in lines):
-        app.remark("none of these checks has work for a GPU: --require-gpu asked nothing of them")
+        app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
     failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
     code = max([1 if failed else 0, *(error.exit_code for error in untested)])
     return Outcome(result, lambda console: _write(console, result, app.root), code, (*errors, *untested))

@@ -228,7 +228,7 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
         if details or kept.why.startswith("in use"):
             say(console, ("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
     for busy in result.busy:
-        say(console, f"left alone {busy.view}: in use by {busy.holder}")
+        say(console, f"did not touch {busy.view}: {busy.holder} works on it")
     tell_unreadable(console, result.unreadable)
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     why = "" if details or not result.kept else " (-v says why)"

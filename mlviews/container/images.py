@@ -111,7 +111,7 @@ def check_tools(*, pushes: bool, sif: bool) -> None:
         raise FailedError(
             "tool-missing",
             "an Apptainer image cannot be made: there is no apptainer on this host",
-            "Leave --apptainer out, and run `apptainer build IMAGE.sif oci-archive:FILE` where it is.",
+            "Leave --apptainer out, and run `apptainer build IMAGE.sif oci-archive:FILE` on a host that has it.",
         )
 
 

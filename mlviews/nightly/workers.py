@@ -179,7 +179,7 @@ def each_of(
                 else:
                     yield waiting.pop(future), found
             if waiting and (why := trouble()):
-                hint = "Look at the batch system; --resume goes on with what is missing."
+                hint = "Look at the batch system; --resume continues with what is missing."
                 lost = FailedError(WORKERS_LOST, f"no worker is left: {why}", hint)
                 yield from ((job, lost) for job in waiting.values())
                 return

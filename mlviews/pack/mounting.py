@@ -131,7 +131,7 @@ def _entering(source: Path, place: Path) -> tuple[str, ...]:
         faults.append(f"{name}: {fault}")
     raise FailedError(
         "mount-missing",
-        f"{source} cannot be put at {place} here",
+        f"{source} cannot be mounted at {place} here",
         "Run this as root, or install bubblewrap (bwrap). An image also needs /dev/fuse and squashfuse or Apptainer.",
         faults=tuple(faults),
     )

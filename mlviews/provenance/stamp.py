@@ -135,7 +135,7 @@ def read_stamp(file: Path) -> Stamp:
         raise RefusedError(
             "stamp-stale",
             f"{file} has changed since it was stamped: {_beside(file).name} is for another content",
-            "Who changed it can stamp it again: `mlviews stamp FILE`.",
+            "If that change is right, stamp it again: `mlviews stamp FILE`.",
         )
     return stamp
 
@@ -150,10 +150,10 @@ def _refuse_missing(file: Path) -> None:
 
 
 def _no_stamp(file: Path) -> RefusedError:
-    hint = "Who made it can stamp it, with the view loaded: `mlviews stamp FILE`."
+    hint = "Ask the person who made it to stamp it, with the view loaded: `mlviews stamp FILE`."
     return RefusedError("stamp-missing", f"{file} does not say which view's lock it was made with", hint)
 
 
 def _damaged(file: Path) -> BadInputError:
-    hint = "Who made it can stamp it again: `mlviews stamp FILE`."
+    hint = "Ask the person who made it to stamp it again: `mlviews stamp FILE`."
     return BadInputError("stamp-invalid", f"the stamp of {file} was not written by mlviews", hint)

@@ -73,8 +73,8 @@ def refuse_unproved(name: str, missing: Sequence[str], demands: Promotion) -> No
             "unproved",
             f"{name} may not become the default: this site demands {in_words(demands)}",
             f"`mlviews smoke {name} --level {demands.level}` proves it on the host where it runs;"
-            " `mlviews records gather FILE` takes in what it recorded elsewhere."
-            " Or go without: --override WHY, which is kept.",
+            " `mlviews records gather FILE` takes in records of other hosts."
+            " --override WHY promotes it without proof, and keeps the reason.",
             faults=tuple(missing),
         )
 

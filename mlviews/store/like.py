@@ -47,7 +47,7 @@ def whence(stamp: Stamp, site: Site, recipes: Path) -> RefusedError:
     Args:
         recipes: the folder of recipes.
     """
-    what = f"no release of {stamp.view} under {site.root} is of lock {stamp.lock[:_SHOWN]}"
+    what = f"no release of {stamp.view} under {site.root} has the lock {stamp.lock[:_SHOWN]}"
     called = f", which was release {stamp.release} where the file was made" if stamp.release else ""
     return RefusedError("lock-not-built", f"{what}{called}", _way(stamp, site, recipes))
 

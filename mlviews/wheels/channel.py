@@ -281,12 +281,12 @@ def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
     named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
     places = f" --index-url {cpu_index}" if cpu_index else " --index-url INDEX"
     where = "pytorch.org gives INDEX under Get started, CPU; `cpu-index` in the site's file names it for good. "
-    looked = f", and {cpu_index} has no other" if cpu_index else ""
+    looked = f"; {cpu_index} has no others" if cpu_index else ""
     raise RefusedError(
         "cuda-wheels",
-        f"this view is for the CPU, but of {named} pip finds only builds for CUDA, which bring {len(cuda)} packages "
-        f"along ({', '.join(wheel.name for wheel in cuda)}){looked}",
-        f"Where an index with CPU builds can be reached: pip download --no-deps --dest wheels{places} {named}\n"
+        f"this view is for the CPU, but pip finds only builds for CUDA of {named}; they bring {len(cuda)} "
+        f"more packages ({', '.join(wheel.name for wheel in cuda)}){looked}",
+        f"On a host that reaches an index with CPU builds: pip download --no-deps --dest wheels{places} {named}\n"
         "Then, with that folder here: PIP_FIND_LINKS=$PWD/wheels mlviews build VIEW. "
         f"{'' if cpu_index else where}Or take a view for GPUs, which runs on a CPU too and needs some 5 GB more.",
     )

@@ -358,7 +358,7 @@ def test_a_wheel_that_brings_cuda_is_refused(wheels: Path, tmp_path: Path) -> No
     with pytest.raises(RefusedError) as caught:
         make_channel(["pytorch"], pins={}, cache=tmp_path)
     assert caught.value.code == "cuda-wheels"
-    assert "of torch==2.14.0 pip finds only builds for CUDA" in caught.value.message
+    assert "pip finds only builds for CUDA of torch==2.14.0" in caught.value.message
     assert "nvidia-cublas-cu12" in caught.value.message
     assert "pytorch.org gives INDEX under Get started, CPU" in caught.value.hint
     assert not list(tmp_path.rglob("*.whl"))
