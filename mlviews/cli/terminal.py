@@ -113,7 +113,7 @@ class Bars:
         """Open a bar; where there is no terminal, say what begins, once."""
         label = hide(label)
         if not self._console.can_move:
-            self._console.print(f"{label} ...", markup=False)
+            say(self._console, f"{label} ...")
             with silent(label, total=total, unit=unit) as nowhere:
                 yield nowhere
             return

@@ -170,6 +170,4 @@ def _hard_links(items: Sequence[Item]) -> Iterator[PublishRemark]:
         if stat.S_ISREG(item.status.st_mode) and item.status.st_nlink > 1:
             first = seen.setdefault((item.status.st_dev, item.status.st_ino), item.path)
             if first != item.path:
-                yield PublishRemark(
-                    "hard-link", item.path, f"one file with {first}; two when published", forbids=False
-                )
+                yield PublishRemark("hard-link", item.path, f"one file with {first}; two when published", forbids=False)
