@@ -18,7 +18,7 @@ from mlviews.hardware import host_platform
 from mlviews.lock.status import LockStatus, lock_status
 from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Clobber, LinkScripts, Release
-from mlviews.smoke.programs import BASIC
+from mlviews.smoke.programs import BASIC, programs
 from mlviews.smoke.records import last_results, proves, read_records, write_record
 from mlviews.smoke.report import CheckLine, failures
 from mlviews.store.disk import ReleaseEntry, Store
@@ -240,14 +240,20 @@ def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> 
 def _due_checks(job: _Job, release: Release, folder: Path) -> tuple[CheckLine, ...]:
     """Run the checks of which no record of the lock knows, and those that failed; nothing where they prove nothing."""
     records = read_records(job.store.root, job.view, release.lock_digest)
-    known = {line.name for record in records for line in record.checks}
-    settled = known - {name for name, passed in last_results(records).items() if not passed}
-    names = [name for name in (*BASIC, *job.site_spec.spec.smoke) if name not in settled]
+    spec = job.site_spec.spec
+    digests = {program.name: program.digest for program in programs(spec.own_checks).values()}
+    known = {(line.name, line.digest) for record in records for line in record.checks}
+    failed = {name for name, passed in last_results(records).items() if not passed}
+    names = [
+        name
+        for name in dict.fromkeys((*BASIC, *spec.smoke))
+        if name in failed or (name, digests.get(name, "")) not in known
+    ]
     if not names:
         return ()
     from mlviews.smoke.release import first_checks  # noqa: PLC0415
 
-    checks = first_checks(folder, release, names, progress=job.progress)
+    checks = first_checks(folder, release, names, own=spec.own_checks, progress=job.progress)
     return checks if proves(checks) else ()
 
 

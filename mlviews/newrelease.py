@@ -100,7 +100,14 @@ def make_release(
     with ThreadPoolExecutor(1) as beside:  # while the checks, which are other processes, run
         bill = beside.submit(render_sbom, found.lock, [platform], licenses=installed_licenses(assembled.records))
         names = (*BASIC, *site_spec.spec.smoke)
-        checks = first_checks(prefix, release, names, records=assembled.records, progress=progress)
+        checks = first_checks(
+            prefix,
+            release,
+            names,
+            own=site_spec.spec.own_checks,
+            records=assembled.records,
+            progress=progress,
+        )
     _refuse_failed(view, checks)
     tree = read_tree(prefix)  # the last look: from here on nothing but the list and release.json is written
     held = inventory.take(tree)

@@ -254,12 +254,14 @@ class KnownCheck:
         proves: what has passed where it passes.
         gpu: whether it has work for a GPU.
         level: ``full`` where it takes too long for every build.
+        file: where it lies beside the recipes; null for those that come with mlviews.
     """
 
     name: str
     proves: str
     gpu: bool
     level: Level
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

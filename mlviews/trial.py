@@ -165,7 +165,7 @@ def _refuse_other_platforms(lock: Lock) -> None:
 
 def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progress: Progress) -> Trial:
     size = bytes_under(prefix)  # before the checks, which may leave files behind
-    plan = choose(job.checks, job.level, named=True)
+    plan = choose(job.checks, job.level, named=True, own=job.site_spec.spec.own_checks)
     start = time.monotonic()
     target = release_target(prefix, release)
     checks = run_checks(target, plan, level=job.level, limits=job.limits, progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +14,7 @@ from mlviews.files.writing import folder
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
-from mlviews.recipe.view import view_spec
+from mlviews.recipe.view import OwnCheck, view_spec
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
@@ -279,6 +279,7 @@ def test_a_view_with_all_that_a_recipe_can_say_is_the_same_when_it_is_read_again
         **{key: [{"package": "x", "why": "so"}] for key in keys}, **{"link-scripts": ["x"]},
     )  # fmt: skip
     spec = compose(parse(path, Recipe), recipes.folder / "layers")
+    spec = replace(spec, own_checks=(OwnCheck("own", "text", "own.py"),))
     again = view_spec(json.loads(json.dumps(asdict(spec))))
     assert (again, repr(again)) == (spec, repr(spec))
     assert all(

@@ -314,11 +314,13 @@ def complete_site(context: click.Context, parameter: click.Parameter, incomplete
 
 
 def complete_check(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a smoke check in the shell."""
-    del context, parameter
+    """Complete the name of a smoke check in the shell; of those beside the recipes, from the file names alone."""
+    del parameter
+    from mlviews.recipe.checks import check_files, check_name
     from mlviews.smoke.programs import PROGRAMS
 
-    return sorted(name for name in PROGRAMS if name.startswith(incomplete))
+    own = map(check_name, check_files(context.ensure_object(App).recipes))
+    return sorted(name for name in {*PROGRAMS, *own} if name.startswith(incomplete))
 
 
 def complete_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -54,8 +54,8 @@ def bisect(
     from mlviews.smoke.runner import refuse_unknown
     from mlviews.store.locksource import named_lock
 
-    refuse_unknown(names)
     site_spec = app.site_spec(view)
+    refuse_unknown(names, site_spec.spec.own_checks)
     result = find(
         site_spec,
         app.site,

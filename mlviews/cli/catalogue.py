@@ -181,15 +181,17 @@ def layers(app: App) -> Outcome:
 
 @verb("checks")
 def checks(app: App) -> Outcome:
-    """List the checks: what a recipe can name under `smoke`."""
-    del app
+    """List the checks: what a recipe can name under `smoke`. Your own lie in the folder `checks` of your recipes."""
     from mlviews.results import ChecksResult, KnownCheck
-    from mlviews.smoke.programs import PROGRAMS, about
+    from mlviews.smoke.programs import about, programs
 
-    lines = [KnownCheck(item.name, about(item), item.gpu, item.level) for item in PROGRAMS.values()]
+    lines = [
+        KnownCheck(item.name, about(item), item.gpu, item.level, item.path if item.own else None)
+        for item in programs(app.catalogue.own_checks).values()
+    ]
 
     def write(console: Console) -> None:
-        from mlviews.cli.terminal import Column, write_table
+        from mlviews.cli.terminal import Column, say, write_table
 
         columns = (
             Column("Check", style="bold"),
@@ -200,5 +202,8 @@ def checks(app: App) -> Outcome:
         write_table(
             console, columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in lines)
         )
+        for line in lines:
+            if line.file:
+                say(console, f"{line.name} is your own: {line.file}")
 
     return Outcome(ChecksResult(lines), write)

@@ -127,7 +127,7 @@ def _write_remarks(console: Console, line: LockedView, spec: ViewSpec) -> None:
     if line.link_scripts:
         told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
         say(console, (told, "yellow"))
-    for name in unknown_checks(spec.smoke):
+    for name in unknown_checks(spec.smoke, spec.own_checks):
         say(console, f"{line.view}: ", ("there is no check", "yellow"), f" {name}")
     for remark in line.licences:
         text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"

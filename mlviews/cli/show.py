@@ -61,7 +61,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
         cpu_only=spec.cpu_only,
         some_gpus_only=spec.some_gpus_only,
         smoke=list(spec.smoke),
-        unknown_checks=unknown_checks(spec.smoke),
+        unknown_checks=unknown_checks(spec.smoke, spec.own_checks),
         link_scripts=spec.link_scripts,
         link_scripts_skipped=_skipped_scripts(spec, found, app.site),
         pip_check_waivers=spec.pip_check_waivers,

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
+    from mlviews.recipe.view import OwnCheck
     from mlviews.release import Release
     from mlviews.results import SmokedView, SmokeResult
     from mlviews.smoke.process import Limits
@@ -92,13 +93,14 @@ def smoke(
         raise click.UsageError("--queue goes with --cluster")
     from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
-    from mlviews.smoke.programs import PROGRAMS
+    from mlviews.smoke.programs import PROGRAMS, programs
     from mlviews.smoke.records import proves
     from mlviews.smoke.routes import differences
     from mlviews.smoke.runner import any_python, refuse_unknown
 
-    refuse_unknown(names)
-    run = _Run(app, names, level, Limits(seconds=timeout) if timeout else Limits(), require_gpu)
+    own = app.catalogue.own_checks if names or not python else ()
+    refuse_unknown(names, own)
+    run = _Run(app, names, level, Limits(seconds=timeout) if timeout else Limits(), require_gpu, own)
     errors: tuple[MlviewsError, ...] = ()
     untested: tuple[MlviewsError, ...] = ()
     suites: dict[str, Sequence[CheckLine]]
@@ -120,7 +122,7 @@ def smoke(
         suites = {one.view or "": one.checks for one in found}
     _write_junit(junit, suites)
     all_lines = (*suites.values(), *(route.checks for route in result.routes))
-    gpu = {program.name for program in PROGRAMS.values() if program.gpu}
+    gpu = {program.name for program in programs(own).values() if program.gpu}
     if require_gpu and not any(line.name in gpu for lines in all_lines for line in lines):
         app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
     failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
@@ -137,12 +139,13 @@ class _Run:
     level: Level
     limits: Limits
     require_gpu: bool
+    own: tuple[OwnCheck, ...]
 
     def plan(self, wanted: Callable[[], Iterable[str]]) -> CheckPlan:
         """Return the checks that were named, else those that are wanted."""
         from mlviews.smoke.runner import choose
 
-        return choose(self.names or tuple(wanted()), self.level, named=bool(self.names))
+        return choose(self.names or tuple(wanted()), self.level, named=bool(self.names), own=self.own)
 
     def __call__(self, target: Interpreter, plan: CheckPlan) -> tuple[CheckLine, ...]:
         from mlviews.smoke.runner import run_checks
@@ -185,6 +188,7 @@ def _view(run: _Run, label: str, lines: Sequence[CheckLine] | None) -> tuple[Smo
     prefix, release = release_here(app.root, label)
     plan = _planned(run, release)
     lines = run(release_target(prefix, release), plan) if lines is None else lines
+    lines = (*lines, *_away(run, release))
     slower, unread = _slower(app, release, lines)
     record, unwritten = _record(app, release, lines, run.level)
     one = SmokedView(
@@ -198,6 +202,23 @@ def _planned(run: _Run, release: Release) -> CheckPlan:
     from mlviews.smoke.programs import BASIC
 
     return run.plan(lambda: (*BASIC, *run.app.catalogue.view(release.view).smoke))
+
+
+def _away(run: _Run, release: Release) -> tuple[CheckLine, ...]:
+    """Return an error for each check that has proved this lock and is not here: it lies beside the recipe alone."""
+    from mlviews.errors import MlviewsError
+    from mlviews.smoke.programs import programs
+    from mlviews.smoke.records import own_digests, read_records
+    from mlviews.smoke.report import CheckLine
+
+    if run.names:
+        return ()
+    proved: dict[str, str] = {}
+    with suppress(MlviewsError):  # records that cannot be read are told with the figures
+        proved = own_digests(read_records(run.app.root, release.view, release.lock_digest))
+    why = "this check is not here: it lies beside the recipe; name that folder with --recipes DIR"
+    away = sorted({*proved} - {*programs(run.own)})
+    return tuple(CheckLine(name=name, status="error", reason=why, seconds=0, digest=proved[name]) for name in away)
 
 
 def _fields(one: SmokedView) -> dict[str, Any]:

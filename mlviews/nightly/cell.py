@@ -216,7 +216,7 @@ def _tried(trial: Trial, cell: Cell) -> _Found:
         return _Found("check-failed", "; ".join(found))
     if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
-    unknown = unknown_checks(check.name for check in trial.checks)
+    unknown = unknown_checks((check.name for check in trial.checks), cell.site_spec.spec.own_checks)
     return _Found("ok", f"no such check, which the recipe names: {', '.join(unknown)}" if unknown else "")
 
 

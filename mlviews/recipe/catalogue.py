@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, nearest
 from mlviews.files.kept import Kept, state_of
-from mlviews.recipe.view import ViewSpec, view_spec
+from mlviews.recipe.checks import check_files, read_checks
+from mlviews.recipe.view import OwnCheck, ViewSpec, view_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,6 +76,15 @@ class Catalogue:
     def layers(self) -> tuple[Path, ...]:
         """The folders of layers, the one that wins first."""
         return (self.folder / "layers", *(self.behind.layers if self.behind else ()))
+
+    @property
+    def own_checks(self) -> tuple[OwnCheck, ...]:
+        """The checks that lie beside the folder's own recipes.
+
+        Raises:
+            BadInputError: one of them is none; then every recipe of the folder is faulty, too.
+        """
+        return read_checks(self.folder)
 
     def view(self, name: str) -> ViewSpec:
         """Return one composed view.
@@ -176,7 +186,11 @@ def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
 def _state(folder: Path, paths: Iterable[Path], layers: Iterable[Path]) -> str:
     """Return the state of all that views of a folder are composed of."""
     parts = [os.fsencode(folder)]
-    for place in (*paths, *(path for layer in layers for path in sorted(layer.glob("*.yaml")) if path.is_file())):
+    for place in (
+        *paths,
+        *check_files(folder),
+        *(path for layer in layers for path in sorted(layer.glob("*.yaml")) if path.is_file()),
+    ):
         with suppress(OSError):  # what cannot be read is a fault, and then nothing is kept
             parts += [os.fsencode(place), place.read_bytes()]
     return state_of(parts, rooms=["", "files", "recipe"])
@@ -188,6 +202,12 @@ def _read(folder: Path, paths: Iterable[Path], layers: tuple[Path, ...]) -> Cata
     from mlviews.recipe.model import Recipe, parse  # noqa: PLC0415
 
     made = Catalogue(folder, {}, {}, {}, {})
+    checks: tuple[OwnCheck, ...] = ()
+    no_check: MlviewsError | None = None
+    try:
+        checks = made.own_checks
+    except MlviewsError as error:
+        no_check = error
     parsed: list[Parsed[Recipe]] = []
     for path in paths:
         try:
@@ -208,7 +228,10 @@ def _read(folder: Path, paths: Iterable[Path], layers: tuple[Path, ...]) -> Cata
         made.variants.update(variants)
         for view, (_, variant) in {model.name: (model.name, None), **variants}.items():
             try:
-                made.composed[view] = compose(item, *layers, variant=variant, known=known)
+                if no_check:
+                    raise no_check
+                spec = compose(item, *layers, variant=variant, known=known)
+                made.composed[view] = replace(spec, own_checks=checks)
             except MlviewsError as error:
                 made.faulty[view] = error
     return made

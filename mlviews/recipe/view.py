@@ -68,6 +68,21 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnCheck:
+    """A check that lies beside a recipe; see `mlviews.recipe.checks`.
+
+    Attributes:
+        name: as recipes write it.
+        text: of its file, when the recipe was read.
+        file: where that is.
+    """
+
+    name: str
+    text: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
 class VariantOf:
     """Which variant a view is, and of which: they share a module.
 
@@ -107,6 +122,7 @@ class ViewSpec:
         editable: folders of Python projects, which stay where they are.
         on: the view, VIEW/RELEASE, or path of one, that this view extends; its hardware is the base's.
         variant: which variant it is; None for what the recipe itself says.
+        own_checks: all that lie beside the recipe, whether or not ``smoke`` names them.
     """
 
     name: str
@@ -130,6 +146,7 @@ class ViewSpec:
     variant: VariantOf | None = None
     replace: tuple[str, ...] = ()
     editable: tuple[str, ...] = ()
+    own_checks: tuple[OwnCheck, ...] = ()
 
     @property
     def loosened(self) -> dict[tuple[NormalizedName, NormalizedName], SpecifierSet]:
@@ -191,6 +208,7 @@ def view_spec(said: dict[str, Any]) -> ViewSpec:
     hardware = said["hardware"]
     parts = {
         "hardware": ViewHardware(**{**hardware, "gpus": tuple(hardware["gpus"])}),
+        "own_checks": tuple(OwnCheck(**one) for one in said["own_checks"]),
         "overrides": tuple(Override(**one) for one in said["overrides"]),
         "variant": VariantOf(**said["variant"]) if said["variant"] else None,
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
 from mlviews.smoke.programs import BASIC, PROGRAMS
-from mlviews.smoke.records import Record, last_results, product
+from mlviews.smoke.records import Record, by_last_text, last_results, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,11 +29,13 @@ def missing_proofs(release: Release, records: Sequence[Record], demands: Promoti
     """
     if not release.has_python:
         return ()
+    records = by_last_text(records)
     counting = [
         record for record in records if record.level in {"full", demands.level} and now - record.created <= demands.age
     ]
-    asked = {line.name for record in records for line in record.checks}
-    wanted = sorted(name for name in asked if name in PROGRAMS and PROGRAMS[name].gpu)
+    asked = [line for record in records for line in record.checks]
+    gpus = {line.name for line in asked if line.digest and line.device not in {"", "cpu"}}
+    wanted = sorted(gpus | {line.name for line in asked if line.name in PROGRAMS and PROGRAMS[line.name].gpu})
     kind = "full record" if demands.level == "full" else "record"
     found = [_missing("any host", kind, BASIC, last_results(_by(counting, lambda device: device in {"", "cpu"})))]
     for gpu in (gpu for gpu in demands.gpus if gpu in release.gpus):

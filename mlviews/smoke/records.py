@@ -117,10 +117,37 @@ def last_results(records: Iterable[Record]) -> dict[str, bool]:
     return found
 
 
+def own_digests(records: Iterable[Record]) -> dict[str, str]:
+    """Return the digest of the text that each own check had when it last proved anything.
+
+    Args:
+        records: oldest first.
+    """
+    lines = (line for record in records for line in record.checks if line.status in {"pass", "fail"})
+    return {name: digest for name, digest in ((line.name, line.digest) for line in lines) if digest}
+
+
+def by_last_text(records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return records without what own checks found when their text was another: it proves nothing of the new one.
+
+    Args:
+        records: oldest first.
+    """
+    records = tuple(records)
+    if not (last := own_digests(records)):
+        return records
+    return tuple(
+        record.model_copy(
+            update={"checks": tuple(line for line in record.checks if line.digest in {"", last.get(line.name)})}
+        )
+        for record in records
+    )
+
+
 def _latest(records: Iterable[Record]) -> dict[tuple[str, str], tuple[Record, CheckLine]]:
     """Return by device and check the last result, and the record that holds it."""
     found: dict[tuple[str, str], tuple[Record, CheckLine]] = {}
-    for record in records:
+    for record in by_last_text(records):
         for line in record.checks:
             if line.status in {"pass", "fail"}:
                 found.pop(("", line.name), None)  # it came to no device then: any later result says more

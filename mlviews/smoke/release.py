@@ -17,6 +17,7 @@ from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlviews.recipe.view import OwnCheck
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
 
@@ -90,6 +91,7 @@ def first_checks(
     release: Release,
     names: Iterable[str],
     *,
+    own: Iterable[OwnCheck] = (),
     records: Iterable[CondaRecord] | None = None,
     progress: Progress = silent,
 ) -> tuple[CheckLine, ...]:
@@ -99,4 +101,4 @@ def first_checks(
         release: the same as its files name it.
         records: as for `release_target`.
     """
-    return run_checks(release_target(prefix, release, records), choose(names, "quick"), progress=progress)
+    return run_checks(release_target(prefix, release, records), choose(names, "quick", own=own), progress=progress)

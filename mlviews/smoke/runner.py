@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import packaging
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -20,8 +20,11 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from mlviews.errors import BadInputError
 from mlviews.progress import Progress, silent
 from mlviews.smoke.process import Ended, Limits, run_limited
-from mlviews.smoke.programs import PROGRAMS, Level, Program, unknown_checks
+from mlviews.smoke.programs import PROGRAMS, Level, Program, programs, unknown_checks
 from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
+
+if TYPE_CHECKING:
+    from mlviews.recipe.view import OwnCheck
 
 _LONGEST = 1_000_000
 _TAIL = 500
@@ -73,6 +76,7 @@ def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, r
         seconds=ended.seconds,
         device=printable(claim.device) if status in {"pass", "fail"} else "",
         driver=printable(claim.driver),
+        digest=program.digest,
         versions={printable(key): printable(value) for key, value in claim.versions.items()},
         figures={
             printable(key): printable(value) if isinstance(value, str) else value
@@ -103,7 +107,9 @@ def _read(report: Path) -> Claim | None:
 
 
 def _error(program: Program, ended: Ended, reason: str) -> CheckLine:
-    return CheckLine(name=program.name, status="error", reason=printable(reason), seconds=ended.seconds)
+    return CheckLine(
+        name=program.name, status="error", reason=printable(reason), seconds=ended.seconds, digest=program.digest
+    )
 
 
 def _tail(ended: Ended) -> str:
@@ -178,30 +184,31 @@ def any_python(python: Path) -> Interpreter:
     return Interpreter((str(python),), dict(os.environ))
 
 
-def choose(names: Iterable[str], level: Level, *, named: bool = False) -> CheckPlan:
+def choose(names: Iterable[str], level: Level, *, named: bool = False, own: Iterable[OwnCheck] = ()) -> CheckPlan:
     """Sort names of checks into what is run, unknown, and left out.
 
     Args:
         names: as recipes write them.
         named: whether somebody asked for just these: then none is left out.
+        own: checks that lie beside the recipe.
     """
-    names = tuple(dict.fromkeys(names))
-    known = [PROGRAMS[name] for name in names if name in PROGRAMS]
+    names, there = tuple(dict.fromkeys(names)), programs(own)
+    known = [there[name] for name in names if name in there]
     chosen = [program for program in known if named or level == "full" or program.level == "quick"]
     return CheckPlan(
         tuple(chosen),
-        tuple(name for name in names if name not in PROGRAMS),
+        tuple(name for name in names if name not in there),
         tuple(program.name for program in known if program not in chosen),
     )
 
 
-def refuse_unknown(names: Iterable[str]) -> None:
+def refuse_unknown(names: Iterable[str], own: Iterable[OwnCheck] = ()) -> None:
     """Refuse names, as somebody typed them, that no check answers.
 
     Raises:
         BadInputError: there are some.
     """
-    if unknown := unknown_checks(names):
+    if unknown := unknown_checks(names, own):
         raise BadInputError("check-unknown", f"there is no check {', '.join(unknown)}", "`mlviews checks` lists all.")
 
 
@@ -226,6 +233,7 @@ def run_checks(
                 status="error" if program.gpu and require_gpu else "skip",
                 reason=target.lacking,
                 seconds=0,
+                digest=program.digest,
             )
             for program in plan.programs
         }
@@ -272,7 +280,7 @@ def _run(
     with tempfile.TemporaryDirectory(prefix="mlviews-smoke-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         report = folder / "report.json"
-        command = [*target.command, str(program.path), "--report", str(report), "--level", level]
+        command = [*target.command, str(program.place(folder)), "--report", str(report), "--level", level]
         command += [*_OWN_ARGUMENTS.get(program.name, ()), *target.arguments.get(program.name, ())]
         # Nothing is written into a release, or into what else is tested.
         environment = {**_scratch(folder), **_THREADS, **target.environment, "PYTHONDONTWRITEBYTECODE": "1"}

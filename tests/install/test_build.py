@@ -362,7 +362,9 @@ def test_a_site_with_manual_promotion_leaves_the_default_to_people(demo):
     assert f"run demo/{name} --site careful" in built.out
     assert f"not the default: demo has none yet. `mlviews promote demo/{name}` makes it that." in built.out
     assert not (demo.root / "envs/demo/default").is_symlink()
-    assert not (demo.root / "modulefiles/atlasml/demo/.version").exists()
+    version = demo.root / "modulefiles/atlasml/demo/.version"
+    assert not version.is_symlink()
+    assert "not-promoted" in version.read_text()
     assert (demo.root / f"modulefiles/atlasml/demo/{name}.lua").is_file()
     assert demo("run", "demo", "--json", "--", "python").codes == ["release-missing"]
     assert demo("build", "demo", "--site", "careful", "--json").data["status"] == "unchanged"

@@ -394,11 +394,15 @@ print(code[4:8].hex(), importlib.util.source_hash(source) == code[8:16])
 def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, base_archive):
     before = images.buildah("images", "--all", "--quiet")
     base = f"oci-archive:{base_archive}"
-    tested = demo("smoke", "demo", "--via", "prefix", "--via", "container", "--base", base, "--json")
+    own = demo.recipes.folder / "checks/of_the_group.py"
+    own.parent.mkdir()
+    own.write_text("from _protocol import run\nrun(lambda check: check.need('greet').__name__)\n")
+    checks = [f"--check={name}" for name in ("imports", "pip-check", "of-the-group")]
+    tested = demo("smoke", "demo", "--via", "prefix", "--via", "container", "--base", base, *checks, "--json")
     found = {
         route["route"]: {line["name"]: line["status"] for line in route["checks"]} for route in tested.data["routes"]
     }
-    passed = {"imports": "pass", "pip-check": "pass"}
+    passed = {"imports": "pass", "pip-check": "pass", "of-the-group": "pass"}
     assert found == {"prefix": passed, "container": passed}
     assert (tested.code, tested.data["differences"]) == (0, [])
     assert images.buildah("containers", "--quiet") == ""

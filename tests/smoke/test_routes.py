@@ -24,6 +24,8 @@ from mlviews.smoke.report import CheckLine, RouteLine
 def release(cli: Any) -> Release:
     """A release named demo that has its module and its kernel; its Python knows the tests' own packages."""
     cli.recipes.recipe("demo", "python", smoke=["environment-leaks"])
+    (cli.recipes.folder / "checks").mkdir()
+    (cli.recipes.folder / "checks/of_the_group.py").write_text(OF_THE_GROUP)
     prefix = cli.root / "envs/demo/2026.01.01" / host_platform()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     folder = next(prefix.glob("lib/python3*/site-packages"))
@@ -56,18 +58,19 @@ def module_system() -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no module system: run .ci/system-packages")
 
 
+OF_THE_GROUP = "from _protocol import run\nrun(lambda check: check.need('json').__name__)\n"
 ROUTES = ("--via", "kernel", "--via", "prefix", "--via", "module", "--check", "environment-leaks")
 
 
 @pytest.mark.usefixtures("release", "module_system")
 def test_the_same_through_three_routes(cli):
-    tested = cli("smoke", "demo", *ROUTES, "--json")
+    tested = cli("smoke", "demo", *ROUTES, "--check", "of-the-group", "--json")
     assert tested.code == 0, tested.out
     data = tested.data
-    assert [(route["route"], route["checks"][0]["status"]) for route in data["routes"]] == [
-        ("prefix", "pass"),
-        ("module", "pass"),
-        ("kernel", "pass"),
+    assert [(route["route"], *(line["status"] for line in route["checks"])) for route in data["routes"]] == [
+        ("prefix", "pass", "pass"),
+        ("module", "pass", "pass"),
+        ("kernel", "pass", "pass"),
     ]
     assert (data["differences"], data["checks"]) == ([], data["routes"][0]["checks"])
     shown = cli("smoke", "demo", *ROUTES)

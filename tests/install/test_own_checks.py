@@ -1,0 +1,155 @@
+"""A group's own checks: files beside its recipes, run wherever mlviews' own are, and proofs of their very text."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from mlviews.hardware import host_platform
+from mlviews.recipe.catalogue import open_catalogue
+from mlviews.recipe.checks import read_checks
+from mlviews.smoke.programs import programs
+from mlviews.smoke.records import Record, last_results, own_digests
+from mlviews.smoke.report import CheckLine
+
+CHECK = '''"""The group's selection keeps what it should. And more."""
+
+from _protocol import Check, run
+
+
+def main(check: Check) -> str:
+    greet = check.need("greet")
+    check.expect(greet, "no greeting")
+    return "the selection keeps {what}"
+
+
+if __name__ == "__main__":
+    run(main)
+'''
+PWNED = 'open("pwned", "w")\n'
+
+
+@pytest.fixture
+def own(cli):
+    """Return a function that writes a check beside the recipes."""
+
+    def write(text: str, name: str = "group_selection") -> Path:
+        folder = cli.recipes.folder / "checks"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text(text)
+        return folder / f"{name}.py"
+
+    return write
+
+
+def test_a_build_runs_it_and_a_changed_text_is_not_proved(builder, own):
+    builder.recipes.recipe("demo", "python", "greet", smoke=["group-selection"])
+    own(CHECK.format(what="jets"))
+    (line,) = [one for one in build(builder)["checks"] if one["name"] == "group-selection"]
+    assert (line["status"], line["reason"]) == ("pass", "the selection keeps jets")
+    assert build(builder)["checks"] == []
+    (record,) = builder.root.glob("records/demo/*/*.json")
+    assert f'"digest": "{line["digest"]}"' in record.read_text()
+
+    own(CHECK.format(what="muons"))
+    (again,) = build(builder)["checks"]
+    assert (again["reason"], again["digest"] != line["digest"]) == ("the selection keeps muons", True)
+
+    own(CHECK.format(what="nothing").replace("(greet,", "(not greet,"))
+    failed = builder("build", "demo", "--json")
+    assert (failed.code, failed.codes) == (1, ["check-failed"])
+    assert "group-selection" in failed.json["errors"][0]["message"]
+
+    elsewhere = builder.recipes.folder.with_name("elsewhere")
+    elsewhere.mkdir()
+    recipe = (builder.recipes.folder / "demo.yaml").read_text()
+    (elsewhere / "demo.yaml").write_text(recipe.replace("group-selection", "imports"))
+    away = builder("--recipes", str(elsewhere), "smoke", "demo", "--json")
+    (line,) = [one for one in away.data["checks"] if one["name"] == "group-selection"]
+    assert (away.code, line["status"]) == (1, "error")
+    assert "name that folder with --recipes" in line["reason"]
+
+
+def build(builder):
+    done = builder("build", "demo", "--json")
+    assert done.code == 0, done.out
+    return done.data
+
+
+def test_they_are_listed_with_their_file_and_nothing_of_them_is_run(cli, own):
+    cli.recipes.recipe("demo", "python", smoke=["group-selection"])
+    path = own(CHECK.format(what="jets") + PWNED + 'GPU = True\nLEVEL = "full"\n')
+
+    listed = {line["name"]: line for line in cli("checks", "--json").data["checks"]}
+
+    line = {"proves": "The group's selection keeps what it should", "gpu": True, "level": "full", "file": str(path)}
+    assert listed["group-selection"] == {"name": "group-selection", **line}
+    assert listed["imports"]["file"] is None
+    assert str(path) in cli("checks").out.replace("\n", "")
+    assert cli("show", "demo", "--json").data["recipe"]["unknown-checks"] == []
+    assert not list(cli.recipes.folder.rglob("pwned"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("pip_check", "", "mlviews itself has a check 'pip-check'"),
+        ("_protocol", "", "lower-case letters, digits and underscores"),
+        ("My-Check", "", "lower-case letters, digits and underscores"),
+        ("broken", "ok = 1\ndef main(:\n", "broken.py:2: "),
+        ("nul", "\0", "nul.py"),
+        ("long", "#" * 200_001, "longer than 200000 bytes"),
+        ("deep", "(" * 5000, "deep.py"),
+    ],
+)
+def test_a_file_that_is_no_check_is_refused_with_its_recipes(cli, own, name, text, said):
+    cli.recipes.recipe("demo", "python")
+    own(PWNED + text if said.startswith("mlviews") else text, name)
+
+    for call in (("checks",), ("show", "demo"), ("lock", "demo")):
+        refused = cli(*call, "--json")
+        assert (refused.code, refused.codes) == (2, ["check-invalid"])
+        assert said in refused.json["errors"][0]["message"]
+    assert cli("list").code in {0, 2}  # it goes on to tell of the others
+
+
+def test_a_change_of_a_check_is_seen_where_recipes_are_kept_and_travels_with_the_view(cli, own):
+    cli.recipes.recipe("demo", "python")
+    for what in ("jets", "muons"):
+        own(CHECK.format(what=what))
+        (check,) = open_catalogue(cli.recipes.folder).view("demo").own_checks
+        assert what in check.text
+    spec = open_catalogue(cli.recipes.folder).view("demo")
+    assert pickle.loads(pickle.dumps(spec)).own_checks == spec.own_checks == read_checks(cli.recipes.folder)
+
+
+def record(*lines):
+    return Record(
+        mlviews="1", view="demo", release="1", lock="a", platform=host_platform(), host="h",
+        created=datetime(2026, 11, 27, tzinfo=timezone.utc), level="full", checks=lines,
+    )  # fmt: skip
+
+
+def line(status, digest, device="cpu", name="own"):
+    return CheckLine(name=name, status=status, reason="", seconds=1, device=device, digest=digest)
+
+
+def test_what_another_text_found_counts_no_more():
+    old = record(line("pass", "a"), line("fail", "a", "T4"), line("pass", "", "T4", "torch-matmul"))
+    new = record(line("pass", "b"), line("error", "c"))
+    assert last_results([old]) == {"own": False, "torch-matmul": True}
+    assert last_results([old, new]) == {"own": True, "torch-matmul": True}
+    assert own_digests([old, new]) == {"own": "b"}
+
+
+def test_what_runs_is_the_text_that_was_read(cli, own, tmp_path):
+    path = own(CHECK.format(what="jets"))
+    program = programs(read_checks(cli.recipes.folder))["group-selection"]
+    path.write_text(PWNED)
+    placed = program.place(tmp_path)
+    assert (placed.name, placed.read_text()) == (path.name, CHECK.format(what="jets"))
+    assert json.dumps(sorted(one.name for one in placed.parent.iterdir())) == '["_protocol.py", "group_selection.py"]'
