@@ -325,11 +325,19 @@ def _site(site: Site) -> Finding:
     )
 
 
+def may_build(root: Path) -> bool:
+    """Tell whether this user may write below a root, or make it."""
+    return os.access(_existing(root), os.W_OK)
+
+
+def _existing(folder: Path) -> Path:
+    # What may not be looked at is no error here.
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
+
+
 def _space(root: Path) -> Finding:
-    there = root
-    while not os.path.exists(there):  # noqa: PTH110  (what may not be looked at is no error here)
-        there = there.parent
-    if not os.access(there, os.W_OK):
+    there = _existing(root)
+    if not may_build(root):
         advice = "You can use the views there. To build your own, choose another folder with --root DIR."
         return Finding(name="space", status="note", found=f"{there} is not writable for you", advice=advice)
     try:

@@ -100,5 +100,8 @@ def nearest(word: str, known: Any) -> str:
     """Return ``"; did you mean 'x'?"`` for the known word nearest to ``word``, or nothing."""
     from difflib import get_close_matches  # noqa: PLC0415  (only a mistake needs it)
 
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    small = {name.lower(): name for name in known}
+    # Letters that changed places leave little that is alike in a short word: pipy, pypi.
+    found = [name for name in small if sorted(name) == sorted(word.lower())]
+    found = found or get_close_matches(word.lower(), list(small), n=1, cutoff=0.6)
+    return f"; did you mean {small[found[0]]!r}?" if found else ""

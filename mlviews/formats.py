@@ -11,7 +11,7 @@ from mlviews import jupyter
 from mlviews.conda.records import read_conda_records
 from mlviews.container import definitions
 from mlviews.container.describe import NO_REPOSITORY, of_recipe, of_release
-from mlviews.errors import RefusedError
+from mlviews.errors import RefusedError, nearest
 from mlviews.hardware import host_platform
 from mlviews.jobs.render import render_page
 from mlviews.prefix.install import installed_licenses
@@ -207,7 +207,7 @@ def render_input(
         if wanted not in platforms:
             raise RefusedError(
                 "platform-missing",
-                f"{what} is for {', '.join(platforms)}, not for {wanted}",
+                f"{what} is for {', '.join(platforms)}, not for {wanted}{nearest(wanted, platforms)}",
                 "Name one of its platforms: --platform.",
             )
 

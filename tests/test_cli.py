@@ -606,7 +606,8 @@ def test_a_site_that_does_not_exist_is_said_once(cli: Cli) -> None:
 
 def test_a_site_that_does_not_exist_is_not_chosen(cli: Cli) -> None:
     assert cli("use", "pyp", "--json").codes == ["site-unknown"]
-    assert "did you mean 'pypi'" in cli("use", "pyp").err
+    for typed in ("pyp", "pipy", "PyPI"):
+        assert "did you mean 'pypi'" in cli("use", typed).err
     assert not (Path(os.environ["XDG_CONFIG_HOME"]) / "mlviews/config.yaml").exists()
 
 

@@ -212,6 +212,8 @@ def test_a_layer_has_no_name_module_or_platforms(recipes: Recipes) -> None:
 
 def test_the_nearest_word() -> None:
     assert nearest("dependancies", ["dependencies", "constraints"]) == "; did you mean 'dependencies'?"
+    assert nearest("pipy", ["local", "pypi"]) == "; did you mean 'pypi'?"
+    assert nearest("a100", (name for name in ("T4", "A100"))) == "; did you mean 'A100'?"
     assert nearest("zzz", ["dependencies"]) == ""
 
 

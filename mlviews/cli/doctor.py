@@ -15,20 +15,23 @@ if TYPE_CHECKING:
 
 @verb("doctor")
 def doctor(app: App) -> Outcome:
-    """Look at this host: what views can use here, what is missing, and which views run."""
+    """Look at this host: what views can use here, what is missing, whether channels answer, and which views run."""
     from mlviews.doctor import drivers, examine, fits, left_out, without_base
+    from mlviews.reach import start_asking
     from mlviews.results import DoctorResult
     from mlviews.variants import choices, read_driver
 
+    answers = start_asking(app.site)  # they come while the rest is looked at
     host = examine(app.site)
     store = app.store
     found = [store.entry(view, name) for view in store.views() if (name := store.default(view))]
     here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
+    catalogue = app.catalogue
     result = DoctorResult(
-        findings=[*host.findings, *left_out(here, host), *without_base(here)],
-        views=fits(app.catalogue, host, {release.view for release in here}),
-        drivers=drivers(app.catalogue, host),
-        variants=choices(app.catalogue, read_driver()),
+        findings=[*host.findings, *left_out(here, host), *without_base(here), *answers()],
+        views=fits(catalogue, host, {release.view for release in here}),
+        drivers=drivers(catalogue, host),
+        variants=choices(catalogue, read_driver()),
     )
     problems = any(finding.status == "problem" for finding in result.findings)
     return Outcome(result, lambda console: _write(console, result), 1 if problems else 0)

@@ -74,11 +74,12 @@ def _all(app: App) -> Outcome:
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:
-    from mlviews.errors import BadInputError
+    from mlviews.errors import BadInputError, nearest
     from mlviews.gpus.nvidia import GPUS
 
     if unknown := [name for name in names if name not in GPUS]:
-        raise BadInputError("gpu-unknown", f"there is no GPU {', '.join(unknown)}", f"Known are {', '.join(GPUS)}.")
+        told = ", ".join(f"{name!r}{nearest(name, GPUS)}" for name in unknown)
+        raise BadInputError("gpu-unknown", f"there is no GPU {told}", f"Known are {', '.join(GPUS)}.")
 
 
 def _folder(app: App, target: str) -> tuple[Path, Release | None]:

@@ -187,7 +187,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
     """
     from datetime import timedelta
 
-    from mlviews.errors import RefusedError
+    from mlviews.errors import RefusedError, nearest
     from mlviews.store.collect import Rule, collect, foresee
 
     store = app.store
@@ -196,7 +196,7 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
         if view not in there:
             raise RefusedError(
                 "release-missing",
-                f"there is no view {view} under {store.root}",
+                f"there is no view {view} under {store.root}{nearest(view, there)}",
                 f"There are: {', '.join(there) or 'none'}.",
             )
     chosen = tuple(dict.fromkeys(views)) or there

@@ -29,7 +29,7 @@ from mlviews.conda.servers import (
     http_client,
     mirror_servers,
 )
-from mlviews.errors import BadInputError, FailedError
+from mlviews.errors import BadInputError, FailedError, nearest
 from mlviews.files.permissions import own_part
 from mlviews.files.writing import make_folder
 
@@ -368,7 +368,7 @@ def open_sources(
     if unknown := [name for name in mirrors if name not in channels]:
         raise BadInputError(
             "mirror-unknown",
-            f"--mirror names {unknown[0]!r}, which is not a channel of this site",
+            f"--mirror names {unknown[0]!r}, which is not a channel of this site{nearest(unknown[0], channels)}",
             f"The site's channels are: {', '.join(channels) or 'none'}.",
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))

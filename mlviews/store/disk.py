@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import BadInputError, RefusedError
+from mlviews.errors import BadInputError, RefusedError, nearest
 from mlviews.files.filelock import LOCK, hold
 from mlviews.files.permissions import open_to_readers, shared_group
 from mlviews.files.reading import (
@@ -188,8 +188,11 @@ class Store:
             entry.check()
             if entry.platforms:
                 return entry
+        there = nearest(release, (entry.name for entry in self.entries(view)))
         raise RefusedError(
-            "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
+            "release-missing",
+            f"there is no release {release} of {view}{there}",
+            f"`mlviews releases {view}` lists them.",
         )
 
     def is_pinned(self, view: str, release: str) -> bool:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import MlviewsError, NotBuiltError, RefusedError
+from mlviews.errors import MlviewsError, NotBuiltError, RefusedError, nearest
 from mlviews.files.reading import content, folders_in, is_file, link_text, status
 from mlviews.hardware import host_platform
 
@@ -95,10 +95,11 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     launch = folder / chosen / host_platform() / "launch"
     if not is_file(launch.parent / "release.json"):
         there = [path.name for path in folders_in(folder / chosen)]
+        meant = nearest(chosen, (path.name for path in folders_in(folder)))
         raise RefusedError(
             "release-missing",
             f"there is no release {chosen} of {view} for {host_platform()} under {root}"
-            + (f"; it is there for {', '.join(sorted(there))}" if there else ""),
+            + (f"; it is there for {', '.join(sorted(there))}" if there else meant),
             f"`mlviews releases {view}` lists what there is.",
         )
     if status(launch) is None or not os.access(launch, os.X_OK):

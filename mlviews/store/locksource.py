@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import BadInputError, RefusedError
+from mlviews.errors import BadInputError, RefusedError, nearest
 from mlviews.files.reading import folders_in, is_file, link_text
 from mlviews.lock.lockfile import Lock, lock_path, read_lock
 from mlviews.lock.parse import parse_lock
@@ -95,8 +95,11 @@ def _release_lock(view: str, site: Site, release: str) -> NamedLock:
         raise removed
     found = [path / RELEASE_LOCK for path in folders_in(folder) if is_file(path / RELEASE_LOCK)]
     if not found:
+        meant = nearest(release, (path.name for path in folders_in(folder.parent)))
         raise RefusedError(
-            "release-missing", f"there is no release {release} of {view}", f"`mlviews releases {view}` lists them."
+            "release-missing",
+            f"there is no release {release} of {view}{meant}",
+            f"`mlviews releases {view}` lists them.",
         )
     return _named(f"{view}/{release}", found[0])
 

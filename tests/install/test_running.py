@@ -99,6 +99,20 @@ def test_a_mistyped_name_is_recognised(demo):
     assert "`mlviews build unbuilt` makes one" in demo("run", "unbuilt", "x").err
 
 
+def test_the_nearest_of_all_that_can_be_named_is_said(demo):
+    (release,) = [line["release"] for line in demo("releases", "demo", "--json").data["releases"]]
+    typed = release.replace(".", "-")
+    for call, meant in {
+        ("run", f"demo/{typed}", "x"): release,
+        ("promote", f"demo/{typed}"): release,
+        ("gpus", "demo", "--gpu", "a100"): "A100",
+        ("render", "demo", "explicit", "--platform", "linux64"): "linux-64",
+        ("gc", "dmeo"): "demo",
+        ("--mirror", "conda-froge=/x", "lock", "demo"): "conda-forge",
+    }.items():
+        assert f"did you mean '{meant}'?" in " ".join(demo(*call).err.split()), call
+
+
 def test_releases_without_a_default_want_a_promotion_and_no_build(builder):
     builder.site("manual", promote="manual")
     builder.recipes.recipe("demo", "greet")
