@@ -62,8 +62,9 @@ def _shared() -> list[click.Option]:
 
 
 def _command(path: str, command: click.Command) -> str:
-    shared = {option.name for option in _shared()}
-    own = [p for p in command.params if isinstance(p, click.Option) and p.name not in shared and not p.hidden]
+    shared = {(option.name, option.help) for option in _shared()}
+    options = (option for option in command.params if isinstance(option, click.Option))
+    own = [option for option in options if (option.name, option.help) not in shared and not option.hidden]
     usage = " ".join([path, *command.collect_usage_pieces(click.Context(command))])
     parts = [f"## {path}", f"```text\n{usage}\n```", _prose(command.help or "")]
     return "\n\n".join([*parts, _options(own)] if own else parts)

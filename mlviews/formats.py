@@ -144,7 +144,7 @@ FORMATS: Mapping[str, Format] = {
         lambda it: {"explicit.txt": exchange.render_explicit(it.lock(), it.platform)},
     ),
     "constraints": Format(
-        "what pip must leave as it is, for pip install -c",
+        "versions that pip must not change, for pip install -c",
         lambda it: {"constraints.txt": exchange.render_constraints(it.view, it.prefixes)},
     ),
     "environment": Format(

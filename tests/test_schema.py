@@ -36,6 +36,8 @@ def test_the_tables_of_the_reference_are_current(repository: Path, monkeypatch: 
     pages = {path: path.read_text() for path in (repository / "docs").rglob("*.md")}
     assert [path for path, text in pages.items() if put_in(text) != text] == [], "run `python docs/generated.py`"
     assert [name for name in PARTS if f"<!-- generated: {name} -->" not in "".join(pages.values())] == []
+    added = PARTS["commands"]().partition("## mlviews kernel add")[2].partition("\n## ")[0]
+    assert "| `--prefix DIR` | Where Jupyter is installed. |" in added, "it is not the option of every verb"
 
 
 @pytest.mark.parametrize("name", [path.name.removesuffix(".schema.json") for path in SCHEMAS.iterdir()])

@@ -30,9 +30,9 @@ _LOCK = "LOCK|RELEASE|GITREF"
     metavar="N",
     default=2,
     show_default=True,
-    help="Repeat each deciding test so many times.",
+    help="Repeat each test that decides N times.",
 )
-@click.option("--resume", is_flag=True, help="Go on where an earlier call with these two locks stopped.")
+@click.option("--resume", is_flag=True, help="Continue an earlier call with these two locks.")
 @click.option(
     "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
     help="Write the last good and the first bad lock there.  [default: under the root]",

@@ -62,7 +62,7 @@ _COUNT = click.IntRange(min=1)
     "--image", type=click.Path(path_type=Path), metavar="FILE",
     help="Use this file, which `pack` wrote and every node can read, in place of a view.",
 )  # fmt: skip
-@click.option("--interactive", is_flag=True, help="Write the one line that gives a shell on a node, and no job.")
+@click.option("--interactive", is_flag=True, help="Write no job, but the line that starts a shell on a node.")
 @click.option("--submit", "submits", is_flag=True, help="Write the files, and submit them.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write."

@@ -39,7 +39,7 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
 @_places
 @click.option(
     "--release", metavar="RELEASE", shell_complete=complete_release_alone,
-    help="Keep to this release.  [default: follow the view's default]",
+    help="Always run this release.  [default: follow the view's default]",
 )  # fmt: skip
 def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
     """Make a view a kernel of Jupyter."""

@@ -41,7 +41,7 @@ def lock(
 ) -> Outcome:  # fmt: skip
     """Solve views and write their lock files. Versions that still fit stay.
 
-    Each view is told with what changed of the packages that its recipe asks for; -v lists all changes.
+    For each view this prints what changed among the packages that the recipe asks for; -v prints all changes.
     """
     if every == bool(views):
         raise click.UsageError("name views, or give --all")
@@ -94,7 +94,7 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
         if line.changes and details:
             write_changes(console, line.changes)
         elif main := _main_changes(line.changes, asked[line.view], console.width - 2):
-            say(console, (f"  {main}", "dim"))
+            say(console, f"  {main}")
         _write_remarks(console, line, asked[line.view])
     for archive, why in sorted(result.unusable.items()):
         say(console, f"left out {archive}: {why}")

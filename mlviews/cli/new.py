@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
     """Start a recipe: a file with comments, ready to be locked.
 
-    With --from FILE it also says which view already holds most of that.
+    With --from it also names the view that already holds most of these packages.
     """
     from mlviews.files.writing import make_folder
     from mlviews.newview import adopt, held_by, write_new_recipe

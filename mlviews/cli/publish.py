@@ -32,7 +32,7 @@ _WAYS = {
     help="With --plan: assume that the repository, which is not mounted here, holds the release.",
 )
 def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: bool) -> Outcome:
-    """Publish to CVMFS what it lacks of a view: a release, the default, records, or a removal.
+    """Publish on CVMFS what the repository lacks of a view: a release, the default, records, or a removal.
 
     Without --plan this host publishes: it needs `cvmfs_server`, and the site must name its repository. Exit 1 if a rule
     forbids it; then nothing is changed or packed.

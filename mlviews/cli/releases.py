@@ -149,7 +149,7 @@ _force = click.option("--force", is_flag=True, help="Remove it even if it is in 
 def remove(app: App, release: str, *, force: bool) -> Outcome:
     """Remove a release. Its loaders then say what to load instead. The default and pinned releases stay.
 
-    Nothing is removed if processes, kernels, venvs or views on top use it, as far as this host lets you see that; they
+    If processes, kernels, venvs or views on top use it, as far as you can see that from this host, it stays, and they
     are named.
     """
     from mlviews.cli.terminal import say

@@ -42,7 +42,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     environment     environment.yml, from the lock: versions and builds, no hashes
     pixi            pixi.lock, from the lock
     pylock          pylock.toml, from the lock: the wheels alone
-    constraints     for pip install -c: what a release holds and pip must leave
+    constraints     versions of a release, for pip install -c: pip leaves them as they are
     dockerfile      with -o a folder to build an image in; without, the Dockerfile alone
     apptainer       the same for Apptainer, in view.def
     batch           how jobs use the image: Apptainer, CVMFS, Slurm, HTCondor, PanDA

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "--sif",
     type=click.Path(dir_okay=False, exists=True, path_type=Path),
     metavar="FILE",
-    help="Also from this image of it, which `container build --apptainer` made.",
+    help="Also measure from this image of the release, which `container build --apptainer` made.",
 )
 @click.option(
     "--runs",

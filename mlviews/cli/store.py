@@ -182,8 +182,8 @@ _SHOWN_LISTED = 10
 def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bool, dry_run: bool) -> Outcome:
     """Remove old releases, leftovers of dead processes, and packages in the cache that no release uses.
 
-    The default, pinned releases and those in progress always stay. So do those in use, as far as this host lets you see
-    that, unless you give --force.
+    The default, pinned releases and those in progress always stay. So do releases in use, as far as you can see that
+    from this host; --force removes these, too.
     """
     from datetime import timedelta
 
