@@ -30,6 +30,14 @@ def test_no_part_imports_one_that_imports_it(repository):
     TopologicalSorter(parts).prepare()
 
 
+def test_no_annotation_is_one_that_an_older_python_cannot_evaluate(repository):
+    """pydantic evaluates them all, and ``ClassVar`` without a type is an error in Python 3.10."""
+    for path in (repository / "mlviews").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            bare = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) in {"ClassVar", "Final"}
+            assert not bare, f"{path}:{node.lineno}"
+
+
 def test_a_name_with_an_underscore_is_its_modules_own(repository):
     for path in (repository / "mlviews").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -33,7 +33,7 @@ class RecordRest:
         python_site_packages_path: of ``python`` alone: where noarch packages go (CEP 17); empty for the usual place.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     depends: tuple[str, ...] = ()
     constrains: tuple[str, ...] = ()
