@@ -18,16 +18,13 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rich.console
 from browser import QUIET
 from rich.terminal_theme import DEFAULT_TERMINAL_THEME, TerminalTheme
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 WIDTHS = (60, 80, 100, 200)
 SIXTEEN = [tuple(colour) for colour in DEFAULT_TERMINAL_THEME.ansi_colors._colors]

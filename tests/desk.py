@@ -11,9 +11,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slurm import processes
+from slurm import Slurm, processes
 
-from mlviews.jobs.job import JobRequest, by_launch, plan_job
+from mlviews.jobs.job import Job, JobRequest, by_launch, plan_job
 from mlviews.jobs.render import job_files
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.render.setup_script import prefix_files
@@ -21,9 +21,6 @@ from mlviews.render.setup_script import prefix_files
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from slurm import Slurm
-
-    from mlviews.jobs.job import Job
 
 TRAINING = Path(__file__).resolve().parent / "jobs/training.py"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,9 +21,6 @@ from mlviews.conda.records import (
     read_conda_records,
     write_conda_record,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATHS = [
     {"_path": "lib/a", "path_type": "hardlink", "sha256": "1", "sha256_in_prefix": "2", "prefix_placeholder": "/x"},

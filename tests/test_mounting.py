@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from mlviews.errors import FailedError
 from mlviews.pack.mounting import APPTAINER, _entering, entering
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LOOK = 'cat "$1/file"; pwd; touch "$1/new" 2>/dev/null && echo written; exit 7'
 

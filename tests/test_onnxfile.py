@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,9 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mlviews.errors import BadInputError
 from mlviews.provenance.onnxfile import read_metadata, replace_metadata
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,6 @@ from hypothesis import strategies as st
 
 from mlviews.cli.terminal import COLOURS, Bars, Column, Console, say, write_changes, write_table
 from mlviews.lock.diff import PackageChange
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _written(width: int, columns: tuple[Column, ...], rows: list[tuple[str, ...]]) -> list[str]:

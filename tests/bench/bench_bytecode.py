@@ -19,17 +19,14 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlviews.conda.records import read_conda_records
 from mlviews.files.writing import is_folder, walk
 from mlviews.hardware import host_platform
 from mlviews.prefix.bytecode import compile_modules, module_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 COUNTING = """
 import os, sys

@@ -17,9 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from multiprocessing import Process, SimpleQueue
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "render"))
 
@@ -27,9 +27,6 @@ from test_feedstocks import SCRIPTS
 
 from mlviews.prefix import scripts
 from mlviews.prefix.activation import capture
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 LIBRARIES = 100
 

@@ -23,12 +23,12 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import Process, SimpleQueue
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rattler import BuildString, Client, PackageRecord, RepoDataRecord
 from rattler import install as rattler_install
@@ -38,9 +38,6 @@ from mlviews.lock.lockfile import LockedPackage
 from mlviews.loop import run
 from mlviews.prefix.install import install
 from mlviews.wheels.archive import File, write_conda
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 PLATFORM = "linux-64"
 HOLDER = "/opt/placehold" + "_placehold" * 24

@@ -20,9 +20,10 @@ import tempfile
 import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from collections.abc import Callable
 
 from bench_install import PLATFORM, Size, make_channel
 
@@ -34,9 +35,6 @@ from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.store.disk import Store
 from mlviews.store.loaders import write_default_loaders, write_release_loaders
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 VIEW = "demo"
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)

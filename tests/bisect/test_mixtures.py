@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain, combinations
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,10 +19,6 @@ from mlviews.lock.packages import locked_package
 from mlviews.recipe.view import ViewHardware, ViewSpec
 from mlviews.site.spec import SiteSpec
 from mlviews.store.locksource import NamedLock
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
 
 CHANNEL = "https://conda.anaconda.org/conda-forge"
 VIEW = ViewSpec(

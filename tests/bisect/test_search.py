@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import ceil, log2
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.bisect.search import Boundary, Verdict, boundary, smallest_change
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 Set = frozenset[int]
 

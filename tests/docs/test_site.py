@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -15,9 +16,6 @@ from mlviews.cli import cli
 from mlviews.recipe.model import Recipe
 from mlviews.site.model import SiteFile
 from mlviews.smoke.programs import PROGRAMS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Set and read by what mlviews writes, from one of its programs to the next; nobody else has to know them.
 INTERNAL = re.compile(r"MLVIEWS_(AFTER|ALONE|BEFORE|DEFAULT|SMOKE_RUN|OLD_\w*|MADE_\w*)?$")

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 from elftools.elf.elffile import ELFFile
 
-from mlviews.gpus.fatbin import modules
+from mlviews.gpus.fatbin import Code, modules
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mlviews.gpus.fatbin import Code
 
 
 def read(path: Path) -> Counter[str]:

@@ -20,7 +20,7 @@ from gpu.report import Clock, FaultLine, Report, in_markdown
 from smoke import faults
 
 from mlviews.smoke.process import Limits
-from mlviews.smoke.programs import PROGRAMS
+from mlviews.smoke.programs import PROGRAMS, Level, Program
 from mlviews.smoke.runner import any_python, choose, run_checks
 from mlviews.values import to_json
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
 
-    from mlviews.smoke.programs import Level, Program
     from mlviews.smoke.report import CheckLine
 
 LONGEST = 150.0  # seconds for one check

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from gpu.cuobjdump import listed, read
-from gpu.report import Step
-from gpu.rewheel import installed, needed, remake_all
+from gpu.report import Clock, Step
+from gpu.rewheel import Installed, installed, needed, remake_all
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
-    from gpu.report import Clock
-    from gpu.rewheel import Installed
 
 VIEW = "kit"
 _FIRST = ("wheels made again", "build at the pypi site")  # without these there is nothing to go on with

@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 
 from mlviews.gpus import libraries
 from mlviews.gpus.fatbin import BrokenCodeError
-from mlviews.gpus.libraries import read_code
+from mlviews.gpus.libraries import DeviceCode, read_code
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from mlviews.gpus.libraries import DeviceCode
 
 
 @pytest.fixture

@@ -12,14 +12,12 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from mlviews.gpus.coverage import survey
-from mlviews.gpus.fatbin import modules
+from mlviews.gpus.fatbin import FatbinEntry, modules
 from mlviews.gpus.libraries import read_code
 from mlviews.gpus.scan import scan
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mlviews.gpus.fatbin import FatbinEntry
 
 
 @pytest.fixture(scope="module")

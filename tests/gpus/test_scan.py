@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.errors import BadInputError
 from mlviews.gpus.scan import scan
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

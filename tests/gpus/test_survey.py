@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlviews.gpus import coverage
 from mlviews.gpus.coverage import USUAL, GpusResult
@@ -11,9 +11,6 @@ from mlviews.gpus.fatbin import Code
 from mlviews.gpus.libraries import DeviceCode
 from mlviews.gpus.scan import Library, Scan
 from mlviews.release import Release
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 
 def library(package: str, path: str, *targets: int) -> Library:

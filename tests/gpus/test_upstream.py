@@ -10,12 +10,10 @@ import pytest
 
 from mlviews.gpus.nvidia import GPUS
 from mlviews.lock.lockfile import LockedPackage, read_lock
-from mlviews.upstream import ENDINGS, TABLED, view_of_lock
+from mlviews.upstream import ENDINGS, TABLED, ViewGpu, view_of_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from mlviews.upstream import ViewGpu
 
 
 def package(name: str, version: str, build: str = "h0_0", **dependencies: str) -> LockedPackage:

@@ -6,15 +6,13 @@ import base64
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.provenance.attest import read_signer, sign
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 @pytest.fixture

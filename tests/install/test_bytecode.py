@@ -8,10 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from rattler import PrefixRecord
@@ -22,9 +23,6 @@ from mlviews.hardware import host_platform
 from mlviews.prefix import bytecode as work
 from mlviews.prefix.bytecode import compile_modules, find_modules, module_of
 from mlviews.prefix.verify import verify
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PLACEHOLDER = "/opt/placehold" + "_placehold" * 24
 UNCHECKED = (1).to_bytes(4, "little")

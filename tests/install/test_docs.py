@@ -17,18 +17,16 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import pytest
 import yaml
 
 from mlviews.cli import cli as mlviews_command
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 GLANCE = REPOSITORY / "docs/at-a-glance.md"

@@ -9,7 +9,7 @@ import platform
 import shutil
 from dataclasses import replace
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -17,9 +17,6 @@ import pytest
 from mlviews.doctor import Finding, Host, drivers, examine, fits, left_out
 from mlviews.release import Release
 from mlviews.site.profile import open_site
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

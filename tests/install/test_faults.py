@@ -6,16 +6,14 @@ import errno
 import os
 import random
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.hardware import host_platform
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 

@@ -6,15 +6,13 @@ import os
 import random
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.store import collect, removal
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.holdings import AllHoldings, CatalogueView, HeldPackage, write_catalogue
 from mlviews.release import GpuLine
 from mlviews.upstream import ViewGpu, ViewGpus
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ALERT = "<script>alert(1)</script>"
 HOSTILE = f"</script>{ALERT}\"'&\x1b[31m\u202e"

@@ -14,13 +14,12 @@ import pytest
 from rattler import PrefixRecord
 
 from mlviews.errors import FailedError
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.lockfile import Lock, read_lock
 from mlviews.prefix.install import PREFIX_LENGTH, check_prefix, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlviews.lock.lockfile import Lock
 
 NAMES = ("greet", "native", "oldstyle", "plain", "python")
 

@@ -7,12 +7,10 @@ import random
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SECONDS = 2.0  # one is promised; test machines are shared
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)

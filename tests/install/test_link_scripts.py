@@ -6,15 +6,13 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.lock.lockfile import LockedPackage, in_order
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 # What the scripts of graphviz, gdk-pixbuf and gtk3 do, each in its own way: a new file of what other packages brought,
 # one changed in place, one replaced, one removed, a link, and the prefix's own path written down.

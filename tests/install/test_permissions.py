@@ -10,8 +10,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,9 +24,6 @@ from mlviews.hardware import host_platform
 from mlviews.prefix.unpacked import close_cache
 from mlviews.smoke.report import CheckLine
 from mlviews.wheels.channel import open_cache
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 # As archives of conda-forge have them; the last ones nobody could read, or would run as another user.
 MODES = {

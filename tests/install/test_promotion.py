@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.smoke.records import read_records
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CHECKS = ("imports", "pip-check", "torch-matmul", "torch-train")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,6 @@ from mlviews.errors import RefusedError
 from mlviews.files.reading import DamagedError, UnreadableError
 from mlviews.release import Activation, Release
 from mlviews.store.disk import Store, _order
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=timezone.utc)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.variants import HostDriver, choose, read_driver
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

@@ -10,17 +10,15 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from importlib.util import cache_from_source
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.hardware import host_platform
 from mlviews.prefix.verify import Fault, verify
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 MODULE = "lib/python{minor}/site-packages/greet.py"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,15 +19,12 @@ from hypothesis import strategies as st
 from slurm import processes, wait_for
 
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.jobs.job import Entry, JobRequest, by_launch, plan_job, queue_for
+from mlviews.jobs.job import Entry, Job, JobRequest, by_launch, plan_job, queue_for
 from mlviews.jobs.render import job_files
 from mlviews.jobs.submit import interactive_line
 from mlviews.release import ReleasePackage
 from mlviews.site import batch as units
 from mlviews.site.batch import SYSTEMS, BatchSystem
-
-if TYPE_CHECKING:
-    from mlviews.jobs.job import Job
 
 HOSTILE = (
     "it's", 'say "x"', "$HOME $(touch pwned) `touch pwned`", "a\nb\n#SBATCH --account=x\n", "\\ \\n %s %d", "%IN", "",

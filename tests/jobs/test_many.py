@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from desk import TRAINING, Desk, make_view, write_job
 from slurm import wait_for
 
 from mlviews.release import ReleasePackage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DDP = Path(__file__).resolve().parent / "ddp.py"
 LIGHTNING = Path(__file__).resolve().parent / "lightning_training.py"

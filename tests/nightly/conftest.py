@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +16,6 @@ from mlviews.nightly.night import CellFigures, Earlier, Night, NightCell, NightR
 from mlviews.nightly.report import write_night
 from mlviews.smoke.report import CheckLine
 from mlviews.values import Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e"
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from mlviews.nightly.history import open_history
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture

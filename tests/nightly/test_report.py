@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,9 +17,6 @@ from mlviews.nightly.night import NightCell
 from mlviews.nightly.pages import Series, chart_of, drawing
 from mlviews.nightly.report import lines_of
 from mlviews.smoke.report import CheckLine
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 VOID = {"meta", "link", "input", "br"}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import pytest
-from slurm import processes, wait_for
+from slurm import Slurm, processes, wait_for
 
 from mlviews.jobs import cluster
 from mlviews.nightly.workers import WORKERS_LOST, each_of
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from slurm import Slurm
 
 SITE = {"slurm": BatchSystem.model_validate({"queues": {"main": {"limit": "1d"}}})}
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.lock.lockfile import read_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 GOOD, BAD = "def main():\n    pass\n", "raise OSError('no such driver')\n"
 

@@ -8,7 +8,9 @@ import pickle
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +21,6 @@ from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site
 from mlviews.smoke.process import Limits
 from mlviews.trial import TrialJob, scratch, try_lock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture

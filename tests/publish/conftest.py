@@ -6,16 +6,14 @@ import json
 import os
 import shlex
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from mlviews.prefix import catalogs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NAME = "atlasml.example.org"
 SERVER = Path(__file__).with_name("cvmfs_server")

@@ -10,8 +10,9 @@ import socket
 import stat
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -21,9 +22,6 @@ from mlviews.prefix.inventory import write as write_inventory
 from mlviews.prefix.tree import read_tree
 from mlviews.release import sealed
 from mlviews.store.disk import Store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 PREFIX = "/cvmfs/atlasml.example.org/views"
 

@@ -7,17 +7,15 @@ import re
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from mlviews.release import Activation, Around, Release, ReleasePackage
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _SHELLS_OWN = ("_", "SHLVL", "PWD", "OLDPWD")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given, settings
@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 
 from mlviews.render import escape, modulefile
 from mlviews.render.setup_script import prefix_files
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 BARE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8", "LMOD_QUIET": "1"}
 PROGRAMS = ("python", "python3.11", "g++", "pip", "ls", "module", "ml", "conda")

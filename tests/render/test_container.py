@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,9 +24,6 @@ from mlviews.lock.lockfile import Lock, LockedPackage
 from mlviews.release import Around
 from mlviews.render import escape
 from mlviews.site.model import Images, base_for
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1)
 DIGEST = "sha256:" + "0" * 64

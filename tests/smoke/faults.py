@@ -7,11 +7,8 @@ A table is ``(check, label of the fault): (module, code run right after it was i
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path
 
 Fault = tuple[str, str, str]
 Table = dict[tuple[str, str], Fault]

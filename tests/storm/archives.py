@@ -29,7 +29,7 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, Any, Literal
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,15 +38,14 @@ else:
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from collections.abc import Iterator, Mapping
+
 from shelf import SITE_PACKAGES, Shelf
 
 from mlviews.errors import MlviewsError
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import LockedPackage
 from mlviews.prefix.install import install
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2" + "anaconda3"  # what a line of has_prefix means that names none
 _SHOWN = 5

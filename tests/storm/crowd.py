@@ -20,14 +20,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
 
 VIEWS = ("one", "two", "three", "four")
 EACH = 2

@@ -19,14 +19,12 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Fork, Place, fork, import_all, mlviews, timed
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from place import Fork, Place, fork, import_all, mlviews, timed
 
 VIEW = "demo"
 

@@ -27,14 +27,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Place, fork, import_all, mlviews, size, timed
+from collections.abc import Callable, Iterator, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+from place import Place, fork, import_all, mlviews, size, timed
 
 VIEW, OTHER = "demo", "other"
 NUMBERS = (errno.EIO, errno.ESTALE, errno.EACCES)

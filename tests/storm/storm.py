@@ -22,14 +22,13 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from place import Fork, Place, add_small, fork, import_all, mlviews, size, timed
 
 VIEW = "demo"
 STAGES = (

@@ -26,13 +26,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlviews.hardware import host_glibc
-from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.lock.lockfile import LockedPackage, lock_path, read_lock
 from mlviews.wheels.requirements import project_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from mlviews.lock.lockfile import LockedPackage
 
 BASE = ["numpy", "scipy", "pandas", "matplotlib-base", "h5py", "pyyaml", "tqdm", "requests", "jinja2", "rich"]
 PACKAGES = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import posixpath
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,6 @@ from rattler.package import IndexJson, PathsJson
 from rattler.package_streaming import extract
 
 from mlviews.wheels.archive import File, Link, is_safe_path, read_index, write_conda
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 INDEX = {
     "name": "pkg",

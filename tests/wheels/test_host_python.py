@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from rattler.package_streaming import extract
@@ -17,9 +17,6 @@ from rattler.package_streaming import extract
 from mlviews.wheels.convert import PLACEHOLDER
 from mlviews.wheels.elf import libraries_needed
 from mlviews.wheels.host_python import _relocated
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACK = """

@@ -10,16 +10,13 @@ import subprocess
 import sys
 import time
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from mlviews.errors import FailedError
 from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.channel import update_index
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def package(channel: Path, name: str, subdir: str = "noarch") -> str:

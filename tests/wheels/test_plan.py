@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from packaging.tags import Tag
 
-from mlviews.wheels.convert import plan_wheel
+from mlviews.wheels.convert import PackagePlan, plan_wheel
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.target import Target, host_target
 from mlviews.wheels.wheel import open_wheel
@@ -18,7 +18,6 @@ from mlviews.wheels.wheel import open_wheel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mlviews.wheels.convert import PackagePlan
 
 _TAGS = [
     *("cp311-cp311", "cp311-abi3", "cp38-abi3", "cp311-none", "py311-none", "py3-none", "py2-none"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,9 +13,6 @@ from mlviews.errors import FailedError
 from mlviews.wheels.channel import make_channel
 from mlviews.wheels.restore import restore_archives
 from mlviews.wheels.target import host_target
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")

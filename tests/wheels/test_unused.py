@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlviews.wheels.channel import make_channel
 from mlviews.wheels.restore import restore_archives, unused_archives, unused_wheels
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DAY = 86_400
 

@@ -6,7 +6,8 @@ import hashlib
 import stat
 import zipfile
 import zlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,6 @@ from mlviews.errors import FailedError
 from mlviews.wheels.convert import plan_wheel, write_wheel
 from mlviews.wheels.target import host_target
 from mlviews.wheels.wheel import open_wheel
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def convert(path: Path, channel: Path) -> Path:
