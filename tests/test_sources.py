@@ -8,13 +8,13 @@ import json
 import shutil
 import ssl
 import subprocess
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from webserver import Quiet, listening
 
 from mlviews.conda.channels import open_sources
 from mlviews.conda.servers import channel_folder, channel_url
@@ -42,25 +42,15 @@ def serve() -> Iterator[Callable[[Path], Server]]:
     with contextlib.ExitStack() as stack:
 
         def start(folder: Path) -> Server:
-            class Handler(SimpleHTTPRequestHandler):
-                def __init__(self, *arguments: object) -> None:
-                    super().__init__(*arguments, directory=str(folder))
-
+            class Handler(Quiet):
                 def do_GET(self) -> None:
                     server.requests.append(self.path)
                     answer = server.answers.get(self.path, SimpleHTTPRequestHandler.do_GET)
                     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                         answer(self)
 
-                def log_message(self, *arguments: object) -> None:
-                    pass
-
-            http = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-            thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(http.shutdown)
-            server = Server(f"http://127.0.0.1:{http.server_port}")
+            port = stack.enter_context(listening(functools.partial(Handler, directory=str(folder))))
+            server = Server(f"http://127.0.0.1:{port}")
             return server
 
         yield start
@@ -277,16 +267,10 @@ def _certificate(folder: Path) -> Path:
 
 @contextmanager
 def _secure(folder: Path, keys: Path) -> Iterator[str]:
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / "c.pem", keys / "key.pem")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        httpd.daemon_threads = True
-        httpd.socket = context.wrap_socket(httpd.socket, server_side=True)
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        yield f"https://localhost:{httpd.server_port}"
-        httpd.shutdown()
+    with listening(functools.partial(Quiet, directory=str(folder)), context) as port:
+        yield f"https://localhost:{port}"
 
 
 def test_a_folder_that_is_no_mirror(cli: Cli, tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from webserver import Quiet, listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,10 +93,7 @@ def serving(folder: Path) -> Iterator[Server]:
     """Serve a folder on a port of its own."""
     server = Server(folder)
 
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments, directory=str(folder))
-
+    class Handler(Quiet):
         def do_GET(self) -> None:
             server.hits.append(self.path)
             fault = next((fault for part, fault in server.faults.items() if part in self.path), None)
@@ -104,20 +102,9 @@ def serving(folder: Path) -> Iterator[Server]:
                 if not (fault and path.is_file() and fault(self, path)):
                     super().do_GET()
 
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.daemon_threads = True
-        httpd.block_on_close = False
-        server.url = f"http://127.0.0.1:{httpd.server_port}"
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            httpd.shutdown()
-            thread.join()
+    with listening(partial(Handler, directory=str(folder))) as port:
+        server.url = f"http://127.0.0.1:{port}"
+        yield server
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,6 +108,12 @@ def sha256() -> Callable[[Path], str]:
 def wheelhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels that is all pip sees."""
     return _only_wheels_in(tmp_path / "wheelhouse", monkeypatch)
+
+
+@pytest.fixture
+def index(make_wheel: MakeWheel, wheelhouse: Path) -> MakeWheel:
+    """Return a function that puts a wheel where pip looks."""
+    return partial(make_wheel, wheelhouse)
 
 
 @pytest.fixture(scope="module")

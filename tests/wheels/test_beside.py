@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from conftest import Cli, Result
 
 
-@pytest.fixture
-def index(make_wheel: Any, wheelhouse: Path) -> Any:
-    """Return a function that puts a wheel where pip looks."""
-
-    def put(name: str, version: str = "1.0", **keys: Any) -> Path:
-        made: Path = make_wheel(wheelhouse, name, version, **keys)
-        return made
-
-    return put
-
-
 def locked(
     cli: Cli, *pypi: str, dependencies: tuple[str, ...] = ("python 3.12.*",), **keys: Any
 ) -> dict[str, LockedPackage]:

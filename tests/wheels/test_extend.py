@@ -28,17 +28,6 @@ ABI = f"cp{MINOR.replace('.', '')}"
 
 
 @pytest.fixture
-def index(make_wheel: Any, wheelhouse: Path) -> Any:
-    """Return a function that puts a wheel where pip looks."""
-
-    def put(name: str, version: str = "1.0", **keys: Any) -> Path:
-        made: Path = make_wheel(wheelhouse, name, version, **keys)
-        return made
-
-    return put
-
-
-@pytest.fixture
 def site(builder: Any, shelf: Shelf, index: Any) -> Any:
     """The command line, with a channel of real archives and an index of wheels."""
     shelf.add("python_abi", MINOR, build=f"8_{ABI}")

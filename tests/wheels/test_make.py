@@ -12,9 +12,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from packaging.tags import sys_tags
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 from rattler.index import index_fs
+from webserver import Quiet, listening
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.loop import run
@@ -433,7 +432,7 @@ def test_no_network_is_said_as_such(wheelhouse: Path, tmp_path: Path, monkeypatc
     assert caught.value.code == "network"
 
 
-class EveryOtherCut(SimpleHTTPRequestHandler):
+class EveryOtherCut(Quiet):
     """Ends every other answer early. What goes wrong while pip tries again, pip takes for the network's fault."""
 
     answers = count()
@@ -450,17 +449,17 @@ def test_a_full_disk_is_said_as_such(
 ) -> None:
     wheel = make_wheel(wheelhouse, "alpha", files={"alpha/__init__.py": "", "alpha/data": os.urandom(2_000_000)})
     monkeypatch.setattr(EveryOtherCut, "answers", count())
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(EveryOtherCut, directory=str(wheelhouse)))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    if of_a_server:
-        url = f"http://127.0.0.1:{server.server_port}/{wheel.name}"
-        page = f'<a href="{url}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
-        (tmp_path / "page.html").write_text(page)
-        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "page.html"))
-    with mounted(tmp_path / "cache", "-t", "tmpfs", "-o", "size=1m", "tmpfs"), server:
+    with (
+        mounted(tmp_path / "cache", "-t", "tmpfs", "-o", "size=1m", "tmpfs"),
+        listening(partial(EveryOtherCut, directory=str(wheelhouse))) as port,
+    ):
+        if of_a_server:
+            url = f"http://127.0.0.1:{port}/{wheel.name}"
+            page = f'<a href="{url}#sha256={hashlib.sha256(wheel.read_bytes()).hexdigest()}">{wheel.name}</a>'
+            (tmp_path / "page.html").write_text(page)
+            monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "page.html"))
         with pytest.raises(FailedError) as caught:
             make_channel(["alpha"], pins={}, cache=tmp_path / "cache")
-        server.shutdown()
     assert (caught.value.code, "--root" in caught.value.hint) == ("disk-full", True)
     assert "\n" not in caught.value.message, "no traceback"
 
