@@ -14,13 +14,13 @@ from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import installed_licenses
 from mlviews.prefix.tree import read_tree
-from mlviews.prefix.verify import verify_new
-from mlviews.progress import silent
+from mlviews.prefix.verify import Fault, verify_new
+from mlviews.progress import Progress, silent
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import write_record
 from mlviews.smoke.release import first_checks
-from mlviews.smoke.report import failures
+from mlviews.smoke.report import CheckLine, failures
 from mlviews.store.loaders import (
     leave_other_modules,
     write_command_loaders,
@@ -34,12 +34,9 @@ if TYPE_CHECKING:
 
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.summary import FoundLock
-    from mlviews.prefix.verify import Fault
-    from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
-    from mlviews.smoke.report import CheckLine
     from mlviews.store.disk import ReleaseEntry, Store
 
 _NAMED = 20
@@ -67,18 +64,11 @@ def make_release(
     """Make a release from a lock; the caller holds the view's lock.
 
     Args:
-        found: the lock.
-        site_spec: the view that it is for.
-        site: where the release is made.
-        store: the site's releases.
         platform: this host's.
-        name: the release's name.
-        progress: told of each step.
 
     Raises:
         RefusedError: what was installed is not what its packages say, serves no GPU that it should where the site wants
             such releases refused, or failed a first check.
-        FailedError: network, disk, or a package that cannot be installed.
         KeyboardInterrupt: Ctrl-C; what is left is no release.
     """
     view = site_spec.spec.name
@@ -185,7 +175,6 @@ def publish(store: Store, site: Site, view: str, name: str) -> bool:
 
     Raises:
         RefusedError: it lacks a platform that the default has.
-        FailedError: something cannot be written.
     """
     entry = next(entry for entry in store.releases(view) if entry.name == name)
     write_release_loaders(store, view, entry)

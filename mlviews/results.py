@@ -311,7 +311,6 @@ class SmokedView:
         full_only: checks that only `--level full` runs.
         checks: through the first route, where routes were named.
         slower: figures far below what earlier records of the same GPU hold; a warning.
-        gpus: what was found on each kind of GPU of a batch system, with `--cluster`.
     """
 
     view: str | None = None
@@ -332,6 +331,7 @@ class SmokeResult(SmokedView):
         python: the interpreter, where one was named.
         routes: what was found through each route that was named.
         differences: what is not the same through each, the route's name first.
+        gpus: what was found on each kind of GPU of a batch system, with `--cluster`.
         views: what was found of each view, where nothing was named.
     """
 

@@ -51,9 +51,8 @@ def list_views(app: App) -> Outcome:
 
 def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
     from mlviews.files.reading import UnreadableError
-    from mlviews.store.disk import Store
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     try:
         return [name for name in store.views() if name not in app.catalogue.names and store.entries(name)]
     except UnreadableError as error:

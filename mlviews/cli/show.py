@@ -84,10 +84,9 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
 
 def _show_release(app: App, label: str) -> Outcome:
     from mlviews.shown import ShownRelease, ShowResult
-    from mlviews.store.disk import Store
     from mlviews.store.listing import releases_of
 
-    store = Store(app.site.root, app.site.prefix)
+    store = app.store
     view, _, name = label.partition("/")
     entry = store.existing(view, (store.default(view) or name) if name == "default" else name)
     one = entry.platforms[min(entry.platforms)]

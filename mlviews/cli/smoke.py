@@ -160,9 +160,8 @@ def _all(run: _Run) -> tuple[list[SmokedView], tuple[MlviewsError, ...], tuple[M
     """Test every view that is built; return what was found, what went wrong beside that, and why others were not."""
     from mlviews.errors import MlviewsError
     from mlviews.store.built import built_view
-    from mlviews.store.disk import Store
 
-    store = Store(run.app.site.root, run.app.site.prefix)
+    store = run.app.store
     found: list[SmokedView] = []
     errors: list[MlviewsError] = []
     untested: list[MlviewsError] = []
@@ -243,7 +242,6 @@ def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, qu
     from mlviews.site.batch import BatchSystem
     from mlviews.site.file import quick_root
     from mlviews.smoke.records import can_record, proves
-    from mlviews.store.disk import Store
     from mlviews.store.launcher import release_here
     from mlviews.trial import scratch
 
@@ -273,7 +271,7 @@ def _on_cluster(app: App, view: str, options: Sequence[str], *, level: Level, qu
             kinds, command, folder, account=batch.account or "", seconds=_JOB_SECONDS, wait=wait,
             done=lambda job: advance(note=job.nodes.kind),
         )  # fmt: skip
-        store, waiting = Store(app.site.root, app.site.prefix), announce(app.progress, release.view)
+        store, waiting = app.store, announce(app.progress, release.view)
         lines = tuple(kind_line(job, store, waiting) for job in jobs)
     result = SmokeResult(
         view=release.view, release=release.release, lock=release.lock_digest, level=level,
@@ -345,7 +343,6 @@ def _record(
     from mlviews.files.filelock import announce
     from mlviews.site.file import quick_root
     from mlviews.smoke.records import can_record, write_record
-    from mlviews.store.disk import Store
     from mlviews.store.loaders import tell_proofs
 
     record = None
@@ -354,7 +351,7 @@ def _record(
     try:
         record = write_record(own or app.root, release, lines, level=level)
         if record and not own and any(line.device not in {"", "cpu"} for line in lines):
-            tell_proofs(Store(app.site.root, app.site.prefix), release, waiting=announce(app.progress, release.view))
+            tell_proofs(app.store, release, waiting=announce(app.progress, release.view))
     except MlviewsError as error:  # whoever only reads a store may test its views all the same
         app.remark(f"not recorded: {error.message}")
         return record, (error,) if app.json else ()

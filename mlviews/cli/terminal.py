@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import rich.console
 from rich.cells import cell_len
@@ -16,17 +16,15 @@ from rich.text import Text
 from rich.theme import Theme
 
 from mlviews.credentials import hide
-from mlviews.progress import silent, size
+from mlviews.progress import Advance, silent, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from typing import TypeAlias
 
     from rich.progress import Progress, Task
 
     from mlviews.files.reading import Unreadable
     from mlviews.lock.diff import PackageChange
-    from mlviews.progress import Advance
     from mlviews.variants import VariantChoice
 
     Part: TypeAlias = str | tuple[str, str]

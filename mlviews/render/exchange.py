@@ -13,14 +13,12 @@ from packaging.version import InvalidVersion, Version
 
 from mlviews.errors import RefusedError
 from mlviews.hardware import PLATFORMS
-from mlviews.lock.lockfile import in_order
+from mlviews.lock.lockfile import Lock, in_order
 from mlviews.lock.writer import lock_text
 from mlviews.wheels.made import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    from mlviews.lock.lockfile import Lock
 
 
 def render_explicit(
