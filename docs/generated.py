@@ -106,11 +106,19 @@ def _keys(name: str) -> str:
 
 
 def _flat(model: dict[str, Any], models: dict[str, Any], before: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
-    """Yield a model's keys with those of the models below it: `hardware.cuda`."""
+    """Yield a model's keys with those of the models below it: `hardware.cuda`, and `batch.NAME.account` in a map."""
     for key, part in model["properties"].items():
         yield f"{before}{key}", part, key in model.get("required", ())
         for below in _models(part, models):
             yield from _flat(below, models, f"{before}{key}.")
+        for below in (found for value in _values(part) for found in _models(value, models)):
+            yield from _flat(below, models, f"{before}{key}.NAME.")
+
+
+def _values(part: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the names of a map lead to; nothing if it is no map."""
+    other = part.get("additionalProperties")
+    return [other] if isinstance(other, dict) else list(part.get("patternProperties", {}).values())
 
 
 def _models(part: dict[str, Any], models: dict[str, Any]) -> list[dict[str, Any]]:
@@ -130,8 +138,8 @@ def _type(part: dict[str, Any], models: dict[str, Any]) -> str:
     if part.get("type") == "array":
         return f"list of {_type(part.get('items', {}), models)}"
     if part.get("type") == "object":
-        inner = part.get("additionalProperties")
-        return f"map of names to {_type(inner, models)}" if isinstance(inner, dict) else "keys below"
+        values = _values(part)
+        return f"map of names to {_type(values[0], models)}" if values else "keys below"
     return {"string": "text", "integer": "number", "boolean": "yes or no"}.get(part.get("type", ""), "text")
 
 

@@ -36,6 +36,9 @@ def test_the_tables_of_the_reference_are_current(repository: Path, monkeypatch: 
     pages = {path: path.read_text() for path in (repository / "docs").rglob("*.md")}
     assert [path for path, text in pages.items() if put_in(text) != text] == [], "run `python docs/generated.py`"
     assert [name for name in PARTS if f"<!-- generated: {name} -->" not in "".join(pages.values())] == []
+    keys = PARTS["site-keys"]()
+    assert "| `batch.NAME.queues.NAME.limit` | text |" in keys
+    assert "| `pins` | map of names to text |" in keys
     added = PARTS["commands"]().partition("## mlviews kernel add")[2].partition("\n## ")[0]
     assert "| `--prefix DIR` | Where Jupyter is installed. |" in added, "it is not the option of every verb"
 
