@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import write_atomically
 from mlviews.progress import Progress, silent
+from mlviews.smoke.programs import programs
 from mlviews.trial import Trial, TrialJob, try_lock
 
 if TYPE_CHECKING:
@@ -38,15 +39,25 @@ _LONGEST = 10_000_000
 
 
 class Run(BaseModel):
-    """One trial of one lock: the status of each check, and why; ``install`` stands among them."""
+    """One trial of one lock: the status of each check, and why; ``install`` stands among them.
+
+    Of checks that lie beside the recipe ``texts`` has the sha256 of what was run.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     statuses: dict[str, str]
     reasons: dict[str, str]
+    texts: dict[str, str] = {}
 
-    def tells(self, checks: Iterable[str]) -> bool:
-        """Tell whether it answers for all of some checks; a lock that cannot be installed answers for every one."""
+    def tells(self, checks: Iterable[str], texts: Mapping[str, str]) -> bool:
+        """Tell whether it answers for all of some checks; a lock that cannot be installed answers for every one.
+
+        Args:
+            texts: the sha256 of each check's text by now.
+        """
+        if any(texts.get(name) != text for name, text in self.texts.items()):
+            return False
         return self.statuses.get(INSTALL, "pass") != "pass" or {INSTALL, *checks} <= {*self.statuses}
 
 
@@ -96,7 +107,8 @@ class Trials:
             KeyboardInterrupt: Ctrl-C; what has ended is kept.
         """
         if lock.digest not in self._runs:
-            self._runs[lock.digest] = [run for run in self._read(lock) if run.tells(checks)]
+            texts = {one.name: one.digest for one in programs(self.site_spec.spec.own_checks).values()}
+            self._runs[lock.digest] = [run for run in self._read(lock) if run.tells(checks, texts)]
             self.kept += len(self._runs[lock.digest])
         runs = self._runs[lock.digest]
         while len(runs) < times:
@@ -143,6 +155,7 @@ def _run(trial: Trial) -> Run:
         return Run(
             statuses={INSTALL: "pass", **{line.name: line.status for line in lines}},
             reasons={line.name: line.reason for line in lines},
+            texts={line.name: line.digest for line in lines if line.digest},
         )
     if problem.code not in _OF_THE_LOCK:
         raise FailedError(problem.code, problem.message, f"{problem.hint} Then go on with --resume.".strip())

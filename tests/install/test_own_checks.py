@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from mlviews.bisect.trials import Trials
 from mlviews.hardware import host_platform
+from mlviews.lock.lockfile import Lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.checks import read_checks
+from mlviews.site.profile import open_site
+from mlviews.site.spec import for_site
 from mlviews.smoke.programs import programs
 from mlviews.smoke.records import Record, last_results, own_digests
 from mlviews.smoke.report import CheckLine
+from mlviews.trial import Trial
 
 CHECK = '''"""The group's selection keeps what it should. And more."""
 
@@ -125,6 +130,26 @@ def test_a_change_of_a_check_is_seen_where_recipes_are_kept_and_travels_with_the
         assert what in check.text
     spec = open_catalogue(cli.recipes.folder).view("demo")
     assert pickle.loads(pickle.dumps(spec)).own_checks == spec.own_checks == read_checks(cli.recipes.folder)
+
+
+def test_a_bisection_that_goes_on_tries_again_what_another_text_judged(cli, own, tmp_path, monkeypatch):
+    cli.recipes.recipe("demo", "python")
+    lock = Lock("demo", {}, "solver", ())
+    tried = []
+
+    def run_once():
+        spec = open_catalogue(cli.recipes.folder).view("demo")
+        text = programs(spec.own_checks)["group-selection"].digest
+        found = Trial(digest=lock.digest, platform="linux-64", checks=(line("pass", text, name="group-selection"),))
+        monkeypatch.setattr("mlviews.bisect.trials.try_lock", lambda _: tried.append(text) or found)
+        site_spec = for_site(spec, open_site("local"))
+        trials = Trials(site_spec, open_site("local"), "linux-64", tmp_path / "kept", tmp_path)
+        trials.run(lock, ("group-selection",), 1, label="")
+
+    for what in ("jets", "jets", "muons"):
+        own(CHECK.format(what=what))
+        run_once()
+    assert len(tried) == len({*tried}) == 2  # once with each text
 
 
 def record(*lines):
