@@ -1,8 +1,8 @@
 """What a second view takes at the `pypi` site, when a first one is there: bytes, whose they are, and seconds.
 
-    python tests/bench/bench_second.py --root DIR training-gpu jax-gpu inference-gpu tagging-gpu tensorflow-gpu
+    python tests/bench/bench_second.py --root DIR training-gpu jax-gpu tensorflow-gpu ...
 
-Each view is built in one root; for these, 18 GB are fetched, and 18 GB of disk taken. Bytes are those of blocks on the
+Each view is built in one root; the catalogue's take 19 GB of disk. Bytes are those of blocks on the
 disk, hard links counted once: archives, the cache's unpacked packages, and releases with their folders. What a view
 adds is what the first one has not, whatever was built in between. A view that is there is measured as it is.
 """
