@@ -8,7 +8,9 @@ answers for their metadata with the file PKG-INFO that they hold (PEP 643), and 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from email.parser import BytesHeaderParser
 from pathlib import Path
 
 
@@ -18,10 +20,14 @@ def main() -> None:
     if hook != "prepare_metadata_for_build_wheel":
         sys.exit(f"{hook} is not run")
     given = json.loads(Path(control, "input.json").read_text(encoding="utf-8"))
-    name = "said.dist-info"
+    text = Path("PKG-INFO").read_bytes()
+    said = BytesHeaderParser().parsebytes(text)
+    # Up to Python 3.10, pip takes name and version from the folder's name.
+    parts = (re.sub(r"[^\w.+!]+", "_", str(said[key])) for key in ("Name", "Version"))
+    name = f"{'-'.join(parts)}.dist-info"
     folder = Path(given["kwargs"]["metadata_directory"], name)
     folder.mkdir()
-    (folder / "METADATA").write_bytes(Path("PKG-INFO").read_bytes())
+    (folder / "METADATA").write_bytes(text)
     Path(control, "output.json").write_text(json.dumps({"return_val": name}), encoding="utf-8")
 
 

@@ -40,10 +40,12 @@ def lock(cli: Any, *pypi: str, **keys: Any) -> Any:
     return cli("lock", "x", "--json")
 
 
+@pytest.mark.parametrize("modern", ["0", "1"])
 def test_a_lock_names_the_sources_and_their_wheel(
-    cli: Any, sources: PutSources, make_wheel: Any, wheelhouse: Path, sha256: Any
+    modern: str, cli: Any, sources: PutSources, make_wheel: Any, wheelhouse: Path, sha256: Any, monkeypatch: Any
 ) -> None:
     """Other tools get the sources by their own hash; what they are built with is named, too."""
+    monkeypatch.setenv("_PIP_USE_IMPORTLIB_METADATA", modern)  # 0: pip reads metadata as it does with Python 3.10
     made_of = sources(
         requires='"helper >=1"', needs="Requires-Dist: numpy\n", code="import helper\nCODE = 'x = 2\\n'\n"
     )
