@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING
 import pytest
 from smoke.faults import plant
 
+from mlviews.hardware import host_platform
+from mlviews.release import Activation, Release
+from mlviews.render.setup_script import render_launch
 from mlviews.smoke.process import Limits
 from mlviews.smoke.runner import Interpreter, choose, run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from conftest import Cli
 
     from mlviews.smoke.programs import Level
     from mlviews.smoke.report import CheckLine
@@ -60,6 +65,25 @@ def bed(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Bed]:
         return Bed(Path(sys.executable) if python == "own" else request.getfixturevalue(python), folder)
 
     return make
+
+
+@pytest.fixture
+def demo(cli: Cli) -> Release:
+    """A release named demo, whose Python is a bare virtual environment."""
+    prefix = cli.root / "envs/demo/2026.01.01" / host_platform()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
+    activation = Activation(
+        prepend={"PATH": (f"{prefix}/bin",)}, set={"PYTHONNOUSERSITE": "1"}, unset=("PYTHONPATH", "PYTHONHOME")
+    )
+    release = Release(
+        mlviews="1", view="demo", release="2026.01.01", platform=host_platform(), summary="Demo", module="a/demo",
+        site="local", prefix=str(prefix), lock_digest="ab" * 32, created="2026-01-01T00:00:00Z", activation=activation,
+    )  # fmt: skip
+    (prefix / "launch").write_text(render_launch(release))
+    (prefix / "launch").chmod(0o755)
+    (prefix / "release.json").write_text(release.model_dump_json())
+    (prefix.parents[1] / "default").symlink_to("2026.01.01")
+    return release
 
 
 @pytest.fixture(scope="session")

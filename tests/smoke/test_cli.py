@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -12,28 +11,15 @@ from pathlib import Path
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.release import Activation, Release
-from mlviews.render.setup_script import render_launch
 from mlviews.smoke import runner
 from mlviews.smoke.report import CheckLine
 
 
 @pytest.fixture
-def view(cli, recipes):
+def view(recipes, demo):
     """A release named demo whose Python is a bare virtual environment."""
     recipes.recipe("demo", "python", smoke=["environment-leaks", "no-such-check", "torch-matmul"])
-    prefix = cli.root / "envs/demo/2026.01.01" / host_platform()
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
-    activation = Activation(prepend={"PATH": (f"{prefix}/bin",)}, set={"PYTHONNOUSERSITE": "1"}, unset=("PYTHONPATH",))
-    release = Release(
-        mlviews="1", view="demo", release="2026.01.01", platform=host_platform(), summary="Demo", module="a/demo",
-        site="local", prefix=str(prefix), lock_digest="ab" * 32, created="2026-01-01T00:00:00Z", activation=activation,
-    )  # fmt: skip
-    (prefix / "launch").write_text(render_launch(release))
-    (prefix / "launch").chmod(0o755)
-    (prefix / "release.json").write_text(release.model_dump_json())
-    (prefix.parents[1] / "default").symlink_to("2026.01.01")
-    return prefix
+    return Path(demo.prefix)
 
 
 def test_a_view_is_tested_by_its_recipe_and_leaves_a_record(cli, view):

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import os
 import site
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mlviews import jupyter
-from mlviews.hardware import host_platform
-from mlviews.release import Activation, Release
 from mlviews.render import modulefile
-from mlviews.render.setup_script import render_launch
 from mlviews.smoke import routes
 from mlviews.smoke.report import CheckLine, RouteLine
 
+if TYPE_CHECKING:
+    from mlviews.release import Release
+
 
 @pytest.fixture
-def release(cli: Any) -> Release:
+def release(cli: Any, demo: Release) -> Release:
     """A release named demo that has its module and its kernel; its Python knows the tests' own packages."""
     cli.recipes.recipe("demo", "python", smoke=["environment-leaks"])
     (cli.recipes.folder / "checks").mkdir()
     (cli.recipes.folder / "checks/of_the_group.py").write_text(OF_THE_GROUP)
-    prefix = cli.root / "envs/demo/2026.01.01" / host_platform()
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
-    folder = next(prefix.glob("lib/python3*/site-packages"))
+    folder = next(Path(demo.prefix).glob("lib/python3*/site-packages"))
     (folder / "tests.pth").write_text("\n".join(site.getsitepackages()) + "\n")
-    activation = Activation(
-        prepend={"PATH": (f"{prefix}/bin",)}, set={"PYTHONNOUSERSITE": "1"}, unset=("PYTHONPATH", "PYTHONHOME")
-    )
-    release = Release(
-        mlviews="1", view="demo", release="2026.01.01", platform=host_platform(), summary="Demo", module="a/demo",
-        site="local", prefix=str(prefix), lock_digest="ab" * 32, created="2026-01-01T00:00:00Z", activation=activation,
-    )  # fmt: skip
-    (prefix / "launch").write_text(render_launch(release))
-    (prefix / "launch").chmod(0o755)
-    (prefix / "release.json").write_text(release.model_dump_json())
-    (prefix.parents[1] / "default").symlink_to("2026.01.01")
     for path, text in {
-        "modulefiles/a/demo/2026.01.01.lua": modulefile.render_lua([release]),
-        "modulefiles/a/demo/2026.01.01": modulefile.render_tcl([release]),
-        "kernels/demo-2026.01.01/kernel.json": jupyter.render_kernel(release),
+        "modulefiles/a/demo/2026.01.01.lua": modulefile.render_lua([demo]),
+        "modulefiles/a/demo/2026.01.01": modulefile.render_tcl([demo]),
+        "kernels/demo-2026.01.01/kernel.json": jupyter.render_kernel(demo),
     }.items():
         (cli.root / path).parent.mkdir(parents=True, exist_ok=True)
         (cli.root / path).write_text(text)
-    return release
+    return demo
 
 
 @pytest.fixture
