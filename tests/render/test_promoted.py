@@ -57,9 +57,7 @@ def _run(bash, script, folder):
     return done.stdout
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_what_nobody_promoted_is_loaded_by_its_full_name_alone(add, system, request, require):
-    bash, start = require("bash"), request.getfixturevalue(system)("bash")
+def test_what_nobody_promoted_is_loaded_by_its_full_name_alone(add, request, require):
     none = add("none", OLD, NEW)
     newer = add("newer", OLD, NEW)
     promote(newer, "plotting", OLD, progress=silent)
@@ -69,16 +67,18 @@ def test_what_nobody_promoted_is_loaded_by_its_full_name_alone(add, system, requ
     rollback(back, "plotting", progress=silent)
     killed = add("killed", OLD, NEW)
     killed.promote("plotting", OLD)  # and then killed: nothing but the link was changed
-
-    found = look(bash, start, none, newer, *(() if "newest" in system else (back, killed)))
-
-    plain, said, listed = found.pop("none")
-    assert (plain, listed) == ("", "")
-    assert "no release of plotting is promoted, so atlasml/plotting has no default." in said
     due = {"newer": (OLD, "", OLD), "back": (OLD, "", f"{OLD} {NEW}"), "killed": (OLD, "", OLD)}
-    assert found == {root: due[root] for root in found}
     exact = f"module use {none.root}/modulefiles; module load atlasml/plotting/{NEW}; echo $MLVIEWS_RELEASE"
-    assert _run(bash, [start, exact], none.root).strip() == NEW
+
+    for system in SYSTEMS:
+        bash, start = require("bash"), request.getfixturevalue(system)("bash")
+        found = look(bash, start, none, newer, *(() if "newest" in system else (back, killed)))
+
+        plain, said, listed = found.pop("none")
+        assert (system, plain, listed) == (system, "", "")
+        assert "no release of plotting is promoted, so atlasml/plotting has no default." in said
+        assert (system, found) == (system, {root: due[root] for root in found})
+        assert _run(bash, [start, exact], none.root).strip() == NEW
 
 
 def test_a_promotion_that_was_killed_after_the_link_hides_nothing_that_was_the_default(add):
