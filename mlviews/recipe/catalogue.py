@@ -192,7 +192,8 @@ def _state(folder: Path, paths: Iterable[Path], layers: Iterable[Path]) -> str:
         *(path for layer in layers for path in sorted(layer.glob("*.yaml")) if path.is_file()),
     ):
         with suppress(OSError):  # what cannot be read is a fault, and then nothing is kept
-            parts += [os.fsencode(place), place.read_bytes()]
+            if place.is_file():  # a pipe would be waited for
+                parts += [os.fsencode(place), place.read_bytes()]
     return state_of(parts, rooms=["", "files", "recipe"])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from pathlib import Path
 
 from mlviews.errors import BadInputError
@@ -21,8 +22,8 @@ _MLVIEWS = Path(__file__).resolve().parents[1] / "smoke/checks"
 
 
 def check_files(recipes: Path) -> tuple[Path, ...]:
-    """Return the files of a folder of recipes that are checks, by name."""
-    return tuple(sorted(path for path in (recipes / FOLDER).glob("*.py") if path.is_file()))
+    """Return what is to be a check in a folder of recipes, by name; hidden files are editors' and file systems' own."""
+    return tuple(sorted(path for path in (recipes / FOLDER).glob("*.py") if not path.name.startswith(".")))
 
 
 def check_name(file: Path) -> str:
@@ -40,10 +41,10 @@ def read_checks(recipes: Path) -> tuple[OwnCheck, ...]:
     for path in check_files(recipes):
         try:
             found.append(OwnCheck(check_name(path), _text(path), str(path)))
-        except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
             line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-            what = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or error
-            faults.append(f"{path}{line}: {what}")
+            what = error.msg if isinstance(error, SyntaxError) else getattr(error, "strerror", None) or str(error)
+            faults.append(f"{path}{line}: {what or 'it is nested too deeply'}")
     if faults:
         raise BadInputError(
             "check-invalid",
@@ -54,21 +55,38 @@ def read_checks(recipes: Path) -> tuple[OwnCheck, ...]:
     return tuple(found)
 
 
+def parse_check(text: str) -> ast.Module:
+    """Return a check's syntax tree, without the warnings of some Pythons: they are for whoever runs it.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError, MemoryError: Python cannot parse it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
 def _text(path: Path) -> str:
     """Return a check's text.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no check.
-        SyntaxError: Python cannot parse it.
+        SyntaxError, RecursionError, MemoryError: Python cannot parse it.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", path.stem):
         raise ValueError("a check's file has lower-case letters, digits and underscores in its name")
     if (_MLVIEWS / path.name).exists():
         raise ValueError(f"mlviews itself has a check {check_name(path)!r}; give yours another name")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
     with path.open("rb") as file:
         content = file.read(_LONGEST + 1)
     if len(content) > _LONGEST:
         raise ValueError(f"it is longer than {_LONGEST} bytes")
-    ast.parse(content)
-    return content.decode()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start + 1} is not UTF-8") from error
+    parse_check(text)
+    return text

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import nearest
+from mlviews.recipe.checks import parse_check
 
 if TYPE_CHECKING:
     from mlviews.recipe.view import OwnCheck
@@ -72,8 +73,7 @@ class Program:
 
 def about(program: Program) -> str:
     """Return what a check proves: the first sentence of its program."""
-    source = program.own.text if program.own else program.path.read_bytes()
-    text = ast.get_docstring(ast.parse(source)) or ""
+    text = ast.get_docstring(parse_check(program.own.text if program.own else program.path.read_text("utf-8"))) or ""
     sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].removesuffix(".")
     return sentence.replace("``", "`")  # reStructuredText is for programmers
 
@@ -135,7 +135,7 @@ def programs(own: Iterable[OwnCheck] = ()) -> dict[str, Program]:
 def _own(check: OwnCheck) -> Program:
     said = {
         target.id: node.value.value
-        for node in ast.parse(check.text).body
+        for node in parse_check(check.text).body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
         for target in node.targets
         if isinstance(target, ast.Name)

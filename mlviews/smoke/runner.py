@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import packaging
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, nearest
 from mlviews.progress import Progress, silent
 from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS, Level, Program, programs, unknown_checks
@@ -158,12 +158,12 @@ class CheckPlan:
     """What of a list of names is run.
 
     Attributes:
-        unknown: names that no check answers.
+        unknown: names that no check answers, and why they do not: one that is like it may be meant.
         left_out: checks that only a full run holds.
     """
 
     programs: tuple[Program, ...]
-    unknown: tuple[str, ...]
+    unknown: Mapping[str, str]
     left_out: tuple[str, ...]
 
 
@@ -197,7 +197,7 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False, own: Iter
     chosen = [program for program in known if named or level == "full" or program.level == "quick"]
     return CheckPlan(
         tuple(chosen),
-        tuple(name for name in names if name not in there),
+        {name: f"{NO_SUCH_CHECK}{nearest(name, there)}" for name in names if name not in there},
         tuple(program.name for program in known if program not in chosen),
     )
 
@@ -240,10 +240,8 @@ def run_checks(
     else:
         found = _run_all(target, plan, level, limits or Limits(), require_gpu=require_gpu, progress=progress)
     lines = [found[program.name] for program in plan.programs]
-    for name in plan.unknown:
-        (_, _, near), reason = unknown_checks([name])[0].partition("; "), NO_SUCH_CHECK
-        lines.append(CheckLine(name=name, status="error", reason=f"{reason}; {near}" if near else reason, seconds=0))
-    return tuple(lines)
+    unknown = (CheckLine(name=name, status="error", reason=why, seconds=0) for name, why in plan.unknown.items())
+    return (*lines, *unknown)
 
 
 def _run_all(

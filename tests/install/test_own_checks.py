@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,11 +18,14 @@ from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import Lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.checks import read_checks
+from mlviews.site.model import Promotion
 from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site
-from mlviews.smoke.programs import programs
+from mlviews.smoke.demands import missing_proofs
+from mlviews.smoke.programs import BASIC, programs
 from mlviews.smoke.records import Record, last_results, own_digests
 from mlviews.smoke.report import CheckLine
+from mlviews.smoke.runner import Interpreter, choose, run_checks
 from mlviews.trial import Trial
 
 CHECK = '''"""The group's selection keeps what it should. And more."""
@@ -42,11 +49,15 @@ PWNED = 'open("pwned", "w")\n'
 def own(cli):
     """Return a function that writes a check beside the recipes."""
 
-    def write(text: str, name: str = "group_selection") -> Path:
+    def write(text: str | bytes | None, name: str = "group_selection") -> Path:
         folder = cli.recipes.folder / "checks"
         folder.mkdir(exist_ok=True)
-        (folder / f"{name}.py").write_text(text)
-        return folder / f"{name}.py"
+        path = folder / f"{name}.py"
+        if text is None:
+            path.symlink_to(folder / "nowhere")
+        else:
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
 
     return write
 
@@ -109,6 +120,9 @@ def test_they_are_listed_with_their_file_and_nothing_of_them_is_run(cli, own):
         ("nul", "\0", "nul.py"),
         ("long", "#" * 200_001, "longer than 200000 bytes"),
         ("deep", "(" * 5000, "deep.py"),
+        ("deeper", "x = " + "-" * 100_000 + "1", "deeper.py"),
+        ("latin", b'# -*- coding: latin-1 -*-\n"""L\xe9."""\n', "latin.py: byte 31 is not UTF-8"),
+        ("lost", None, "lost.py: No such file"),
     ],
 )
 def test_a_file_that_is_no_check_is_refused_with_its_recipes(cli, own, name, text, said):
@@ -120,6 +134,35 @@ def test_a_file_that_is_no_check_is_refused_with_its_recipes(cli, own, name, tex
         assert (refused.code, refused.codes) == (2, ["check-invalid"])
         assert said in refused.json["errors"][0]["message"]
     assert cli("list").code in {0, 2}  # it goes on to tell of the others
+
+
+def test_what_editors_and_file_systems_leave_beside_checks_is_none_and_a_pipe_is_not_waited_for(cli, own):
+    cli.recipes.recipe("demo", "python", smoke=["group-selektion", "kernel-strat"])
+    path = own("\ufeff" + CHECK.format(what="jets").replace("jets", "\\d"))
+    (path.parent / ".#group_selection.py").symlink_to("somebody@host")
+    (path.parent / "._group_selection.py").write_bytes(b"\0\5\x16\7")
+
+    (check,) = read_checks(cli.recipes.folder)
+    assert check.text.startswith('"""The group')
+    said = cli("checks")
+    assert (said.code, said.err) == (0, "")
+    assert programs([check])["group-selection"].level == "quick"
+
+    os.mkfifo(path.parent / "pipe.py")
+    refused = cli("checks", "--json")
+    assert (refused.code, "pipe.py: it is no file" in refused.json["errors"][0]["message"]) == (2, True)
+
+
+def test_who_mistypes_an_own_check_is_told_its_name(cli, own):
+    cli.recipes.recipe("demo", "python", smoke=["group-selektion"])
+    own(CHECK.format(what="jets"))
+    (check,) = read_checks(cli.recipes.folder)
+    meant = "; did you mean 'group-selection'?"
+
+    assert meant in cli("show", "demo").out.replace("\n", " ")
+    assert meant in cli("smoke", "demo", "--check", "group-selektion", "--json").json["errors"][0]["message"]
+    (told,) = run_checks(Interpreter(("false",), {}), choose(["group-selektion"], "quick", own=[check]))
+    assert (told.status, told.reason) == ("error", f"no such check{meant}")
 
 
 def test_a_change_of_a_check_is_seen_where_recipes_are_kept_and_travels_with_the_view(cli, own):
@@ -171,10 +214,29 @@ def test_what_another_text_found_counts_no_more():
     assert own_digests([old, new]) == {"own": "b"}
 
 
+def test_a_promotion_wants_the_new_text_of_a_check_on_each_gpu():
+    release: Any = SimpleNamespace(has_python=True, gpus=("T4",))
+    basic = (*(line("pass", "", name=name) for name in BASIC), line("pass", "", "T4", "torch-matmul"))
+
+    def missing(*records):
+        return missing_proofs(release, records, Promotion(level="full", gpus=["T4"]), records[0].created)
+
+    proved = record(*basic, line("pass", "a", "T4"))
+    assert missing(proved) == missing(record(*basic, line("pass", "a"))) == ()
+    assert missing(proved, record(line("pass", "b", "T4"))) == ()
+    assert missing(proved, record(line("fail", "b", "T4"))) == ("T4: failed own",)
+    assert missing(record(*basic, line("pass", "", "T4", "own")), record(line("pass", "b"))) == ()
+    moved = record(line("pass", "a", "V100"), *basic)
+    assert missing(moved) == ("T4: no full record of own",)  # it has work for a GPU, and did none on this one
+    old = record(*basic, line("fail", "a", "T4"))
+    assert missing(old, record(line("pass", "b"))) == ()  # what the old text found counts no more
+
+
 def test_what_runs_is_the_text_that_was_read(cli, own, tmp_path):
     path = own(CHECK.format(what="jets"))
     program = programs(read_checks(cli.recipes.folder))["group-selection"]
     path.write_text(PWNED)
     placed = program.place(tmp_path)
     assert (placed.name, placed.read_text()) == (path.name, CHECK.format(what="jets"))
+    assert program.digest == hashlib.sha256(placed.read_bytes()).hexdigest()
     assert json.dumps(sorted(one.name for one in placed.parent.iterdir())) == '["_protocol.py", "group_selection.py"]'
