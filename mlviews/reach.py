@@ -38,6 +38,7 @@ _OFFLINE = (
     "Without a network: `mlviews pack VIEW --offline FOLDER` on a host that has one, then that FOLDER as the mirror."
 )
 _CLOSED = "doctor asks without your password or token; a build sends what ~/.netrc or RATTLER_AUTH_FILE holds for it."
+_REFUSED = "Correct them where the URL stands: --mirror CHANNEL=URL, MLVIEWS_MIRROR, or the site's file."
 _FAILED = re.compile(r"^Could not fetch URL (\S+): (.*) - skipping$", re.MULTILINE)
 
 
@@ -108,7 +109,10 @@ def _channel(channel: str, place: str, seconds: float) -> Finding:
         server = open_server(place if "://" in place else channel_url(place))
         if urlsplit(server.url).scheme not in {"http", "https"}:
             return Finding("channel", "note", f"{named}: not asked, since it is no web server")
-        if _ask(server, seconds) in {401, 403, 407}:
+        status = _ask(server, seconds)
+        if server.headers and status in {401, 403}:
+            raise _NoAnswerError(f"it refuses the user and password of its URL (status {status})", _REFUSED)
+        if status in {401, 403, 407}:
             return Finding("channel", "note", f"{named} answers, and wants to know who asks", _CLOSED)
     except _NoAnswerError as error:
         return _problem(channel, place, str(error), error.advice)

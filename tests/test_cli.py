@@ -679,6 +679,11 @@ def test_words_of_other_tools_lead_to_the_verb(cli, word, here):
     assert "uninstall" not in done.err
 
 
+def test_a_mistyped_verb_is_recognised(cli):
+    done = cli("buidl", "plotting")
+    assert (done.code, "Did you mean 'build'?" in done.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "closed", "code", "says"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from mlviews.cli.terminal import COLOURS, Bars, Column, Console, say, write_changes, write_table
 from mlviews.lock.diff import PackageChange
@@ -127,6 +128,15 @@ def test_a_window_folds_a_sentence_and_neither_paths_nor_what_is_to_be_copied(mo
 def test_a_sentence_is_the_same_in_a_window_and_in_a_pipe(text: str) -> None:
     folded, whole = " ".join(_said(Window(), text)), " ".join(_said(io.StringIO(), text))
     assert folded.split() == whole.split()
+
+
+@given(st.lists(st.text("ab\u65e5\u672c", min_size=1, max_size=12), min_size=1, max_size=12), st.integers(0, 4))
+def test_folded_lines_are_as_full_as_fits(words: list[str], indent: int) -> None:
+    lines = _said(Window(), " " * indent + " ".join(words))
+    assert [word for line in lines for word in line.split()] == words
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        assert line.startswith(" " * indent)
+        assert cell_len(line) <= 30 < cell_len(line) + 1 + cell_len(below.split()[0]) if below else cell_len(line) <= 30
 
 
 @pytest.mark.parametrize(("out", "name", "value"), [(io.StringIO, "FORCE_COLOR", "1"), (Window, "TERM", "dumb")])

@@ -88,6 +88,8 @@ def test_a_build_runs_it_and_a_changed_text_is_not_proved(builder, own):
     (line,) = [one for one in away.data["checks"] if one["name"] == "group-selection"]
     assert (away.code, line["status"]) == (1, "error")
     assert "name that folder with --recipes" in line["reason"]
+    named = builder("--recipes", str(elsewhere), "smoke", "demo", "--check", "imports", "--json")
+    assert (named.code, [one["name"] for one in named.data["checks"]]) == (0, ["imports"])
 
 
 def build(builder):

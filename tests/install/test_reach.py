@@ -24,7 +24,8 @@ def server():
         def do_HEAD(self):
             asked.append((self.path, self.headers["Authorization"]))
             folder = self.path.partition("/noarch")[0]
-            self.send_response({"/good": 200, "/portal": 200, "/closed": 401, "/moved": 302}.get(folder, 404))
+            known = {"/good": 200, "/portal": 200, "/closed": 401, "/moved": 302, "/broken": 503}
+            self.send_response(known.get(folder, 404))
             self.send_header("Location", "/good/noarch/repodata.json")
             self.send_header("Content-Type", "text/html" if folder == "/portal" else "application/json")
             self.end_headers()
@@ -64,16 +65,21 @@ def site(tmp_path, monkeypatch):
 def test_each_place_is_asked_once_and_all_at_the_same_time(site, server, shelf, hanging, refusing, tmp_path):
     host, asked = server
     (tmp_path / "empty").mkdir()
+    (tmp_path / "packed/noarch").mkdir(parents=True)
+    (tmp_path / "packed/noarch/repodata.json.zst").touch()
     mirrors = {
         "good": f"http://user:secret@{host}/good",
         "moved": f"http://user:secret@{host}/moved",
         "lost": f"http://{host}/lost",
         "closed": f"http://{host}/closed",
+        "refused": f"http://user:wrong@{host}/closed",
+        "broken": f"http://{host}/broken",
         "portal": f"http://{host}/portal",
         "refuses": refusing,
         "hangs": hanging,
         "hangs-too": hanging,
         "folder": str(shelf.folder),
+        "packed": str(tmp_path / "packed"),
         "empty": str(tmp_path / "empty"),
         "bucket": "s3://bucket/channel",
     }
@@ -85,16 +91,22 @@ def test_each_place_is_asked_once_and_all_at_the_same_time(site, server, shelf, 
     found = dict(zip(mirrors, answers, strict=True))
     assert {name: line.status for name, line in found.items()} == {
         "good": "ok", "moved": "ok", "lost": "problem", "closed": "note", "portal": "problem", "refuses": "problem",
-        "hangs": "problem", "hangs-too": "problem", "folder": "ok", "empty": "problem", "bucket": "note",
+        "refused": "problem", "broken": "problem", "packed": "ok", "hangs": "problem", "hangs-too": "problem",
+        "folder": "ok", "empty": "problem", "bucket": "note",
     }  # fmt: skip
     assert found["good"].found == f"good at http://***@{host}/good answers"
     assert "status 404" in found["lost"].found
+    assert "status 503" in found["broken"].found
+    assert "refuses the user and password of its URL (status 401)" in found["refused"].found
+    assert ("--mirror" in found["refused"].advice, "wrong" in found["refused"].found) == (True, False)
+    assert "open the URL in a browser" in found["portal"].advice
     assert "Connection refused" in found["refuses"].found
     assert found["hangs"].found == f"hangs at {hanging}: no answer in 1 second"
     assert "pack VIEW --offline FOLDER" in found["hangs"].advice
     file, proof = "noarch/repodata.json", "Basic dXNlcjpzZWNyZXQ="
     assert sorted((path, sent or "") for path, sent in asked) == [
-        (f"/closed/{file}", ""), (f"/good/{file}", proof), (f"/lost/{file}", ""), (f"/moved/{file}", proof),
+        (f"/broken/{file}", ""), (f"/closed/{file}", ""), (f"/closed/{file}", "Basic dXNlcjp3cm9uZw=="),
+        (f"/good/{file}", proof), (f"/lost/{file}", ""), (f"/moved/{file}", proof),
         (f"/portal/{file}", ""),
     ]  # fmt: skip
 
@@ -122,6 +134,15 @@ def test_no_index_is_asked_where_pip_may_ask_none(site, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere")
     (line,) = start_asking(replace(site, packages="wheels", channels=()))()
     assert (line.status, line.found) == ("note", "not asked: PIP_NO_INDEX is set")
+
+
+def test_a_python_without_pip_is_no_fault_of_the_index(site, tmp_path, monkeypatch):
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.delenv("PIP_NO_INDEX", raising=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (line,) = start_asking(replace(site, packages="wheels", channels=()))()
+    assert (line.status, line.found) == ("problem", "pip at index: this Python has no pip")
 
 
 def test_doctor_tells_it_and_who_only_reads_has_no_problem(cli, monkeypatch, refusing, tmp_path):

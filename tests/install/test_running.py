@@ -97,6 +97,8 @@ def test_a_mistyped_name_is_recognised(demo):
     demo.recipes.recipe("unbuilt", "greet")
     assert "did you mean 'unbuilt'?" in demo("run", "unbilt", "x").err
     assert "`mlviews build unbuilt` makes one" in demo("run", "unbuilt", "x").err
+    (demo.recipes.folder / "demo.yaml").unlink()  # what is built is known without its recipe
+    assert "did you mean 'demo'?" in demo("run", "dmo", "x").err
 
 
 def test_the_nearest_of_all_that_can_be_named_is_said(demo):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+import pytest
+from packaging.version import Version
+
+from mlviews.bisect.between import Step, _Shelf
+from mlviews.errors import FailedError
 
 if TYPE_CHECKING:
     from shelf import Shelf
@@ -72,3 +79,33 @@ def test_a_night_finds_it_and_a_bisection_names_the_wheel_and_its_version(
     assert moves(data["step"]) == {"late": (None, "1.0"), "tables": ("2.0", "2.3")}
     assert data["skipped"] == ["pytables 2.1"]
     assert "reader 1.0 asks for pytables <2" in " ".join(data["because"])
+
+
+def test_versions_go_from_the_good_one_to_the_bad_one_with_the_extras_that_the_recipe_asks_for() -> None:
+    asked: list[str] = []
+
+    codes = ["index-unreachable", "bad-wheel"]
+
+    async def look_up(lines: list[Any]) -> None:
+        asked.extend(map(str, lines))
+        raise FailedError(codes.pop(0), "no answer")
+
+    def package(version: str) -> Any:
+        return SimpleNamespace(name="plotter", version=version)
+
+    there = [Version(text) for text in ("0.9", "1.0", "1.5", "1.10", "2.0", "3.0")]
+    index = SimpleNamespace(versions=lambda *_, **__: there)
+    offers: Any = SimpleNamespace(
+        index=index, target=SimpleNamespace(minor=MINOR), sdists=frozenset(), look_up=look_up,
+        records=list, taken=list,
+    )  # fmt: skip
+    spec = SimpleNamespace(pypi=[SimpleNamespace(text="Plotter[fast]>=1")])
+    mixtures: Any = SimpleNamespace(good={"plotter": package("1.0")}, site_spec=SimpleNamespace(spec=spec))
+    shelf = _Shelf(mixtures, offers, set())
+
+    assert shelf.between([package("1.0"), package("2.0")]) == ("1.5", "1.10")
+    assert shelf.between([package("2.0"), package("1.0")]) == ("1.10", "1.5")
+    with pytest.raises(FailedError, match="no answer"):
+        shelf.records([Step("plotter", "1.5", None)])
+    assert shelf.records([Step("plotter", "1.10", None)]) == []  # only what is no package is left out
+    assert asked == ["plotter[fast]==1.5", "plotter[fast]==1.10"]
