@@ -238,11 +238,11 @@ def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> 
 
 
 def _due_checks(job: _Job, release: Release, folder: Path) -> tuple[CheckLine, ...]:
-    """Run the checks of which no record of the lock knows, and those that failed; nothing where they prove nothing."""
+    """Run the checks that no record of the lock answers, and those that failed; nothing where all are skipped."""
     records = read_records(job.store.root, job.view, release.lock_digest)
     spec = job.site_spec.spec
     digests = {program.name: program.digest for program in programs(spec.own_checks).values()}
-    known = {(line.name, line.digest) for record in records for line in record.checks}
+    known = {(line.name, line.digest) for record in records for line in record.checks if line.status != "error"}
     failed = {name for name, passed in last_results(records).items() if not passed}
     names = [
         name
@@ -254,7 +254,7 @@ def _due_checks(job: _Job, release: Release, folder: Path) -> tuple[CheckLine, .
     from mlviews.smoke.release import first_checks  # noqa: PLC0415
 
     checks = first_checks(folder, release, names, own=spec.own_checks, progress=job.progress)
-    return checks if proves(checks) else ()
+    return checks if proves(checks) or failures(checks) else ()
 
 
 def _new_name(job: _Job) -> str:

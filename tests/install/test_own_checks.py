@@ -92,6 +92,23 @@ def test_a_build_runs_it_and_a_changed_text_is_not_proved(builder, own):
     assert (named.code, [one["name"] for one in named.data["checks"]]) == (0, ["imports"])
 
 
+def test_a_check_that_gives_no_answer_is_told_by_each_build_of_what_is_there(builder, own):
+    builder.recipes.recipe("demo", "python", "greet", smoke=["group-selection", "other"])
+    good = own(CHECK.format(what="jets"))
+    own(CHECK.format(what="all"), "other")
+    build(builder)
+    for text in ('"""Says nothing."""\n', "import neighbour\n", "import os\nos.abort()\n"):
+        own(text, "other")
+        good.write_text(good.read_text() + "\n")  # a record of what passed beside it is no answer
+        for _ in range(2):
+            silent = builder("build", "demo", "--json")
+            assert (silent.code, silent.codes) == (1, ["check-failed"])
+            assert "without a report" in silent.json["errors"][0]["message"]
+    own(CHECK.format(what="all"), "other")
+    build(builder)
+    assert build(builder)["checks"] == []
+
+
 def build(builder):
     done = builder("build", "demo", "--json")
     assert done.code == 0, done.out
