@@ -239,6 +239,8 @@ def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> 
 
 def _due_checks(job: _Job, release: Release, folder: Path) -> tuple[CheckLine, ...]:
     """Run the checks that no record of the lock answers, and those that failed; nothing where all are skipped."""
+    if not release.has_python:
+        return ()  # nothing could run one
     records = read_records(job.store.root, job.view, release.lock_digest)
     spec = job.site_spec.spec
     digests = {program.name: program.digest for program in programs(spec.own_checks).values()}
