@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import glob
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -119,7 +119,7 @@ class App:
         """Give the names of all views, for who tells that one is unknown; no recipe is read before."""
         from mlviews.errors import MlviewsError
 
-        with contextlib.suppress(MlviewsError):
+        with suppress(MlviewsError):
             yield from self.catalogue.names
 
     @property
@@ -316,11 +316,14 @@ def complete_site(context: click.Context, parameter: click.Parameter, incomplete
 def complete_check(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a smoke check in the shell; of those beside the recipes, from the file names alone."""
     del parameter
+    from mlviews.files.reading import UnreadableError
     from mlviews.recipe.checks import check_files, check_name
     from mlviews.smoke.programs import PROGRAMS
 
-    own = map(check_name, check_files(context.ensure_object(App).recipes))
-    return sorted(name for name in {*PROGRAMS, *own} if name.startswith(incomplete))
+    names = {*PROGRAMS}
+    with suppress(UnreadableError):  # a shell has no place for it
+        names |= {check_name(path) for path in check_files(context.ensure_object(App).recipes)}
+    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def complete_release(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from mlviews.errors import BadInputError
+from mlviews.files.reading import paths_in
 from mlviews.recipe.view import OwnCheck
 
 FOLDER = "checks"
@@ -21,9 +22,13 @@ _LONGEST = 200_000
 _MLVIEWS = Path(__file__).resolve().parents[1] / "smoke/checks"
 
 
-def check_files(recipes: Path) -> tuple[Path, ...]:
-    """Return what is to be a check in a folder of recipes, by name; hidden files are editors' and file systems' own."""
-    return tuple(sorted(path for path in (recipes / FOLDER).glob("*.py") if not path.name.startswith(".")))
+def check_files(recipes: Path) -> list[Path]:
+    """Return what is to be a check in a folder of recipes, sorted; hidden files are editors' and file systems' own.
+
+    Raises:
+        UnreadableError: the folder cannot be read.
+    """
+    return paths_in(recipes / FOLDER, ".py")
 
 
 def check_name(file: Path) -> str:
@@ -36,6 +41,7 @@ def read_checks(recipes: Path) -> tuple[OwnCheck, ...]:
 
     Raises:
         BadInputError: a file is none: Python cannot parse it, or its name is none or one of mlviews' own.
+        UnreadableError: their folder cannot be read.
     """
     found, faults = [], []
     for path in check_files(recipes):

@@ -129,6 +129,22 @@ def test_they_are_listed_with_their_file_and_nothing_of_them_is_run(cli, own):
     assert not list(cli.recipes.folder.rglob("pwned"))
 
 
+def test_a_folder_of_checks_that_cannot_be_read_is_told(cli, own, monkeypatch):
+    cli.recipes.recipe("demo", "python", smoke=["group-selection"])
+    folder, listdir = own(CHECK.format(what="jets")).parent, os.listdir
+
+    def refuse(path: Any) -> list[str]:
+        if Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    for call in (["checks"], ["show", "demo"], ["lock", "demo"]):
+        done = cli(*call, "--json")
+        assert (done.code, done.codes) == (3, ["unreadable"])
+        assert str(folder) in done.json["errors"][0]["message"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

@@ -1,0 +1,102 @@
+"""`mlviews smoke --cluster`: a view proved on each kind of GPU that Slurm offers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from mlviews.cli.app import App, Outcome
+
+if TYPE_CHECKING:
+    from mlviews.cli.terminal import Console
+    from mlviews.results import SmokeResult
+
+_JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
+
+
+def prove_on_cluster(
+    app: App, view: str, options: Sequence[str], *, level: Literal["quick", "full"], queue: str | None, wait: int
+) -> Outcome:
+    """Prove a view on each kind of GPU that Slurm offers and its binaries serve.
+
+    Args:
+        options: of the `mlviews smoke` that each job runs.
+        queue: the one partition to use; None: all.
+        wait: seconds after which jobs are cancelled.
+    """
+    from mlviews.errors import FailedError, RefusedError
+    from mlviews.files.filelock import announce
+    from mlviews.gpus.nvidia import GPUS
+    from mlviews.jobs.job import kinds_served
+    from mlviews.jobs.prove import gpu_nodes, kind_line, partitions, run_on
+    from mlviews.results import SmokeResult
+    from mlviews.site.batch import BatchSystem
+    from mlviews.site.file import quick_root
+    from mlviews.smoke.records import can_record, proves
+    from mlviews.store.launcher import release_here
+    from mlviews.trial import scratch
+
+    _, release = release_here(app.root, view)
+    if not release.cuda:
+        raise RefusedError("no-gpu-view", f"{release.view} is a view without CUDA", "Leave out --cluster.")
+    batch = app.site.batch.get("slurm", BatchSystem())
+    served = kinds_served(release)
+    offered = gpu_nodes(partitions(), batch, queue)
+    left = [nodes.kind for nodes in offered if served and nodes.kind in GPUS and nodes.kind not in served]
+    kinds = [nodes for nodes in offered if nodes.kind not in left]
+    if left:
+        app.remark(f"left out, because {release.view} has no code for it: {', '.join(left)}")
+    if not kinds:
+        where = f"the partition {queue}" if queue else "Slurm"
+        raise RefusedError(
+            "no-gpus",
+            f"{where} has no GPUs that {release.view} serves",
+            "`sinfo -o '%R %G %f'` lists the partitions and their GPUs.",
+        )
+    label = f"{release.view}/{release.release}"
+    here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
+    command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
+    shared = app.root if can_record(app.root, release) else quick_root("local") or app.root
+    with scratch(shared) as folder, app.progress(f"Proving {label}", total=len(kinds)) as advance:
+        jobs = run_on(
+            kinds, command, folder, account=batch.account or "", seconds=_JOB_SECONDS, wait=wait,
+            done=lambda job: advance(note=job.nodes.kind),
+        )  # fmt: skip
+        store, waiting = app.store, announce(app.progress, release.view)
+        lines = tuple(kind_line(job, store, waiting) for job in jobs)
+    result = SmokeResult(
+        view=release.view, release=release.release, lock=release.lock_digest, level=level,
+        proved=any(proves(line.checks) for line in lines), gpus=lines,
+    )  # fmt: skip
+    errors = tuple(
+        FailedError("gpu-not-reached", f"{line.gpu} in {line.queue}: {line.problem}", "Look at the job, and try again.")
+        for line in lines
+        if line.problem
+    )
+    failed = any(check.status in {"fail", "error"} for line in lines for check in line.checks)
+    code = FailedError.exit_code if errors else int(failed)
+    return Outcome(result, lambda console: _write_gpus(console, result), code, errors)
+
+
+def _write_gpus(console: Console, result: SmokeResult) -> None:
+    """Write what was found on each kind of GPU: a row a kind, then what did not pass, then the records."""
+    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
+
+    rows = []
+    for line in result.gpus:
+        found = [check.status for check in line.checks]
+        counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(found)) or "not run"
+        devices = dict.fromkeys(check.device for check in line.checks if check.device not in {"", "cpu"})
+        rows.append((line.gpu, line.queue, line.job, ", ".join(devices), counts))
+    columns = (Column("GPU"), Column("Queue"), Column("Job", rank=2), Column("Device", rank=1), Column("Checks"))
+    write_table(console, columns, rows)
+    for line in result.gpus:
+        for check in (check for check in line.checks if check.status != "pass"):
+            style = STATUS_STYLES[check.status]
+            say(console, (check.status, style), f" {line.gpu}, {check.name}: {check.reason}")
+    for line in result.gpus:
+        if line.record:
+            say(console, f"recorded in {line.record}")
+    if not result.proved:
+        say(console, ("nothing was proved", "bold yellow"))
