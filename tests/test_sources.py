@@ -242,11 +242,14 @@ def test_a_sites_own_certificate_authority_is_named_by_ssl_cert_file(
     cli.recipes.recipe("x", "python")
     with _secure(channel, tmp_path) as url:
         refused = cli.process("lock", "x", "--mirror", f"conda-forge={url}", "--json")
+        asked = cli.process("doctor", "--mirror", f"conda-forge={url}", "--json")
         monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         done = cli.process("lock", "x", "--mirror", f"conda-forge={url}", "--json")
 
     assert (refused.code, refused.codes) == (3, ["certificate-unknown"])
     assert "SSL_CERT_FILE" in refused.json["errors"][0]["hint"]
+    (line,) = [one for one in asked.data["findings"] if one["name"] == "channel"]
+    assert (line["status"], "SSL_CERT_FILE" in line["advice"]) == ("problem", True)
     assert done.code == 0, done.out
 
 

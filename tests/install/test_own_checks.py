@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlviews.bisect.trials import Trials
+from mlviews.bisect.trials import Run, Trials
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import Lock
 from mlviews.recipe.catalogue import open_catalogue
@@ -275,3 +275,19 @@ def test_what_runs_is_the_text_that_was_read(cli, own, tmp_path):
     assert (placed.name, placed.read_text()) == (path.name, CHECK.format(what="jets"))
     assert program.digest == hashlib.sha256(placed.read_bytes()).hexdigest()
     assert json.dumps(sorted(one.name for one in placed.parent.iterdir())) == '["_protocol.py", "group_selection.py"]'
+
+
+@pytest.mark.parametrize(
+    ("statuses", "texts", "answers"),
+    [
+        ({"install": "pass", "one": "pass"}, {"one": "a"}, True),
+        ({"install": "pass", "one": "fail"}, {}, True),
+        ({"install": "pass"}, {}, False),
+        ({"install": "fail"}, {}, True),
+        ({"install": "pass", "one": "pass"}, {"one": "b"}, False),
+        ({"install": "pass", "one": "pass", "gone": "pass"}, {"gone": "a"}, False),
+    ],
+)
+def test_a_bisection_that_goes_on_takes_what_was_found_by_the_same_texts(statuses, texts, answers):
+    run = Run(statuses=statuses, reasons={}, texts=texts)
+    assert run.tells(("one",), {"one": "a"}) is answers
