@@ -89,7 +89,7 @@ def _show_release(app: App, label: str) -> Outcome:
     store = app.store
     view, _, name = label.partition("/")
     entry = store.existing(view, (store.default(view) or name) if name == "default" else name)
-    one = entry.platforms[min(entry.platforms)]
+    one = entry.release
     (facts,) = (line for line in releases_of(store, view).releases if line.release == entry.name)
     release = ShownRelease(
         summary=one.summary,

@@ -149,8 +149,8 @@ def _stand_ins(store: Store, release: Release) -> tuple[tuple[str, str | None], 
     found = []
     for view in store.views():
         default = store.default(view)
-        platforms = store.entry(view, default).platforms if default else {}
-        other = platforms[min(platforms)] if platforms else release
+        entry = store.entry(view, default) if default else None
+        other = entry.release if entry and entry.platforms else release
         shared = {*map(_plain, release.requested)} & {*map(_plain, other.requested)} - _COMMON
         if other.view != release.view and shared:
             found.append((-len(shared), other.module, other.cuda))
