@@ -9,6 +9,7 @@ import hashlib
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError, nearest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mlviews.recipe.model import Layer, Parsed, Recipe
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is asked for of each view is worked out once
 class Catalogue:
     """Every view of a folder, composed; a faulty recipe does not stop work on the others.
 
@@ -43,17 +44,17 @@ class Catalogue:
     variants: dict[str, tuple[str, str]]
     behind: Catalogue | None = None
 
-    @property
+    @cached_property
     def own(self) -> tuple[str, ...]:
         """The folder's own views, faulty ones too, in alphabetical order."""
         return tuple(sorted({*self.composed, *self.faulty}))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """All views: the folder's own, then those behind that none of them hides."""
         return (*self.own, *(name for name in (self.behind.own if self.behind else ()) if name not in self.hidden))
 
-    @property
+    @cached_property
     def hidden(self) -> dict[str, str]:
         """Views behind -> the folder's own that goes before each: it has the same name, or the same module."""
         found = {}
