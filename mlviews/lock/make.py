@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from mlviews.wheels.offers import Index
     from mlviews.wheels.pip import Found
 
+_SIDE_BY_SIDE = 16  # views: each holds the metadata of some thousand packages while it is solved
+
 
 @dataclass(frozen=True, slots=True)
 class LockOptions:
@@ -99,11 +101,14 @@ def _lock_prepared(
     sources = open_sources(opened, platforms, mirrors=site.mirrors, cache=site.cache)
 
     async def lock_all(advance: Advance) -> list[LockedView | MlviewsError]:
+        places = asyncio.Semaphore(_SIDE_BY_SIDE)
+
         async def one(site_spec: SiteSpec | MlviewsError, status: LockStatus) -> LockedView | MlviewsError:
             if isinstance(site_spec, MlviewsError):
                 return site_spec
             try:
-                return await _lock_one(site_spec, status, site, options, sources, progress=progress)
+                async with places:
+                    return await _lock_one(site_spec, status, site, options, sources, progress=progress)
             except MlviewsError as error:
                 return error
             finally:
