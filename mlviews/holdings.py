@@ -14,6 +14,7 @@ from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.files.writing import write_atomically
 from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
 from mlviews.lock.status import lock_status
+from mlviews.progress import counted
 from mlviews.recipe.view import ViewSpec, spec_name
 from mlviews.release import RELEASE_LOCK, GpuLine, Release
 from mlviews.site.spec import for_site
@@ -316,7 +317,8 @@ def _not_found(name: str, pattern: str, held: AllHoldings) -> RefusedError:
         )
     message += nearest(name, {package.name for package in held.packages})
     if held.unread:
-        hint = f"{len(held.unread)} views have neither a release nor a lock here: `mlviews lock --all` makes locks."
+        unread = counted(len(held.unread), "view")
+        hint = f"Of {unread} neither a release nor a lock is here: `mlviews lock --all` makes locks."
         return RefusedError("package-unknown", message, hint)
     return RefusedError("package-unknown", message, "`mlviews extend VIEW PACKAGE` puts it on top of a view.")
 

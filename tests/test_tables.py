@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from mlviews.cli.terminal import COLOURS, Bars, Column, Console, say, write_changes, write_table
 from mlviews.lock.diff import PackageChange
+from mlviews.progress import counted
 
 
 def _written(width: int, columns: tuple[Column, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -214,3 +215,7 @@ def test_a_colour_by_its_name_is_the_one_that_can_be_read(style: str) -> None:
     console.print(f"[{style}]x[/]")
     number, _ = COLOURS[style.rsplit(maxsplit=1)[-1]]
     assert out.getvalue().count(f"38;5;{number}m") == 2
+
+
+def test_one_of_a_thing_is_no_plural():
+    assert [counted(number, "package") for number in (0, 1, 2)] == ["0 packages", "1 package", "2 packages"]

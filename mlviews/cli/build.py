@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
+from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
         what = "checks of its recipe ran" if built.checks else "nothing to do"
         say(console, f"{name} is there already, from the same lock: {what}")
     else:
-        say(console, ("built", "bold green"), f" {name}: {built.packages} packages for {built.platform}")
+        say(console, ("built", "bold green"), f" {name}: {counted(built.packages, 'package')} for {built.platform}")
     if built.base_changes:
         say(console, f"the base is now {built.base}; it differs from the base of the build before:")
         write_changes(console, built.base_changes)

@@ -9,6 +9,7 @@ import click
 
 from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
 from mlviews.cli.output import distinct
+from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +91,8 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
         counts = Counter(change.kind for change in line.changes)
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         status = words.get(line.status, line.status)
-        say(console, f"{line.view}: {status}, {line.packages} packages{f' ({summary})' if summary else ''}")
+        packages = counted(line.packages, "package")
+        say(console, f"{line.view}: {status}, {packages}{f' ({summary})' if summary else ''}")
         if line.changes and details:
             write_changes(console, line.changes)
         elif main := _main_changes(line.changes, asked[line.view], console.width - 2):
@@ -162,7 +164,6 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 def _write_diff(console: Console, result: DiffResult) -> None:
     from mlviews.cli.terminal import say, write_changes
-    from mlviews.progress import size
 
     say(console, (f"{result.before} -> {result.after}", "dim"))
     if not result.changes:

@@ -12,6 +12,7 @@ import click
 
 from mlviews.cli.app import App, Outcome, complete_view, end_of_day, ends_of_months, verb
 from mlviews.cli.output import distinct
+from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -245,7 +246,7 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
             say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {cell.problem.message}")
         if changes := (cell.suspects or cell.changes if details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
-            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {len(changes)} changes {since}")
+            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {counted(len(changes), 'change')} {since}")
             write_changes(console, changes)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,7 +77,6 @@ def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
 
 def _write_image(console: Console, image: PackedImage) -> None:
     from mlviews.cli.terminal import say
-    from mlviews.progress import size
 
     name = f"{image.view}/{image.release}"
     say(console, f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
@@ -84,13 +84,12 @@ def _write_image(console: Console, image: PackedImage) -> None:
 
 def _write_channel(console: Console, channel: OfflineChannel) -> None:
     from mlviews.cli.terminal import say
-    from mlviews.progress import size
 
     new = f"{channel.fetched} of them new" if channel.fetched else "all of them there already"
     what = f"{channel.archives} archives, {size(channel.bytes)}, {new}"
     say(console, f"{channel.view}: {what}, for {', '.join(channel.platforms)} in {channel.folder}")
     if channel.removed:
-        say(console, f"removed {len(channel.removed)} packages of an earlier lock")
+        say(console, f"removed {counted(len(channel.removed), 'package')} of an earlier lock")
     say(console, ("\nWithout a network, where FOLDER is a copy of that folder:", "bold"))
     mirrors = " ".join(f"--mirror {shlex.quote(name)}=FOLDER" for name in channel.channels)
     lockfiles = f"FOLDER/{channel.lockfile.parent.name}"

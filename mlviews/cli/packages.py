@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
+from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -131,5 +132,5 @@ def _write_found(console: Console, result: SearchResult) -> None:
 def _write_page(console: Console, result: CatalogueResult) -> None:
     from mlviews.cli.terminal import say
 
-    say(console, f"{len(result.views)} views, {len(result.packages)} packages")
+    say(console, f"{counted(len(result.views), 'view')}, {counted(len(result.packages), 'package')}")
     say(console, str(result.page))

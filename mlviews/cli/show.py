@@ -8,6 +8,7 @@ import click
 
 from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
 from mlviews.cli.packages import list_packages
+from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -152,7 +153,6 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
 
 def _write_release(console: Console, release: ShownRelease) -> None:
     from mlviews.cli.terminal import Column, say, write_table
-    from mlviews.progress import size
     from mlviews.release import gpus_in_words, served_in_words
 
     facts = release.facts
@@ -165,7 +165,7 @@ def _write_release(console: Console, release: ShownRelease) -> None:
         "platforms": ", ".join(facts.platforms),
         "hardware": f"glibc {release.glibc}, {f'CUDA {release.cuda}' if release.cuda else 'no GPU'}",
         "lock": facts.lock,
-        "holds": f"{facts.packages} packages, {size(facts.bytes)}",
+        "holds": f"{counted(facts.packages, 'package')}, {size(facts.bytes)}",
         "asked for": ", ".join(release.requested),
         "passed": ", ".join(facts.passed),
         "failed": ", ".join(facts.failed),
@@ -192,7 +192,6 @@ _LOST = "files that packages lost to others"
 
 def _write(console: Console, view: ShownRecipe) -> None:
     from mlviews.cli.terminal import Column, say, write_table
-    from mlviews.progress import size
     from mlviews.release import gpus_in_words, served_in_words
 
     say(console, (view.name, "bold"), f"  {view.summary}")

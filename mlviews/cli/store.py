@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
+from mlviews.progress import counted, size
 from mlviews.store.retention import DAYS, KEEP
 
 if TYPE_CHECKING:
@@ -99,14 +100,13 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     result = AttestResult(
         release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
     )  # fmt: skip
-    told = f"{name}: {len(found)} statements in {path}, signed by {keyid[:12]}"
+    told = f"{name}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
     return Outcome(result, lambda console: say(console, told))
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
     from mlviews.cli.terminal import say
     from mlviews.files.reading import closed_by
-    from mlviews.progress import size
 
     if not result.releases:
         say(console, "no release is here: `mlviews build VIEW` makes one")
@@ -210,7 +210,6 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     from mlviews.cli.terminal import say, tell_unreadable
-    from mlviews.progress import size
 
     would = "would remove" if result.dry_run else "removed"
     groups = {

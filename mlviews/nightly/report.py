@@ -11,7 +11,7 @@ from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.lock.writer import lock_text
 from mlviews.nightly.cell import FAILURES
 from mlviews.nightly.pages import Trend, change_rows, drawing, past_of, render, trend_of, view_file
-from mlviews.progress import Progress, silent
+from mlviews.progress import Progress, counted, silent
 from mlviews.smoke.report import CheckLine, junit_suites
 from mlviews.values import to_json
 
@@ -90,7 +90,7 @@ def lines_of(cell: NightCell, *, solve_only: bool) -> tuple[CheckLine, ...]:
     if cell.digest is None:
         status = "fail" if cell.state == "unsolvable" else "error" if cell.problem else "skip"
         return (_line("solve", status, text, figures.solve_seconds),)
-    solved = _line("solve", "pass", f"{len(cell.changes)} changes", figures.solve_seconds)
+    solved = _line("solve", "pass", counted(len(cell.changes), "change"), figures.solve_seconds)
     if solve_only:
         return (solved,)
     if cell.state == "install-failed":

@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.reading import RELEASE_FILE, content, is_file
 from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.progress import counted
 from mlviews.release import RELEASE_LOCK, Release
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def _says(statement: _Statement) -> str:
         tested = _Tested.model_validate(statement.predicate)
         host = next((str(one.annotations.get("host", "")) for one in tested.configuration), "")
         failed = f", failed {', '.join(tested.failed)}" if tested.failed else ""
-        return f"{tested.result} on {host}: {len(tested.passed)} checks passed{failed}"
+        return f"{tested.result} on {host}: {counted(len(tested.passed), 'check')} passed{failed}"
     return "a statement that this mlviews cannot read"
 
 

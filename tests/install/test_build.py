@@ -47,7 +47,7 @@ def test_a_build_makes_a_release_that_runs_and_is_the_default(demo):
         ("imports", "pass"),
         ("pip-check", "pass"),
     ]
-    assert data["checks"][0]["reason"] == "1 modules: greet"
+    assert data["checks"][0]["reason"] == "1 module: greet"
     prefix = demo.root / "envs/demo" / data["release"] / host_platform()
     assert folder(built) == prefix
     release = Release.model_validate_json((prefix / "release.json").read_bytes())

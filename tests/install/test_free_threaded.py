@@ -38,7 +38,7 @@ def test_modules_byte_code_and_checks_are_where_its_record_says(demo):
     ], "nothing of a package lies where another Python would look"
     assert (folder / f"lib/python{MINOR}t/EXTERNALLY-MANAGED").is_file()
     imports = next(check for check in built["checks"] if check["name"] == "imports")
-    assert (imports["status"], imports["reason"]) == ("pass", "1 modules: greet")
+    assert (imports["status"], imports["reason"]) == ("pass", "1 module: greet")
     assert demo.process("run", "demo", "--", "greet").out == f"{folder / SITE_PACKAGES / 'greet.py'}\n"
     (record,) = (folder / "conda-meta").glob("python-*.json")
     assert json.loads(record.read_text())["python_site_packages_path"] == SITE_PACKAGES

@@ -57,7 +57,7 @@ def test_a_trial_runs_the_checks_with_the_locks_own_python_and_leaves_nothing(jo
 
     assert found.problem is None
     assert [(check.name, check.status) for check in found.checks] == [("imports", "pass"), ("pip-check", "pass")]
-    assert found.checks[0].reason == "1 modules: greet"
+    assert found.checks[0].reason == "1 module: greet"
     assert found.digest == job.lock.digest
     assert found.bytes > 0
     assert found.install_seconds > 0 < found.check_seconds

@@ -43,7 +43,8 @@ def main(check: Check) -> str:
     with ThreadPoolExecutor(min(AT_ONCE, len(os.sched_getaffinity(0)))) as pool:
         failed = [fault for fault in pool.map(fault_of, check.arguments) if fault]
     check.expect(not failed, "; ".join(failed))
-    return f"{len(check.arguments)} modules: {', '.join(check.arguments)}"
+    count = len(check.arguments)
+    return f"{count} module{'' if count == 1 else 's'}: {', '.join(check.arguments)}"
 
 
 def fault_of(name: str) -> str:
