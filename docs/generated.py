@@ -17,13 +17,26 @@ import click
 
 from mlviews.cli import cli
 from mlviews.errors import BadInputError, FailedError, RefusedError
+from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.recipe.catalogue import open_catalogue
 from mlviews.schema import SCHEMAS
 from mlviews.smoke.programs import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-PAGES = Path(__file__).parent
+REPOSITORY = Path(__file__).parents[1]
+PAGES = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md")))
+_FRAMEWORKS = {
+    "python": "Python",
+    "pytorch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "jax": "JAX",
+    "tensorflow": "TensorFlow",
+    "xgboost": "XGBoost",
+    "lightgbm": "LightGBM",
+    "root_base": "ROOT",
+}
 _END = "<!-- end of what is generated -->"
 _PLACE = re.compile(rf"^<!-- generated: ([a-z-]+) -->$.*?^{_END}$", re.MULTILINE | re.DOTALL)
 
@@ -182,6 +195,30 @@ def variables() -> str:
     return _table(("variable", "stands for", "which is"), rows)
 
 
+def views() -> str:
+    """Return what the catalogue is for: each view, its module and its summary; variants are of the same view."""
+    rows = [
+        (f"`{view.name}`", f"`{view.module}`", _escape(view.summary))
+        for view in open_catalogue(REPOSITORY / "recipes").views()
+        if view.variant is None
+    ]
+    return _table(("view", "module", "what it is for"), rows)
+
+
+def versions() -> str:
+    """Return the version that each committed lock has of what users ask for first, on its first platform."""
+    rows = []
+    for view in open_catalogue(REPOSITORY / "recipes").views():
+        path = lock_path(REPOSITORY / "lockfiles", view.name)
+        if path.exists():
+            locked = {
+                each.name: each.version for each in read_lock(path).packages if each.platform == view.platforms[0]
+            }
+            told = (f"{name} {locked[package]}" for package, name in _FRAMEWORKS.items() if package in locked)
+            rows.append((f"`{view.name}`", view.hardware.cuda or "", ", ".join(told)))
+    return _table(("view", "CUDA", "versions"), rows)
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -202,10 +239,12 @@ PARTS = {
     "shared-options": shared_options,
     "site-keys": site_keys,
     "variables": variables,
+    "versions": versions,
+    "views": views,
 }
 
 if __name__ == "__main__":
-    for page in PAGES.rglob("*.md"):
+    for page in PAGES:
         before = page.read_text(encoding="utf-8")
         if (now := put_in(before)) != before:
             page.write_text(now, encoding="utf-8")
