@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
+from bench_install import keep_bytecode
 
 from mlviews.files.writing import folder
 from mlviews.lock.lockfile import read_lock
@@ -252,6 +253,7 @@ def main() -> None:
     if given.slice is None:
         parser.error("name the folder of repodata with --slice or in MLVIEWS_SLICE")
     with tempfile.TemporaryDirectory() as work:
+        keep_bytecode(Path(work) / "bytecode")
         run(Bench(Path(given.slice).resolve(), Path(work), given.repeats, given.conda), grow=given.growth)
 
 
