@@ -12,6 +12,7 @@ import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from mlviews.files.permissions import CLOSED, EXECUTABLE, settle_one
 from mlviews.files.writing import file_sha256, make_folder, walk, write_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.lock.lockfile import LockedPackage
@@ -113,8 +114,12 @@ def note_unpacked(folder: Path, packages: Sequence[LockedPackage], group: int | 
     """
     make_folder(folder / NOTES)
     _settle_locks(folder, group)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        wrong = [*chain.from_iterable(pool.map(lambda package: _note_one(folder, package, group), packages))]
+    try:
+        seen = [(package, _look(folder / package.stem, group)) for package in packages]
+        hashes = _hashes({path: size for _, one in seen for path, size in one.sizes.items()})
+        wrong = [*chain.from_iterable(_note(folder, package, one, hashes, group) for package, one in seen)]
+    except OSError as error:
+        raise write_failure(f"what was unpacked to {folder} cannot be noted", error) from error
     if wrong:
         raise RefusedError(
             "package-wrong",
@@ -124,15 +129,14 @@ def note_unpacked(folder: Path, packages: Sequence[LockedPackage], group: int | 
         )
 
 
-def _note_one(folder: Path, package: LockedPackage, group: int | None) -> list[str]:
+def _note(folder: Path, package: LockedPackage, seen: _Seen, hashes: Mapping[str, str], group: int | None) -> list[str]:
     """Note one package, unless files of it are not as it says; return what to say of those."""
     entry = folder / package.stem
-    try:
-        note, wrong = _look(entry, package.sha256, group)
-        if not wrong:
-            _write(note_path(entry), note, group)
-    except OSError as error:
-        raise write_failure(f"{entry} cannot be noted", error) from error
+    files = {path.removeprefix(f"{entry}/"): hashes[path] for path in seen.sizes}
+    wrong = sorted(path for path, sha256 in files.items() if seen.vouched.get(path, sha256) != sha256)
+    if not wrong:
+        unvouched = {path: sha256 for path, sha256 in files.items() if path not in seen.vouched}
+        _write(note_path(entry), _Note(archive=package.sha256, programs=seen.programs, files=unvouched), group)
     return [f"{package.archive}: {path} has another sha256 than its info/paths.json states" for path in wrong]
 
 
@@ -169,22 +173,56 @@ def _is_as_noted(entry: Path, note: _Note, group: int | None) -> bool:
         return False
 
 
-def _look(entry: Path, archive: str, group: int | None) -> tuple[_Note, list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An unpacked package, before its files are read.
+
+    Attributes:
+        programs: the files that may be executed.
+        vouched: file -> sha256, as ``paths.json`` has it.
+        sizes: bytes of each file that an install reads or ``paths.json`` vouches for, by where it lies.
+    """
+
+    programs: frozenset[str]
+    vouched: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+
+def _look(entry: Path, group: int | None) -> _Seen:
+    """Look at what was unpacked, and settle its permissions."""
     vouched = _vouched(entry)
-    programs, files, wrong = set(), {}, []
+    programs, sizes = set(), {}
     settle_one(str(entry), entry.lstat(), group)
     for path, status in _walk(entry):
         settle_one(f"{entry}/{path}", status, group)
         if stat.S_ISREG(status.st_mode):
             if status.st_mode & EXECUTABLE:
                 programs.add(path)
-            if path in vouched:
-                wrong += [path] if file_sha256(f"{entry}/{path}") != vouched[path] else []
-            elif not path.startswith(_UNREAD):
-                files[path] = file_sha256(f"{entry}/{path}")
-    return _Note(archive=archive, programs=frozenset(programs), files=files), sorted(wrong)
+            if path in vouched or not path.startswith(_UNREAD):
+                sizes[f"{entry}/{path}"] = status.st_size
+    return _Seen(frozenset(programs), vouched, sizes)
 
 
+def _hashes(sizes: Mapping[str, int]) -> dict[str, str]:
+    """Return the sha256 of files that were written just now, and so are in memory.
+
+    Python's threads take turns. At each small file they would wait for each other, and two take twice as long as one:
+    small files are read one after another, beside the large ones.
+
+    Args:
+        sizes: bytes of each file, by its path.
+    """
+    large = sorted((path for path, size in sizes.items() if size >= _LARGE), key=lambda path: -sizes[path])
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        beside = [pool.submit(file_sha256, path) for path in large]
+        found = {path: file_sha256(path) for path, size in sizes.items() if size < _LARGE}
+        return found | {path: one.result() for path, one in zip(large, beside, strict=True)}
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for gigabytes
+
+
+_LARGE = 64 << 10  # bytes
 _UNREAD = ("info/recipe/", "info/test/", "info/tests/", "info/licenses/")
 
 

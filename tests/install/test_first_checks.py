@@ -199,8 +199,9 @@ def test_a_default_that_loses_python_loses_its_kernel(builder):
 # A build ends with the release's own verify
 
 
-def test_a_package_with_wrong_checksums_is_named_and_refused_each_time(builder, shelf):
-    shelf.add("liar", files={"share/liar/data": "x\n"}, claims={"share/liar/data": "0" * 64})
+@pytest.mark.parametrize("length", [1, 100_000])  # a small file and a large one are not read in one way
+def test_a_package_with_wrong_checksums_is_named_and_refused_each_time(builder, shelf, length):
+    shelf.add("liar", files={"share/liar/data": "x" * length}, claims={"share/liar/data": "0" * 64})
     builder.recipes.recipe("demo", "python", "greet", "liar")
 
     for _ in range(2):
