@@ -22,6 +22,7 @@ _NO_HOME = "Could not determine home directory."  # `Path.expanduser`, whoever c
 def main() -> NoReturn:
     """Run the command line and end the process; a SIGTERM, as batch systems send it, is an interrupt too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _keep_foreign_modules_out()
     # Most of what a command makes lives as long as it does: to look for garbage took a tenth of a build's time.
     gc.set_threshold(_GARBAGE)
     _fill_closed_streams()
@@ -34,6 +35,22 @@ def main() -> NoReturn:
         os._exit(code)  # a solver or an import that goes on in another thread would hold the process
     gc.freeze()  # to look for garbage once more, as Python does at its end, takes 0.05 s after a build
     sys.exit(code)
+
+
+def _keep_foreign_modules_out() -> None:
+    """Import nothing of another Python: an LCG view or Athena leaves its modules in PYTHONPATH, and its PYTHONHOME.
+
+    Both variables stay for the programs that mlviews starts: a shell with a view gives them back.
+    """
+    if "PYTHONHOME" in os.environ and not sys.flags.ignore_environment:
+        os.execv(sys.executable, [sys.executable, "-E", *sys.orig_argv[1:]])  # noqa: S606  (no shell)
+    if not os.environ.get("PYTHONPATH") or sys.flags.ignore_environment:
+        return
+    from pathlib import Path  # noqa: PLC0415
+
+    foreign = {Path(folder).absolute() for folder in os.environ["PYTHONPATH"].split(os.pathsep) if folder}
+    if Path(__file__).absolute().parents[1] not in foreign:  # else mlviews itself comes from there
+        sys.path[:] = [folder for folder in sys.path if Path(folder).absolute() not in foreign]
 
 
 def _fill_closed_streams() -> None:
@@ -137,6 +154,8 @@ def _system_error(error: OSError) -> MlviewsError:
 
     hint = "Check the disk and its quota; -vv shows where it happened."
     message = str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # as `os.getcwd` has it
+        return FailedError("folder-gone", "the folder that you are in was deleted", "Go to another one: `cd`.")
     if isinstance(error, PermissionError) and isinstance(error.filename, str):
         hint = f"Check the permissions of {error.filename}; -vv shows where it happened."
         if closed := closed_by(Path(error.filename)):

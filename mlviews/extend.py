@@ -13,6 +13,7 @@ from mlviews.build import BuildResult, build
 from mlviews.errors import BadInputError
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
+from mlviews.lock.lockfile import lock_path
 from mlviews.newview import free_file
 from mlviews.prefix import usage
 from mlviews.progress import Progress, silent
@@ -56,7 +57,7 @@ def extend(
     editable: Sequence[Path] = (),
     progress: Progress = silent,
 ) -> ExtendResult:
-    """Write a recipe that extends a view, lock it and build it. Where that fails, no recipe stays.
+    """Write a recipe that extends a view, lock it and build it. Where that fails, neither recipe nor lock stays.
 
     Args:
         on: what is extended, as a recipe's ``on`` names it.
@@ -81,10 +82,14 @@ def extend(
         replace=list(dict.fromkeys(replace)),
         editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
     )
+    # Of a recipe that is gone. It answers nothing that this one asks, and `build` would call it stale.
+    lock = lock_path(site.lockfiles, name)
+    lock.unlink(missing_ok=True)
     try:
         built = build(for_site(open_catalogue(recipes).view(name), site), site, progress=progress)
     except BaseException:
-        path.unlink()  # the same command, corrected, is to work
+        for written in (path, lock):
+            written.unlink(missing_ok=True)  # the same command, corrected, is to work
         raise
     return ExtendResult(
         recipe=path, base=base.name, added=built.added, bytes=usage.read(built.folder).bytes, built=built

@@ -161,7 +161,7 @@ def _index(seconds: float) -> Finding:
     """Have pip ask its index for pip itself: it alone knows its indexes, proxies and passwords."""
     if os.environ.get("PIP_NO_INDEX", "0").lower() not in {"", "0", "false", "no", "off"}:
         return Finding("index", "note", "not asked: PIP_NO_INDEX is set")
-    command = [sys.executable, "-m", "pip", "index", "versions", "pip", "-vv", "--no-input", "--retries=0"]
+    command = [sys.executable, "-E", "-m", "pip", "index", "versions", "pip", "-vv", "--no-input", "--retries=0"]
     command += ["--disable-pip-version-check", f"--timeout={seconds:g}"]
     try:
         asked = subprocess.run(

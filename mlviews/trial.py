@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,7 @@ def scratch(root: Path) -> Iterator[Path]:
         raise write_failure(f"a folder in {base} cannot be made", error) from error
     try:
         # Until it is locked, another process may take it for one that was left: this waits, and makes it anew.
-        with hold(folder / LOCK, waiting=lambda _: None):
+        with hold(folder / LOCK, waiting=nullcontext):
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -539,6 +539,19 @@ def test_an_interrupt_at_any_moment(cli: Cli) -> None:
             assert not [path for path in cli.lockfiles.iterdir() if path.name.startswith(".")]
 
 
+def test_a_folder_that_was_deleted_is_told_as_one(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    here.rmdir()
+    monkeypatch.delenv("MLVIEWS_RECIPES")
+
+    done = cli("list", "--json")
+
+    assert (done.code, done.codes) == (3, ["folder-gone"])
+    assert "the folder that you are in was deleted" in done.out
+
+
 # The site that is meant
 
 

@@ -16,9 +16,14 @@ from mlviews.files.writing import make_folder, take_after, write_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
+    from typing import TypeAlias
 
     from mlviews.progress import Progress
+
+    Waiting: TypeAlias = Callable[[str], AbstractContextManager[object]]
+    """Given who holds a lock, it opens what tells of the wait."""
 
 LOCK = ".lock"
 """The file in a folder by which it is locked."""
@@ -37,12 +42,13 @@ class HeldError(RefusedError):
 
 
 @contextmanager
-def hold(path: Path, *, waiting: Callable[[str], None] | None, shared: bool = False) -> Iterator[int]:
+def hold(path: Path, *, waiting: Waiting | None, shared: bool = False) -> Iterator[int]:
     """Hold a lock while the context is open; a program that is given its file descriptor holds it until it ends, too.
 
     Args:
         path: the lock's file, which stays; it holds the names of those who took the lock.
-        waiting: told once who holds it, if this has to wait; None raises `HeldError` instead of waiting.
+        waiting: told who holds it, if this has to wait; what it returns is open while this waits. None raises
+            `HeldError` instead of waiting.
         shared: together with others who share it, without anyone who does not.
 
     Raises:
@@ -92,17 +98,12 @@ def held_by(path: Path) -> str | None:
     return None
 
 
-def announce(progress: Progress, what: str) -> Callable[[str], None]:
-    """Return what `hold` calls when it has to wait: a line that says for what, and for whom."""
-
-    def waiting(holder: str) -> None:
-        with progress(f"Waiting: {what} is in use by {holder}"):
-            pass
-
-    return waiting
+def announce(progress: Progress, what: str) -> Waiting:
+    """Return what `hold` calls when it has to wait: a line that says for what, and for whom, as long as it waits."""
+    return lambda holder: progress(f"Waiting: {what} is in use by {holder}")
 
 
-def _take(file: TextIO, path: Path, kind: int, waiting: Callable[[str], None] | None) -> None:
+def _take(file: TextIO, path: Path, kind: int, waiting: Waiting | None) -> None:
     try:
         for _ in range(_TRIES):
             try:
@@ -114,8 +115,8 @@ def _take(file: TextIO, path: Path, kind: int, waiting: Callable[[str], None] | 
         holder = _holders(file)
         if waiting is None:
             raise HeldError(path, holder)
-        waiting(holder)
-        fcntl.flock(file, kind)
+        with waiting(holder):
+            fcntl.flock(file, kind)
     except OSError as error:
         if error.errno not in _ABSENT:
             raise

@@ -22,6 +22,7 @@ from mlviews.store.proofs import gather
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from mlviews.files.filelock import Waiting
     from mlviews.store.disk import Store
 
 UNKNOWN = "GPU"
@@ -194,7 +195,7 @@ class _Said(BaseModel):
     errors: tuple[_Fault, ...]
 
 
-def kind_line(job: GpuJob, store: Store, waiting: Callable[[str], None]) -> GpuKindLine:
+def kind_line(job: GpuJob, store: Store, waiting: Waiting) -> GpuKindLine:
     """Return what a job that ran `mlviews smoke --json` found, and see to it that its record is in this root.
 
     Args:

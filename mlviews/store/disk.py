@@ -29,9 +29,10 @@ from mlviews.files.writing import delete_tree, remove_file, swap_link, write_ato
 from mlviews.store.launcher import is_removed, removed_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
+    from mlviews.files.filelock import Waiting
     from mlviews.release import Release
 
 PINNED = "pinned"
@@ -314,7 +315,7 @@ class Store:
         swap_link(folder / "default", release)
         remove_file(folder / release / UNPROMOTED)
 
-    def view_lock(self, view: str, *, waiting: Callable[[str], None] | None) -> AbstractContextManager[int]:
+    def view_lock(self, view: str, *, waiting: Waiting | None) -> AbstractContextManager[int]:
         """Hold the view's lock; see `mlviews.files.filelock.hold`."""
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
 

@@ -17,9 +17,10 @@ from mlviews.render.modulefile import ModuleNotes, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.files.filelock import Waiting
     from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
@@ -66,7 +67,7 @@ def _write_modulefiles(store: Store, releases: Sequence[Release], told: ModuleNo
         write_atomically(folder / version, render_tcl(alike, told))
 
 
-def tell_proofs(store: Store, release: Release, *, waiting: Callable[[str], None]) -> None:
+def tell_proofs(store: Store, release: Release, *, waiting: Waiting) -> None:
     """Write a release's modulefiles again, after a GPU has proved or refuted its lock.
 
     Args:

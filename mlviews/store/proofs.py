@@ -16,9 +16,9 @@ from mlviews.smoke.report import printable
 from mlviews.store.loaders import tell_proofs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from mlviews.files.filelock import Waiting
     from mlviews.release import Release
     from mlviews.store.disk import Store
 
@@ -46,7 +46,7 @@ class GatheredRecord:
     status: Literal["new", "known"]
 
 
-def gather(store: Store, file: Path, *, waiting: Callable[[str], None]) -> GatheredRecord:
+def gather(store: Store, file: Path, *, waiting: Waiting) -> GatheredRecord:
     """Take in one record, and let the modulefiles tell of it.
 
     Args:

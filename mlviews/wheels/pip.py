@@ -284,9 +284,10 @@ def _run(
     sources: bool = False,
 ) -> Sequence[str]:
     """Return the last lines that pip says."""
-    # In a folder of our own: `-m` looks there first, and a file pip.py of the user's would be run.
-    pip = [sys.executable, "-c", _AS_PYTHON, _write_said(folder)] if sources else [sys.executable, "-m", "pip"]
-    command = [*pip, "--disable-pip-version-check", "--no-input", *arguments]
+    # In a folder of our own: `-m` looks there first, and a file pip.py of the user's would be run. `-E`: nor one of
+    # PYTHONPATH's.
+    pip = ["-c", _AS_PYTHON, _write_said(folder)] if sources else ["-m", "pip"]
+    command = [sys.executable, "-E", *pip, "--disable-pip-version-check", "--no-input", *arguments]
     lines: deque[str] = deque(maxlen=_KEPT_LINES)
     watch = _Watch(advance, loaded)
     with subprocess.Popen(

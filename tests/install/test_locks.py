@@ -12,13 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from mlviews.doctor import only_here
 from mlviews.errors import FailedError
-from mlviews.files.filelock import HeldError, held_by, hold
+from mlviews.files.filelock import HeldError, announce, held_by, hold
+from mlviews.progress import Advance, silent
 
 ME = f"process {os.getpid()} on {socket.gethostname()}"
 HOLD = """
@@ -82,7 +85,7 @@ def test_those_who_share_it_let_each_other_in_and_are_all_named(tmp_path):
     alone = threading.Event()
 
     def wait() -> None:
-        with hold(path, waiting=told.append):
+        with hold(path, waiting=lambda holder: nullcontext(told.append(holder))):
             alone.set()
 
     with hold(path, waiting=pytest.fail, shared=True):
@@ -106,7 +109,7 @@ def test_a_lock_whose_folder_was_deleted_is_no_lock(tmp_path):
     entered = threading.Event()
 
     def second() -> None:
-        with hold(path, waiting=told.append):
+        with hold(path, waiting=lambda holder: nullcontext(told.append(holder))):
             entered.set()
 
     with hold(path, waiting=pytest.fail):
@@ -120,6 +123,35 @@ def test_a_lock_whose_folder_was_deleted_is_no_lock(tmp_path):
 
     assert entered.is_set()
     assert path.read_text() == f"{ME}\n"
+
+
+def test_who_waits_is_told_so_until_the_wait_is_over(tmp_path):
+    path = tmp_path / ".lock"
+    waits, entered = threading.Event(), threading.Event()
+    open_bars: list[str] = []
+
+    @contextmanager
+    def bar(label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
+        with silent(label, total=total, unit=unit) as advance:
+            open_bars.append(label)
+            waits.set()
+            yield advance
+            open_bars.remove(label)
+
+    def second() -> None:
+        with hold(path, waiting=announce(bar, "the cache")):
+            assert open_bars == []
+            entered.set()
+
+    with hold(path, waiting=pytest.fail):
+        waiter = threading.Thread(target=second)
+        waiter.start()
+        assert waits.wait(5)
+        assert not entered.wait(0.05)
+        assert open_bars == [f"Waiting: the cache is in use by {ME}"]
+    waiter.join(5)
+
+    assert entered.is_set()
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,11 +50,14 @@ def test_sigterm_is_the_programs_own_again(demo):
     assert demo.process("run", "demo", "--", "python", "-c", code).out == "True\n"
 
 
-def test_a_missing_program_is_said_by_its_shell_and_gives_127(demo):
+def test_a_missing_program_is_said_and_gives_127(demo):
     done = demo.process("run", "demo", "--", "no-such-program")
 
     assert done.code == 127
-    assert "no-such-program" in done.err
+    release = demo("releases", "demo", "--json").data["releases"][0]["release"]
+    where = f"in demo/{release} or on PATH\n"
+    assert done.err == f"mlviews: there is no program no-such-program {where}"
+    assert demo.process("run", "demo", "--", "./no such").err == f"mlviews: there is no program ./no such {where}"
 
 
 def test_the_environment_holds_nothing_of_another_python(demo, monkeypatch):
@@ -68,6 +73,28 @@ def test_the_environment_holds_nothing_of_another_python(demo, monkeypatch):
     assert found["KEPT"] == "the user's own"
     assert (found["CONDA_PREFIX"], found["MLVIEWS_VIEW"]) == (str(launch.parent), "demo")
     assert "default" not in found["PATH"].split(":")[0]
+
+
+def test_modules_of_another_python_reach_neither_mlviews_nor_what_it_starts(demo, tmp_path):
+    for module in ("click", "yaml", "pip"):
+        (tmp_path / module).mkdir()
+        (tmp_path / module / "__init__.py").write_text("raise SystemExit('another one')\n")
+    minor = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    begin = f"{sys.executable} -m mlviews"
+    foreign = {"PYTHONPATH": f"{tmp_path}:/nowhere"}
+    own = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
+    # Its Python is of the same version, as that of an LCG view may be: Python itself starts then.
+    home = tmp_path / "home"
+    (home / "lib").mkdir(parents=True)
+    (home / "lib" / minor).symlink_to(Path(os.__file__).parent)
+
+    for variables in (foreign, {**foreign, "PYTHONHOME": str(home)}):
+        done = subprocess.run(
+            ["sh", "-c", f"cd /; {begin} run demo -- sh -c 'echo ${{PYTHONPATH-none}}'; {begin} list --json"],
+            env={**own, **variables}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("none\n{")
 
 
 def test_options_after_the_dashes_are_the_programs(demo):

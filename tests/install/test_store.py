@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -143,10 +144,10 @@ def test_the_lock_keeps_others_out_and_tells_who_holds_it(store):
     entered = threading.Event()
 
     def second() -> None:
-        with store.view_lock("demo", waiting=told.append):
+        with store.view_lock("demo", waiting=lambda holder: nullcontext(told.append(holder))):
             entered.set()
 
-    with store.view_lock("demo", waiting=told.append):
+    with store.view_lock("demo", waiting=lambda holder: nullcontext(told.append(holder))):
         other = threading.Thread(target=second)
         other.start()
         assert not entered.wait(0.2)

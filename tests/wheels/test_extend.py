@@ -216,6 +216,21 @@ def test_the_tutorial_is_run_word_for_word(whole: Any, index: Any, shelf: Shelf,
     assert {"seaborn-base", "emcee"} <= {one.name for one in newest[1].packages}
 
 
+def test_a_view_can_be_made_again_after_it_went_or_failed(based: Any, index: Any) -> None:
+    index("emcee", "3.1", files={"emcee.py": ""})
+    index("broken", "1.0", files={"broken.py": "raise ImportError('no')\n"})
+    for requirement, code, there in (("broken", 1, False), ("emcee", 0, True)):
+        done = based("extend", "demo", requirement)
+        assert (done.code, (based.recipes.folder / "my-demo.yaml").exists()) == (code, there), done.out
+    assert based("uninstall", "my-demo").code == 0
+    (based.recipes.folder / "my-demo.yaml").unlink()  # as the tutorial says
+
+    done = based("extend", "demo", "emcee >=3", "--json")
+
+    assert done.code == 0, done.out
+    assert done.data["added"] == {"emcee": "3.1"}
+
+
 def test_conda_packages_for_every_platform_go_on_top_too(based: Any, index: Any, shelf: Shelf) -> None:
     index("tagger", files={"tagger.py": "import helper\nprint(helper.__file__)\n"}, requires=["helper"])
     shelf.add("helper", modules={"helper": ""})
