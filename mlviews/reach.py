@@ -50,11 +50,12 @@ def start_asking(site: Site, *, seconds: float = SECONDS) -> Callable[[], list[F
     Args:
         seconds: from now on.
     """
-    places = {channel: site.mirrors.get(channel, channel) for channel in site.channels}
+    wheels = site.packages == "wheels"  # such a site writes its one channel itself, when it locks
+    places = {} if wheels else {channel: site.mirrors.get(channel, channel) for channel in site.channels}
     asks: dict[str, Callable[[], Finding]] = {
         channel: partial(_channel, channel, place, seconds) for channel, place in places.items()
     }
-    if site.packages == "wheels":
+    if wheels:
         asks["pip"] = partial(_index, seconds)
     found: dict[str, Finding] = {}
     until = time.monotonic() + seconds

@@ -40,6 +40,8 @@ def prove_on_cluster(
     _, release = release_here(app.root, view)
     if not release.cuda:
         raise RefusedError("no-gpu-view", f"{release.view} is a view without CUDA", "Leave out --cluster.")
+    if not any(option.startswith("--check") for option in options):
+        app.catalogue.view(release.view)  # its recipe names the checks: who has none learns it before jobs wait
     batch = app.site.batch.get("slurm", BatchSystem())
     served = kinds_served(release)
     offered = gpu_nodes(partitions(), batch, queue)
@@ -70,7 +72,11 @@ def prove_on_cluster(
         proved=any(proves(line.checks) for line in lines), gpus=lines,
     )  # fmt: skip
     errors = tuple(
-        FailedError("gpu-not-reached", f"{line.gpu} in {line.queue}: {line.problem}", "Look at the job, and try again.")
+        FailedError(
+            "gpu-not-reached",
+            f"{line.gpu} in {line.queue}: {line.problem}",
+            "Look at the job, and try again." if line.job else "The site's `batch` names account and partitions.",
+        )
         for line in lines
         if line.problem
     )

@@ -29,8 +29,9 @@ UNKNOWN = "GPU"
 """What a kind is called that neither Slurm nor the site's file names."""
 
 _GRES = re.compile(r"\bgpu:(?:([\w.-]+):)?\d+")
+_NUMBER = re.compile(r"\d+")  # 16000+ where nodes of a line differ
 _CORES = 4
-_MEMORY = "16G"
+_MEMORY = 16_384  # MB: two checks side by side
 _POLL_SECONDS = 5.0
 _TAIL = 500  # bytes of what a job printed
 _LATE_SECONDS = 10.0  # a network's file system shows a file of another host that late
@@ -52,8 +53,8 @@ class GpuNodes:
 
 
 def partitions() -> str:
-    """Return Slurm's partitions, what generic resources and which features their nodes have, for `gpu_nodes`."""
-    return call(["sinfo", "--noheader", "--format=%R|%G|%f"])
+    """Return Slurm's partitions, what generic resources, features and memory their nodes have, for `gpu_nodes`."""
+    return call(["sinfo", "--noheader", "--format=%R|%G|%f|%m"])
 
 
 def gpu_nodes(listing: str, batch: BatchSystem, queue: str | None = None) -> tuple[GpuNodes, ...]:
@@ -63,43 +64,45 @@ def gpu_nodes(listing: str, batch: BatchSystem, queue: str | None = None) -> tup
     that the site's file names, else by being the partition's only one.
 
     Args:
-        listing: a line a group of nodes: partition, generic resources, features.
+        listing: a line a group of nodes: partition, generic resources, features, memory in MB.
         batch: the site's queues; where it names none, all partitions count.
         queue: the only partition that counts.
     """
     wanted = [queue] if queue else [*batch.queues]
     found = [
         nodes
-        for name, gres, features in _lines(listing)
+        for name, gres, features, memory in _lines(listing)
         if name in wanted or not wanted
-        for nodes in _kinds(name, gres, features, batch.queues.get(name))
+        for nodes in _kinds(name, gres, features, memory, batch.queues.get(name))
     ]
     found.sort(key=lambda nodes: wanted.index(nodes.queue) if nodes.queue in wanted else len(wanted))
     return tuple({nodes.kind: nodes for nodes in reversed(found)}.values())[::-1]
 
 
-def _lines(listing: str) -> Iterator[tuple[str, str, frozenset[str]]]:
+def _lines(listing: str) -> Iterator[tuple[str, str, frozenset[str], int]]:
     for line in listing.splitlines():
         parts = line.strip().split("|")
-        if len(parts) == 3:  # noqa: PLR2004
-            yield parts[0], parts[1], frozenset(parts[2].split(","))
+        if len(parts) == 4 and (memory := _NUMBER.match(parts[3])):  # noqa: PLR2004
+            yield parts[0], parts[1], frozenset(parts[2].split(",")), int(memory[0])
 
 
-def _kinds(name: str, gres: str, features: frozenset[str], queue: Queue | None) -> Iterator[GpuNodes]:
+def _kinds(name: str, gres: str, features: frozenset[str], memory: int, queue: Queue | None) -> Iterator[GpuNodes]:
     known = dict(queue.gpus) if queue else {}
+    # A node that has less would take no job at all.
+    common = (f"--partition={name}", f"--mem={min(_MEMORY, memory)}M")
     for found in _GRES.finditer(gres):
         if label := found[1]:
-            yield GpuNodes(_named(label, known), name, (f"--partition={name}", f"--gres=gpu:{label}:1"))
+            yield GpuNodes(_named(label, known), name, (*common, f"--gres=gpu:{label}:1"))
             continue
         here = [kind for kind, feature in known.items() if feature in features] or (
             list(known) if len(known) == 1 else []
         )
         if not here:
-            yield GpuNodes(UNKNOWN, name, (f"--partition={name}", "--gres=gpu:1"))
+            yield GpuNodes(UNKNOWN, name, (*common, "--gres=gpu:1"))
         for kind in here:
             feature = known[kind]
             constraint = (f"--constraint={feature}",) if feature in features else ()
-            yield GpuNodes(kind, name, (f"--partition={name}", "--gres=gpu:1", *constraint))
+            yield GpuNodes(kind, name, (*common, "--gres=gpu:1", *constraint))
 
 
 def _named(label: str, known: Iterable[str]) -> str:
@@ -227,7 +230,7 @@ def _submit(nodes: GpuNodes, command: Sequence[str], place: Path, account: str, 
     printed = str(place).replace("%", "%%")  # Slurm puts numbers and names in the place of %j and its like
     options = [
         "--parsable", "--job-name=mlviews-smoke", f"--output={printed}.out", f"--error={printed}.err", "--no-requeue",
-        "--nodes=1", "--ntasks=1", f"--cpus-per-task={_CORES}", f"--mem={_MEMORY}", f"--time={-(-seconds // 60)}",
+        "--nodes=1", "--ntasks=1", f"--cpus-per-task={_CORES}", f"--time={-(-seconds // 60)}",
         *([f"--account={account}"] if account else []), *nodes.options,
     ]  # fmt: skip
     said = call(["sbatch", *options], given=f"#!/bin/bash\nexec {shlex.join(command)}\n")

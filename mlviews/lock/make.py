@@ -20,7 +20,7 @@ from mlviews.loop import run
 from mlviews.progress import Advance, Progress, silent
 from mlviews.recipe.view import Origin, Request, ViewSpec
 from mlviews.site.spec import SiteSpec
-from mlviews.solve.conflict import Base
+from mlviews.solve.conflict import Base, askers
 from mlviews.solve.solver import Solution, solve
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ def prepare_view(
         keep=kept,
         sdists=spec.sdists,
         overrides=spec.loosened,
+        askers={request.text: askers(request) for request in spec.dependencies},
         progress=progress,
     )
     chosen = Origin(f"site {site.name}", "what pip resolved")

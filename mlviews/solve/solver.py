@@ -21,7 +21,7 @@ from mlviews.recipe.view import Origin, Request, ViewSpec
 from mlviews.solve.conflict import NO_CUDA, Base, Task, askers, cut, readable, refusal, smallest_conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from packaging.utils import NormalizedName
@@ -140,7 +140,8 @@ async def _with_wheels(
 ) -> Task:
     """Return the task with what `pypi` asks for, and the wheels that may serve: those for the Python of the solve.
 
-    Which that is, the base says, or the earlier lock, or a solve without wheels.
+    Which that is, the base says, or the earlier lock if it has all that channels are asked for, or a solve without
+    wheels.
     """
     from packaging.requirements import Requirement  # noqa: PLC0415  (only views with wheels need these)
     from packaging.utils import canonicalize_name  # noqa: PLC0415
@@ -176,11 +177,9 @@ async def _with_wheels(
 
 
 async def _python(task: Task, sources: Sources, *, blame: bool) -> RepoDataRecord:
-    asked = [MatchSpec(request.text) for request in (*task.specs, *task.constraints) if request.name == "python"]
-    given = task.base.records if task.base else task.locked
-    for record in given:
-        if record.name.normalized == "python" and (task.base or all(spec.matches(record) for spec in asked)):
-            return record
+    given = {record.name.normalized: record for record in (task.base.records if task.base else task.locked)}
+    if "python" in given and (task.base or _answered(task, given)):
+        return given["python"]
     records = await _solve_or_refuse(task, sources, blame=blame)
     found = next((record for record in records if record.name.normalized == "python"), None)
     if found is None:
@@ -190,6 +189,13 @@ async def _python(task: Task, sources: Sources, *, blame: bool) -> RepoDataRecor
             "Add python to its dependencies.",
         )
     return found
+
+
+def _answered(task: Task, given: Mapping[str, RepoDataRecord]) -> bool:
+    """Tell whether packages are all that is asked of channels: else their Python may be too new for what is new."""
+    there = all(request.name in given for request in task.specs)
+    asked = [request for request in (*task.specs, *task.constraints) if request.name in given]
+    return there and all(MatchSpec(request.text).matches(given[request.name]) for request in asked)
 
 
 def _lacking(task: Task, python: RepoDataRecord, sources: Sources) -> Callable[[str, str], Awaitable[bool]]:

@@ -69,6 +69,7 @@ def make_channel(
     keep: Mapping[str, str] | None = None,
     sdists: Collection[str] = (),
     overrides: Overrides | None = None,
+    askers: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> WheelChannel:
     """Make the channel that a view with these specs can be solved and installed from.
@@ -86,6 +87,7 @@ def make_channel(
             stay or, where that cannot be, none has to.
         sdists: projects that are built of their newest sources where they have no wheel.
         overrides: what of the newest wheels is loosened.
+        askers: who asks for a spec, in words, for the message where pip finds nothing that fits.
 
     Raises:
         BadInputError: ``bad-spec``.
@@ -104,9 +106,10 @@ def make_channel(
             *_built(sdists, asked, keeping, target, index),
             *_loosened(overrides or {}, asked, keeping, target, index),
         ]
-        found = _resolve(requests, limited, keeping, progress, folders=made)
+        found = _resolve(requests, limited, keeping, progress, folders=made, askers=askers or {})
         if cuda is None and cpu_index and _brings_cuda(found):
-            found = _resolve(requests, limited, keeping, progress, more=(cpu_index,), folders=made)
+            more = (cpu_index,)
+            found = _resolve(requests, limited, keeping, progress, more=more, folders=made, askers=askers or {})
         if cuda is None:
             _refuse_cuda(found, cpu_index)
         converted = obtain(found, cache, folder, target, progress)
@@ -203,6 +206,7 @@ def _resolve(
     *,
     more: Sequence[str] = (),
     folders: Sequence[Path] = (),
+    askers: Mapping[str, str],
 ) -> tuple[Found, ...]:
     wanted = [request.requirement for request in requests]
     with progress("Resolving") as advance:
@@ -214,8 +218,9 @@ def _resolve(
             else:
                 return found
     named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
-    asked = f"\nthe recipe asks for: {', '.join(named)}" if named else ""
-    raise RefusedError(refusal.code, refusal.message + asked, refusal.hint)
+    asked = [f"\n  {spec}  <-  {askers[spec]}" if spec in askers else f"\n  {spec}" for spec in named]
+    told = f"\nThe view asks for:{''.join(asked)}" if asked else ""
+    raise RefusedError(refusal.code, refusal.message + told, refusal.hint)
 
 
 def write_host_python(folder: Path, target: Target) -> PackagePlan:

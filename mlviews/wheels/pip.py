@@ -42,10 +42,13 @@ _DISK = re.compile(r"No space left on device|Read-only file system|Disk quota ex
 _CHATTER = re.compile(
     r"\s*(Collecting|Obtaining|Processing|Downloading|Progress|Using cached|Looking in|Would install|Saved"
     r"|Link requires|File was already"
-    r"|INFO: pip is|WARNING: (Location|Cache entry|The directory)|\[notice\]|━|\r|$)"
+    r"|INFO: pip is|WARNING: (Location|Cache entry|The directory|pip is using lazily)|\[notice\]|━|\r|$"
+    # What pip advises: it knows command lines, and no recipes.
+    r"|To fix this you could try to|\d\. (loosen|remove)|ERROR: ResolutionImpossible)"
 )
 # Which of several requirements has no wheel: pip names the first one.
 _NO_WHEEL = re.compile(r"Could not find a version that satisfies the requirement (.+?) \(from")
+_UNKNOWN = re.compile(r"\(from versions: none\)")
 _LOADED = re.compile(r"\s*Progress (\d+) of (\d+)")
 _KEPT_LINES = 60
 _SILENT = 512 * 1024  # bytes of the largest file whose coming pip does not tell
@@ -389,8 +392,7 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
         )
     if verb == "download":
         raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
-    raise RefusedError(
-        "unsolvable",
-        f"pip finds no set of wheels for this:\n{words}",
-        "Loosen what the recipe asks for, or change `pins` and `absent` in the site's file.",
-    )
+    hint = "Loosen one of these requests. If `pins` of the site's file hold the version, change it there."
+    if _UNKNOWN.search(words):
+        hint = "Correct the name, or take it out and say so under `gaps`."
+    raise RefusedError("unsolvable", f"pip finds no set of wheels for this:\n{words}", hint)

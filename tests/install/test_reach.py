@@ -121,7 +121,7 @@ def test_pip_asks_its_own_index(site, refusing, answer, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_INDEX_URL", page.parents[1].as_uri() if answer == "index" else refusing)
 
-    (line,) = start_asking(replace(site, packages="wheels", channels=()), seconds=30)()
+    (line,) = start_asking(replace(site, packages="wheels"), seconds=30)()
 
     if answer == "index":
         assert (line.status, line.found) == ("ok", "pip's index answers")
@@ -132,7 +132,7 @@ def test_pip_asks_its_own_index(site, refusing, answer, tmp_path, monkeypatch):
 def test_no_index_is_asked_where_pip_may_ask_none(site, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setattr(sys, "executable", "/nowhere")
-    (line,) = start_asking(replace(site, packages="wheels", channels=()))()
+    (line,) = start_asking(replace(site, packages="wheels"))()
     assert (line.status, line.found) == ("note", "not asked: PIP_NO_INDEX is set")
 
 
@@ -141,7 +141,7 @@ def test_a_python_without_pip_is_no_fault_of_the_index(site, tmp_path, monkeypat
     (tmp_path / "python").chmod(0o755)
     monkeypatch.delenv("PIP_NO_INDEX", raising=False)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    (line,) = start_asking(replace(site, packages="wheels", channels=()))()
+    (line,) = start_asking(replace(site, packages="wheels"))()
     assert (line.status, line.found) == ("problem", "pip at index: this Python has no pip")
 
 

@@ -20,7 +20,6 @@ def built(builder: Any, slurm: Slurm, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A GPU view on a site that has this Slurm."""
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
     monkeypatch.setattr(prove, "_POLL_SECONDS", 0.2)
-    monkeypatch.setattr(prove, "_MEMORY", "1G")
     builder.recipes.recipe(
         "demo", "python", "greet", hardware={"glibc": "2.17", "cuda": "12.4", "gpus": ["V100", "A100"]}
     )
@@ -60,20 +59,22 @@ def test_a_job_that_does_not_start_in_time_is_cancelled(
     assert "invalid partition" in refused.problem
 
 
-def test_what_has_no_gpu_is_told(built: Any) -> None:
+def test_what_has_no_gpu_or_no_recipe_is_told(built: Any, tmp_path: Path) -> None:
     assert built("smoke", "demo", "--cluster", "--queue", "none", "--json").codes == ["no-gpus"]
+    recipes = ("--recipes", str(tmp_path))
+    assert built("smoke", "demo", "--cluster", "--json", *recipes).codes == ["view-unknown"]
     built.recipes.recipe("plain", "python", "greet")
     assert built("build", "plain", "--site", "here").code == 0
     assert built("smoke", "plain", "--site", "here", "--cluster", "--json").codes == ["no-gpu-view"]
 
 
 LISTING = """\
-short|gpu:t4:1(S:0-1)|el9
-gpu|gpu:nvidia_a100_80gb_pcie:4(S:0,1),gpu:1g.10gb:7(S:0)|el9,a100
-gpu|gpu:2,craynetwork:1|el9,v100
-gpu|gpu:2|el9
-mystery|gpu:odd_9:2|(null)
-cpu|(null)|el9
+short|gpu:t4:1(S:0-1)|el9|257000
+gpu|gpu:nvidia_a100_80gb_pcie:4(S:0,1),gpu:1g.10gb:7(S:0)|el9,a100|515000+
+gpu|gpu:2,craynetwork:1|el9,v100|15800
+gpu|gpu:2|el9|15800
+mystery|gpu:odd_9:2|(null)|1
+cpu|(null)|el9|1
 """
 
 
@@ -81,11 +82,11 @@ def test_kinds_are_known_by_type_or_feature() -> None:
     queues = {"gpu": {"gpus": {"V100": "v100", "A100": "a100"}}, "short": {}}
     batch = BatchSystem.model_validate({"queues": queues})
     assert gpu_nodes(LISTING, batch) == (
-        GpuNodes("A100", "gpu", ("--partition=gpu", "--gres=gpu:nvidia_a100_80gb_pcie:1")),
-        GpuNodes("1g.10gb", "gpu", ("--partition=gpu", "--gres=gpu:1g.10gb:1")),
-        GpuNodes("V100", "gpu", ("--partition=gpu", "--gres=gpu:1", "--constraint=v100")),
-        GpuNodes("GPU", "gpu", ("--partition=gpu", "--gres=gpu:1")),
-        GpuNodes("T4", "short", ("--partition=short", "--gres=gpu:t4:1")),
+        GpuNodes("A100", "gpu", ("--partition=gpu", "--mem=16384M", "--gres=gpu:nvidia_a100_80gb_pcie:1")),
+        GpuNodes("1g.10gb", "gpu", ("--partition=gpu", "--mem=16384M", "--gres=gpu:1g.10gb:1")),
+        GpuNodes("V100", "gpu", ("--partition=gpu", "--mem=15800M", "--gres=gpu:1", "--constraint=v100")),
+        GpuNodes("GPU", "gpu", ("--partition=gpu", "--mem=15800M", "--gres=gpu:1")),
+        GpuNodes("T4", "short", ("--partition=short", "--mem=16384M", "--gres=gpu:t4:1")),
     )
     assert [nodes.kind for nodes in gpu_nodes(LISTING, BatchSystem())] == ["T4", "A100", "1g.10gb", "GPU", "odd_9"]
     assert [nodes.kind for nodes in gpu_nodes(LISTING, batch, "mystery")] == ["odd_9"]

@@ -75,6 +75,23 @@ def test_a_package_for_another_python_does_not_count(
     assert (fast.manager, fast.version) == ("pip", "0.9")
 
 
+def test_a_new_request_that_needs_an_older_python_gets_it(
+    cli: Cli, index: Any, make_channel: Any, channel_packages: Any, tmp_path: Path
+) -> None:
+    """The lock's Python is kept where it fits, and blamed for nothing."""
+    old = {"old 1.0 py311_0": ["python_abi 3.11.* *_cp311", "python >=3.11,<3.12.0a0"]}
+    folder = make_channel(tmp_path / "other", {**channel_packages, "linux-64": {**channel_packages["linux-64"], **old}})
+    index("tagger", requires=["numpy"])
+    pythons = []
+    for more in ([], ["old"]):
+        cli.recipes.recipe("x", "python", *more, pypi=["tagger"])
+        done = cli("lock", "x", "--mirror", f"conda-forge={folder}")
+        assert done.code == 0, done.err
+        packages = {package.name: package for package in read_lock(cli.lock("x")).packages}
+        pythons.append(packages["python"].version[:4])
+    assert (pythons[0] > "3.11", pythons[1]) == (True, "3.11")
+
+
 def test_wheels_fit_the_target_not_this_host(cli: Cli, index: Any) -> None:
     """The newest needs a newer glibc, the next one another Python, the third another platform."""
     index("native", "4.0", tag="cp312-cp312-manylinux_2_36_x86_64")

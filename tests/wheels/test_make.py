@@ -336,10 +336,18 @@ def test_pip_has_nothing_to_complain_about(prefix: Path) -> None:
 
 def test_pip_says_what_cannot_be_resolved_and_who_asked(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
-        make_channel(["alpha >=9", "stable"], pins={}, cache=tmp_path)
+        make_channel(["alpha >=9", "stable"], pins={}, cache=tmp_path, askers={"alpha >=9": "recipe x (x.yaml:8)"})
     assert caught.value.code == "unsolvable"
     assert "No matching distribution found for alpha>=9" in caught.value.message
-    assert caught.value.message.endswith("the recipe asks for: alpha >=9")
+    assert caught.value.message.endswith("\nThe view asks for:\n  alpha >=9  <-  recipe x (x.yaml:8)")
+    assert "experimental" not in caught.value.message
+    assert "Loosen" in str(caught.value.hint)
+
+
+def test_a_project_that_the_index_lacks_is_called_a_wrong_name(wheels: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"\n  alpah$") as caught:
+        make_channel(["alpah"], pins={}, cache=tmp_path)
+    assert "Correct the name" in str(caught.value.hint)
 
 
 def test_requirements_in_conflict_are_told_apart(make_wheel: Any, wheelhouse: Path, tmp_path: Path) -> None:
