@@ -56,6 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"ignore::DeprecationWarning:conda_lock\.")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait, for Slurm, for servers that must not answer, for the disk."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return HERE.parent

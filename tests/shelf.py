@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import shutil
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -22,7 +23,7 @@ else:
     from backports import zstd
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     Content = str | bytes
 
@@ -192,10 +193,14 @@ def _pack(
     if ending == ".tar.bz2":
         return bz2.compress(_tar({**about, **members}, links, modes))
     packed = io.BytesIO()
+    parts = {
+        "metadata.json": b'{"conda_pkg_format_version": 2}',
+        f"pkg-{stem}.tar.zst": zstd.compress(_tar(members, links, modes)),
+        f"info-{stem}.tar.zst": zstd.compress(_tar(about, {}, {})),
+    }
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("metadata.json", '{"conda_pkg_format_version": 2}')
-        archive.writestr(f"pkg-{stem}.tar.zst", zstd.compress(_tar(members, links, modes)))
-        archive.writestr(f"info-{stem}.tar.zst", zstd.compress(_tar(about, {}, {})))
+        for name, part in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), part)  # with no date: the same package always has the same bytes
     return packed.getvalue()
 
 
@@ -251,6 +256,56 @@ def shelf(empty_shelf: Shelf) -> Shelf:
 
 
 # Building
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that is every test's of one file, and what was built there once: each test has it as it was then.
+
+    A release knows its folder: a copy of a store is a store where the store was, and nowhere else.
+    """
+
+    folder: Path
+    _kept: Path
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    def cleared(self) -> Path:
+        """Return the folder, without what the last test has left in it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        return self.folder
+
+    def once(self, make: Callable[[], Any]) -> Any:
+        """Return what a function of a fixture gives, and see that the folder holds what it has made.
+
+        All that it reads must be the same each time; packages are put into the channel before.
+        """
+        name = make.__qualname__
+        if name in self._made:
+            self._copy(self._kept / name, self.folder)
+        else:
+            made = make()
+            self._copy(self.folder, self._kept / name)
+            self._made[name] = made
+        return self._made[name]
+
+    @staticmethod
+    def _copy(source: Path, target: Path) -> None:
+        """Copy all in a folder with its times, its permissions, and its hard links among each other."""
+        target.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "--archive", f"{source}/.", target], check=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("place")
+    return Place(folder / "tests", folder / "kept")
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """pytest's own; of a test of what was built once, the folder where that was."""
+    return request.getfixturevalue("place").cleared() if "place" in request.fixturenames else tmp_path
 
 
 @pytest.fixture

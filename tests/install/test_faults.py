@@ -19,13 +19,17 @@ SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 
 
 @pytest.fixture
-def store(builder: Any, shelf: Any) -> Any:
+def store(builder: Any, shelf: Any, place: Any) -> Any:
     """A store with one release, and the lock of another one."""
     shelf.add("fresh", files={"share/fresh/data": random.Random(1).randbytes(20_000)})
-    builder.recipes.recipe("demo", "python", "greet", "native")
-    assert builder("build", "demo").code == 0
-    builder.recipes.recipe("demo", "python", "greet", "native", "fresh")
-    assert builder("lock", "demo").code == 0
+
+    def build() -> None:
+        builder.recipes.recipe("demo", "python", "greet", "native")
+        assert builder("build", "demo").code == 0
+        builder.recipes.recipe("demo", "python", "greet", "native", "fresh")
+        assert builder("lock", "demo").code == 0
+
+    place.once(build)
     return builder
 
 

@@ -44,9 +44,12 @@ def module(tmp_path: Path):
 
 
 @pytest.fixture
-def demo(builder: Any) -> Any:
-    builder.recipes.recipe("demo", "python", "greet", summary=HOSTILE, gaps=[{"package": "root", "why": HOSTILE}])
-    assert builder("build", "demo").code == 0
+def demo(builder: Any, place: Any) -> Any:
+    def build() -> None:
+        builder.recipes.recipe("demo", "python", "greet", summary=HOSTILE, gaps=[{"package": "root", "why": HOSTILE}])
+        assert builder("build", "demo").code == 0
+
+    place.once(build)
     return builder
 
 

@@ -26,13 +26,17 @@ def site(builder: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def built(site: Any) -> Any:
-    # The view holds no torch: its checks cannot be run here, and say so.
-    site("build", "demo")
-    site.recipes.recipe("demo", "python", "greet", hardware={"glibc": "2.17", "cuda": "12.4", "gpus": ["V100", "A100"]})
-    built = site("build", "demo", "--json")
-    assert built.code == 0, built.out
-    return built.data
+def built(site: Any, place: Any) -> Any:
+    def build() -> Any:
+        # The view holds no torch: its checks cannot be run here, and say so.
+        site("build", "demo")
+        hardware = {"glibc": "2.17", "cuda": "12.4", "gpus": ["V100", "A100"]}
+        site.recipes.recipe("demo", "python", "greet", hardware=hardware)
+        built = site("build", "demo", "--json")
+        assert built.code == 0, built.out
+        return built.data
+
+    return place.once(build)
 
 
 def record(folder: Path, built: Any, gpu: str, /, *, age: timedelta = timedelta(), **keys: Any) -> Path:

@@ -14,15 +14,18 @@ PROVED = "V100 proved; T4 claimed, unproved"
 
 
 @pytest.fixture
-def built(builder: Any, shelf: Any, binaries: Any) -> Any:
+def built(builder: Any, shelf: Any, place: Any, binaries: Any) -> Any:
     """The command line, with a GPU view that was built here."""
     code = binaries.container(binaries.Piece("sm_70"), binaries.Piece("sm_75"))
     shelf.add("kernels", subdir="linux-64", files={"lib/libkernels.so": binaries.library(code)})
-    builder.recipes.recipe(
-        "demo", "python", "greet", "kernels", hardware={"glibc": "2.17", "cuda": "12.4", "gpus": ["V100", "T4"]}
-    )
-    done = builder("build", "demo")
-    assert done.code == 0, done.err
+
+    def build() -> None:
+        hardware = {"glibc": "2.17", "cuda": "12.4", "gpus": ["V100", "T4"]}
+        builder.recipes.recipe("demo", "python", "greet", "kernels", hardware=hardware)
+        done = builder("build", "demo")
+        assert done.code == 0, done.err
+
+    place.once(build)
     return builder
 
 

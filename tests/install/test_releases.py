@@ -19,13 +19,18 @@ from mlviews.hardware import host_platform
 
 
 @pytest.fixture
-def three(builder: Any) -> Any:
+def three(builder: Any, place: Any) -> Any:
     """A view with three releases; the last one is the default."""
-    builder.made = []
-    for packages in (("greet",), ("greet", "plain"), ("greet", "native")):
-        builder.recipes.recipe("demo", "python", *packages)
-        assert builder("lock", "demo").code == 0
-        builder.made.append(builder("build", "demo", "--json").data["release"])
+
+    def build() -> list[str]:
+        made = []
+        for packages in (("greet",), ("greet", "plain"), ("greet", "native")):
+            builder.recipes.recipe("demo", "python", *packages)
+            assert builder("lock", "demo").code == 0
+            made.append(builder("build", "demo", "--json").data["release"])
+        return made
+
+    builder.made = place.once(build)
     return builder
 
 

@@ -13,9 +13,13 @@ from mlviews.lock.lockfile import read_lock
 
 
 @pytest.fixture
-def demo(builder: Any) -> Any:
-    builder.recipes.recipe("demo", "python", "greet", "native", summary="It's d\u00e9j\u00e0 vu: [bold]x[/] $(x) 'y'")
-    assert builder("build", "demo").code == 0
+def demo(builder: Any, place: Any) -> Any:
+    def build() -> None:
+        summary = "It's d\u00e9j\u00e0 vu: [bold]x[/] $(x) 'y'"
+        builder.recipes.recipe("demo", "python", "greet", "native", summary=summary)
+        assert builder("build", "demo").code == 0
+
+    place.once(build)
     return builder
 
 

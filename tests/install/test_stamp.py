@@ -21,15 +21,18 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def two(builder: Any) -> Any:
+def two(builder: Any, place: Any) -> Any:
     """A view with two releases of two locks; the default is the second."""
-    builder.recipes.recipe("demo", "python", "greet")
-    first = builder("build", "demo", "--json").data
-    old = builder.lock("demo").read_text()
-    builder.recipes.recipe("demo", "python", "greet", "plain")
-    assert builder("lock", "demo").code == 0
-    second = builder("build", "demo", "--json").data
-    return {"cli": builder, "first": first, "second": second, "old": old}
+
+    def build() -> dict[str, Any]:
+        builder.recipes.recipe("demo", "python", "greet")
+        first = builder("build", "demo", "--json").data
+        old = builder.lock("demo").read_text()
+        builder.recipes.recipe("demo", "python", "greet", "plain")
+        assert builder("lock", "demo").code == 0
+        return {"first": first, "second": builder("build", "demo", "--json").data, "old": old}
+
+    return {"cli": builder, **place.once(build)}
 
 
 def like(cli: Any, file: Path, *command: str) -> Any:

@@ -120,16 +120,20 @@ def test_the_seal_holds_whoever_wrote_the_file():
 
 
 @pytest.fixture
-def newer(builder: Any) -> Any:
+def newer(builder: Any, place: Any) -> Any:
     """A store in which a newer mlviews has made the last release, with a package that no other release has."""
-    builder.recipes.recipe("demo", "python", "greet", "native")
-    assert builder("build", "demo").code == 0
-    builder.recipes.recipe("demo", "python", "greet")
-    assert builder("lock", "demo").code == 0
-    made = builder("build", "demo", "--json").data
-    assert builder("promote", f"demo/{made['release'].removesuffix('.2')}").code == 0
-    path = Path(made["folder"]) / "release.json"
-    path.write_text(json.dumps({"schema": 2, "release": {"of": "another", "shape": True}}))
+
+    def build() -> None:
+        builder.recipes.recipe("demo", "python", "greet", "native")
+        assert builder("build", "demo").code == 0
+        builder.recipes.recipe("demo", "python", "greet")
+        assert builder("lock", "demo").code == 0
+        made = builder("build", "demo", "--json").data
+        assert builder("promote", f"demo/{made['release'].removesuffix('.2')}").code == 0
+        path = Path(made["folder"]) / "release.json"
+        path.write_text(json.dumps({"schema": 2, "release": {"of": "another", "shape": True}}))
+
+    place.once(build)
     return builder
 
 

@@ -81,15 +81,19 @@ print(json.dumps(report))
 
 
 @pytest.fixture
-def demo(builder: Any, shelf: Any) -> Any:
+def demo(builder: Any, shelf: Any, place: Any) -> Any:
     """A view whose ipykernel is the tests' own."""
     for module in ("ipykernel", "jupyter_client"):
         pytest.importorskip(module, reason=f"{module} is not installed")
     link = {"site-packages/the-tests-own.pth": f"{sysconfig.get_path('purelib')}\n"}
     shelf.add("ipykernel", files=link, modules={"ipykernel_is_the_tests_own": ""})
     shelf.add("python-link", links={"bin/python3": "python"})  # which a real package of Python has
-    builder.recipes.recipe("demo", "python", "python-link", "greet", "ipykernel")
-    assert builder("build", "demo").code == 0
+
+    def build() -> None:
+        builder.recipes.recipe("demo", "python", "python-link", "greet", "ipykernel")
+        assert builder("build", "demo").code == 0
+
+    place.once(build)
     return builder
 
 

@@ -39,9 +39,12 @@ KINDS = (
 
 
 @pytest.fixture
-def demo(builder: Any) -> Any:
-    builder.recipes.recipe("demo", "python", "greet", "native", "plain", "oldstyle")
-    assert builder("build", "demo").code == 0
+def demo(builder: Any, place: Any) -> Any:
+    def build() -> None:
+        builder.recipes.recipe("demo", "python", "greet", "native", "plain", "oldstyle")
+        assert builder("build", "demo").code == 0
+
+    place.once(build)
     return builder
 
 

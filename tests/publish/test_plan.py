@@ -27,16 +27,18 @@ PREFIX = "/cvmfs/atlasml.example.org/views"
 
 
 @pytest.fixture
-def site(builder: Any, shelf: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def site(builder: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line at a site that builds for CVMFS, with one release; its python leads nowhere outside."""
     monkeypatch.delenv("MLVIEWS_ROOT")
     monkeypatch.setenv("MLVIEWS_SITE", "publisher")
     builder.site("publisher", root=str(tmp_path / "staging"), prefix=PREFIX, promote="manual")
-    builder.recipes.recipe("demo", "greet", "native", "plain")
-    assert builder("build", "demo").code in {0, 1}
-    built = builder("build", "demo", "--json")
-    assert built.code == 0, built.out
-    (tmp_path / "staging/envs/demo" / built.data["release"] / "linux-64/bin/python3.11").exists()
+
+    def build() -> None:
+        builder.recipes.recipe("demo", "greet", "native", "plain")
+        built = builder("build", "demo")
+        assert built.code == 0, built.err
+
+    place.once(build)
     return builder
 
 
