@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
+from mlviews.files.kept import state_of
 from mlviews.lock.lockfile import Lock, RecordRest, lock_path, read_lock
 from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import changes, find_lock
@@ -265,6 +266,8 @@ def test_what_a_recipe_changed_is_said(path: Path) -> None:
     )
     assert changes(lock.inputs, {**lock.inputs, "pins": {"a": "1"}}) == ("pins: None -> {'a': '1'}",)
     assert changes(lock.inputs, dict(lock.inputs)) == ()
+    two = {**lock.inputs, "channels": ["ours", "conda-forge"]}
+    assert changes(two, {**two, "channels": ["conda-forge", "ours"]}) == ("channels: another order",)
 
 
 # What the channel says and the format has no place for
@@ -363,6 +366,11 @@ def test_a_summary_is_kept_for_the_very_bytes_and_this_version(
     kept.write_text(kept.read_text().replace(": 4", ": 77", 1))
     monkeypatch.setattr("mlviews.__version__", "99.0")
     assert summary(path).packages["linux-64"] == 4
+
+
+def test_what_is_kept_of_several_files_is_of_each_in_its_place() -> None:
+    states = {state_of(parts, rooms=["lock"]) for parts in ([b"ab", b"c"], [b"a", b"bc"], [b"c", b"ab"], [b"abc"])}
+    assert len(states) == 4
 
 
 @pytest.mark.parametrize("way", ["writable", "link", "pipe", "folder", "others"])

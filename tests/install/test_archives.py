@@ -102,12 +102,17 @@ def test_folders_may_lie_deeper_than_python_can_call_itself(tmp_path):
         deep = deep / "d"
         deep.mkdir()
     (deep / "data").write_text("four")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "data").write_text("stays")
+    (top / "link").symlink_to(elsewhere)
 
-    assert sum(1 for _ in walk(top)) == 1502
-    assert delete_tree(top, keep={"kept"}) == 4
+    assert sum(1 for _ in walk(top)) == 1503
+    assert delete_tree(top, keep={"kept"}) == 4 + len(str(elsewhere))
     assert [path for path, _ in walk(top)] == ["kept"]
     assert delete_tree(top) == 0
     assert not top.exists()
+    assert (elsewhere / "data").read_text() == "stays"
 
 
 def page(handler: SimpleHTTPRequestHandler, path: Path) -> bool:

@@ -9,15 +9,17 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.files.writing import write_atomically
+from mlviews.files.writing import forget_parts, swap_link, write_atomically
 
 
 @pytest.fixture
@@ -123,6 +125,44 @@ def test_a_file_that_cannot_be_written_whole_is_not_written(tmp_path, monkeypatc
 
     assert caught.value.code == code
     assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file", "old")]
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What is flushed to the disk, in order: its name, and its inode."""
+    found: list[tuple[str, int]] = []
+
+    def flush(descriptor: int) -> None:
+        found.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    return found
+
+
+def test_what_is_written_is_on_the_disk_before_its_name_is_and_then_its_folder(tmp_path, flushed, monkeypatch):
+    path, link, replaced = tmp_path / "file", tmp_path / "link", []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda one, other: (replaced.append(len(flushed)), replace(one, other)))
+
+    write_atomically(path, "text")
+    swap_link(link, "file")
+
+    folder = (tmp_path.name, tmp_path.stat().st_ino)
+    assert [inode for _, inode in flushed] == [path.stat().st_ino, folder[1], folder[1]]
+    assert (flushed[1:], replaced) == ([folder, folder], [1, 2])
+
+
+def test_what_a_dead_writer_has_left_goes_when_nobody_can_be_at_work_on_it(tmp_path):
+    old, new, other = (tmp_path / f".a [1].tar.{name}" for name in ("old", "new", "other"))
+    for folder, name in ((old, "a [1].tar"), (new, "a [1].tar"), (other, "mine")):
+        folder.mkdir()
+        (folder / name).write_text("")
+    for folder in (old, other):
+        os.utime(folder, (time.time() - 90_000,) * 2)
+
+    forget_parts(tmp_path / "a [1].tar", than=timedelta(days=1))
+
+    assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
 
 def test_a_read_only_root_is_refused_but_what_is_there_runs(builder, place, mlviews):

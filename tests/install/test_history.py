@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlviews.files.reading import DamagedError, UnreadableError
+from mlviews.store import history
 from mlviews.store.history import DefaultChange, former, left, note, read, settle
 
 START = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -86,6 +87,16 @@ def test_notes_that_cannot_be_read_cost_the_way_back_and_nothing_else(tmp_path, 
     (tmp_path / "default").unlink()
     (tmp_path / "default").symlink_to("B")
     assert former(read(tmp_path)) == ("A",)
+
+
+def test_the_last_notes_are_those_that_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "_LONGEST", 2)
+    for name in "ABCD":
+        note(tmp_path, name, back=False, now=START)
+        (tmp_path / "default").unlink(missing_ok=True)
+        (tmp_path / "default").symlink_to(name)
+
+    assert former(read(tmp_path)) == ("B", "C")
 
 
 def test_notes_of_a_newer_mlviews_are_not_written_over(tmp_path):

@@ -56,14 +56,15 @@ def test_who_does_not_wait_is_told_who_holds_it(tmp_path):
 def test_who_only_looks_is_not_in_the_way(tmp_path):
     path = tmp_path / ".lock"
     path.touch()
-    looks = "import pathlib, sys\nfrom mlviews.filelock import held_by\nprint(flush=True)\n"
+    looks = "import pathlib, sys\nfrom mlviews.files.filelock import held_by\nprint(flush=True)\n"
     looks += "while True: held_by(pathlib.Path(sys.argv[1]))"
     with subprocess.Popen([sys.executable, "-c", looks, str(path)], stdout=subprocess.PIPE) as process:
-        process.stdout.readline()
         try:
+            assert process.stdout.readline() == b"\n"
             for _ in range(500):
                 with hold(path, waiting=None):
                     pass
+            assert process.poll() is None
         finally:
             process.kill()
 
@@ -204,6 +205,19 @@ def test_a_folder_that_is_deleted_while_the_lock_is_opened_is_made_again(tmp_pat
     monkeypatch.setattr(Path, "open", deleted)
     with hold(path, waiting=None):
         assert path.read_text() == f"{ME}\n"
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_lock_is_one_where_the_disk_has_no_room_for_a_name(tmp_path, shared):
+    """Or `gc` could not make any."""
+    (tmp_path / ".lock").symlink_to("/dev/full")
+
+    with (
+        hold(tmp_path / ".lock", waiting=None, shared=shared),
+        (tmp_path / ".lock").open() as second,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("content", ["", "\n", "process 0 on \n", "process 4194305 on HOST\n", "process x\n", "\0"])

@@ -81,6 +81,18 @@ def test_rollback_goes_back_step_by_step_and_never_to_what_was_left(three):
     assert three("rollback", "demo", "--json").data["release"] == first
 
 
+def test_rollback_never_leads_to_what_is_the_default(three):
+    first, second, last = three.made
+    for name in (first, last):
+        three("promote", f"demo/{name}")
+    for name in (first, second):
+        assert three("remove", f"demo/{name}").code == 0
+
+    refused = three("rollback", "demo", "--json")
+
+    assert (refused.code, refused.codes) == (1, ["release-missing"])
+
+
 def test_rollback_leaves_out_what_was_removed(three):
     first, second, _ = three.made
     assert three("remove", f"demo/{second}").code == 0
@@ -411,7 +423,9 @@ def test_what_is_in_use_is_named_and_stays_unless_forced(three, tmp_path, monkey
         (tmp_path / "jupyter/kernels" / name / "kernel.json").write_text(json.dumps({"argv": [str(program)]}))
     (tmp_path / "jupyter/kernels/broken").mkdir()
     (tmp_path / "jupyter/kernels/broken/kernel.json").write_text("[" * 9000)
-    for folder, base in ((home / "venv", old), (tmp_path / "elsewhere/v", new), (home / "no", Path("/usr"))):
+    monkeypatch.setenv("WORKON_HOME", f"{tmp_path}/workon")
+    venvs = {home / "venv": old, tmp_path / "workon/v": old, tmp_path / "elsewhere/v": new, home / "no": Path("/usr")}
+    for folder, base in venvs.items():
         folder.mkdir(parents=True)
         (folder / "pyvenv.cfg").write_text(f"home = {base}/bin\nversion = 3\n")
     used = subprocess.Popen([sys.executable, "-c", MAP, old / "setup.sh"], stdin=PIPE, stdout=PIPE)
@@ -424,7 +438,7 @@ def test_what_is_in_use_is_named_and_stays_unless_forced(three, tmp_path, monkey
 
     owner = pwd.getpwuid(os.getuid()).pw_name
     told = [f"process {used.pid} ({Path(sys.executable).name}, of {owner})", f"kernel {tmp_path}/jupyter/kernels/mine"]
-    told += [f"venv {home}/venv"]
+    told += [f"venv {home}/venv", f"venv {tmp_path}/workon/v"]
     assert set(refused.codes) == {"release-in-use"}
     assert [error["message"] for error in refused.json["errors"]] == [f"demo/{first} is in use: {use}" for use in told]
     whys = {line["release"]: line["why"] for line in kept["kept"]}

@@ -197,6 +197,18 @@ def test_a_folder_that_became_a_link_elsewhere_is_found_and_not_followed(demo, p
     assert (elsewhere / "plain/data").read_text() == "plain\n"
 
 
+def test_a_file_that_became_a_link_to_a_folder_is_one_again_and_the_folder_stays(demo, prefix, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine").write_text("mine")
+    (prefix / "share/plain/data").unlink()
+    (prefix / "share/plain/data").symlink_to(tmp_path / "elsewhere")
+
+    assert demo("verify", "demo", "--repair").code == 0
+
+    assert (prefix / "share/plain/data").read_text() == "plain\n"
+    assert (tmp_path / "elsewhere/mine").read_text() == "mine"
+
+
 def test_everything_at_once_is_repaired(demo, prefix):
     draw = random.Random(SEED)
     for path in sorted(prefix.rglob("*")):
