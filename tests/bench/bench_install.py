@@ -1,6 +1,7 @@
 """How long installing and a whole `mlviews build` take beside bare `rattler.install`, and what `run` adds.
 
     python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3] [--before DIR]
+    python tests/bench/bench_install.py --view plotting [--rounds 3]
 
 Makes a channel of that size, installs it from a folder and from a server of its own, with a cold and a warm cache, and
 prints the best of some rounds side by side. Both sides check the cache in full (`ValidationMode.full`). A whole build
@@ -215,6 +216,28 @@ main()
 """
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of those that take turns.
+
+    Attributes:
+        command: makes what is timed.
+        kept: what is deleted before a cold run.
+        made: what is deleted before each.
+        checkout: of another mlviews.
+    """
+
+    command: Sequence[str]
+    kept: Sequence[Path]
+    made: Path
+    checkout: Path | None = None
+
+
+def bare_side(channel: Path, scratch: Path) -> Side:
+    cache, prefix = scratch / "bare-cache", scratch / "bare-prefix"
+    return Side([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], [cache], prefix)
+
+
 def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None) -> None:
     """Time `mlviews build` of all packages of a channel beside a process that does no more than install them.
 
@@ -224,45 +247,63 @@ def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None)
         rounds: of which the best counts.
         before: a checkout of an earlier mlviews, whose build is timed too.
     """
-    recipes, cache, prefix = scratch / "all-recipes", scratch / "all-cache", scratch / "all-prefix"
+    recipes = scratch / "all-recipes"
     recipes.mkdir()
     tables = [json.loads((channel / subdir / "repodata.json").read_bytes()) for subdir in ("linux-64", "noarch")]
     records = [record for table in tables for key in ("packages", "packages.conda") for record in table[key].values()]
     names = ", ".join(sorted({record["name"] for record in records}))
     head = "schema: 1\nname: all\nsummary: All of the channel\nmodule: bench/all\nplatforms: [linux-64]\n"
     (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.36"}}\ndependencies: [{names}]\n')
-    sides = {"bare": ([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], None, cache, prefix)}
+    sides = {"bare": bare_side(channel, scratch)}
     programs = {
         "mlviews": ["-m", "mlviews"],
         "unsafe": ["-c", UNSAFE],
         **({"before": ["-m", "mlviews"]} if before else {}),
     }
-    for side, program in programs.items():
-        checkout = before if side == "before" else None
-        root, locks = scratch / f"root-{side}", scratch / f"locks-{side}"
+    for name, program in programs.items():
+        checkout = before if name == "before" else None
+        root, locks = scratch / f"root-{name}", scratch / f"locks-{name}"
         options = ["--root", str(root), "--recipes", str(recipes), "--lockfiles", str(locks), "-q"]
         mlviews = [sys.executable, *program, *options, "--mirror", f"conda-forge={channel}"]
         subprocess.run([*mlviews, "lock", "all"], cwd=checkout, check=True, capture_output=True)
-        sides[side] = ([*mlviews, "build", "all"], checkout, root / "cache", root / "envs")
+        sides[name] = Side([*mlviews, "build", "all"], [root / "cache"], root / "envs", checkout)
+    race("whole build", sides, rounds)
+
+
+def view_of_wheels(view: str, scratch: Path, rounds: int) -> None:
+    """Time `mlviews build` of a view of the catalogue, all checks of its recipe included, as a site of wheels has it.
+
+    Both sides install the same archives. What is fetched and made of wheels is there before; a cold run unpacks it, and
+    compiles.
+    """
+    root = scratch / "root"
+    command = [sys.executable, "-m", "mlviews", "--root", str(root), "-q", "build", view, "--site", "pypi"]
+    subprocess.run(command, check=True, capture_output=True)
+    ours = Side(command, [root / "cache/pkgs", root / "cache/bytecode"], root / "envs")
+    race(f"whole build of {view}", {"bare": bare_side(root / "cache/channel", scratch), "mlviews": ours}, rounds)
+
+
+def race(label: str, sides: dict[str, Side], rounds: int) -> None:
+    """Run all sides in turns, with a cold and a warm cache; print the best of each."""
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(rounds):
         for state in ("cold", "warm"):
-            for side in sorted(sides, reverse=bool(number % 2)):
-                command, checkout, kept, made = sides[side]
-                if state == "cold":
-                    shutil.rmtree(kept, ignore_errors=True)
-                shutil.rmtree(made, ignore_errors=True)
+            for name in sorted(sides, reverse=bool(number % 2)):
+                side = sides[name]
+                for path in side.kept if state == "cold" else ():
+                    shutil.rmtree(path, ignore_errors=True)
+                shutil.rmtree(side.made, ignore_errors=True)
                 began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                subprocess.run(command, cwd=checkout, check=True, capture_output=True)
+                subprocess.run(side.command, cwd=side.checkout, check=True, capture_output=True)
                 wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
                 spent = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-                found.setdefault((side, state), []).append((wall, spent))
+                found.setdefault((name, state), []).append((wall, spent))
     for state in ("cold", "warm"):
         for number, unit in enumerate(("s", "s of CPU")):
-            best = {side: min(times[number] for times in found[side, state]) for side in sides}
-            for other in [side for side in sides if side != "mlviews"]:
+            best = {name: min(times[number] for times in found[name, state]) for name in sides}
+            for other in [name for name in sides if name != "mlviews"]:
                 ratio = f"ratio {best['mlviews'] / best[other]:.2f}"
-                print(f"whole build, {state}: {other} {best[other]:.2f}, mlviews {best['mlviews']:.2f} {unit}, {ratio}")
+                print(f"{label}, {state}: {other} {best[other]:.2f}, mlviews {best['mlviews']:.2f} {unit}, {ratio}")
 
 
 def whole_processes(scratch: Path, rounds: int) -> None:
@@ -315,11 +356,15 @@ def main() -> None:
     parser.add_argument(
         "--channel", type=Path, help="time whole builds alone, of all packages in this channel's folder"
     )
+    parser.add_argument("--view", help="time whole builds of this view alone, as the site pypi has it")
     parser.add_argument("--before", type=Path, help="checkout of an earlier mlviews, to be timed beside this one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.scratch) as name:
         scratch = Path(name)
         keep_bytecode(scratch / "bytecode")
+        if given.view:
+            view_of_wheels(given.view, scratch, given.rounds)
+            return
         if given.channel:
             whole_builds(given.channel, scratch, given.rounds, given.before)
             return
