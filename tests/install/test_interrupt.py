@@ -147,7 +147,8 @@ def test_while_the_program_starts(builder, number):
         time.sleep(delay)
         process.send_signal(number)
         err = process.communicate(timeout=30)[1]
-        assert process.returncode in {0, 130}, (delay, process.returncode, err, SEED)
+        # The signal's own status: Python had given it back already, at its end.
+        assert process.returncode in {0, 130, -number}, (delay, process.returncode, err, SEED)
         assert "Traceback" not in err, (delay, err, SEED)
 
 
