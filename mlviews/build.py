@@ -41,7 +41,7 @@ class BuildResult:
         status: ``unchanged`` where the same lock was installed already, and the release states the same.
         default: whether a plain `module load` gives this release.
         lock: the lock's digest.
-        packages: how many.
+        packages: how many; of one that extends another, how many it adds.
         gaps: packages that it should hold and cannot yet, and why.
         absent: packages that this site cannot have, and why.
         differs: what the site has instead of what the recipe asks for.
@@ -115,7 +115,7 @@ def _result(
         folder=folder,
         module=release.module,
         lock=release.lock_digest,
-        packages=len(release.packages),
+        packages=release.locked_packages,
         gaps=release.gaps,
         absent=release.absent,
         differs=release.differs,

@@ -116,11 +116,13 @@ class SearchResult:
     Attributes:
         packages: those with this name, then those with a name that holds it.
         gaps: of views that should hold such a package.
+        asking: views with neither a release nor a lock here whose recipes ask for such a package.
     """
 
     package: str
     packages: Sequence[HeldPackage]
     gaps: Sequence[Gap]
+    asking: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,16 +299,16 @@ def search(name: str, held: AllHoldings) -> SearchResult:
     found = [package for package in held.packages if fnmatchcase(_alike(package.name), pattern)]
     found.sort(key=lambda package: (_alike(package.name) != wanted, package.name, package.view, package.platform))
     gaps = [gap for gap in held.gaps if fnmatchcase(_alike(gap.package), pattern)]
+    asking = [view for view, asked in held.unread.items() if any(fnmatchcase(_alike(one), pattern) for one in asked)]
     if not found and not gaps and held.errors:
         raise held.errors[0]
     if not found and not gaps:
-        raise _not_found(name, pattern, held)
-    return SearchResult(name, found, gaps)
+        raise _not_found(name, asking, held)
+    return SearchResult(name, found, gaps, asking)
 
 
-def _not_found(name: str, pattern: str, held: AllHoldings) -> RefusedError:
+def _not_found(name: str, asking: Sequence[str], held: AllHoldings) -> RefusedError:
     """Say that no view holds a package, and of how many views nobody can tell."""
-    asking = [view for view, asked in held.unread.items() if any(fnmatchcase(_alike(one), pattern) for one in asked)]
     which = "view that is built or locked here" if held.unread else "view"
     message = f"no {which} holds a package {name!r}"
     if asking:

@@ -209,6 +209,11 @@ class Release(StoreFile):
         return not self.packages or any(package.name == "python" for package in self.packages)
 
     @property
+    def locked_packages(self) -> int:
+        """How many packages its lock names: the ``python`` of one that extends another is links to the base's alone."""
+        return sum(1 for package in self.packages if not self.base or package.name != "python")
+
+    @property
     def modules(self) -> tuple[tuple[str, str], ...]:
         """The modulefiles that load it, by module and version; that of a variant's shared module tells which it is."""
         return module_versions(self.module, self.release, self.variant)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mlviews.cli.terminal import COLOURS, Bars, Column, Console, say, write_changes, write_table
+from mlviews.cli.terminal import COLOURS, Bars, Column, Console, _progress, say, write_changes, write_table
 from mlviews.lock.diff import PackageChange
 from mlviews.progress import counted
 
@@ -219,3 +219,19 @@ def test_a_colour_by_its_name_is_the_one_that_can_be_read(style: str) -> None:
 
 def test_one_of_a_thing_is_no_plural():
     assert [counted(number, "package") for number in (0, 1, 2)] == ["0 packages", "1 package", "2 packages"]
+
+
+def test_a_bar_is_one_line_and_keeps_its_length_whatever_its_note_says() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    lengths = set()
+    for note in ("six", "jupyter-server-terminals!=0.5.0,>=0.4.4"):
+        bars = _progress(console)
+        bars.add_task("Downloading wheels", total=173_200_000, completed=173_200_000, unit="bytes", note=note)
+        with console.capture() as capture:
+            console.print(bars.get_renderable())
+        (line,) = capture.get().splitlines()
+        assert len(line) <= 80
+        assert note[:6].strip() in line
+        lengths.add(line.count("━") + line.count("╸"))
+
+    assert len(lengths) == 1

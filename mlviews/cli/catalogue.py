@@ -120,7 +120,7 @@ def _table(console: Console, lines: Sequence[ViewLine]) -> None:
 
     columns = (
         Column("View", style="bold"), Column("Module", rank=1), Column("CUDA"), Column("Platforms", rank=2),
-        Column("Lock", rank=3), Column("Packages", rank=4, right=True), Column("Built", folds=11),
+        Column("Lock", rank=3), Column("Packages", rank=4, right=True), Column("Built", folds=13),
         Column("Checks", rank=5), Column("Summary", folds=50),
     )  # fmt: skip
     rows = (

@@ -125,6 +125,9 @@ def _write_found(console: Console, result: SearchResult) -> None:
             for one in result.packages
         )
         write_table(console, columns, rows)
+    if result.asking:
+        views = ", ".join(result.asking)
+        say(console, f"neither built nor locked here, but their recipes ask for it: {views}")
     for gap in result.gaps:
         say(console, (f"{gap.view} cannot have {gap.package} yet", "yellow"), f": {gap.why}")
 

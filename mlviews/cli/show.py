@@ -193,9 +193,10 @@ _LOST = "files that packages lost to others"
 def _write(console: Console, view: ShownRecipe) -> None:
     from mlviews.cli.terminal import Column, say, write_table
     from mlviews.release import gpus_in_words, served_in_words
+    from mlviews.smoke.programs import BASIC
 
     say(console, (view.name, "bold"), f"  {view.summary}")
-    locked = (f"{on}: {n} packages, {size(view.lock.bytes[on])} to fetch" for on, n in view.lock.packages.items())
+    locked = (_locked(on, count, view.lock.bytes[on]) for on, count in view.lock.packages.items())
     facts = (
         ("module", view.module),
         *([("extends", view.on)] if view.on else []),
@@ -203,7 +204,7 @@ def _write(console: Console, view: ShownRecipe) -> None:
         ("platforms", ", ".join(view.platforms)),
         ("hardware", _hardware(view)),
         ("lock", "; ".join([view.lock.state, *locked])),
-        ("checks", ", ".join(view.smoke) or "none"),
+        ("checks", ", ".join(dict.fromkeys((*BASIC, *view.smoke)))),
         *(("no such check", check) for check in view.unknown_checks),
         *([("runs link scripts of", ", ".join(view.link_scripts))] if view.link_scripts else []),
         *([("and not those of", ", ".join(view.link_scripts_skipped))] if view.link_scripts_skipped else []),
@@ -230,6 +231,11 @@ def _write(console: Console, view: ShownRecipe) -> None:
         "pip-check-waivers: may lack what they say that they need": _why(view.pip_check_waivers),
     }
     _write_sections(console, sections)
+
+
+def _locked(platform: str, packages: int, total: int) -> str:
+    fetched = f", {size(total)} to fetch" if total else ""  # an index need not say how large its wheels are
+    return f"{platform}: {counted(packages, 'package')}{fetched}"
 
 
 def _write_sections(console: Console, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:

@@ -134,6 +134,7 @@ class Bars:
 
 def _progress(console: Console) -> Progress:
     # Here: only a terminal has bars.
+    from rich import table
     from rich.filesize import decimal
     from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -143,15 +144,18 @@ def _progress(console: Console) -> Progress:
             done = write(int(task.completed))
             return Text(done if task.total is None else f"{done} / {write(int(task.total))}")
 
+    # The note takes what is left and is cut there: else each note would give the bar another length.
+    rest = table.Column(ratio=1, no_wrap=True, overflow="ellipsis")
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        Count(),
+        BarColumn(bar_width=20),
+        Count(table_column=table.Column(no_wrap=True)),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
+        TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=rest),
         console=console,
         transient=True,
+        expand=True,
     )
 
 

@@ -109,8 +109,12 @@ def hash_mismatch(text: str) -> FailedError:
 
 
 def install_failure(text: str) -> FailedError:
-    """Return the error for people, of what rattler or the system says of an installation."""
-    known = " ".join(text.split())
+    """Return the error for people, of what rattler or the system says of an installation.
+
+    Of a chain of causes the message has the first, which names the package, and the last, which says why.
+    """
+    first, *causes = (" ".join(cause.split()) for cause in text.split("Caused by:"))
+    known = ": ".join([first, *causes[-1:]])
     for pattern, code, hint in _KINDS:
         if pattern.search(text):
             return FailedError(code, known, hint)

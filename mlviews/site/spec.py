@@ -212,4 +212,4 @@ def _renamed(reason: Reason, projects: Mapping[str, str]) -> Reason:
 
 def _gap(reason: Reason) -> Reason:
     """Return a gap as a site of wheels tells it: the reasons that recipes give are those of conda channels."""
-    return replace(reason, why=f"left out; with conda channels it is left out because: {reason.why}")
+    return replace(reason, why=f"left out, as with conda channels: {reason.why}")

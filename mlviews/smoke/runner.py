@@ -248,10 +248,19 @@ def _run_all(
     target: Interpreter, plan: CheckPlan, level: Level, limits: Limits, *, require_gpu: bool, progress: Progress
 ) -> dict[str, CheckLine]:
     stop = threading.Event()
+    running: dict[str, None] = {}
+
+    def tell(step: int = 0) -> None:
+        names = [*running]
+        # Whoever waits for one alone wants to know how long that can take.
+        advance(step, note=f"{names[0]}, {limits.seconds:g} s at most" if len(names) == 1 else ", ".join(names))
 
     def one(program: Program) -> CheckLine:
+        running[program.name] = None
+        tell()
         line = _run(target, program, level=level, limits=limits, require_gpu=require_gpu, stop=stop)
-        advance(note=program.name)
+        del running[program.name]
+        tell(1)
         return line
 
     # Checks that share a GPU would spoil each other's memory; figures that are times bear no neighbour at all.

@@ -158,7 +158,7 @@ def _summary(
         platforms=sorted(entry.platforms),
         created=max(release.created for release in entry.platforms.values()),
         lock=entry.lock_digest,
-        packages=max(len(release.packages) for release in entry.platforms.values()),
+        packages=max(release.locked_packages for release in entry.platforms.values()),
         pinned=store.is_pinned(view, entry.name),
         bytes=sum(used.bytes for used in usages.values()),
         shared=sum(usage.shared_bytes(prefix, used) for prefix, used in usages.items()),

@@ -342,17 +342,17 @@ class _Watch:
 
     def __init__(self, advance: Advance, loaded: Callable[[int, int], None] | None) -> None:
         self._advance, self._loaded = advance, loaded
-        self._came = 0  # bytes of the file that comes now
+        self._came: int | None = None  # bytes of the file that comes now; None before pip has said its size
         self.size = 0  # that it will have
 
     def read(self, line: str) -> None:
         word, _, rest = line.strip().partition(" ")
         if word in {"Collecting", "Processing"} and rest:
-            self._came = 0
+            self._came = None
             self._advance(note=Path(rest.split()[0]).name.rstrip("@"))
         elif self._loaded and (match := _LOADED.match(line)):
             came, self.size = map(int, match.groups())
-            self._loaded(came - self._came, self.size if not self._came else 0)
+            self._loaded(came - (self._came or 0), self.size if self._came is None else 0)
             self._came = came
 
 

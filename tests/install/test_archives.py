@@ -175,6 +175,13 @@ def test_what_a_second_try_does_not_mend_is_not_tried_again(said):
     assert "again" not in failure.hint
 
 
+def test_of_a_chain_of_causes_the_first_and_the_last_are_told():
+    chain = ("failed to fetch x-1.0-0.conda", "an io error", "No space left on device")
+    failure = install_failure("\nCaused by: ".join(chain))
+
+    assert (failure.code, failure.message) == ("disk-full", "failed to fetch x-1.0-0.conda: No space left on device")
+
+
 def test_a_root_that_jupyter_would_change_is_refused_before_any_work(builder, tmp_path):
     builder.recipes.recipe("demo", "python", "greet")
 

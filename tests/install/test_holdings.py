@@ -79,6 +79,10 @@ def test_search_looks_into_every_view_and_knows_why_one_lacks_a_package(builder:
         in asked.err
     )
     assert "`mlviews lock unlocked`" in asked.err
+    builder.recipes.recipe("lacks", gaps=[{"package": "newer-thing-extra", "why": "no build yet"}])
+    beside = views("search", "newer-thing", "--json").data
+    assert (beside["asking"], [gap["view"] for gap in beside["gaps"]]) == (["unlocked"], ["lacks"])
+    assert "neither built nor locked here, but their recipes ask for it: unlocked" in views("search", "newer-thing").out
 
 
 def test_the_page_holds_what_the_verbs_tell(views: Any, tmp_path: Path) -> None:

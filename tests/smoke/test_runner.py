@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -18,6 +21,9 @@ from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS
 from mlviews.smoke.report import CheckLine, failures, junit
 from mlviews.smoke.runner import Interpreter, choose, run_checks
+
+if TYPE_CHECKING:
+    from mlviews.progress import Advance
 
 QUICK = Limits(seconds=3, memory=400_000_000)
 
@@ -45,9 +51,18 @@ def test_a_check_that_cannot_run_is_an_error_and_the_others_run(code, words, own
     own.arguments["imports"] = ("json",)
     target = Interpreter((str(own.python),), {"PYTHONPATH": str(own.folder)}, arguments=own.arguments)
 
-    lines = run_checks(target, choose(["pip-check", "imports"], "quick"), limits=QUICK)
+    notes: list[str] = []
+
+    @contextmanager
+    def bar(label: str, *, total: int | None = None, unit: str = "items") -> Iterator[Advance]:
+        assert (label, total, unit) == ("Testing", 2, "items")
+        yield lambda step=1, *, total=None, note="": notes.append(note)
+
+    lines = run_checks(target, choose(["pip-check", "imports"], "quick"), limits=QUICK, progress=bar)
 
     assert [(line.name, line.status) for line in lines] == [("pip-check", "error"), ("imports", "pass")]
+    assert notes[-1] == ""
+    assert "sleep" not in code or "pip-check, 3 s at most" in notes
     assert words in lines[0].reason
 
 

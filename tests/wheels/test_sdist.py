@@ -24,7 +24,7 @@ from mlviews.lock.lockfile import read_lock
 from mlviews.lock.writer import lock_text
 from mlviews.wheels import sdist
 from mlviews.wheels.made import Made
-from mlviews.wheels.pip import Found, fetch, look_up_sources
+from mlviews.wheels.pip import Found, _Watch, fetch, look_up_sources
 from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
@@ -187,3 +187,19 @@ def test_sources_that_no_recipe_names_run_nowhere(cli: Any, sources: PutSources,
     fetch([found], tmp_path / "fetched", lambda *_, **__: None, sources=True)
     assert (tmp_path / "fetched" / archive.name).read_bytes() == archive.read_bytes()
     assert not ran.exists()
+
+
+def test_bytes_are_counted_once_for_each_file_that_pip_loads() -> None:
+    told: list[tuple[int, int]] = []
+    watch = _Watch(lambda *_, **__: None, lambda came, begins: told.append((came, begins)))
+    for line in (
+        "Collecting a",
+        "Progress 0 of 9",
+        "Progress 4 of 9",
+        "Progress 9 of 9",
+        "Collecting b",
+        "Progress 5 of 5",
+    ):
+        watch.read(f"  {line}\n")
+
+    assert told == [(0, 9), (4, 0), (5, 0), (5, 5)]
