@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from mlviews.errors import BadInputError
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import lock_path
+from mlviews.lock.make import LockOptions, lock_views
 from mlviews.newview import free_file
 from mlviews.prefix import usage
 from mlviews.progress import Progress, silent
@@ -24,6 +26,7 @@ from mlviews.site.spec import for_site
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
 
 
@@ -57,10 +60,12 @@ def extend(
     editable: Sequence[Path] = (),
     progress: Progress = silent,
 ) -> ExtendResult:
-    """Write a recipe that extends a view, lock it and build it. Where that fails, neither recipe nor lock stays.
+    """Write a recipe that extends a view, or add to the one that is there; lock it and build it.
+
+    Where that fails, recipe and lock are what they were: the same call, corrected, works.
 
     Args:
-        on: what is extended, as a recipe's ``on`` names it.
+        on: what is extended, as a recipe's ``on`` names it; or a view of one's own that extends another one.
         requirements: what is added, as pip takes it.
         recipes: the folder that the recipe goes to.
         name: the new view's; ``my-VIEW`` where None.
@@ -68,28 +73,39 @@ def extend(
         editable: folders of projects that are read where they lie.
 
     Raises:
-        BadInputError: a requirement is none, or the name is taken.
+        BadInputError: a requirement is none, or the name is taken by another recipe.
         RefusedError: the base is not there, or what is asked for does not go with what it holds.
     """
+    if name is None and (mine := _own_extension(on, recipes)):
+        name, on = on, mine.on or on
     base = find_base(on, site.root, host_platform())
     name = name or f"my-{base.release.view}"
-    path = _write_recipe(
-        name,
-        recipes,
-        on=on,
-        platform=base.release.platform,
-        requirements=list(dict.fromkeys(requirements)),
-        replace=list(dict.fromkeys(replace)),
-        editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
-    )
-    # Of a recipe that is gone. It answers nothing that this one asks, and `build` would call it stale.
-    lock = lock_path(site.lockfiles, name)
-    lock.unlink(missing_ok=True)
+    path, lock = recipes / f"{name}.yaml", lock_path(site.lockfiles, name)
+    before = {file: file.read_text(encoding="utf-8") if file.is_file() else None for file in (path, lock)}
+    there = _own_extension(name, recipes)
+    if there and there.on == on and not replace and not editable:
+        known = {request.text for request in there.pypi}
+        _add(path, [text for text in dict.fromkeys(requirements) if text not in known])
+    else:
+        _write_recipe(
+            name,
+            recipes,
+            on=on,
+            platform=base.release.platform,
+            requirements=list(dict.fromkeys(requirements)),
+            replace=list(dict.fromkeys(replace)),
+            editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
+        )
     try:
-        built = build(for_site(open_catalogue(recipes).view(name), site), site, progress=progress)
+        site_spec = for_site(open_catalogue(recipes).view(name), site)
+        # `build` would call the lock stale: it is the one of the recipe before, or of one that is gone.
+        _, errors = lock_views([site_spec], site, LockOptions(), progress=progress)
+        if errors:
+            raise errors[0]
+        built = build(site_spec, site, progress=progress)
     except BaseException:
-        for written in (path, lock):
-            written.unlink(missing_ok=True)  # the same command, corrected, is to work
+        for file, content in before.items():
+            file.unlink(missing_ok=True) if content is None else write_atomically(file, content)
         raise
     return ExtendResult(
         recipe=path, base=base.name, added=built.added, bytes=usage.read(built.folder).bytes, built=built
@@ -117,19 +133,15 @@ def _write_recipe(
     requirements: Sequence[str],
     replace: Sequence[str] = (),
     editable: Sequence[Path] = (),
-) -> Path:
-    """Write ``<folder>/<name>.yaml``, a recipe that extends a view, and return its path.
+) -> None:
+    """Write ``<folder>/<name>.yaml``, a recipe that extends a view.
 
     Raises:
         BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
             none.
     """
     path = free_file(name, name, folder, open_catalogue(folder).modules_by_file if folder.is_dir() else {})
-    for text in requirements:
-        try:
-            check_requirement(text)
-        except ValueError as error:
-            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
+    _check(requirements)
     text = _EXTENSION.format(
         name=name,
         summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
@@ -144,11 +156,46 @@ def _write_recipe(
     )
     make_folder(folder)
     write_atomically(path, text)
-    return path
 
 
-def _entries(texts: Iterable[str]) -> str:
-    return "".join(f"  - {json.dumps(text)}\n" for text in texts)  # a JSON string is one of YAML's
+def _own_extension(name: str, recipes: Path) -> ViewSpec | None:
+    """Return the view that the recipe of this name in one's own folder makes, where it extends another one."""
+    if "/" in name or not (recipes / f"{name}.yaml").is_file():
+        return None
+    spec = open_catalogue(recipes).view(name)
+    return spec if spec.on else None
+
+
+_PYPI = re.compile(r"^pypi:[ \t]*(?:#.*)?\n(?:[ \t]*\[\][ \t]*\n|(?=(?P<indent>[ \t]*)- ))", re.MULTILINE)
+
+
+def _add(path: Path, requirements: Sequence[str]) -> None:
+    """Add requirements to those of a recipe; all else in it stays, comments too.
+
+    Raises:
+        BadInputError: a requirement is none, or the recipe's list is not written as `_write_recipe` does.
+    """
+    _check(requirements)
+    text = path.read_text(encoding="utf-8")
+    found = _PYPI.search(text)
+    if not found:
+        hint = f"Add them there and type `mlviews lock {path.stem}`, or take another name with --name."
+        raise BadInputError("recipe-exists", f"{path} is there, and has no list below `pypi:` to add to", hint)
+    begin = found[0].removesuffix("\n").partition("\n")[0]
+    added = _entries(requirements, found["indent"] if found["indent"] is not None else "  ")
+    write_atomically(path, f"{text[: found.start()]}{begin}\n{added}{text[found.end() :]}")
+
+
+def _check(requirements: Iterable[str]) -> None:
+    for text in requirements:
+        try:
+            check_requirement(text)
+        except ValueError as error:
+            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
+
+
+def _entries(texts: Iterable[str], indent: str = "  ") -> str:
+    return "".join(f"{indent}- {json.dumps(text)}\n" for text in texts)  # a JSON string is one of YAML's
 
 
 def place_of(view: str, root: Path) -> str:

@@ -34,8 +34,9 @@ def extend(
 ) -> Outcome:  # fmt: skip
     """Put packages of your own on top of a view: a recipe, its lock and a release.
 
-    The view's packages stay as they are. REQUIREMENT is what pip accepts: "seaborn >=0.13". VIEW may be the path of a
-    view in another root, such as /cvmfs/.../envs/VIEW, or the view that is loaded.
+    The view's packages stay as they are. The same again, with other requirements, adds these to your view. REQUIREMENT
+    is what pip accepts: "seaborn >=0.13". VIEW may be the path of a view in another root, such as /cvmfs/.../envs/VIEW,
+    or the view that is loaded.
     """
     if not requirements and not editable:
         raise click.UsageError("name a requirement, or a folder with --editable")
@@ -60,7 +61,7 @@ def _write(console: Console, done: ExtendResult, app: App) -> None:
     from mlviews.cli.terminal import say
     from mlviews.progress import size
 
-    say(console, f"{done.recipe}: on top of {done.base}, which stays as it is")
+    say(console, f"{done.recipe} makes a view on top of {done.base}, which stays as it is")
     added = ", ".join(f"{name} {version}" for name, version in done.added.items())
     added = added or "nothing, because the base holds all of them"
     say(console, ("adds", "bold green"), f" {added}; {size(done.bytes)}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.extend import _add
 from mlviews.hardware import host_glibc
 from mlviews.release import Release
 from mlviews.wheels.archive import read_index
@@ -178,7 +179,14 @@ def test_extend(based: Any, index: Any) -> None:
     before = sorted((based.root / "envs/demo").rglob("*"))
     done = based("extend", "demo", "tagger >=1", "--name", "mine", "--json")
     assert done.code == 0, done.out
-    assert done.data["added"] == {"tagger": "1.2"}
+    assert (done.data["added"], done.data["built"]["packages"]) == ({"tagger": "1.2"}, 1)
+    (line,) = [view for view in based("list", "--json").data["views"] if view["name"] == "mine"]
+    assert line["packages"] == 1
+    assert based("releases", "mine", "--json").data["releases"][0]["packages"] == 1
+    shown = based("show", "mine").out
+    assert "1 package" in shown
+    assert "packages" not in shown
+    assert "imports, pip-check" in shown  # every view is checked so
     assert done.data["bytes"] < 200_000
     base, prefix = release_of(based.root, "demo")[0], release_of(based.root, "mine")[0]
     assert says(based.process("run", "mine", "--", "tag")).split()[:2] == [
@@ -216,19 +224,49 @@ def test_the_tutorial_is_run_word_for_word(whole: Any, index: Any, shelf: Shelf,
     assert {"seaborn-base", "emcee"} <= {one.name for one in newest[1].packages}
 
 
-def test_a_view_can_be_made_again_after_it_went_or_failed(based: Any, index: Any) -> None:
-    index("emcee", "3.1", files={"emcee.py": ""})
-    index("broken", "1.0", files={"broken.py": "raise ImportError('no')\n"})
-    for requirement, code, there in (("broken", 1, False), ("emcee", 0, True)):
-        done = based("extend", "demo", requirement)
-        assert (done.code, (based.recipes.folder / "my-demo.yaml").exists()) == (code, there), done.out
+def test_the_same_again_adds_packages_and_what_failed_or_went_leaves_nothing(based: Any, index: Any) -> None:
+    index("broken", files={"broken.py": "raise ImportError('no')\n"})
+    for project in ("emcee", "corner"):
+        index(project, files={f"{project}.py": ""})
+    path, lock = based.recipes.folder / "my-demo.yaml", based.lock("my-demo")
+    assert based("extend", "demo", "broken").code == 1
+    assert not path.exists()
+    assert not lock.exists()
+    assert based("extend", "demo", "emcee").code == 0
+    path.write_text(path.read_text() + "# mine\n")
+
+    more = based("extend", "my-demo", "corner", "emcee", "--json").data
+
+    assert (more["base"].partition("/")[0], sorted(more["added"])) == ("demo", ["corner", "emcee"])
+    listed = 'pypi:                             # requirements as pip takes them\n  - "corner"\n  - "emcee"\n# mine\n'
+    assert path.read_text().endswith(listed)
+    again = based("extend", "demo", "corner", "--json").data
+    assert (again["built"]["status"], again["built"]["release"]) == ("unchanged", more["built"]["release"])
+    before = path.read_text(), lock.read_text()
+    for wrong, code in (("nothing-like-it", "wheel-unknown"), ("a @ file:///x", "bad-requirement")):
+        assert based("extend", "demo", wrong, "--json").codes == [code]
+    assert (path.read_text(), lock.read_text()) == before
     assert based("uninstall", "my-demo").code == 0
-    (based.recipes.folder / "my-demo.yaml").unlink()  # as the tutorial says
+    path.unlink()  # as the tutorial says; the lock of what it asked for is still there
+    assert based("extend", "demo", "emcee >=1", "--json").data["added"] == {"emcee": "1.0"}
 
-    done = based("extend", "demo", "emcee >=3", "--json")
 
-    assert done.code == 0, done.out
-    assert done.data["added"] == {"emcee": "3.1"}
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("pypi:   # mine\n  - a\nmore: 1\n", 'pypi:   # mine\n  - "b"\n  - a\nmore: 1\n'),
+        ("pypi:\n- a\n", 'pypi:\n- "b"\n- a\n'),
+        ("x: 1\npypi:\n    - a\n", 'x: 1\npypi:\n    - "b"\n    - a\n'),
+        ("pypi:\n  []\neditable:\n  - /x\n", 'pypi:\n  - "b"\neditable:\n  - /x\n'),
+    ],
+)
+def test_a_requirement_is_added_to_a_list_however_it_is_indented(before: str, after: str, tmp_path: Path) -> None:
+    path = tmp_path / "my-demo.yaml"
+    path.write_text(before)
+
+    _add(path, ["b"])
+
+    assert path.read_text() == after
 
 
 def test_conda_packages_for_every_platform_go_on_top_too(based: Any, index: Any, shelf: Shelf) -> None:
@@ -345,8 +383,8 @@ def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: 
     assert based("extend", "/nothing", "tagger", "--json").codes == ["base-missing"]
     assert based("extend", "demo", "tagger @ file:///x.whl", "--json").codes == ["bad-requirement"]
     assert based("extend", "demo", "tagger").code == 0
-    assert based("extend", "demo", "tagger", "--json").codes == ["recipe-exists"]
-    assert based("extend", "my-demo", "tagger", "--json").codes == ["base-extends"]
+    assert based("extend", "demo", "tagger", "--replace", "numbers", "--json").codes == ["recipe-exists"]
+    assert based("extend", "my-demo", "tagger", "--name", "more", "--json").codes == ["base-extends"]
     published = based("publish", "my-demo", "--plan", "--prefix", "/cvmfs/x.org", "--json")
     assert "extension" in {remark["rule"] for remark in published.data["remarks"] if remark["forbids"]}
     assert based("container", "build", "my-demo", "-o", str(tmp_path / "x.tar"), "--json").codes == ["image-extension"]
