@@ -181,7 +181,7 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
         changes = _base_changes(job, entries)
         lock = _lock(job)
         of_lock = [entry for entry in entries if entry.platforms and entry.lock_digest == lock.summary.digest]
-        entry = next((entry for entry in reversed(of_lock) if not rebuild and _states(entry, site_spec)), None)
+        entry = next((entry for entry in reversed(of_lock) if not rebuild and _states(entry, job)), None)
         unread = tuple(unreadable for entry in entries for unreadable in entry.unreadable)
         for error in entry.errors.values() if entry else ():
             raise error  # it may be what is asked for
@@ -209,11 +209,13 @@ def _build(job: _Job, lock: FoundLock, name: str) -> BuildResult:
     return _result(made.release, made.folder, default=default, status="new", checks=made.checks)
 
 
-def _states(entry: ReleaseEntry, site_spec: SiteSpec) -> bool:
-    """Tell whether a release says of itself what a build would now, and was made by the same link scripts."""
-    wanted, asked = site_spec.stated(), frozenset(site_spec.spec.link_scripts)
+def _states(entry: ReleaseEntry, job: _Job) -> bool:
+    """Tell whether a release says of itself what a build would now: its place and link scripts among that."""
+    wanted, asked = job.site_spec.stated(), frozenset(job.site_spec.spec.link_scripts)
     return all(
-        release.link_scripts.asked == asked and all(getattr(release, name) == value for name, value in wanted.items())
+        release.link_scripts.asked == asked
+        and all(getattr(release, name) == value for name, value in wanted.items())
+        and job.store.in_place(release)
         for release in entry.platforms.values()
     )
 
@@ -227,10 +229,11 @@ def _unchanged(job: _Job, entry: ReleaseEntry, unread: Sequence[Unreadable]) -> 
 
         write_release_loaders(job.store, job.view, entry)
     if failed := failures(checks):
+        back = f" `mlviews rollback {job.view}` goes back." if len(job.store.releases(job.view)) > 1 else ""
         raise RefusedError(
             "check-failed",
             f"{job.view}/{entry.name}, which is there already, failed checks of its recipe",
-            f"The release and the default stay. Lock the view again, or go back: `mlviews rollback {job.view}`.",
+            f"The release and the default stay. Lock the view again; or correct the check, if it is your own.{back}",
             faults=failed,
         )
     default = job.store.default(job.view) == entry.name

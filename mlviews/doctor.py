@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
+    from mlviews.store.disk import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +174,24 @@ def without_base(releases: Iterable[Release]) -> list[Finding]:
             named = f"{release.view}/{release.release} extends {base}, which is not in {release.base.prefix}"
             advice = f"`mlviews build {release.view}` makes it again, on top of another release of {release.base.view}."
             found.append(Finding(name="base", status="problem", found=named, advice=advice))
+    return found
+
+
+def out_of_place(store: Store) -> list[Finding]:
+    """Tell which defaults cannot be loaded: their folder is gone, or the root was moved since they were built."""
+    found = []
+    for view in store.views():
+        if lost := store.lost_default(view):
+            named = f"the default {view}/{lost} is not there any more"
+            advice = f"`mlviews promote {view}/RELEASE` makes another the default; `mlviews build {view}` makes one."
+            found.append(Finding(name="release", status="problem", found=named, advice=advice))
+            continue
+        name = store.default(view)
+        for release in store.entry(view, name).platforms.values() if name else ():
+            if not store.in_place(release):
+                named = f"{view}/{name} runs only in {release.prefix}, for which it was built"
+                advice = f"Move the root back, or build the view for this place: `mlviews build {view}`."
+                found.append(Finding(name="release", status="problem", found=named, advice=advice))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -105,7 +106,8 @@ def extend(
         built = build(site_spec, site, progress=progress)
     except BaseException:
         for file, content in before.items():
-            file.unlink(missing_ok=True) if content is None else write_atomically(file, content)
+            with suppress(OSError):  # in a root that is read-only nothing was written
+                file.unlink(missing_ok=True) if content is None else write_atomically(file, content)
         raise
     return ExtendResult(
         recipe=path, base=base.name, added=built.added, bytes=usage.read(built.folder).bytes, built=built

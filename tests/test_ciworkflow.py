@@ -362,6 +362,7 @@ def test_the_gitlab_command_writes_what_it_prints(cli: Cli, tmp_path: Path) -> N
     assert cli(*call, "-o", ".gitlab-ci.yml").out == "wrote .gitlab-ci.yml\n"
     assert printed.out == (tmp_path / ".gitlab-ci.yml").read_text() == cli(*call, "--json").data["pipeline"]
     assert gitlab_faults(printed.out) == []
+    assert "lie in its root" in cli("ci", "gitlab", "--check-locks", "--site", "pypi").err
 
 
 # Ready-made

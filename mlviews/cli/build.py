@@ -90,7 +90,6 @@ def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple
 def write_built(console: Console, built: BuildResult, app: App) -> None:
     """Write what a build gave, for people, and how to use it."""
     from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_changes, write_table
-    from mlviews.files.reading import link_text
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
@@ -125,8 +124,9 @@ def write_built(console: Console, built: BuildResult, app: App) -> None:
         say(console, ("waived", "yellow"), f" a requirement of {package}: {why}")
     tell_unreadable(console, built.unreadable)
     if not built.default:
-        now = link_text(app.site.root / "envs" / built.view / "default")
-        state = f"not the default, which is {Path(now).name}" if now else f"not the default: {built.view} has none yet"
+        now, lost = app.store.default(built.view), app.store.lost_default(built.view)
+        which = f"{now}{', a release that is not there any more' if lost else ''}"
+        state = f"not the default, which is {which}" if now else f"not the default: {built.view} has none yet"
         say(console, (f"It is {state}. `mlviews promote {name}` makes it that.", "yellow"))
     _next(console, built, app)
 

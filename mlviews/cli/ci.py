@@ -95,6 +95,10 @@ def _settings(
     from mlviews.ci.github import Settings
     from mlviews.site.file import SHIPPED_SITES, site_path
 
+    if check_locks and app.site.packages == "wheels":
+        raise click.UsageError(
+            f"--check-locks finds no lock: those of site {app.site.name} lie in its root, not in Git"
+        )
     path = site_path(app.site.name)
     if path and path.parent != SHIPPED_SITES:
         app.remark(f"site {app.site.name} is your own: runners need its file, as ~/.config/mlviews/sites/{path.name}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @verb("doctor")
 def doctor(app: App) -> Outcome:
     """Look at this host: what views can use here, what is missing, whether channels answer, and which views run."""
-    from mlviews.doctor import drivers, examine, fits, left_out, without_base
+    from mlviews.doctor import drivers, examine, fits, left_out, out_of_place, without_base
     from mlviews.reach import start_asking
     from mlviews.results import DoctorResult
     from mlviews.variants import choices, read_driver
@@ -28,7 +28,7 @@ def doctor(app: App) -> Outcome:
     here = [entry.platforms[host.platform] for entry in found if host.platform in entry.platforms]
     catalogue = app.catalogue
     result = DoctorResult(
-        findings=[*host.findings, *left_out(here, host), *without_base(here), *answers()],
+        findings=[*host.findings, *left_out(here, host), *without_base(here), *out_of_place(store), *answers()],
         views=fits(catalogue, host, {release.view for release in here}),
         drivers=drivers(catalogue, host),
         variants=choices(catalogue, read_driver()),

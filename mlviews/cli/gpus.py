@@ -177,7 +177,8 @@ def _write_all(console: Console, result: GpusAllResult) -> None:
     from mlviews.cli.terminal import Column, say, tell_variants, write_table
 
     columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
-    write_table(console, columns, [row for view in result.views for row in _rows(view)])
+    if rows := [row for view in result.views for row in _rows(view)]:
+        write_table(console, columns, rows)
     if any(view.source == "none" for view in result.views):
         say(console, "none: the view has no release and no lock; `mlviews lock VIEW` makes a lock")
     if any(view.unknown for view in result.views):

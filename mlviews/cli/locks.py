@@ -107,7 +107,9 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
 def _main_changes(changes: Sequence[PackageChange], spec: ViewSpec, width: int) -> str:
     """Say what becomes of packages that the recipe itself asks for: as many as a line holds."""
     names = {request.name for request in (*spec.dependencies, *spec.pypi)}
-    found = list(dict.fromkeys(_in_words(change) for change in changes if change.name in names))
+    found = list(
+        dict.fromkeys(_in_words(change) for change in changes if change.name in names and change.before != change.after)
+    )
     told = ", ".join(found)
     for count in range(len(found) - 1, 0, -1):
         if len(told) <= width:

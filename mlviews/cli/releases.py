@@ -36,6 +36,10 @@ def _write(console: Console, result: ReleasesResult, store: Store, *, details: b
     from mlviews.release import gpus_in_words
 
     tell_unreadable(console, result.unreadable)
+    for name in result.lost:
+        view = name.partition("/")[0]
+        text = f"the default {name} is not there any more: `mlviews promote {view}/RELEASE` makes another the default"
+        say(console, (text, "yellow"))
     if not result.releases:
         what = f"of {result.view}; `mlviews build {result.view}`" if result.view else "is here; `mlviews build VIEW`"
         say(console, f"no release {what} makes one")

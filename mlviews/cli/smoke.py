@@ -185,6 +185,10 @@ def _view(run: _Run, label: str, lines: Sequence[CheckLine] | None) -> tuple[Smo
 
     app = run.app
     prefix, release = release_here(app.root, label)
+    if not app.store.in_place(release):
+        app.remark(
+            f"{label} was built for {release.prefix}, where it does not lie: the checks find it there, users do not"
+        )
     plan = _planned(run, release)
     lines = run(release_target(prefix, release), plan) if lines is None else lines
     lines = (*lines, *_away(run, release))

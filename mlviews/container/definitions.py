@@ -169,7 +169,7 @@ def definition_files(kind: Kind, contents: Contents, *, mirrors: Mapping[str, st
     if here := next((package for package in lock.on(platform) if package.url.startswith("file:")), None):
         raise RefusedError(
             "container-local",
-            f"{here.url} is a file on this host, which an image builder cannot read",
+            f"the lock of {lock.view} names files of this host, which an image builder cannot read: {here.url}",
             f"`mlviews container build {lock.view}` makes the image from the packages here.",
         )
     name, render = _MAIN[kind]

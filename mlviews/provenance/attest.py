@@ -1,9 +1,10 @@
 """What a release was made of and what it passed, as signed in-toto statements that others can check offline.
 
-The first statement is SLSA's provenance: recipe, lock, every package by its digest, and the builder. Then each host's
-newest record of checks follows as a test result. All are about the release's ``release.json``, whose digest covers
-every file of the release, and about its lock. See https://github.com/in-toto/attestation/tree/main/spec,
-https://slsa.dev/spec/v1.0/provenance and https://github.com/secure-systems-lab/dsse.
+The first statement is SLSA's provenance: recipe, lock, every package by its digest, and the builder. Then records
+of checks follow as test results, each with what no later one says otherwise. All are about the release's
+``release.json``, whose digest covers every file of the release, and about its lock. See
+https://github.com/in-toto/attestation/tree/main/spec, https://slsa.dev/spec/v1.0/provenance and
+https://github.com/secure-systems-lab/dsse.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Key, Signer
 
     from mlviews.smoke.records import Record
+    from mlviews.smoke.report import CheckLine
 
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PROVENANCE = "https://slsa.dev/provenance/v1"
@@ -133,14 +135,14 @@ def statements(
     """Return the statements about a release, provenance first.
 
     Args:
-        records: those of its lock, oldest first; of each host the newest counts.
+        records: those of its lock, oldest first; of each check the last result on a host's device counts.
         builder: a URI that names who built it, for those who trust builders by name; the site where None.
     """
     subject = _subject(prefix, release)
     lock = read_lock(prefix / RELEASE_LOCK)
-    newest = {record.host: record for record in records if record.platform == release.platform}
     found = [(_PROVENANCE, _provenance(release, lock, subject, builder))]
-    found += [(_TESTED, _tested(record)) for _, record in sorted(newest.items())]
+    ours = [record for record in records if record.platform == release.platform]
+    found += [(_TESTED, _tested(record, lines)) for record, lines in _last_words(ours)]
     return [
         {"_type": _STATEMENT, "subject": subject, "predicateType": kind, "predicate": predicate}
         for kind, predicate in found
@@ -175,9 +177,25 @@ def _provenance(release: Release, lock: Lock, subject: list[dict[str, Any]], bui
     }
 
 
-def _tested(record: Record) -> dict[str, Any]:
-    by = {status: [line.name for line in record.checks if line.status == status] for status in ("pass", "fail")}
-    devices = sorted({f"{line.device}, driver {line.driver}" for line in record.checks if line.driver})
+def _last_words(records: Sequence[Record]) -> list[tuple[Record, list[CheckLine]]]:
+    """Return what no later record of the same host and device says otherwise: a later run may be of one check alone."""
+    last = {
+        (record.host, line.device, line.name): number
+        for number, record in enumerate(records)
+        for line in record.checks
+        if line.status in {"pass", "fail"}
+    }
+    found = []
+    for number, record in enumerate(records):
+        lines = [line for line in record.checks if last.get((record.host, line.device, line.name)) == number]
+        if lines:
+            found.append((record, lines))
+    return sorted(found, key=lambda one: one[0].host)
+
+
+def _tested(record: Record, lines: Sequence[CheckLine]) -> dict[str, Any]:
+    by = {status: [line.name for line in lines if line.status == status] for status in ("pass", "fail")}
+    devices = sorted({f"{line.device}, driver {line.driver}" for line in lines if line.driver})
     told = {"host": record.host, "created": f"{record.created:%Y-%m-%dT%H:%M:%SZ}", "level": record.level}
     text = record.text().encode()
     return {

@@ -122,6 +122,12 @@ class Store:
         """Return a path under the root as files name it."""
         return self.prefix / path.relative_to(self.root)
 
+    def in_place(self, release: Release) -> bool:
+        """Tell whether a release lies where its files say; in a root that was moved or copied it does not."""
+        folder = self.platform_folder(release.view, release.release, release.platform)
+        said = Path(release.prefix)
+        return said == self.baked(folder) or (is_folder_at(said, follow=True) and said.samefile(folder))
+
     def views(self) -> tuple[str, ...]:
         """Return the views that have a folder here, whether or not a recipe still makes them.
 
@@ -212,6 +218,11 @@ class Store:
         """Return the release that the view's default link names, if there is one."""
         target = link_text(self.view_folder(view) / "default")
         return Path(target).name if target else None
+
+    def lost_default(self, view: str) -> str | None:
+        """Return the release that the view's default link names, if it is not there: somebody deleted its folder."""
+        name = self.default(view)
+        return None if name is None or self._entry_unless_removed(view, name).is_there else name
 
     def new_release_name(self, view: str, now: datetime) -> str:
         """Return a free name of the form ``2026.11.23``, then ``2026.11.23.2`` (UTC).

@@ -61,6 +61,17 @@ def no_release_error(root: Path, view: str) -> RefusedError:
     return NotBuiltError("release-missing", message, hint, view=view, built=store.views())
 
 
+def _lost_default_error(root: Path, view: str, release: str) -> RefusedError:
+    from mlviews.store.disk import Store  # noqa: PLC0415
+
+    left = Store(root, root).entries(view)
+    hint = (
+        f"`mlviews promote {view}/{left[-1].name}` makes another the default." if left else f"`mlviews build {view}`."
+    )
+    message = f"the default of {view}, {release}, is not there any more under {root}"
+    return RefusedError("release-missing", message, hint)
+
+
 def _sites_with(view: str, root: Path) -> list[str]:
     """Return the sites that have a default release of a view, besides the one of that root."""
     from mlviews.site.file import quick_root, site_files  # noqa: PLC0415
@@ -95,6 +106,8 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     launch = folder / chosen / host_platform() / "launch"
     if not is_file(launch.parent / "release.json"):
         there = [path.name for path in folders_in(folder / chosen)]
+        if release in {None, "default"} and not there:
+            raise _lost_default_error(root, view, chosen)
         meant = nearest(chosen, (path.name for path in folders_in(folder)))
         raise RefusedError(
             "release-missing",

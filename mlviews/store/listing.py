@@ -96,12 +96,14 @@ class ReleasesResult:
         view: null where all were asked for.
         removed: what was there once.
         unreadable: what cannot be read; it may be a release, a part of one, or what proves one.
+        lost: VIEW/RELEASE of each default that is not there: somebody deleted its folder.
     """
 
     view: str | None
     releases: Sequence[ReleaseSummary]
     removed: Sequence[RemovedRelease] = ()
     unreadable: Sequence[Unreadable] = ()
+    lost: Sequence[str] = ()
 
 
 def all_releases(store: Store) -> ReleasesResult:
@@ -112,6 +114,7 @@ def all_releases(store: Store) -> ReleasesResult:
         [line for one in found for line in one.releases],
         [line for one in found for line in one.removed],
         [line for one in found for line in one.unreadable],
+        [line for one in found for line in one.lost],
     )
 
 
@@ -140,7 +143,8 @@ def releases_of(store: Store, view: str) -> ReleasesResult:
     removed = [
         RemovedRelease(view, note.release, note.removed.replace(microsecond=0), note.lock_digest) for note in notes
     ]
-    return ReleasesResult(view, found, removed, unreadable)
+    lost = store.lost_default(view)
+    return ReleasesResult(view, found, removed, unreadable, [f"{view}/{lost}"] if lost else [])
 
 
 def _summary(

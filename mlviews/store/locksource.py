@@ -108,6 +108,8 @@ def _git_lock(view: str, site: Site, revision: str) -> NamedLock:
     path = lock_path(site.lockfiles, view)
     problem = f"{revision!r} is not a file, release or Git revision that holds {path.name}"
     hint = "For example: lockfiles/x.conda-lock.yml, 2026.11.23, HEAD~1"
+    if site.packages == "wheels":
+        hint = f"Git holds no lock of site {site.name}: they lie in {path.parent}. Name a file, or a release."
     if revision.startswith("-") or ":" in revision or not path.parent.is_dir():
         raise BadInputError("lock-unknown", problem, hint)
     try:

@@ -86,6 +86,13 @@ def test_openssl_agrees_and_they_say_what_the_release_is_made_of(builder, attest
     ).out  # fmt: skip
 
 
+def test_a_later_run_of_one_check_takes_no_other_away(builder, attested, key):
+    assert builder("smoke", "demo", "--check", "imports").code == 0
+    assert builder("attest", "demo", "--key", key, "-o", attested["path"]).code == 0
+    first, later = [statement(line)["predicate"]["passedTests"] for line in lines(attested["path"])[1:]]
+    assert (later, "imports" in first, "pip-check" in first) == (["imports"], False, True)
+
+
 def test_what_is_not_signed_by_the_key_is_refused(builder, attested, key, tmp_path):
     other = make_key(tmp_path / "other", "openssl")
     assert verify(builder, attested, other).codes == ["attestation-unsigned"]

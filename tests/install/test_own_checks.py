@@ -79,6 +79,7 @@ def test_a_build_runs_it_and_a_changed_text_is_not_proved(builder, own):
     failed = builder("build", "demo", "--json")
     assert (failed.code, failed.codes) == (1, ["check-failed"])
     assert "group-selection" in failed.json["errors"][0]["message"]
+    assert "rollback" not in failed.json["errors"][0]["hint"], "there is nothing to go back to"
 
     elsewhere = builder.recipes.folder.with_name("elsewhere")
     elsewhere.mkdir()

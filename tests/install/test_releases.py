@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,44 @@ def test_what_is_no_release_is_refused(three, verb, name):
 @pytest.mark.parametrize("name", ["demo", "demo/", "/2020.01.01", ""])
 def test_what_names_no_release_is_wrong_usage(builder, verb, name):
     assert builder(verb, name, "--json").codes == ["usage"]
+
+
+def test_a_default_that_somebody_deleted_by_hand_is_called_that(builder: Any) -> None:
+    builder.recipes.recipe("demo", "python", "greet")
+    first = builder("build", "demo", "--json").data["release"]
+    second = builder("build", "demo", "--rebuild", "--json").data["release"]
+    shutil.rmtree(builder.root / "envs/demo" / second)
+
+    assert builder("releases", "--json").data["lost"] == [f"demo/{second}"]
+    assert f"the default demo/{second} is not there any more" in builder("releases", "demo").out
+    assert f"the default demo/{second} is not there any more" in builder("doctor", "--json").out
+    refused = builder("smoke", "demo")
+    assert f"the default of demo, {second}, is not there any more" in refused.err
+    assert f"`mlviews promote demo/{first}`" in refused.err
+    builder.site("manual", promote="manual", root=str(builder.root))
+    assert (
+        f"which is {second}, a release that is not there any more" in builder("build", "demo", "--site", "manual").out
+    )
+    assert builder("promote", f"demo/{first}").code == 0
+    assert builder("releases", "--json").data["lost"] == []
+
+
+def test_a_root_that_was_moved_is_told_and_built_for_its_new_place(builder: Any) -> None:
+    """The same root by another name is no other place."""
+    builder.recipes.recipe("demo", "python", "greet")
+    first = builder("build", "demo", "--json").data["release"]
+    moved = builder.root.with_name("moved")
+    moved.symlink_to(builder.root)
+    assert builder("build", "demo", "--root", moved, "--json").data["status"] == "unchanged"
+
+    moved.unlink()
+    builder.root.rename(moved)
+    assert f"demo/{first} runs only in {builder.root}" in builder("doctor", "--root", moved, "--json").out
+    assert "users do not" in builder("smoke", "demo", "--root", moved).err
+    again = builder("build", "demo", "--root", moved, "--json")
+    assert (again.data["status"], again.data["release"] != first) == ("new", True)
+    assert subprocess.run([Path(again.data["folder"]) / "launch", "python", "-c", "pass"], check=False).returncode == 0
+    assert "runs only in" not in builder("doctor", "--root", moved, "--json").out
 
 
 def test_the_default_and_what_is_pinned_are_never_removed(three):
@@ -387,7 +426,8 @@ def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
 
 
 def test_releases_and_verify_without_a_view_take_all(builder):
-    assert builder("releases", "--json").data == {"view": None, "releases": [], "removed": [], "unreadable": []}
+    nothing = {"view": None, "releases": [], "removed": [], "unreadable": [], "lost": []}
+    assert builder("releases", "--json").data == nothing
     assert builder("verify", "--json").data == {"view": None, "releases": [], "attestation": None}
     assert "mlviews build VIEW" in builder("verify").out
     assert "mlviews build VIEW" in builder("releases").out

@@ -39,7 +39,7 @@ def main(check: Check) -> str:
     check.expect(not manager.is_alive(), "the kernel does not end")
     prefix = result.strip("'").partition("|")[2]
     check.expect(prefix == sys.prefix, f"the kernel runs in {prefix}, not in {sys.prefix}")
-    return f"a kernel computes in {prefix}"
+    return "a kernel of this Python starts, computes and ends"
 
 
 def _execute(client: Any) -> tuple[str, str]:
