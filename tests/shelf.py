@@ -297,7 +297,7 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+def same_place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("place")
     return Place(folder / "tests", folder / "kept")
 
@@ -305,7 +305,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """pytest's own; of a test of what was built once, the folder where that was."""
-    return request.getfixturevalue("place").cleared() if "place" in request.fixturenames else tmp_path
+    return request.getfixturevalue("same_place").cleared() if "same_place" in request.fixturenames else tmp_path
 
 
 @pytest.fixture

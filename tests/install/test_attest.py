@@ -28,12 +28,12 @@ def make_key(path: Path, openssl: str, algorithm: str = "ed25519") -> Path:
 
 
 @pytest.fixture
-def attested(builder: Any, key: Path, place: Any) -> Any:
+def attested(builder: Any, key: Path, same_place: Any) -> Any:
     def build() -> Any:
         builder.recipes.recipe("demo", "python", "greet")
         return builder("build", "demo", "--json").data
 
-    built = place.once(build)
+    built = same_place.once(build)
     done = builder("attest", "demo", "--key", key, "--builder", "https://ci.example/runner", "--json")
     assert done.code == 0, done.out
     return {"path": Path(done.data["path"]), "built": built, "told": done.data}

@@ -16,12 +16,12 @@ PACKAGES = ("python", "greet", "native")
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any) -> Any:
+def demo(builder: Any, same_place: Any) -> Any:
     def build() -> None:
         builder.recipes.recipe("demo", *PACKAGES)
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -19,7 +19,7 @@ SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 
 
 @pytest.fixture
-def store(builder: Any, shelf: Any, place: Any) -> Any:
+def store(builder: Any, shelf: Any, same_place: Any) -> Any:
     """A store with one release, and the lock of another one."""
     shelf.add("fresh", files={"share/fresh/data": random.Random(1).randbytes(20_000)})
 
@@ -29,7 +29,7 @@ def store(builder: Any, shelf: Any, place: Any) -> Any:
         builder.recipes.recipe("demo", "python", "greet", "native", "fresh")
         assert builder("lock", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

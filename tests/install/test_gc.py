@@ -18,7 +18,7 @@ SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 
 
 @pytest.fixture
-def many(builder: Any, shelf: Any, place: Any) -> Any:
+def many(builder: Any, shelf: Any, same_place: Any) -> Any:
     """Two views; one with five releases that share most of their packages, the last of them the default."""
     draw = random.Random(1)
     shelf.add("bulk", files={f"share/bulk/{n}": draw.randbytes(3000) for n in range(20)})
@@ -35,7 +35,7 @@ def many(builder: Any, shelf: Any, place: Any) -> Any:
         builder.recipes.recipe("other", "python", "greet", "late", "step ==2.0")
         assert builder("build", "other").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

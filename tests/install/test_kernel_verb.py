@@ -16,7 +16,7 @@ from mlviews.jupyter import SPECIFICATION
 
 
 @pytest.fixture
-def demo(builder: Any, shelf: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def demo(builder: Any, shelf: Any, same_place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line, with a view that holds something called ipykernel, and no place of Jupyter's but home."""
     for name in ("JUPYTER_PATH", "JUPYTER_DATA_DIR", "XDG_DATA_HOME", "CERNBOX_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -26,7 +26,7 @@ def demo(builder: Any, shelf: Any, place: Any, monkeypatch: pytest.MonkeyPatch) 
         builder.recipes.recipe("demo", "python", "greet", "ipykernel")
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -44,12 +44,12 @@ def module(tmp_path: Path):
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any) -> Any:
+def demo(builder: Any, same_place: Any) -> Any:
     def build() -> None:
         builder.recipes.recipe("demo", "python", "greet", summary=HOSTILE, gaps=[{"package": "root", "why": HOSTILE}])
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

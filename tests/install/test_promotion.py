@@ -26,7 +26,7 @@ def site(builder: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def built(site: Any, place: Any) -> Any:
+def built(site: Any, same_place: Any) -> Any:
     def build() -> Any:
         # The view holds no torch: its checks cannot be run here, and say so.
         site("build", "demo")
@@ -36,7 +36,7 @@ def built(site: Any, place: Any) -> Any:
         assert built.code == 0, built.out
         return built.data
 
-    return place.once(build)
+    return same_place.once(build)
 
 
 def record(folder: Path, built: Any, gpu: str, /, *, age: timedelta = timedelta(), **keys: Any) -> Path:

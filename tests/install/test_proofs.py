@@ -14,7 +14,7 @@ PROVED = "V100 proved; T4 claimed, unproved"
 
 
 @pytest.fixture
-def built(builder: Any, shelf: Any, place: Any, binaries: Any) -> Any:
+def built(builder: Any, shelf: Any, same_place: Any, binaries: Any) -> Any:
     """The command line, with a GPU view that was built here."""
     code = binaries.container(binaries.Piece("sm_70"), binaries.Piece("sm_75"))
     shelf.add("kernels", subdir="linux-64", files={"lib/libkernels.so": binaries.library(code)})
@@ -25,7 +25,7 @@ def built(builder: Any, shelf: Any, place: Any, binaries: Any) -> Any:
         done = builder("build", "demo")
         assert done.code == 0, done.err
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -20,7 +20,7 @@ from mlviews.hardware import host_platform
 
 
 @pytest.fixture
-def three(builder: Any, place: Any) -> Any:
+def three(builder: Any, same_place: Any) -> Any:
     """A view with three releases; the last one is the default."""
 
     def build() -> list[str]:
@@ -31,7 +31,7 @@ def three(builder: Any, place: Any) -> Any:
             made.append(builder("build", "demo", "--json").data["release"])
         return made
 
-    builder.made = place.once(build)
+    builder.made = same_place.once(build)
     return builder
 
 

@@ -13,13 +13,13 @@ from mlviews.lock.lockfile import read_lock
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any) -> Any:
+def demo(builder: Any, same_place: Any) -> Any:
     def build() -> None:
         summary = "It's d\u00e9j\u00e0 vu: [bold]x[/] $(x) 'y'"
         builder.recipes.recipe("demo", "python", "greet", "native", summary=summary)
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

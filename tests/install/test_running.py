@@ -17,12 +17,12 @@ from mlviews.store.launcher import launcher
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any) -> Any:
+def demo(builder: Any, same_place: Any) -> Any:
     def build() -> None:
         builder.recipes.recipe("demo", "python", "greet")
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

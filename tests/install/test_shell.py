@@ -12,12 +12,12 @@ import pytest
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def demo(builder: Any, same_place: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     def build() -> None:
         builder.recipes.recipe("demo", "python", "greet")
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     monkeypatch.delenv("ZDOTDIR", raising=False)
     return builder
 

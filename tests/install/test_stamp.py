@@ -21,7 +21,7 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def two(builder: Any, place: Any) -> Any:
+def two(builder: Any, same_place: Any) -> Any:
     """A view with two releases of two locks; the default is the second."""
 
     def build() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def two(builder: Any, place: Any) -> Any:
         assert builder("lock", "demo").code == 0
         return {"first": first, "second": builder("build", "demo", "--json").data, "old": old}
 
-    return {"cli": builder, **place.once(build)}
+    return {"cli": builder, **same_place.once(build)}
 
 
 def like(cli: Any, file: Path, *command: str) -> Any:

@@ -120,7 +120,7 @@ def test_the_seal_holds_whoever_wrote_the_file():
 
 
 @pytest.fixture
-def newer(builder: Any, place: Any) -> Any:
+def newer(builder: Any, same_place: Any) -> Any:
     """A store in which a newer mlviews has made the last release, with a package that no other release has."""
 
     def build() -> None:
@@ -133,7 +133,7 @@ def newer(builder: Any, place: Any) -> Any:
         path = Path(made["folder"]) / "release.json"
         path.write_text(json.dumps({"schema": 2, "release": {"of": "another", "shape": True}}))
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -81,7 +81,7 @@ print(json.dumps(report))
 
 
 @pytest.fixture
-def demo(builder: Any, shelf: Any, place: Any) -> Any:
+def demo(builder: Any, shelf: Any, same_place: Any) -> Any:
     """A view whose ipykernel is the tests' own."""
     for module in ("ipykernel", "jupyter_client"):
         pytest.importorskip(module, reason=f"{module} is not installed")
@@ -93,7 +93,7 @@ def demo(builder: Any, shelf: Any, place: Any) -> Any:
         builder.recipes.recipe("demo", "python", "python-link", "greet", "ipykernel")
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

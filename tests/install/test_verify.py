@@ -39,12 +39,12 @@ KINDS = (
 
 
 @pytest.fixture
-def demo(builder: Any, place: Any) -> Any:
+def demo(builder: Any, same_place: Any) -> Any:
     def build() -> None:
         builder.recipes.recipe("demo", "python", "greet", "native", "plain", "oldstyle")
         assert builder("build", "demo").code == 0
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -27,7 +27,7 @@ PREFIX = "/cvmfs/atlasml.example.org/views"
 
 
 @pytest.fixture
-def site(builder: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def site(builder: Any, same_place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command line at a site that builds for CVMFS, with one release; its python leads nowhere outside."""
     monkeypatch.delenv("MLVIEWS_ROOT")
     monkeypatch.setenv("MLVIEWS_SITE", "publisher")
@@ -38,7 +38,7 @@ def site(builder: Any, place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         built = builder("build", "demo")
         assert built.code == 0, built.err
 
-    place.once(build)
+    same_place.once(build)
     return builder
 
 

@@ -20,11 +20,15 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.fixture
-def published(build: Callable[..., str], carry_out: Callable[..., Any]) -> str:
+def published(build: Callable[..., str], carry_out: Callable[..., Any], same_place: Any) -> str:
     """A release that the repository holds, and its name."""
-    name = build()
-    carry_out("demo")
-    return name
+
+    def publish() -> str:
+        name = build()
+        carry_out("demo")
+        return name
+
+    return same_place.once(publish)
 
 
 @pytest.fixture

@@ -17,15 +17,19 @@ DAY = 86_400
 
 
 @pytest.fixture
-def cache(make_wheel: Any, wheelhouse: Path, tmp_path: Path) -> Path:
+def cache(make_wheel: Any, wheelhouse: Path, same_place: Any, tmp_path: Path) -> Path:
     """A cache with two views' wheels, two days old; ``torch`` has another name on conda-forge."""
-    make_wheel(wheelhouse, "torch", "2.0+cpu", requires=["low"])
-    make_wheel(wheelhouse, "low", "1.0")
-    make_channel(["pytorch"], pins={}, cache=tmp_path)
-    make_wheel(wheelhouse, "low", "1.1")
-    make_channel(["pytorch"], pins={}, cache=tmp_path)
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (time.time() - 2 * DAY,) * 2)
+
+    def fill() -> None:
+        make_wheel(wheelhouse, "torch", "2.0+cpu", requires=["low"])
+        make_wheel(wheelhouse, "low", "1.0")
+        make_channel(["pytorch"], pins={}, cache=tmp_path)
+        make_wheel(wheelhouse, "low", "1.1")
+        make_channel(["pytorch"], pins={}, cache=tmp_path)
+        for path in tmp_path.rglob("*"):
+            os.utime(path, (time.time() - 2 * DAY,) * 2)
+
+    same_place.once(fill)
     return tmp_path
 
 
