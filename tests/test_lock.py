@@ -177,6 +177,20 @@ def test_edited_metadata(data: dict[str, Any], key: str, value: str) -> None:
     refused(yaml.safe_dump(data))
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda data: data["metadata"]["platforms"].pop(),
+        lambda data: data["package"][0]["hash"].pop("md5"),
+        lambda data: data["package"][0].update(url=data["package"][0]["url"].replace("/linux-", "/win-")),
+    ],
+    ids=["platforms", "md5", "url"],
+)
+def test_what_contradicts_itself_is_refused_whatever_its_digest(data: dict[str, Any], edit: Any) -> None:
+    edit(data)
+    refused(yaml.safe_dump(data), "lock-invalid")
+
+
 @pytest.mark.parametrize("key", ["version", "metadata", "package"])
 def test_a_part_that_is_missing_or_of_another_type(data: dict[str, Any], key: str) -> None:
     for value in ("x", None, [], {}, 7):
@@ -363,7 +377,9 @@ def test_a_summary_is_kept_for_the_very_bytes_and_this_version(
     with pytest.raises(BadInputError):
         summary(path)
     path.write_bytes(raw)
+    assert summary(path).packages["linux-64"] == 4
     kept.write_text(kept.read_text().replace(": 4", ": 77", 1))
+    assert summary(path).packages["linux-64"] == 77
     monkeypatch.setattr("mlviews.__version__", "99.0")
     assert summary(path).packages["linux-64"] == 4
 
@@ -373,7 +389,7 @@ def test_what_is_kept_of_several_files_is_of_each_in_its_place() -> None:
     assert len(states) == 4
 
 
-@pytest.mark.parametrize("way", ["writable", "link", "pipe", "folder", "others"])
+@pytest.mark.parametrize("way", ["writable", "link", "pipe", "folder", "others", "another's"])
 def test_a_summary_that_somebody_else_may_have_made_is_not_believed(
     path: Path, kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -384,10 +400,16 @@ def test_a_summary_that_somebody_else_may_have_made_is_not_believed(
         kept.symlink_to(tmp_path / "there")
     elif way == "others":
         monkeypatch.setattr("os.geteuid", lambda: 12345)
+    elif way == "another's":
+        if os.geteuid():
+            pytest.skip("only root gives a file away")
+        os.chown(kept, 12345, -1)
     else:
         kept.unlink()
         os.mkfifo(kept) if way == "pipe" else kept.mkdir()
     assert summary(path).packages == {"linux-64": 4, "linux-aarch64": 4}
+    if way == "others":
+        assert json.loads(kept.read_text())["summary"]["packages"]["linux-64"] == 99  # nor is anything kept for them
 
 
 def test_what_no_summary_holds_is_not_believed(path: Path, kept: Path) -> None:

@@ -93,6 +93,30 @@ def test_a_later_run_of_one_check_takes_no_other_away(builder, attested, key):
     assert (later, "imports" in first, "pip-check" in first) == (["imports"], False, True)
 
 
+def test_what_failed_is_told_and_nothing_of_another_platform(builder, attested, key):
+    (record,) = (builder.root / "records/demo").glob("*/*.json")
+    said = json.loads(record.read_text())
+    said["checks"][0]["status"] = "fail"
+    record.write_text(json.dumps(said))
+    assert builder("attest", "demo", "--key", key, "-o", attested["path"]).code == 0
+    tested = statement(lines(attested["path"])[1])["predicate"]
+    assert (tested["result"], tested["failedTests"]) == ("FAILED", [said["checks"][0]["name"]])
+
+    record.write_text(json.dumps({**said, "platform": "linux-aarch64"}))
+    assert builder("attest", "demo", "--key", key, "-o", attested["path"]).code == 0
+    assert len(lines(attested["path"])) == 1
+
+
+def test_what_the_key_signed_as_something_else_is_no_statement(builder, attested, key):
+    from securesystemslib.dsse import Envelope
+
+    envelope = Envelope(json.dumps(statement(lines(attested["path"])[0])).encode(), "text/plain", {})
+    envelope.sign(read_signer(key))
+    attested["path"].write_text(json.dumps(envelope.to_dict()))
+
+    assert verify(builder, attested, key).codes == ["attestation-invalid"]
+
+
 def test_what_is_not_signed_by_the_key_is_refused(builder, attested, key, tmp_path):
     other = make_key(tmp_path / "other", "openssl")
     assert verify(builder, attested, other).codes == ["attestation-unsigned"]

@@ -175,18 +175,19 @@ def special(path: Path) -> None:
         made.bind(path.name)
 
 
-BREAKS = {
-    "readable": lambda prefix: (prefix / "share/plain/data").chmod(0o600),
-    "writable": lambda prefix: (prefix / "share/plain/data").chmod(0o666),
-    "setuid": lambda prefix: (prefix / "bin/native").chmod(0o4755),
-    "special": lambda prefix: os.mkfifo(prefix / "share/pipe"),
-    "link": lambda prefix: (prefix / "share/link").symlink_to("/etc/passwd"),
-}
-
-
-@pytest.mark.parametrize("rule", BREAKS)
-def test_each_rule_forbids_and_then_nothing_is_packed(site, prefix, renew, tmp_path, rule):
-    BREAKS[rule](prefix)
+@pytest.mark.parametrize(
+    ("rule", "do"),
+    [
+        ("readable", lambda prefix: (prefix / "share/plain/data").chmod(0o600)),
+        ("writable", lambda prefix: (prefix / "share/plain/data").chmod(0o666)),
+        ("setuid", lambda prefix: (prefix / "bin/native").chmod(0o4755)),
+        ("setuid", lambda prefix: (prefix / "bin/native").chmod(0o2755)),
+        ("special", lambda prefix: os.mkfifo(prefix / "share/pipe")),
+        ("link", lambda prefix: (prefix / "share/link").symlink_to("/etc/passwd")),
+    ],
+)
+def test_each_rule_forbids_and_then_nothing_is_packed(site, prefix, renew, tmp_path, rule, do):
+    do(prefix)
     if rule != "special":
         renew()
 

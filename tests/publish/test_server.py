@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -105,6 +106,21 @@ def test_without_a_server_or_a_name_it_says_how(server, build, tmp_path, reposit
     assert server("publish", "demo", "--json").codes == ["server-missing"]
     server.site("publisher", root=str(tmp_path / "staging"), prefix=str(repository.views), promote="manual")
     assert server("publish", "demo", "--json").codes == ["repository-unnamed"]
+
+
+def test_who_comes_after_a_kill_waits_until_the_server_has_ended(server, build, repository, tmp_path):
+    build()
+    process = start(repository, 0.5)
+    while not is_open(repository):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    lock = tmp_path / "staging/.publishing/.lock"
+
+    with lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert server("publish", "demo").code == 0
+    assert repository.revisions() == 2
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("MLVIEWS_TEST_KILLS", "4"))))

@@ -99,3 +99,10 @@ def test_quoted_values_and_layout_come_out(render):
     assert render(text, language="tcl", names=["A", "B_1"], value='$x["') == (
         'set A "\\$x\\[\\"" "A" "B_1"\nset B_1 "\\$x\\[\\"" "A" "B_1"\n'
     )
+
+
+@pytest.mark.parametrize("text", ["a\n```\nb", "a\x1b[2J", "a\0"])
+def test_a_block_of_markdown_ends_where_it_should(render, text):
+    assert render("```\n{{ value|block }}\n```\n", "markdown", value="a\n``b`` #\n") == "```\na\n``b`` #\n\n```\n"
+    with pytest.raises(ValueError, match="fence"):
+        render("{{ value|block }}", "markdown", value=text)
