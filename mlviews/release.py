@@ -383,8 +383,10 @@ class GpuLine:
 
 
 def served_in_words(served: Mapping[str, str]) -> str:
-    """Return ``V100, T4; B200 through PTX; not P100``; empty where nothing was looked at."""
+    """Return ``V100, T4; B200 through PTX; not P100``, or ``no GPU``; empty where nothing was looked at."""
     ways = {way: ", ".join(gpu for gpu, found in served.items() if found == way) for way in ("native", "ptx", "none")}
+    if served and not (ways["native"] or ways["ptx"]):
+        return "no GPU"
     parts = [ways["native"], ways["ptx"] and f"{ways['ptx']} through PTX", ways["none"] and f"not {ways['none']}"]
     return "; ".join(part for part in parts if part)
 

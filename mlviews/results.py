@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlviews.nightly.night import NightRun
     from mlviews.pack.offline import OfflineChannel
     from mlviews.pack.squashfs import PackedImage
+    from mlviews.site.batch import System
     from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, GpuKindLine, RouteLine
@@ -150,7 +151,7 @@ class JobResult:
     """
 
     view: str
-    system: Literal["slurm", "htcondor", "panda"]
+    system: System
     release: str
     lock: str
     image: str

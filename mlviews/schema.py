@@ -43,6 +43,7 @@ from mlviews.provenance import attest, stamp
 from mlviews.publish import plan, rules
 from mlviews.recipe import view
 from mlviews.recipe.model import Layer, Recipe
+from mlviews.site import batch
 from mlviews.site.model import SiteFile
 from mlviews.smoke import programs, records, report
 from mlviews.store import built, collect, listing, proofs, releases, removal
@@ -51,7 +52,22 @@ from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
-    *(build, built, collect, container, coverage, diff, doctor, extend, find, holdings, jupyter, listing, lockfile),
+    *(
+        batch,
+        build,
+        built,
+        collect,
+        container,
+        coverage,
+        diff,
+        doctor,
+        extend,
+        find,
+        holdings,
+        jupyter,
+        listing,
+        lockfile,
+    ),
     *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
     *(attest, licences, offline, rules, shown, squashfs, stamp, startup, status, upstream, variants, verify, view),
 )

@@ -103,6 +103,7 @@ def _write(console: Console, result: BisectResult) -> None:
 def _heading(result: BisectResult) -> str:
     checks, count = ", ".join(result.checks), len(result.change)
     if count == 1:
-        return f"1 of {result.differ} changes breaks {checks} on {result.platform}"
+        which = "the only change" if result.differ == 1 else f"1 of {result.differ} changes"
+        return f"{which} breaks {checks} on {result.platform}"
     how = "and only together" if result.together else "and cannot be separated"
     return f"{count} of {result.differ} changes break {checks} on {result.platform}, {how}"

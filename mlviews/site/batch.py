@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
 from mlviews.recipe.model import GpuName, Text, Written
 
 System = Literal["slurm", "htcondor", "panda"]
-SYSTEMS: tuple[System, ...] = ("slurm", "htcondor", "panda")
+SYSTEMS: tuple[System, ...] = get_args(System)
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60}
 _SPAN = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?")

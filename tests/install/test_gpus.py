@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mlviews.release import served_in_words
 from mlviews.site.file import SHIPPED_SITES
 
 
@@ -67,6 +68,12 @@ def test_a_site_may_refuse_a_view_that_leaves_a_gpu_out(gpu_view, builder, site,
     assert (refused.code, set(refused.codes)) == (1, {"gpu-not-served"})
     assert any(fault in error["message"] for error in refused.json["errors"])
     assert builder("releases", "demo", "--json").data["releases"] == []
+
+
+def test_what_serves_no_gpu_says_so_in_two_words():
+    assert served_in_words({"V100": "none", "A100": "none"}) == "no GPU"
+    assert served_in_words({"V100": "none", "A100": "ptx"}) == "A100 through PTX; not V100"
+    assert served_in_words({}) == ""
 
 
 def test_elsewhere_it_is_built_and_says_which_gpus_it_serves(gpu_view, builder):
