@@ -137,6 +137,7 @@ def _ask(server: Server, seconds: float) -> int:
         with build_opener(*handlers).open(request, timeout=seconds) as answer:
             status, page = int(answer.status), answer.headers.get_content_type() == "text/html"
     except HTTPError as error:
+        error.close()
         status, page = error.code, False
     except (OSError, HTTPException, ValueError) as error:
         why = error.reason if isinstance(error, URLError) else error

@@ -63,12 +63,19 @@ def test_a_program_finds_it_and_the_host_does_not(user, source, tmp_path, where)
 
 
 def test_a_command_whose_path_knows_no_mount_finds_it_and_keeps_its_path(user, source):
-    """pivot_root lies in /usr/sbin, which a check's PATH does not hold."""
+    """chroot lies in /usr/sbin, which a check's PATH does not hold."""
     way = entering(source, Path("/mlviews-test-top/of/all"))
     command = [*way, "sh", "-c", "echo $PATH"]
     environment = {"PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (0, "/usr/bin:/bin\n"), done.stderr
+
+
+def test_a_program_may_make_user_namespaces_where_it_found_it(user, source):
+    """The kernel forbids that in a chroot; Apptainer, bwrap and browsers do it."""
+    way = entering(source, Path("/mlviews-test-top/of/all"))
+    done = subprocess.run([*way, "unshare", "--user", "true"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_where_no_way_works_each_is_told(source, tmp_path, monkeypatch):

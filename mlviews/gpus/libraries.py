@@ -39,6 +39,7 @@ _DATA = (".rodata", ".lrodata", ".data", ".ldata")
 _MOST_SECTIONS = 10_000
 _LARGEST_CUBIN = 1 << 28
 _MOST_HEADERS = 1 << 26
+_BUFFER = 1 << 13  # Python 3.14's own holds a whole small file, and what is read again from it is not counted
 
 # Libraries whose soname is CUDA's major version: the toolkit that a binary was linked against.
 _TOOLKIT = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)\.so\.(\d{2})(?:\.[\d.]+)?")
@@ -104,7 +105,7 @@ def _cubin(image: bytes) -> DeviceCode:
 
 def _library(read: Read, name: str, size: int) -> DeviceCode | None:
     try:
-        elf = ELFFile(io.BufferedReader(_Frugal(read, size)))
+        elf = ELFFile(io.BufferedReader(_Frugal(read, size), _BUFFER))
         if elf["e_type"] not in {"ET_DYN", "ET_EXEC"}:  # an object file, which nothing loads
             return None
         if elf.num_sections() > _MOST_SECTIONS:

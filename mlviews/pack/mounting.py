@@ -27,7 +27,8 @@ how=$1 source=$2 place=$3 user=$4 group=$5
 shift 5
 back=$PWD
 path=${PATH-}
-PATH=$path:/usr/sbin:/sbin # mount and pivot_root are an administrator's programs; the command's PATH may know no others
+PATH=$path:/usr/sbin:/sbin # mount and chroot are an administrator's programs; the command's PATH may know no others
+root=
 put() {
     case $how in
     folder) mount --bind "$source" "$1"; [ -n "$user" ] || mount -o remount,bind,ro "$1" ;;
@@ -60,21 +61,17 @@ else
     if [ "$above" = / ]; then
         umount -l "$new$new" # what holds the same holds it too
         cd "$new"
-        mkdir .mlviews-old
-        pivot_root . .mlviews-old
-        rmdir ".mlviews-old$new"
-        umount -l .mlviews-old
-        rmdir .mlviews-old
+        mount --move . / # Debian's newest has no pivot_root; on top of the root it is no chroot to the kernel, either
+        rmdir "$new"
+        root="chroot ."
     else
         mount --rbind "$new" "$above"
         umount -l "$new"
         rmdir "$new"
     fi
 fi
-cd "$back" 2>/dev/null || cd /
-PATH=$path
 [ -z "$user" ] || set -- unshare --user --fork --map-user="$user" --map-group="$group" -- "$@"
-exec "$@"
+exec $root sh -c 'cd "$1" 2>/dev/null || cd /; PATH=$2; shift 2; exec "$@"' mlviews "$back" "$path" "$@"
 """
 """What mounts, for ``sh -c``: how (folder, kernel, fuse), what, where, user and group to be again (empty for root), and
 the command."""

@@ -87,7 +87,7 @@ def test_every_reader_gives_a_hostile_summary_back_and_nothing_runs(demo, module
     folder = demo.root / "envs/demo" / release / "linux-64"
     recorded = Release.model_validate_json((folder / "release.json").read_bytes())
     assert (recorded.summary, recorded.gaps) == (HOSTILE, {"root": HOSTILE})
-    assert HOSTILE in module(f"{use(demo)}; module --terse whatis atlasml/demo 2>&1")
+    assert HOSTILE in module(f"{use(demo)}; module whatis atlasml/demo 2>&1")
     kernel = json.loads((demo.root / "kernels/demo/kernel.json").read_text())
     assert HOSTILE in json.dumps(kernel, ensure_ascii=False) or HOSTILE in _strings(kernel)
     sourced = subprocess.run(

@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -327,3 +328,27 @@ def test_a_failure_before_the_first_checkpoint(planned, tmp_path, monkeypatch, t
     while not codes or codes[-1] == 85:
         codes.append(subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode)
     assert codes == [*[85] * (starts - 1), 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("slurmstepd: error: StepId=1.0 exceeded memory limit (413114368 > 157286400), being killed", True),  # 22.05
+        (
+            "[2026-11-27T14:27:18.735] error: StepId=1.0 exceeded memory limit (413114368 > 157286400), being killed",
+            True,
+        ),
+        (
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=42.0. Some of the step tasks have been OOM Killed.",
+            True,
+        ),
+        ("srun: error: n1: task 0: Out Of Memory", True),
+        ("srun: error: n1: task 0: Killed", False),
+        ("the program says: error: it exceeded memory limit", False),
+    ],
+)
+def test_what_slurm_says_of_memory_is_known(planned, line, known):
+    script = text(planned("slurm", resume=True))
+    pattern = re.search(r"grep -Eq '(\^[^']*memory limit\))'", script)[1]
+    done = subprocess.run(["grep", "-E", pattern], input=line, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == known

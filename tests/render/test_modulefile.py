@@ -275,6 +275,7 @@ def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
     environment = {name: lambda *values, name=name: calls.append((name, *values)) for name in names}
     environment |= {"mode": lambda: "load", "isDir": lambda folder: True, "isFile": lambda path: True}
     environment |= {"myShellType": lambda: "sh", "execute": lambda told: calls.append(("execute", told["cmd"]))}
+    environment |= {"LmodVersion": lambda: "8.6.19", "convertToCanonical": lambda version: version}
     environment["posix"] = lua.table_from({"uname": lambda field: machine, "stat": lambda path: None})
     environment["io"] = lua.table_from({"open": lambda path: None})
     kept = {name: lua.globals()[name] for name in ("ipairs", "pairs", "string", "table", "tonumber")}
