@@ -336,8 +336,8 @@ _TEXT = """\
 schema: 1
 name: {name}
 summary: {summary}
-module: {module}            # what `module load` takes
-layers: [{layers}]                  # shared parts
+{module}# what `module load` takes
+{layers}# shared parts
 platforms: [linux-64]
 hardware:
   glibc: "2.34"                   # el9, as the layer base says; docs/recipes.md tells how to go lower
@@ -404,8 +404,8 @@ def _text(name: str, module: str, adopted: Adopted | None, *, gpu: bool) -> str:
     return _TEXT.format(
         name=name,
         summary=_scalar(summary),
-        module=module,
-        layers=", ".join(_LAYERS),
+        module=f"module: {module}".ljust(33) + " ",
+        layers=f"layers: [{', '.join(_LAYERS)}]".ljust(33) + " ",
         gpu=_GPU if gpu else "",
         heading=f"{'dependencies:' if asked else 'dependencies: []':<34}",
         dependencies="".join(f"  - {_scalar(package)}\n" for package in asked),

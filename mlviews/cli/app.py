@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlviews.errors import MlviewsError
     from mlviews.progress import Progress
     from mlviews.recipe.catalogue import Catalogue
+    from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
     from mlviews.store.disk import Store
@@ -127,11 +128,26 @@ class App:
         """The folder of recipes: ``--recipes``, else ``./recipes``, else those that travel with mlviews."""
         return self._path("recipes") or recipes_folder()
 
+    def view(self, name: str) -> ViewSpec:
+        """Return a view of the recipes; of one that is built here from others, the error says so."""
+        from mlviews.errors import BadInputError
+
+        try:
+            return self.catalogue.view(name)
+        except BadInputError as error:
+            if error.code != "view-unknown" or name not in self.store.views():
+                raise
+            raise BadInputError(
+                "view-unknown",
+                f"{name} is built here, and its recipe lies in another folder than {self.catalogue.folder}",
+                f"--recipes DIR names that folder. `mlviews releases {name}` and `mlviews run {name}` need no recipe.",
+            ) from error
+
     def site_spec(self, view: str) -> SiteSpec:
         """Return a view as the site solves it."""
         from mlviews.site.spec import for_site
 
-        return for_site(self.catalogue.view(view), self.site)
+        return for_site(self.view(view), self.site)
 
     def _path(self, option: str) -> Path | None:
         value = self.options.get(option)

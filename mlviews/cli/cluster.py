@@ -41,7 +41,7 @@ def prove_on_cluster(
     if not release.cuda:
         raise RefusedError("no-gpu-view", f"{release.view} is a view without CUDA", "Leave out --cluster.")
     if not any(option.startswith("--check") for option in options):
-        app.catalogue.view(release.view)  # its recipe names the checks: who has none learns it before jobs wait
+        app.view(release.view)  # its recipe names the checks: who has none learns it before jobs wait
     batch = app.site.batch.get("slurm", BatchSystem())
     served = kinds_served(release)
     offered = gpu_nodes(partitions(), batch, queue)

@@ -40,7 +40,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     from mlviews.smoke.programs import unknown_checks
     from mlviews.smoke.records import proved_gpus, read_records
 
-    spec = app.catalogue.view(view)
+    spec = app.view(view)
     site_spec = for_site(spec, app.site)
     if site_spec.base:
         spec = site_spec.spec  # its hardware is the base's

@@ -127,7 +127,9 @@ def smoke(
         app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
     failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
     code = max([1 if failed else 0, *(error.exit_code for error in untested)])
-    return Outcome(result, lambda console: _write(console, result, app.root), code, (*errors, *untested))
+    return Outcome(
+        result, lambda console: _write(console, result, app.root, empty=not untested), code, (*errors, *untested)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,7 @@ def _view(run: _Run, label: str, lines: Sequence[CheckLine] | None) -> tuple[Smo
 def _planned(run: _Run, release: Release) -> CheckPlan:
     from mlviews.smoke.programs import BASIC
 
-    return run.plan(lambda: (*BASIC, *run.app.catalogue.view(release.view).smoke))
+    return run.plan(lambda: (*BASIC, *run.app.view(release.view).smoke))
 
 
 def _away(run: _Run, release: Release) -> tuple[CheckLine, ...]:
@@ -313,14 +315,14 @@ def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -
         write_atomically(path.absolute(), junit(*one) if one else junit_suites(suites))
 
 
-def _write(console: Console, result: SmokeResult, root: Path) -> None:
+def _write(console: Console, result: SmokeResult, root: Path, *, empty: bool) -> None:
     from mlviews.cli.terminal import say
 
     if result.routes:
         _write_routes(console, result)
     elif result.view or result.python:
         _write_checks(console, result.checks)
-    elif not result.views:
+    elif not result.views and empty:
         say(console, "no release is here: `mlviews build VIEW` makes one")
     for one in result.views:
         say(console, (f"{one.view}/{one.release}", "bold"))

@@ -49,7 +49,8 @@ def call(command: Sequence[str], *, given: str = "") -> str:
     except subprocess.TimeoutExpired as error:
         raise FailedError("system-silent", f"{command[0]} does not answer", "Try again later.") from error
     if done.returncode:
-        said = printable((done.stderr or done.stdout).strip())
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        said = "; ".join(printable(line.removeprefix(f"{command[0]}: error: ")) for line in lines)
         raise FailedError("system-refuses", f"{command[0]} refuses: {said}", "Change the request, or try again later.")
     return done.stdout
 

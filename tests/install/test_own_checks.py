@@ -93,6 +93,21 @@ def test_a_build_runs_it_and_a_changed_text_is_not_proved(builder, own):
     assert (named.code, [one["name"] for one in named.data["checks"]]) == (0, ["imports"])
 
 
+def test_who_has_no_recipe_of_what_is_built_here_is_told_so(builder, own, tmp_path):
+    """A reader of a shared root: the view is there, its recipe is the librarian's."""
+    builder.recipes.recipe("demo", "python", "greet", smoke=["group-selection"])
+    own(CHECK.format(what="jets"))
+    build(builder)
+    elsewhere = ("--recipes", str(tmp_path))
+    for verb in ("smoke", "show"):
+        refused = builder(verb, "demo", *elsewhere)
+        assert (verb, refused.code, "demo is built here, and its recipe lies" in refused.err) == (verb, 2, True), (
+            refused.err
+        )
+    everything = builder("smoke", *elsewhere)
+    assert (everything.code, "no release is here" in everything.out) == (2, False)
+
+
 def test_a_check_that_gives_no_answer_is_told_by_each_build_of_what_is_there(builder, own):
     builder.recipes.recipe("demo", "python", "greet", smoke=["group-selection", "other"])
     good = own(CHECK.format(what="jets"))
