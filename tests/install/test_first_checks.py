@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,21 +235,26 @@ def test_a_link_that_is_not_to_be_linked_is_recorded_as_the_file_that_it_becomes
     assert copy.read_text() == "x\n"
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_what_was_changed_since_it_was_linked_is_found_before_there_is_a_release(builder, monkeypatch, shared):
+@pytest.mark.parametrize(
+    ("shared", "at"),
+    [(True, "capture"), (False, "capture"), (True, "run_link_scripts")],
+    ids=["shared", "own", "early"],
+)
+def test_what_was_changed_since_it_was_linked_is_found_before_there_is_a_release(builder, monkeypatch, shared, at):
     """By a script of a package, for instance; what is shared with the cache is compared once, unless its time moved."""
     from mlviews.prefix import assemble
 
-    def meddle(prefix: Path, **keys: Any) -> Any:
+    def meddle(prefix: Path, *rest: Any, **keys: Any) -> Any:
         path = prefix / ("share/native/data" if shared else "bin/native")
         times = path.stat()
         with path.open("r+b") as file:
             file.write(b"#" if shared else b"?")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-        return capture(prefix, **keys)
+        time.sleep(0.02)  # several ticks of the clock by which a file system notes changes
+        return then(prefix, *rest, **keys)
 
-    capture = assemble.capture
-    monkeypatch.setattr(assemble, "capture", meddle)
+    then = getattr(assemble, at)
+    monkeypatch.setattr(assemble, at, meddle)
     builder.recipes.recipe("demo", "python", "greet", "native")
 
     refused = builder("build", "demo", "--json")

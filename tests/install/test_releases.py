@@ -493,6 +493,23 @@ def test_what_is_in_use_is_named_and_stays_unless_forced(three, tmp_path, monkey
     ] == [second]
 
 
+def test_what_a_view_of_another_site_extends_is_in_use(three, tmp_path):
+    first = three.made[0]
+    base = three.root / "envs/demo" / first / host_platform()
+    said = json.loads((base / "release.json").read_text())
+    own = tmp_path / "mine/envs/own/2026.01.01" / host_platform()
+    own.mkdir(parents=True)
+    extends = {"view": "demo", "release": first, "prefix": str(base), "lock_digest": said["lock_digest"]}
+    said |= {"view": "own", "release": "2026.01.01", "prefix": str(own), "base": extends}
+    (own / "release.json").write_text(json.dumps(said))
+    three.site("mine", root=str(tmp_path / "mine"))
+
+    refused = three("remove", f"demo/{first}", "--json")
+
+    (error,) = refused.json["errors"]
+    assert error["message"] == f"demo/{first} is in use: view own/2026.01.01 in {tmp_path}/mine"
+
+
 def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypatch):
     monkeypatch.delenv("CERNBOX_HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)

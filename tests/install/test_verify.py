@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.prefix.verify import Fault, verify
+from mlviews.prefix.inventory import expected_mode, take
+from mlviews.prefix.tree import read_tree
+from mlviews.prefix.verify import Fault, _is_compared, verify, verify_new
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)
 MODULE = "lib/python{minor}/site-packages/greet.py"
@@ -346,6 +348,36 @@ def test_nobody_waits_for_a_pipe_in_a_files_place(prefix):
         ("launch", "changed"),
         ("share/native/data", "changed"),
     }
+
+
+def test_a_default_that_has_lost_its_release_json_is_no_release_and_told(demo, prefix):
+    (prefix / "release.json").unlink()
+
+    found = demo("verify", "demo", "--json")
+
+    assert found.code == 1
+    assert found.data["releases"][0]["faults"][0] == {"path": "release.json", "kind": "missing", "package": ""}
+
+
+def test_permissions_of_a_list_from_before_they_were_decided_are_those_that_are(prefix):
+    status = (prefix / "share/plain/data").stat()
+
+    assert expected_mode({"share/plain/data": "666"}, "share/plain/data", status) == 0o644
+    assert expected_mode({"share/plain/data": "775"}, "share/plain/data", status) == 0o755
+
+
+def test_what_changed_in_the_very_tick_of_the_comparison_is_read_again(prefix):
+    status = (prefix / "share/native/data").stat()
+
+    assert _is_compared(status, status.st_ctime_ns + 1)
+    assert not _is_compared(status, status.st_ctime_ns)
+
+
+def test_a_pipe_in_what_is_about_to_be_a_release_is_a_fault(prefix):
+    os.mkfifo(prefix / "share/pipe")
+    tree = read_tree(prefix)
+
+    assert verify_new(tree, take(tree), compared=time.time_ns()) == (Fault("share/pipe", "extra"),)
 
 
 def test_every_byte_is_told_once_and_large_files_part_by_part(prefix, monkeypatch):

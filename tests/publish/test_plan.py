@@ -179,6 +179,7 @@ def special(path: Path) -> None:
     ("rule", "do"),
     [
         ("readable", lambda prefix: (prefix / "share/plain/data").chmod(0o600)),
+        ("readable", lambda prefix: (prefix / "bin/native").chmod(0o744)),
         ("writable", lambda prefix: (prefix / "share/plain/data").chmod(0o666)),
         ("setuid", lambda prefix: (prefix / "bin/native").chmod(0o4755)),
         ("setuid", lambda prefix: (prefix / "bin/native").chmod(0o2755)),
@@ -240,6 +241,15 @@ def test_files_that_are_one_are_told_and_published_as_two(site, prefix, renew, t
 def test_what_is_damaged_is_not_published(site, prefix, renew):
     with (prefix / "share/plain/data").open("ab") as file:
         file.write(b"x")
+
+    refused = site("publish", "demo", "--plan", "--json")
+
+    assert [(remark["rule"], remark["forbids"]) for remark in remarks(refused)] == [("intact", True)]
+
+
+def test_byte_code_that_nobody_vouches_for_is_not_published(site, prefix, renew):
+    module = next(prefix.rglob("site-packages/greet.py"))
+    (module.parent / "__pycache__/greet.cpython-399.pyc").write_bytes(b"x")
 
     refused = site("publish", "demo", "--plan", "--json")
 

@@ -347,6 +347,11 @@ def test_what_nothing_proves_is_not_published_until_it_is(build, publisher, tmp_
     assert ["passes imports; " in remark["why"] for remark in remarks if remark["forbids"]] == [True]
     publisher("smoke", f"demo/{name}")
     assert publisher("publish", "demo", "--plan", "--json").code == 0
+    last = max((tmp_path / "staging/records").rglob("*.json"))
+    last.write_text(last.read_text().replace('"pass"', '"fail"'))
+    remarks = publisher("publish", "demo", "--plan", "--json").data["remarks"]
+    assert [remark["why"].startswith("it failed ") for remark in remarks if remark["forbids"]] == [True]
+    last.unlink()
     for record in (tmp_path / "staging/records").rglob("*.json"):  # what another platform passed proves nothing here
         record.write_text(record.read_text().replace("linux-64", "linux-aarch64"))
     assert publisher("publish", "demo", "--plan", "--json").code == 1

@@ -100,6 +100,15 @@ def test_somebody_elses_transaction_is_left_alone(server, build, repository):
     assert (refused.code, refused.codes, is_open(repository)) == (1, ["transaction-open"], True)
 
 
+def test_a_transaction_on_a_repository_of_a_longer_name_is_in_nobodys_way(server, build, repository):
+    build()
+    other = f"{repository.mount.name}.test"
+    (repository.state / "revisions" / other).mkdir()
+    (repository.state / f"{other}.transaction").touch()
+
+    assert server("publish", "demo").code == 0
+
+
 def test_without_a_server_or_a_name_it_says_how(server, build, tmp_path, repository, monkeypatch):
     build()
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
