@@ -140,7 +140,7 @@ def test_while_waiting_for_another_build(builder, interrupted, number):
 def test_while_the_program_starts(builder, number):
     draw = random.Random(SEED)
     for _ in range(5):
-        delay = draw.uniform(0.01, 0.3)
+        delay = draw.uniform(0.01, 0.05)  # by then, `list` is at work
         process = builder.start("list")
         while not looks_at_signals(process.pid):  # until then, they are Python's own business
             time.sleep(0.001)

@@ -510,6 +510,15 @@ def test_what_a_view_of_another_site_extends_is_in_use(three, tmp_path):
     assert error["message"] == f"demo/{first} is in use: view own/2026.01.01 in {tmp_path}/mine"
 
 
+def test_uninstall_begins_nothing_where_a_release_cannot_be_read(three):
+    (three.root / "envs/demo" / three.made[0] / host_platform() / "release.json").write_text("{")
+
+    refused = three("uninstall", "demo", "--json")
+
+    assert (refused.code, refused.codes, default(three)) == (3, ["unreadable"], three.made[-1])
+    assert three("verify", f"demo/{three.made[1]}").code == 0
+
+
 def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypatch):
     monkeypatch.delenv("CERNBOX_HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
