@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from mlviews.files.reading import RELEASE_FILE, folders_in, is_folder_at, names_in, status
+from mlviews.files.reading import RELEASE_FILE, content, folders_in, is_file, is_folder_at, names_in, status
 from mlviews.files.writing import aged
+from mlviews.jupyter import SPECIFICATION
 from mlviews.prefix.bytecode import BYTECODE
 from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
@@ -46,11 +47,26 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
             found.append(folder / name)
     for module in sorted(modules):
         found += [path for path in _hidden(store.root / "modulefiles" / module) if path.name not in _MODULE_NAMES]
+    found += _of_deleted(store, view, modules)
     for kernel in (view, *(f"{view}-{name}" for name in store.folders(view))):
         found += _hidden(store.root / "kernels" / kernel)
     found += [path for path in _hidden(store.root / "views") if path.name.startswith(f".{view}.")]
     found += aged(path for folder in folders_in(store.root / "records" / view) for path in _hidden(folder))
     return tuple(found)
+
+
+def _of_deleted(store: Store, view: str, modules: Iterable[str]) -> Iterator[Path]:
+    """Yield modulefiles and kernels of releases whose folder somebody deleted: those that name the folder."""
+    folders = [store.root / "modulefiles" / module for module in sorted(modules)]
+    files = [(folder / name, name.removesuffix(".lua")) for folder in folders for name in names_in(folder)]
+    kernels = store.root / "kernels"
+    versioned = [name for name in names_in(kernels) if name.startswith(f"{view}-")]
+    files += [(kernels / name / SPECIFICATION, name.removeprefix(f"{view}-")) for name in versioned]
+    there = {*store.folders(view), "default"}
+    for path, release in files:
+        named = f"{store.baked(store.view_folder(view) / release)}/".encode()
+        if release not in there and is_file(path) and named in (content(path) or b""):
+            yield path if path.name != SPECIFICATION else path.parent
 
 
 def common_debris(root: Path) -> tuple[Path, ...]:

@@ -155,6 +155,14 @@ def test_a_default_that_somebody_deleted_by_hand_is_called_that(builder: Any) ->
     assert builder("promote", f"demo/{first}").code == 0
     assert builder("releases", "--json").data["lost"] == []
 
+    def leading() -> set[str]:
+        files = (*builder.root.glob("kernels/*"), *builder.root.glob("modulefiles/**/2*"))
+        return {path.name for path in files}
+
+    before = leading()
+    assert builder("gc", "--keep-days", "0").code == 0
+    assert before - leading() == {f"demo-{second}", second, f"{second}.lua"}
+
 
 def test_a_root_that_was_moved_is_told_and_built_for_its_new_place(builder: Any) -> None:
     """The same root by another name is no other place."""
