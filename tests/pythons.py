@@ -35,7 +35,7 @@ LIGHTNING = (
     *("torchmetrics", "tqdm", "typing-extensions"),
 )
 NEURAL = ("numpy", "onnx", "onnxruntime", "onnxscript", "torch==2.13.0", "torch-geometric", "triton")
-NUMBA = ("numba", "numba-cuda")
+NUMBA = ("numba", "numba-cuda", "numpy<2.5", "nvidia-cuda-runtime")  # numba.cuda imports with that library alone
 ROOT = ("numpy", "ROOT==0.1a12")  # for CPython 3.11, the wheels are in their alpha stage
 # What salt pins would bring CUDA: these do as well.
 SALT = (

@@ -282,6 +282,8 @@ def test_what_a_recipe_changed_is_said(path: Path) -> None:
     assert changes(lock.inputs, dict(lock.inputs)) == ()
     two = {**lock.inputs, "channels": ["ours", "conda-forge"]}
     assert changes(two, {**two, "channels": ["conda-forge", "ours"]}) == ("channels: another order",)
+    twice = changes(two, {**two, "channels": [*two["channels"], "ours"]})
+    assert twice == ("channels: another number of the same",)
 
 
 # What the channel says and the format has no place for

@@ -29,6 +29,7 @@ LOCK = ".lock"
 """The file in a folder by which it is locked."""
 _ABSENT = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO}
 _NAMED = 3
+_MOST_SAID = 1 << 16
 _TRIES, _PAUSE = 10, 0.01  # seconds between; `held_by` has a lock for microseconds
 _FOLDERS = 100  # that are deleted one after another while their lock is waited for
 
@@ -158,7 +159,8 @@ def _missing(path: Path, why: str) -> FailedError:
 
 def _holders(file: TextIO) -> str:
     file.seek(0)
-    alive = [line for line in dict.fromkeys(file.read().splitlines()) if not _is_dead(line)]
+    lines = file.read(_MOST_SAID).splitlines()  # in a shared root others may have written anything there
+    alive = [line for line in dict.fromkeys(lines) if not _is_dead(line)]
     return " and ".join(alive[-_NAMED:]) or "another process"
 
 

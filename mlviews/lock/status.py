@@ -37,10 +37,11 @@ def changes(locked: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[str, 
                 if before.get(part) != after.get(part)
             ]
         elif isinstance(before, list) and isinstance(after, list):
-            found += [f"{key}: {item} taken out" for item in before if item not in after]
-            found += [f"{key}: {item} added" for item in after if item not in before]
-            if before != after and sorted(before) == sorted(after):
-                found.append(f"{key}: another order")
+            told = [f"{key}: {item} taken out" for item in before if item not in after]
+            told += [f"{key}: {item} added" for item in after if item not in before]
+            if before != after and not told:
+                told = [f"{key}: {'another order' if len(before) == len(after) else 'another number of the same'}"]
+            found += told
         elif before != after:
             found.append(f"{key}: {before} -> {after}")
     return tuple(found)

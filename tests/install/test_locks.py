@@ -229,6 +229,15 @@ def test_what_a_dead_holder_left_names_nobody(tmp_path, content):
         assert held_by(path) in {"another process", "process 0 on "}
 
 
+def test_a_lock_file_is_not_read_to_its_end(tmp_path):
+    """In a root that people share, it may be of any size, or without an end."""
+    path = tmp_path / ".lock"
+    path.write_text(f"process 1 on other\n{'x' * (1 << 20)}\nprocess 2 on other\n")
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert held_by(path) == "process 1 on other"
+
+
 @pytest.mark.parametrize(
     ("mount", "option"),
     [
