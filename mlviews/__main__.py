@@ -82,7 +82,7 @@ def _run(arguments: Sequence[str]) -> int:
     from mlviews.cli.app import App  # noqa: PLC0415
 
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    app = App()
+    app = App(bare=not arguments)
     app.options["json"] = "--json" in own  # usage errors come before options are read
     try:
         code = cli.main(list(arguments) or ["--help"], prog_name="mlviews", standalone_mode=False, obj=app)

@@ -37,6 +37,10 @@ def test_without_arguments_the_help_is_shown(cli: Cli) -> None:
     done = cli.process()
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Usage: mlviews")
+    # What everybody needs, on one screen.
+    assert all(text in done.out for text in ("mlviews build plotting", "`mlviews --help` shows 22 verbs more"))
+    assert not any(text in done.out for text in ("mlviews promote", "--lockfiles"))
+    assert len(done.out.splitlines()) < 45
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])

@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from mlviews import __version__
-from mlviews.cli.app import Verb, shared_options
+from mlviews.cli.app import App, Verb, shared_options
 
 GROUPS: dict[str, dict[str, str]] = {
     "Use views": {
@@ -117,10 +117,19 @@ class _Verbs(Verb, click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the verbs by group, each as one calls it; then the options."""
-        for title, calls in GROUPS.items():
+        bare = isinstance(ctx.obj, App) and ctx.obj.bare
+        shown = dict([*GROUPS.items()][: 1 if bare else None])
+        for title, calls in shown.items():
             with formatter.section(title):
                 formatter.write_dl([(call, _brief(_verb(call.split()[1]))) for call in calls], col_max=42)
-        Verb.format_options(self, ctx, formatter)
+        if bare:
+            more = len(_PLACES) - sum(map(len, shown.values()))
+            formatter.write("\n")
+            formatter.write_text(
+                f"`mlviews --help` shows {more} verbs more, to make views and to keep a site, and all options."
+            )
+        else:
+            Verb.format_options(self, ctx, formatter)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -56,10 +56,14 @@ class Outcome:
 
 @dataclass
 class App:
-    """The options of one call, before or after the verb; the later one wins."""
+    """The options of one call, before or after the verb; the later one wins.
+
+    ``bare`` says that nothing was typed but ``mlviews``: its help has then the verbs that everybody needs, on one screen.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    bare: bool = False
 
     @property
     def json(self) -> bool:

@@ -175,14 +175,15 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
     options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
     baked = app.site.prefix / built.folder.relative_to(app.site.root)
+    undone = ""
     if baked != built.folder and not baked.exists():
         say(console, ("\nIt can be loaded once it is published. Next:", "bold"))
         lines = [f"{_program()} publish {built.view}/{built.release}{options} --plan --tar FILE"]
         if not built.default:
             lines.insert(0, f"{_program()} promote {built.view}/{built.release}{options}")
     else:
-        undone = f"(undone by mlviews_deactivate, or by module unload {built.module})"
-        say(console, ("\nNext, one of:", "bold"), f" {undone}")
+        say(console, ("\nNext, one of:", "bold"))
+        undone = f"`mlviews_deactivate` undoes the first, `module unload {built.module}` the second."
         python = (built.folder / "bin/python").exists()
         lines = [
             f"source {shlex.quote(f'{baked}/setup.sh')}",
@@ -191,6 +192,8 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
         ]
     for line in lines:
         say(console, f"  {line}", folds=False)
+    if undone:
+        say(console, (undone, "dim"))
 
 
 def _program() -> str:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, FailedError
 from mlviews.files.reading import content, is_file
 from mlviews.files.writing import write_atomically
 
@@ -54,13 +54,17 @@ def use_site(name: str) -> Path:
 
     Raises:
         BadInputError: the user has no home folder for it.
+        FailedError: it cannot be written.
     """
     path = _config()
     if path is None:
         raise BadInputError("user-unknown", "the user has no home folder here", "Set MLVIEWS_SITE instead.")
     import yaml  # noqa: PLC0415
 
-    write_atomically(path, yaml.safe_dump({"site": name}))
+    try:
+        write_atomically(path, yaml.safe_dump({"site": name}))
+    except FailedError as error:
+        raise FailedError(error.code, error.message, f"Without it, type `export MLVIEWS_SITE={name}`.") from error
     return path
 
 

@@ -138,8 +138,8 @@ def test_the_lines_that_a_build_prints_work_in_a_new_shell(demo):
     built = demo.process("build", "demo")
 
     assert built.code == 0, built.err
-    title, *lines = built.out[built.out.index("Next, one of:") :].splitlines()
-    assert title.endswith("(undone by mlviews_deactivate, or by module unload atlasml/demo)")
+    _, *lines, undone = built.out[built.out.index("Next, one of:") :].splitlines()
+    assert undone == "`mlviews_deactivate` undoes the first, `module unload atlasml/demo` the second."
     source, module, run = (line.strip() for line in lines)
     assert module == f"module use {demo.root}/modulefiles; module load atlasml/demo"
     for line in (f"{source} && greet", run.replace("-- python", "-- greet")):
