@@ -17,6 +17,7 @@ import pytest
 from conftest import imported
 from webserver import Quiet, listening
 
+from mlviews.cli import GROUPS
 from mlviews.cli import cli as command_group
 from mlviews.files.writing import folder
 
@@ -38,9 +39,11 @@ def test_without_arguments_the_help_is_shown(cli: Cli) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Usage: mlviews")
     # What everybody needs, on one screen.
-    assert all(text in done.out for text in ("mlviews build plotting", "`mlviews --help` shows 22 verbs more"))
+    whole = cli.process("--help").out
+    more = sum(map(len, GROUPS.values())) - len(GROUPS["Use views"])
+    assert all(text in done.out for text in ("mlviews build plotting", f"`mlviews --help` shows {more} verbs more"))
     assert not any(text in done.out for text in ("mlviews promote", "--lockfiles"))
-    assert len(done.out.splitlines()) < 45
+    assert len(done.out.splitlines()) < len(whole.splitlines()) / 2
 
 
 @pytest.mark.parametrize("flag", ["-h", "--help"])
