@@ -58,7 +58,7 @@ class Outcome:
 class App:
     """The options of one call, before or after the verb; the later one wins.
 
-    ``bare`` says that nothing was typed but ``mlviews``: its help has then the verbs that everybody needs, on one screen.
+    ``bare`` says that nothing was typed but ``mlviews``: its help then has what everybody needs, on one screen.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
