@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from mlviews.errors import MlviewsError
 from mlviews.files.permissions import group_id
 from mlviews.files.reading import is_folder_at
-from mlviews.gpus.nvidia import GPUS, toolkit_driver, version_key
+from mlviews.gpus.nvidia import GPUS, dotted, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
 from mlviews.jobs.submit import SUBMITTERS, TITLES
 
@@ -233,14 +233,10 @@ def _gpu_misfit(cuda: str, gpus: Sequence[str], host: Host) -> str:
         return f"needs a driver for CUDA {cuda}; this one serves {host.cuda}"
     oldest = min((GPUS[name] for name in gpus), key=lambda gpu: gpu.compute, default=None)
     if oldest and host.compute and max(host.compute) < oldest.compute:
-        most = _dotted(max(host.compute))
-        needs = f"{_dotted(oldest.compute)} ({oldest.name})"
+        most = dotted(max(host.compute))
+        needs = f"{dotted(oldest.compute)} ({oldest.name})"
         return f"needs a GPU of compute capability {needs} or newer; this host has {most}"
     return ""
-
-
-def _dotted(compute: int) -> str:
-    return f"{compute // 10}.{compute % 10}"
 
 
 def _figures(version: str) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import click
 from mlviews.cli.output import write_outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
@@ -44,14 +44,19 @@ class Outcome:
     Attributes:
         data: the result, a value; with ``--json`` it is the envelope's ``data``.
         show: writes the same for people.
-        exit_code: 0, or 1 where the answer is no.
+        stated: the exit code, 1 where the answer is no; None for that of the worst error.
         errors: what went wrong with parts of the work that did not stop the rest.
     """
 
     data: Any
     show: Show
-    exit_code: int = 0
-    errors: tuple[MlviewsError, ...] = ()
+    stated: int | None = None
+    errors: Sequence[MlviewsError] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The process's."""
+        return max((error.exit_code for error in self.errors), default=0) if self.stated is None else self.stated
 
 
 @dataclass

@@ -60,7 +60,7 @@ def build(app: App, view: str, *, rebuild: bool, variant: str | None, every: boo
         for one in (result, *built[1:]):
             write_built(console, one, app)
 
-    return Outcome(result, show, max((error.exit_code for error in errors), default=0), tuple(errors))
+    return Outcome(result, show, errors=errors)
 
 
 def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple[Sequence[ViewSpec], str]:

@@ -45,8 +45,7 @@ def list_views(app: App) -> Outcome:
         elsewhere=_elsewhere(app, errors),
         variants=choices(app.catalogue, read_driver()),
     )
-    code = max((error.exit_code for error in errors), default=0)
-    return Outcome(result, lambda console: _list(console, result), code, tuple(errors))
+    return Outcome(result, lambda console: _list(console, result), errors=errors)
 
 
 def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:

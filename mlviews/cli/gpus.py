@@ -69,8 +69,7 @@ def _all(app: App) -> Outcome:
             views += [found] if found else []
             cpu += [] if found else [name]
     result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS, variants=choices(app.catalogue, read_driver()))
-    code = max((error.exit_code for error in errors), default=0)
-    return Outcome(result, lambda console: _write_all(console, result), code, tuple(errors))
+    return Outcome(result, lambda console: _write_all(console, result), errors=errors)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

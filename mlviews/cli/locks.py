@@ -72,8 +72,7 @@ def lock(
     return Outcome(
         result,
         lambda console: _write(console, result, asked, check=check, details=app.verbosity > 0),
-        max((error.exit_code for error in errors), default=0),
-        errors,
+        errors=errors,
     )
 
 

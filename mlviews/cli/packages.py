@@ -57,8 +57,7 @@ def search(app: App, package: str) -> Outcome:
 
     held = all_holdings(app.catalogue, app.site, app.store)
     result = find(package, held)
-    code = max((error.exit_code for error in held.errors), default=0)
-    return Outcome(result, lambda console: _write_found(console, result), code, held.errors)
+    return Outcome(result, lambda console: _write_found(console, result), errors=held.errors)
 
 
 @verb("catalogue")
@@ -74,8 +73,7 @@ def catalogue(app: App, output: Path) -> Outcome:
 
     held = all_holdings(app.catalogue, app.site, app.store)
     result = write_catalogue(output.absolute(), held)
-    code = max((error.exit_code for error in held.errors), default=0)
-    return Outcome(result, lambda console: _write_page(console, result), code, held.errors)
+    return Outcome(result, lambda console: _write_page(console, result), errors=held.errors)
 
 
 def _write_packages(console: Console, result: PackagesResult) -> None:

@@ -109,6 +109,11 @@ def ptx_cuda(isa: str) -> str | None:
     return _PTX.get(isa)
 
 
+def dotted(compute: int) -> str:
+    """Return a compute capability as NVIDIA writes it: 9.0 for 90."""
+    return f"{compute // 10}.{compute % 10}"
+
+
 def first_cuda(compute: int) -> str | None:
     """Return the first CUDA that knows a compute capability, 90 for 9.0; None for one the table lacks."""
     return _ARCHITECTURES.get(compute)

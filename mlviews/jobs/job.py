@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.container.definitions import unpacked
 from mlviews.errors import BadInputError, RefusedError
-from mlviews.gpus.nvidia import GPUS, toolkit_driver
+from mlviews.gpus.nvidia import GPUS, dotted, toolkit_driver
 from mlviews.release import Release, loading
 from mlviews.site.batch import BatchSystem, Queue, System, megabytes, seconds, span
 
@@ -252,11 +252,7 @@ def _capabilities(release: Release, kinds: tuple[str, ...]) -> tuple[tuple[str, 
     if not served:
         return (), ()
     lacking = {GPUS[kind].compute for kind, way in release.served.items() if way == "none" and kind in GPUS}
-    return tuple(map(_dotted, served)), tuple(_dotted(one) for one in sorted(lacking - set(served)) if one > served[0])
-
-
-def _dotted(compute: int) -> str:
-    return f"{compute // 10}.{compute % 10}"
+    return tuple(map(dotted, served)), tuple(dotted(one) for one in sorted(lacking - set(served)) if one > served[0])
 
 
 def _to_fill_in(system: System, batch: BatchSystem, queue: str, gpus: int) -> tuple[str, ...]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-
-from pydantic import model_validator
 
 from mlviews.files.reading import DamagedError, content, link_text, status
 from mlviews.files.storefile import StoreFile, StorePart, parse
@@ -38,12 +35,6 @@ class _History(StoreFile):
     """``.history.json``."""
 
     changes: tuple[DefaultChange, ...]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_list(cls, stated: Any) -> Any:
-        """Until there was a number, the file was the list alone."""
-        return {"changes": stated} if isinstance(stated, list) else stated
 
 
 def settle(changes: Sequence[DefaultChange], default: str | None, since: datetime) -> tuple[DefaultChange, ...]:

@@ -81,10 +81,6 @@ def test_files_without_a_number_are_of_the_first_schema(name):
     assert read(name, unnumbered) == read(name, stated(name))
 
 
-def test_notes_of_defaults_were_a_list_before_they_had_a_number():
-    assert read("history.json", stated("history.json")["changes"]) == read("history.json", stated("history.json"))
-
-
 @pytest.mark.parametrize("name", ["history.json", "record.json", "removed.json", "release.json"])
 def test_unknown_keys_of_the_same_schema_are_ignored(name):
     content = with_unknown(stated(name))
