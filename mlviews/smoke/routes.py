@@ -128,6 +128,7 @@ def _image_route(
     Args:
         archive: its image, as an OCI archive.
     """
+    before = _buildah("images", "--all", "--quiet", "--no-trunc")
     with progress("Unpacking the image"):
         image = _buildah("pull", "--quiet", f"oci-archive:{archive}").splitlines()[-1]
     containers: list[str] = []
@@ -144,7 +145,8 @@ def _image_route(
         with suppress(FailedError):
             for container in containers:
                 _buildah("rm", container)
-            _buildah("rmi", image)
+            if image not in before:  # the same image may be somebody's already
+                _buildah("rmi", image)
 
 
 def _need_buildah() -> None:

@@ -391,7 +391,9 @@ print(code[4:8].hex(), importlib.util.source_hash(source) == code[8:16])
 """
 
 
-def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, base_archive):
+def test_the_checks_find_the_same_in_the_image_as_in_the_prefix(demo, images, base_archive, tmp_path):
+    build(demo, base_archive, tmp_path / "demo.oci.tar")
+    images.buildah("pull", "--quiet", f"oci-archive:{tmp_path / 'demo.oci.tar'}")  # and somebody keeps it
     before = sorted(images.buildah("images", "--all", "--quiet").split())
     base = f"oci-archive:{base_archive}"
     own = demo.recipes.folder / "checks/of_the_group.py"

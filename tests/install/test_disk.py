@@ -211,7 +211,7 @@ def test_a_root_with_spaces_and_letters_of_any_language_works_to_the_end(builder
 
     assert built.code == 0, built.err
     lines = [line.strip() for line in built.out[built.out.index("Next") :].splitlines()[1:]]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in (f"{lines[0]} && greet", f"{sys.executable} -m mlviews run demo --root '{root}' -- greet"):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
         assert done.stdout.startswith(f"hello from {root}/envs/demo/"), done.stderr
