@@ -283,7 +283,7 @@ def test_what_a_recipe_changed_is_said(path: Path) -> None:
     two = {**lock.inputs, "channels": ["ours", "conda-forge"]}
     assert changes(two, {**two, "channels": ["conda-forge", "ours"]}) == ("channels: another order",)
     twice = changes(two, {**two, "channels": [*two["channels"], "ours"]})
-    assert twice == ("channels: another number of the same",)
+    assert twice == ("channels: one is named more than once",)
 
 
 # What the channel says and the format has no place for

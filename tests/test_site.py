@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, FailedError
 from mlviews.recipe.catalogue import open_catalogue
-from mlviews.site.file import SHIPPED_SITES
+from mlviews.site.file import SHIPPED_SITES, use_site
 from mlviews.site.profile import open_site, site_names
 from mlviews.site.spec import for_site
 
@@ -203,3 +203,11 @@ def test_a_site_by_the_path_of_its_file(sites: Path, tmp_path: Path, monkeypatch
         open_site("./ours.yaml")
     assert caught.value.code == "site-unknown"
     assert "--site FOLDER/NAME.yaml" in caught.value.hint
+
+
+def test_where_the_choice_of_a_site_cannot_be_written_the_variable_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))
+    with pytest.raises(FailedError) as failed:
+        use_site("pypi")
+    assert failed.value.hint == "Without it, type `export MLVIEWS_SITE=pypi`."

@@ -39,7 +39,7 @@ _DATA = (".rodata", ".lrodata", ".data", ".ldata")
 _MOST_SECTIONS = 10_000
 _LARGEST_CUBIN = 1 << 28
 _MOST_HEADERS = 1 << 26
-_BUFFER = 1 << 13  # Python 3.14's own holds a whole small file, and what is read again from it is not counted
+_BUFFER = 1 << 13  # what is read again from a larger one, as Python 3.14 takes, would not be counted
 
 # Libraries whose soname is CUDA's major version: the toolkit that a binary was linked against.
 _TOOLKIT = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)\.so\.(\d{2})(?:\.[\d.]+)?")

@@ -40,7 +40,7 @@ def changes(locked: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[str, 
             told = [f"{key}: {item} taken out" for item in before if item not in after]
             told += [f"{key}: {item} added" for item in after if item not in before]
             if before != after and not told:
-                told = [f"{key}: {'another order' if len(before) == len(after) else 'another number of the same'}"]
+                told = [f"{key}: {'another order' if len(before) == len(after) else 'one is named more than once'}"]
             found += told
         elif before != after:
             found.append(f"{key}: {before} -> {after}")

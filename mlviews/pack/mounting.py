@@ -61,7 +61,7 @@ else
     if [ "$above" = / ]; then
         umount -l "$new$new" # what holds the same holds it too
         cd "$new"
-        mount --move . / # Debian's newest has no pivot_root; on top of the root it is no chroot to the kernel, either
+        mount --move . / # a small Debian has no pivot_root; in a mere chroot nobody could make user namespaces
         rmdir "$new"
         root="chroot ."
     else

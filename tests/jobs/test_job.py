@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slurm import processes, wait_for
 
-from mlviews.errors import BadInputError, RefusedError
+from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.jobs.job import Entry, Job, JobRequest, by_launch, plan_job, queue_for
 from mlviews.jobs.render import job_files
-from mlviews.jobs.submit import interactive_line
+from mlviews.jobs.submit import call, interactive_line
 from mlviews.release import ReleasePackage
 from mlviews.site import batch as units
 from mlviews.site.batch import SYSTEMS, BatchSystem
@@ -352,3 +352,15 @@ def test_what_slurm_says_of_memory_is_known(planned, line, known):
     pattern = re.search(r"grep -Eq '(\^[^']*memory limit\))'", script)[1]
     done = subprocess.run(["grep", "-E", pattern], input=line, capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == known
+
+
+def test_what_a_batch_system_refuses_is_told_on_one_line_without_its_own_name(tmp_path, monkeypatch):
+    program = tmp_path / "sbatch"
+    program.write_text(
+        "#!/bin/sh\nprintf 'sbatch: error: no memory\\nsbatch: error: Batch job submission failed\\n' >&2; exit 1\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(FailedError) as refused:
+        call(["sbatch"])
+    assert refused.value.message == "sbatch refuses: no memory; Batch job submission failed"

@@ -267,8 +267,9 @@ def test_a_module_that_cannot_work_here_does_not_load(start, change, make_releas
 # --- the files by themselves, read by bare Lua and Tcl ------------------------------------------------------------
 
 
-def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
-    """Return what a modulefile calls, in order."""
+def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime, variables=None):
+    """Return what a modulefile calls, in order; the variables are its process's besides PATH and HOME."""
+    environ = {"PATH": "/bin", "HOME": "/", **(variables or {})}
     calls = []
     lua = runtime(encoding="utf-8", register_eval=False)
     names = ("help", "whatis", "family", "extensions", "prepend_path", "pushenv", "setenv", "LmodError", "LmodMessage")
@@ -276,7 +277,8 @@ def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
     environment |= {"mode": lambda: "load", "isDir": lambda folder: True, "isFile": lambda path: True}
     environment |= {"myShellType": lambda: "sh", "execute": lambda told: calls.append(("execute", told["cmd"]))}
     environment |= {"LmodVersion": lambda: "8.6.19", "convertToCanonical": lambda version: version}
-    environment["posix"] = lua.table_from({"uname": lambda field: machine, "stat": lambda path: None})
+    posix = {"uname": lambda field: machine, "stat": lambda path: None, "setenv": environ.__setitem__}
+    environment["posix"] = lua.table_from(posix)
     environment["io"] = lua.table_from({"open": lambda path: None})
     kept = {name: lua.globals()[name] for name in ("ipairs", "pairs", "string", "table", "tonumber")}
     for name in list(lua.globals()):
@@ -284,7 +286,7 @@ def read_lua(text, *, machine="x86_64", runtime=lupa.lua54.LuaRuntime):
     environment |= kept
     for name, value in environment.items():
         lua.globals()[name] = value
-    lua.globals()["os"] = lua.table_from({"getenv": {"PATH": "/bin", "HOME": "/"}.get})
+    lua.globals()["os"] = lua.table_from({"getenv": environ.get})
     lua.execute(text)
     return calls
 
@@ -321,6 +323,13 @@ def test_one_file_serves_every_platform(make_release):
         "LmodError",
         "mlviews: plotting 2026.11.23 is for aarch64 and x86_64 machines.",
     )
+
+
+def test_what_lmod_9_keeps_from_its_own_process_is_put_aside_all_the_same(make_release):
+    lcg = "/cvmfs/sft.cern.ch/lcg/x/lib"
+    hidden = {"LD_LIBRARY_PATH": "", "__LMOD_PROTECTED_LD_LIBRARY_PATH": f"{lcg}:/mine"}
+    calls = read_lua(modulefile.render_lua([make_release()]), variables=hidden)
+    assert ("pushenv", "LD_LIBRARY_PATH", "/mine") in calls
 
 
 def test_luac_reads_every_hostile_file(make_release, hostile, require, tmp_path):
