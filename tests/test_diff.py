@@ -181,3 +181,12 @@ def test_without_a_lock(cli: Cli) -> None:
     cli("lock", "x", "--lockfiles", "other")
     done = cli("diff", "x", "--from", "other/x.conda-lock.yml", "--json")
     assert (done.code, done.codes) == (1, ["lock-missing"])
+
+
+def test_a_revision_of_a_lock_of_wheels_is_answered_with_where_such_locks_lie(cli, tmp_path):
+    asked = ("diff", "plotting", "--from", "HEAD", "--site", "pypi", "--root", tmp_path, "--json")
+    done = cli(*asked)
+    assert (done.code, done.codes) == (2, ["lock-unknown"])
+    assert done.json["errors"][0]["hint"].startswith(
+        f"Git holds no lock of site pypi: they lie in {tmp_path}/lockfiles."
+    )
