@@ -6,7 +6,8 @@ import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from _protocol import WrongError, gpu_memory, visible_gpus
+import _reference
+from _protocol import WrongError, visible_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,21 +15,12 @@ if TYPE_CHECKING:
     from _protocol import Check
 
 
-class Bench:
-    """A device to work on, and what is needed to prove work done there.
-
-    Attributes:
-        check: the run of the check.
-        jax: JAX, with float64 switched on.
-        numpy: numpy.
-        device: ``cpu`` or ``gpu``, as JAX says.
-    """
+class Bench(_reference.Bench):
+    """The device ``cpu`` or ``gpu``, as JAX says; in ``jax`` float64 is switched on."""
 
     def __init__(self, check: Check, jax: Any, numpy: Any, device: Any) -> None:
-        self.check = check
+        super().__init__(check, numpy, device.platform)
         self.jax = jax
-        self.numpy = numpy
-        self.device: str = device.platform
         self._device = device
 
     def put(self, array: Any, dtype: str) -> Any:
@@ -53,22 +45,12 @@ class Bench:
             if where != {self.device}:
                 raise WrongError(f"{what}: the result lies on {', '.join(sorted(where))}, not on {self.device}")
         if self.device != "cpu":
-            if self._allocations() <= before:
-                raise WrongError(f"{what}: the GPU's allocator gave out no memory")
-            if not gpu_memory():
-                raise WrongError(f"{what}: the driver counts no memory in use on the GPU")
-            self.check.figures[f"{what}: allocations"] = self._allocations() - before
+            allocations = self._allocations() - before
+            self.need_memory(what, allocations)
+            self.check.figures[f"{what}: allocations"] = allocations
             capability = str(getattr(self._device, "compute_capability", "")).replace(".", "")
             self.check.device = f"{self._device.device_kind} (sm_{capability})"
         return result
-
-    def within(self, what: str, got: Any, want: Any, bound: Any) -> None:
-        """Compare an array with a float64 reference; see `Check.within`."""
-        self.check.within(f"{self.device} {what}", got, want, bound)
-
-    def exact(self, what: str, got: Any, want: Any) -> None:
-        """Compare an array with a reference where arithmetic leaves no rounding."""
-        self.check.exact(f"{self.device} {what}", got, want)
 
     def _allocations(self) -> int:
         return int((self._device.memory_stats() or {}).get("num_allocs", 0))
@@ -91,8 +73,3 @@ def benches(check: Check) -> list[Bench]:
     if len(devices) == 1 and plugins and visible_gpus():
         raise WrongError(f"{plugins[0]} is installed and the driver offers a GPU, and JAX has only the CPU")
     return [Bench(check, jax, numpy, device) for device in devices]
-
-
-def on_devices(found: list[Bench]) -> str:
-    """Return where work was done, for people."""
-    return "on " + " and ".join(f"the {bench.device.upper()}" for bench in found)

@@ -8,8 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from _protocol import Check, WrongError, visible_gpus
+from _protocol import Check, WrongError, gpu_name, visible_gpus
 
+OPSET, IR = 17, 8  # LayerNormalization's first; read by every ONNX Runtime since 1.13
 GPU_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
@@ -25,7 +26,28 @@ def settled(provider: str) -> Any:
     return (provider, {"use_tf32": "0"}) if provider == GPU_PROVIDER else provider
 
 
-def infer(check: Check, model: bytes, feeds: dict[str, Any], *, provider: str, what: str) -> list[Any]:
+def model(
+    onnx: Any, nodes: list[Any], x: tuple[int, list[int]], out: tuple[str, int, list[int]], weights: dict[str, Any]
+) -> bytes:
+    """Return a model of nodes.
+
+    Args:
+        onnx: onnx.
+        nodes: made by its helper.
+        x: type and shape of the input ``x``.
+        out: name, type and shape of the output.
+        weights: numpy's arrays by their names.
+    """
+    value = onnx.helper.make_tensor_value_info
+    constants = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = onnx.helper.make_graph(nodes, "smoke", [value("x", *x)], [value(*out)], constants)
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR)
+    onnx.checker.check_model(made, full_check=True)
+    serialized: bytes = made.SerializeToString()
+    return serialized
+
+
+def infer(check: Check, content: bytes, feeds: dict[str, Any], *, provider: str, what: str) -> list[Any]:
     """Run a model and prove that one provider ran every node of it, by ONNX Runtime's own profile.
 
     A session may put nodes that its provider lacks on the CPU, and says nothing: the profile does. Copies between host
@@ -40,7 +62,7 @@ def infer(check: Check, model: bytes, feeds: dict[str, Any], *, provider: str, w
         options.enable_profiling = True
         options.profile_file_prefix = os.path.join(folder, "profile")  # noqa: PTH118
         options.log_severity_level = 3
-        session = runtime.InferenceSession(model, options, providers=[settled(provider)])
+        session = runtime.InferenceSession(content, options, providers=[settled(provider)])
         if session.get_providers()[0] != provider:
             raise WrongError(f"{what}: asked for {provider}, given {session.get_providers()[0]}")
         results: list[Any] = session.run(None, feeds)
@@ -54,4 +76,6 @@ def infer(check: Check, model: bytes, feeds: dict[str, Any], *, provider: str, w
     if elsewhere or not ran.get(provider):
         raise WrongError(f"{what}: not run by {provider}: {', '.join(elsewhere[:5]) or 'any node'}")
     check.figures[f"{what}: nodes by {provider}"] = len(ran[provider])
+    if provider == GPU_PROVIDER:
+        check.device = gpu_name()
     return results

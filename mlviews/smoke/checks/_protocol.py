@@ -13,6 +13,7 @@ import importlib
 import json
 import math
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 SHOWN = 2000
 
@@ -126,6 +127,23 @@ def in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def last_line(command: Sequence[str], otherwise: str, **options: Any) -> str:
+    """Run another program; return the last line that it prints.
+
+    Args:
+        command: its words.
+        otherwise: what it means that it fails, for people.
+        options: of `subprocess.run`.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    if ended.returncode:
+        raise RuntimeError(f"{otherwise}: {ended.stderr[-500:]}")
+    return str(ended.stdout.splitlines()[-1])
+
+
 def run(work: Callable[[Check], str]) -> None:
     """Run a check and end the program: 0 pass or skip, 1 otherwise.
 
@@ -150,14 +168,19 @@ def run(work: Callable[[Check], str]) -> None:
         "driver": _driver(),
         "gpus": visible_gpus(),
         "versions": check.versions,
-        "figures": {key: value for key, value in check.figures.items() if value == value},  # noqa: PLR0124  (NaN)
+        # JSON has no words for NaN and infinities.
+        "figures": {
+            key: value for key, value in check.figures.items() if isinstance(value, str) or math.isfinite(value)
+        },
         "seconds": round(time.perf_counter() - start, 3),
     }
-    text = json.dumps(report, allow_nan=False) + "\n"
+    # An error may name a file whose name is no text: JSON's readers would refuse an escape of half a character.
+    text = json.dumps(report, allow_nan=False, ensure_ascii=False) + "\n"
+    content = text.encode(errors="replace")
     if options.report:
-        options.report.write_text(text, encoding="utf-8")
+        options.report.write_bytes(content)
     else:
-        sys.stdout.write(text)
+        sys.stdout.buffer.write(content)
     sys.exit(0 if status in {"pass", "skip"} else 1)
 
 
@@ -181,79 +204,72 @@ def _verdict(work: Callable[[Check], str], check: Check) -> tuple[str, str]:
         return status, f"{type(error).__name__}: {error}"
 
 
+_NO_DRIVER = (OSError, AttributeError)  # none at all, or one without that function
+
+
 def _driver() -> str:
     """Return the version of NVIDIA's driver; empty where there is none."""
-    try:
+    text = ctypes.create_string_buffer(80)
+    with contextlib.suppress(*_NO_DRIVER):
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        text = ctypes.create_string_buffer(80)
         if nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(text, 80) == 0:
             return text.value.decode(errors="replace")
-    except (OSError, AttributeError):
-        pass
     return ""
 
 
 def visible_gpus() -> int:
     """Return how many GPUs the driver gives this process, whatever the framework makes of them."""
-    try:
+    count = ctypes.c_int()
+    with contextlib.suppress(*_NO_DRIVER):
         cuda = ctypes.CDLL("libcuda.so.1")
-        count = ctypes.c_int()
         if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0:
             return count.value
-    except (OSError, AttributeError):
-        pass
     return 0
 
 
 def gpu_name() -> str:
     """Return the name of the first GPU and its architecture, as the driver gives them."""
-    try:
+    text = ctypes.create_string_buffer(100)
+    with contextlib.suppress(*_NO_DRIVER):
         cuda = ctypes.CDLL("libcuda.so.1")
-        text, major, minor = ctypes.create_string_buffer(100), ctypes.c_int(), ctypes.c_int()
         if cuda.cuInit(0) == 0 and cuda.cuDeviceGetName(text, 100, 0) == 0:
             # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-            cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, 0)
-            cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, 0)
-            return f"{text.value.decode(errors='replace')} (sm_{major.value}{minor.value})"
-    except (OSError, AttributeError):
-        pass
+            return f"{text.value.decode(errors='replace')} (sm_{_attribute(75)}{_attribute(76)})"
     return ""
-
-
-def gpu_holds(address: int) -> bool:
-    """Tell whether the driver knows an address as memory of a GPU, not of the host."""
-    try:
-        cuda = ctypes.CDLL("libcuda.so.1")
-        kind = ctypes.c_uint()
-        # CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_MEMORYTYPE_DEVICE
-        return cuda.cuPointerGetAttribute(ctypes.byref(kind), 2, ctypes.c_uint64(address)) == 0 and kind.value == 2
-    except (OSError, AttributeError):
-        return False
 
 
 def gpu_multiprocessors() -> int:
     """Return how many multiprocessors the first GPU, or the slice of one, has; 0 where that is unknown."""
-    try:
+    return _attribute(16)  # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
+
+
+def _attribute(number: int) -> int:
+    value = ctypes.c_int()
+    with contextlib.suppress(*_NO_DRIVER):
         cuda = ctypes.CDLL("libcuda.so.1")
-        count = ctypes.c_int()
-        # CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
-        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetAttribute(ctypes.byref(count), 16, 0) == 0:
-            return count.value
-    except (OSError, AttributeError):
-        pass
+        if cuda.cuInit(0) == 0 and cuda.cuDeviceGetAttribute(ctypes.byref(value), number, 0) == 0:
+            return value.value
     return 0
+
+
+def gpu_holds(address: int) -> bool:
+    """Tell whether the driver knows an address as memory of a GPU, not of the host."""
+    kind = ctypes.c_uint()
+    with contextlib.suppress(*_NO_DRIVER):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        # CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_MEMORYTYPE_DEVICE
+        return cuda.cuPointerGetAttribute(ctypes.byref(kind), 2, ctypes.c_uint64(address)) == 0 and kind.value == 2
+    return False
 
 
 def gpu_memory() -> int:
     """Return the bytes in use on the first GPU (cuMemGetInfo, in its primary context); 0 where that is unknown."""
-    try:
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    with contextlib.suppress(*_NO_DRIVER):
         cuda = ctypes.CDLL("libcuda.so.1")
-        context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
         if cuda.cuInit(0) == 0 and cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0:
             cuda.cuCtxPushCurrent_v2(context)
             known = cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
             cuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
             return total.value - free.value if known else 0
-    except (OSError, AttributeError):
-        pass
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from _protocol import WrongError, gpu_memory, visible_gpus
+import _reference
+from _protocol import WrongError, visible_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,21 +14,12 @@ if TYPE_CHECKING:
     from _protocol import Check
 
 
-class Bench:
-    """A device to work on, and what is needed to prove work done there.
-
-    Attributes:
-        check: the run of the check.
-        tensorflow: TensorFlow, which puts nothing elsewhere than told.
-        numpy: numpy.
-        device: ``cpu`` or ``gpu``.
-    """
+class Bench(_reference.Bench):
+    """The device ``cpu`` or ``gpu``; ``tensorflow`` puts nothing elsewhere than told."""
 
     def __init__(self, check: Check, tensorflow: Any, numpy: Any, device: str) -> None:
-        self.check = check
+        super().__init__(check, numpy, device)
         self.tensorflow = tensorflow
-        self.numpy = numpy
-        self.device = device
         self.name = f"{device.upper()}:0"
 
     def put(self, array: Any, dtype: str) -> Any:
@@ -58,21 +50,10 @@ class Bench:
                 raise WrongError(f"{what}: the result lies on {where}, not on {self.name}")
         if self.device != "cpu":
             grown = memory.get_memory_info(self.name)["peak"] - before
-            if grown <= 0:
-                raise WrongError(f"{what}: the GPU's allocator gave out no memory")
-            if not gpu_memory():
-                raise WrongError(f"{what}: the driver counts no memory in use on the GPU")
+            self.need_memory(what, grown)
             self.check.figures[f"{what}: GPU bytes"] = grown
             self.check.device = self._gpu()
         return result
-
-    def within(self, what: str, got: Any, want: Any, bound: Any) -> None:
-        """Compare a tensor with a float64 reference; see `Check.within`."""
-        self.check.within(f"{self.device} {what}", got, want, bound)
-
-    def exact(self, what: str, got: Any, want: Any) -> None:
-        """Compare a tensor with a reference where arithmetic leaves no rounding."""
-        self.check.exact(f"{self.device} {what}", got, want)
 
     def _gpu(self) -> str:
         config = self.tensorflow.config
@@ -105,8 +86,3 @@ def benches(check: Check) -> list[Bench]:
     config.experimental.enable_tensor_float_32_execution(False)
     tensorflow.random.set_seed(4)
     return [Bench(check, tensorflow, numpy, device) for device in ("cpu", "gpu")[: 2 if gpus else 1]]
-
-
-def on_devices(found: list[Bench]) -> str:
-    """Return where work was done, for people."""
-    return "on " + " and ".join(f"the {bench.device.upper()}" for bench in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import _reference
 import _speed
 from _protocol import WrongError, visible_gpus
 
@@ -17,21 +18,12 @@ if TYPE_CHECKING:
 CPU_ROOM = 100_000_000
 
 
-class Bench:
-    """A device to work on, and what is needed to prove work done there.
-
-    Attributes:
-        check: the run of the check.
-        torch: PyTorch.
-        numpy: numpy.
-        device: ``cpu`` or ``cuda``.
-    """
+class Bench(_reference.Bench):
+    """The device ``cpu`` or ``cuda``."""
 
     def __init__(self, check: Check, torch: Any, numpy: Any, device: str) -> None:
-        self.check = check
+        super().__init__(check, numpy, device)
         self.torch = torch
-        self.numpy = numpy
-        self.device = device
 
     def put(self, array: Any, dtype: Any = None) -> Any:
         """Return a numpy array as a tensor on the device."""
@@ -93,13 +85,11 @@ class Bench:
         kind = kind if self.device == "cuda" else ""
         _speed.tell(self.check, f"{self.device} {what}", amount, unit, took, kind=kind)
 
-    def within(self, what: str, got: Any, want: Any, bound: Any) -> None:
-        """Compare a tensor with a float64 reference; see `Check.within`."""
-        self.check.within(f"{self.device} {what}", numbers(got), want, bound)
+    def host(self, result: Any) -> Any:
+        return result.detach().cpu().numpy()
 
-    def exact(self, what: str, got: Any, want: Any) -> None:
-        """Compare a tensor with a reference where arithmetic leaves no rounding."""
-        self.check.exact(f"{self.device} {what}", got.detach().cpu().numpy(), want)
+    def wide(self, result: Any) -> Any:
+        return self.host(result.double())  # numpy knows no bfloat16
 
 
 def load(check: Check) -> Any:
@@ -136,11 +126,6 @@ def types(bench: Bench) -> list[str]:
     return names
 
 
-def on_devices(found: list[Bench]) -> str:
-    """Return where work was done, for people."""
-    return "on " + " and ".join(bench.device.replace("cuda", "the GPU").replace("cpu", "the CPU") for bench in found)
-
-
 def _lies_on(result: Any, device: str, what: str) -> None:
     for tensor in result if isinstance(result, (tuple, list)) else [result]:
         where = getattr(getattr(tensor, "device", None), "type", None)
@@ -155,8 +140,3 @@ def _kernels(torch: Any, profile: Any) -> tuple[list[str], float]:
         if event.device_type == torch.autograd.DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
     ]
     return [event.name for event in on_gpu], sum(event.time_range.elapsed_us() for event in on_gpu)
-
-
-def numbers(tensor: Any) -> Any:
-    """Return a tensor as a float64 numpy array."""
-    return tensor.detach().to("cpu").double().numpy()

@@ -1,7 +1,7 @@
 """CuPy compiles CUDA C and runs it, and its own kernels and CUDA's libraries give what numpy gives.
 
 Whole numbers (a 64-bit hash, atomic counts, sums, sorting) are exact. exp and sin keep within 16 u, as in
-numba_kernel.py, products within the bounds of _rounding.py, a Fourier transform within log2(n) u of the norm. Every
+numba_kernel.py, products within the bounds of _reference.py, a Fourier transform within log2(n) u of the norm. Every
 result must lie in the GPU's memory, says the driver, and CuPy's pool must have given it out.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import _kernel_work as work
 from _protocol import Check, WrongError, run
-from _rounding import UNIT, product
+from _reference import UNIT, product
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from _protocol import Check, SkipCheck, run
+from _protocol import Check, SkipCheck, last_line, run
 
 GLIBC = {"ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libm", "libpthread", "librt", "libresolv", "libutil"}
 
@@ -61,10 +60,7 @@ def main(check: Check) -> str:
 def _probe(launch: Path, poison: dict[str, str]) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME"}}
     command = [str(launch), "python", "-c", PROBE, "leaked_path", "leaked_user"]
-    ended = subprocess.run(command, env={**environment, **poison}, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(f"Python does not start: {ended.stderr[-500:]}")
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(last_line(command, "Python does not start", env={**environment, **poison}))
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
+from _reference import on_devices
 
 NODES, EDGES, FEATURES = 100_000, 1_000_000, 4
 WIDE = {"cpu": 8, "cuda": 64}
@@ -27,7 +28,7 @@ def main(check: Check) -> str:
     for bench in found:
         _on(bench, ways)
     check.figures.update(nodes=NODES, edges=EDGES)
-    return f"{', '.join(ways)}, maxima and gradients are exact {work.on_devices(found)}"
+    return f"{', '.join(ways)}, maxima and gradients are exact {on_devices(found)}"
 
 
 def _on(bench: work.Bench, ways: list[str]) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import _jax_work as work
-from _descent import RATE, STEPS, back_propagation, descend
 from _protocol import Check, run
-from _rounding import UNIT
+from _reference import RATE, STEPS, UNIT, back_propagation, descend, on_devices, softmax
 
 EVENTS, FEATURES, WIDTH = 256, 6, 16
 TURNS = 30
@@ -26,7 +25,7 @@ def main(check: Check) -> str:
         for name in ("float64", "float32", "bfloat16"):
             _network(bench, name, generator)
         _by_hand(bench, generator)
-    return f"gradients, Hessians and {STEPS} steps of descent agree with float64 {work.on_devices(found)}"
+    return f"gradients, Hessians and {STEPS} steps of descent agree with float64 {on_devices(found)}"
 
 
 def _bound(name: str) -> float:
@@ -37,7 +36,7 @@ def _network(bench: work.Bench, name: str, generator: Any) -> None:
     jax, numpy = bench.jax, bench.numpy
     shapes = ((EVENTS, FEATURES), (FEATURES, WIDTH), WIDTH)
     x, first, second = (bench.put(generator.standard_normal(shape), name) for shape in shapes)
-    y = bench.put(numpy.asarray(x).astype("float64")[:, 0] > 0, name)
+    y = bench.put(bench.wide(x)[:, 0] > 0, name)
 
     def loss(weights: Any, x: Any, y: Any) -> Any:
         hidden = jax.numpy.tanh(jax.numpy.matmul(x, weights[0], precision="highest"))
@@ -45,7 +44,7 @@ def _network(bench: work.Bench, name: str, generator: Any) -> None:
         # log(1 + exp(z)) - y z, the cross entropy of a yes or no
         return (jax.numpy.logaddexp(logits, 0) - y * logits).mean()
 
-    wide = [numpy.asarray(part).astype("float64") for part in (first, second, x, y)]
+    wide = [bench.wide(part) for part in (first, second, x, y)]
     want_loss, *want = back_propagation(numpy, *wide)
     gradient = jax.jit(jax.value_and_grad(loss))
     got_loss, got = bench.do(f"{name} gradient", lambda: gradient((first, second), x, y))
@@ -83,8 +82,7 @@ def _by_hand(bench: work.Bench, generator: Any) -> None:
     def iterate(x: Any) -> Any:
         return jax.lax.scan(lambda value, _: (jax.numpy.sin(value), None), x, None, length=TURNS)[0].sum()
 
-    powers = numpy.exp(logits - logits.max())
-    p = powers / powers.sum()
+    p = softmax(numpy, logits)
     value, slope = logits, numpy.ones_like(logits)
     for _ in range(TURNS):
         value, slope = numpy.sin(value), slope * numpy.cos(value)

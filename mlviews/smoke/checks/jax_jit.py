@@ -1,6 +1,6 @@
 """What jax.jit compiles agrees with float64: products in every type, convolution, Fourier transform, solver, loop.
 
-Matrix products keep within the bounds of _rounding.py: float32 with precision ``highest`` within those of true
+Matrix products keep within the bounds of _reference.py: float32 with precision ``highest`` within those of true
 float32, on a GPU the default one within those of TF32. A solution is as exact as its residual (8 n u of |A||x|, LU with
 pivoting: Higham, Accuracy and Stability, 9.3), the transform loses some log2(n) u of the norm, loops over integers are
 exact. It is really compiled: Python traces the function once for each shape and type, and XLA says when it compiles.
@@ -12,9 +12,8 @@ from typing import Any
 
 import _jax_work as work
 from _protocol import Check, run
-from _rounding import UNIT, product
+from _reference import COLUMNS, INNER, ROWS, UNIT, on_devices, product
 
-ROWS, INNER, COLUMNS = 192, 512, 256
 SIZE = 64
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -22,10 +21,8 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 def main(check: Check) -> str:
     found = work.benches(check)
     for bench in found:
-        scale = 4 if check.full else 1
         generator = bench.numpy.random.default_rng(4)
-        a = generator.standard_normal((ROWS * scale, INNER))
-        b = generator.standard_normal((INNER, COLUMNS * scale))
+        a, b = bench.matrices(generator)
         for name in ("float64", "float32", "float16", "bfloat16", *(["tf32"] if bench.device == "gpu" else [])):
             _product(bench, name, a, b)
         _integers(bench, generator)
@@ -33,7 +30,7 @@ def main(check: Check) -> str:
         _transform(bench, generator)
         _solver(bench, generator)
         _compiles(bench)
-    return f"products, convolution, transform, solver and loop agree with float64 {work.on_devices(found)}"
+    return f"products, convolution, transform, solver and loop agree with float64 {on_devices(found)}"
 
 
 def _product(bench: work.Bench, name: str, a: Any, b: Any) -> None:
@@ -44,7 +41,7 @@ def _product(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     multiply = jax.jit(lambda left, right: jax.numpy.matmul(left, right, precision=precision))
     got = bench.do(name, lambda: multiply(x, y))
     bench.check.expect(got.dtype == dtype, f"{name}: the result is {got.dtype}")
-    bench.within(name, got, *product(bench.numpy, name, _wide(bench, x), _wide(bench, y)))
+    bench.within(name, got, *product(bench.numpy, name, bench.wide(x), bench.wide(y)))
 
 
 def _integers(bench: work.Bench, generator: Any) -> None:
@@ -64,8 +61,7 @@ def _integers(bench: work.Bench, generator: Any) -> None:
 def _convolution(bench: work.Bench, generator: Any) -> None:
     jax, numpy = bench.jax, bench.numpy
     image, kernel = (
-        _wide(bench, bench.put(generator.standard_normal(shape), "float32"))
-        for shape in ((2, 8, 24, 24), (16, 8, 3, 3))
+        bench.wide(bench.put(generator.standard_normal(shape), "float32")) for shape in ((2, 8, 24, 24), (16, 8, 3, 3))
     )
     x, k = bench.put(image, "float32"), bench.put(kernel, "float32")
     convolve = jax.jit(lambda left, right: jax.lax.conv(left, right, (1, 1), "VALID", precision="highest"))
@@ -84,8 +80,8 @@ def _transform(bench: work.Bench, generator: Any) -> None:
     transform = jax.jit(jax.numpy.fft.fft)
     for name, unit in (("complex128", UNIT["float64"]), ("complex64", UNIT["float32"])):
         x = bench.put(signal, name)
-        got = numpy.asarray(bench.do(f"{name} transform", lambda: transform(x)))  # noqa: B023
-        want = numpy.fft.fft(numpy.asarray(x).astype("complex128"))
+        got = bench.host(bench.do(f"{name} transform", lambda: transform(x)))  # noqa: B023
+        want = numpy.fft.fft(bench.host(x).astype("complex128"))
         parts = [numpy.stack([part.real, part.imag]) for part in (got, want)]
         bench.within(f"{name} transform", parts[0], parts[1], 2 * 12 * unit * numpy.linalg.norm(want) / 4096**0.5)
 
@@ -96,9 +92,9 @@ def _solver(bench: work.Bench, generator: Any) -> None:
     solve = jax.jit(jax.numpy.linalg.solve)
     for name in ("float64", "float32"):
         x, y = bench.put(a, name), bench.put(b, name)
-        got = _wide(bench, bench.do(f"{name} solver", lambda: solve(x, y)))  # noqa: B023
-        matrix = _wide(bench, x)
-        bench.within(f"{name} solver", matrix @ got, _wide(bench, y), 8 * SIZE * UNIT[name] * (abs(matrix) @ abs(got)))
+        got = bench.wide(bench.do(f"{name} solver", lambda: solve(x, y)))  # noqa: B023
+        matrix = bench.wide(x)
+        bench.within(f"{name} solver", matrix @ got, bench.wide(y), 8 * SIZE * UNIT[name] * (abs(matrix) @ abs(got)))
 
 
 def _compiles(bench: work.Bench) -> None:
@@ -129,10 +125,6 @@ def _compiles(bench: work.Bench) -> None:
         counts == [(1, 1), (1, 1), (2, 2), (3, 3)],
         f"{bench.device}: one shape twice, another, another type: traced and compiled {counts} times",
     )
-
-
-def _wide(bench: work.Bench, array: Any) -> Any:
-    return bench.numpy.asarray(array).astype("float64")
 
 
 if __name__ == "__main__":

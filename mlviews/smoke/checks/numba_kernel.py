@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import _kernel_work as work
 from _protocol import Check, WrongError, run, visible_gpus
-from _rounding import UNIT
+from _reference import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

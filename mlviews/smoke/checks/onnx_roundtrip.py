@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import _onnx_work as work
 import _tagger
-from _protocol import Check, gpu_name, run
+from _protocol import Check, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,8 +45,6 @@ def main(check: Check) -> str:
                 what = f"{name} {precision} {provider}"
                 got = work.infer(check, exported, _feeds(onnx, exported, given), provider=provider, what=what)[0]
                 check.within(what, got, want, BOUNDS[precision] * abs(want).max())
-                if provider == work.GPU_PROVIDER:
-                    check.device = gpu_name()
             done.append(f"{name} {precision}")
     return f"{', '.join(done)} agree with PyTorch's float64 on {' and '.join(providers)}"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import _onnx_work as work
 from _protocol import Check, WrongError, run
+from _reference import UNIT, softmax
 
 ROWS, INNER, COLUMNS = 64, 128, 32
-OPSET, IR = 17, 8  # LayerNormalization's first; read by every ONNX Runtime since 1.13
 
 
 def main(check: Check) -> str:
@@ -22,22 +22,26 @@ def main(check: Check) -> str:
     check.need("onnxruntime")
     check.device = "cpu"
     generator = numpy.random.default_rng(4)
-    for name, unit in (("float32", 2.0**-24), ("float64", 2.0**-53)):
-        x, w, b = (
-            generator.standard_normal(shape).astype(name) for shape in ((ROWS, INNER), (INNER, COLUMNS), COLUMNS)
-        )
-        model = float_model(onnx, numpy, w, b)
-        got = work.infer(check, model, {"x": x}, provider=work.CPU_PROVIDER, what=name)[0]
-        bound = 64 * INNER**0.5 * unit * (2 if name == "float64" else 1)
-        check.within(name, got, reference(numpy, x, w, b), bound)
+    for name in ("float32", "float64"):
+        compare(check, name, work.CPU_PROVIDER)
     a, c = (generator.integers(0, 256, shape, dtype="uint8") for shape in ((ROWS, INNER), (INNER, COLUMNS)))
-    got = work.infer(check, int8_model(onnx, c), {"x": a}, provider=work.CPU_PROVIDER, what="int8")[0]
+    got = work.infer(check, _int8_model(onnx, c), {"x": a}, provider=work.CPU_PROVIDER, what="int8")[0]
     check.exact("int8", got, a.astype("int64") @ c.astype("int64"))
-    check.exact("ONNX's default versions", default_version(check, onnx, a), a)
+    check.exact("ONNX's default versions", _default_version(check, onnx, a), a)
     return "float32, float64 and int8 agree with float64; every node was run by the CPU provider"
 
 
-def float_model(onnx: Any, numpy: Any, w: Any, b: Any) -> bytes:
+def compare(check: Check, name: str, provider: str) -> None:
+    """Let a provider run the model in a type of floating-point numbers."""
+    onnx, numpy = check.need("onnx"), check.need("numpy")
+    generator = numpy.random.default_rng(4)
+    x, w, b = (generator.standard_normal(shape).astype(name) for shape in ((ROWS, INNER), (INNER, COLUMNS), COLUMNS))
+    got = work.infer(check, _float_model(onnx, numpy, w, b), {"x": x}, provider=provider, what=name)[0]
+    bound = 64 * INNER**0.5 * UNIT[name] * (2 if name == "float64" else 1)
+    check.within(name, got, _reference(numpy, x, w, b), bound)
+
+
+def _float_model(onnx: Any, numpy: Any, w: Any, b: Any) -> bytes:
     ones = numpy.ones(COLUMNS, w.dtype)
     weights = {"w": w, "b": b, "scale": ones, "shift": ones * 0}
     nodes = [
@@ -48,29 +52,16 @@ def float_model(onnx: Any, numpy: Any, w: Any, b: Any) -> bytes:
         onnx.helper.make_node("Softmax", ["normal"], ["y"], axis=-1),
     ]
     kind = onnx.helper.np_dtype_to_tensor_dtype(w.dtype)
-    return _model(onnx, nodes, weights, kind, kind)
+    return work.model(onnx, nodes, (kind, [ROWS, INNER]), ("y", kind, [ROWS, COLUMNS]), weights)
 
 
-def int8_model(onnx: Any, w: Any) -> bytes:
+def _int8_model(onnx: Any, w: Any) -> bytes:
     nodes = [onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])]
-    return _model(onnx, nodes, {"w": w}, onnx.TensorProto.UINT8, onnx.TensorProto.INT32)
+    given, gives = onnx.TensorProto.UINT8, onnx.TensorProto.INT32
+    return work.model(onnx, nodes, (given, [ROWS, INNER]), ("y", gives, [ROWS, COLUMNS]), {"w": w})
 
 
-def _model(onnx: Any, nodes: list[Any], weights: dict[str, Any], given: int, gives: int) -> bytes:
-    graph = onnx.helper.make_graph(
-        nodes,
-        "smoke",
-        [onnx.helper.make_tensor_value_info("x", given, [ROWS, INNER])],
-        [onnx.helper.make_tensor_value_info("y", gives, [ROWS, COLUMNS])],
-        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=IR)
-    onnx.checker.check_model(model, full_check=True)
-    serialized: bytes = model.SerializeToString()
-    return serialized
-
-
-def default_version(check: Check, onnx: Any, x: Any) -> Any:
+def _default_version(check: Check, onnx: Any, x: Any) -> Any:
     """Give ONNX Runtime a model of whatever opset and IR version onnx's helper writes: it may not know them yet."""
     shape = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, x.shape)
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.UINT8, x.shape)
@@ -84,12 +75,11 @@ def default_version(check: Check, onnx: Any, x: Any) -> Any:
     return session.run(None, {"x": x})[0]
 
 
-def reference(numpy: Any, x: Any, w: Any, b: Any) -> Any:
+def _reference(numpy: Any, x: Any, w: Any, b: Any) -> Any:
     positive = numpy.maximum(x.astype("float64") @ w.astype("float64") + b, 0)
     centred = positive - positive.mean(axis=-1, keepdims=True)
     normal = centred / numpy.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
-    powers = numpy.exp(normal)
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return softmax(numpy, normal)
 
 
 if __name__ == "__main__":

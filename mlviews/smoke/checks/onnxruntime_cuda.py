@@ -7,22 +7,18 @@ build without that provider does not apply; a GPU that it does not take, or a no
 from __future__ import annotations
 
 import _onnx_work as work
-from _protocol import Check, SkipCheck, gpu_name, run, visible_gpus
-from onnxruntime_cpu import COLUMNS, INNER, ROWS, float_model, reference
+from _protocol import Check, SkipCheck, run, visible_gpus
+from onnxruntime_cpu import compare
 
 
 def main(check: Check) -> str:
-    onnx, runtime, numpy = check.need("onnx"), check.need("onnxruntime"), check.need("numpy")
+    check.need("onnx")
+    runtime = check.need("onnxruntime")
     if not visible_gpus():
         raise SkipCheck("the driver offers no GPU")
     check.device = "cpu"
     check.expect(work.GPU_PROVIDER in runtime.get_available_providers(), "this build has no CUDA provider")
-    generator = numpy.random.default_rng(4)
-    shapes = ((ROWS, INNER), (INNER, COLUMNS), COLUMNS)
-    x, w, b = (generator.standard_normal(shape).astype("float32") for shape in shapes)
-    got = work.infer(check, float_model(onnx, numpy, w, b), {"x": x}, provider=work.GPU_PROVIDER, what="float32")[0]
-    check.within("float32", got, reference(numpy, x, w, b), 64 * INNER**0.5 * 2.0**-24)
-    check.device = gpu_name()
+    compare(check, "float32", work.GPU_PROVIDER)
     return "every node was run by the CUDA provider, and agrees with float64"
 
 

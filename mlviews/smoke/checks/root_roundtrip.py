@@ -6,13 +6,12 @@ Exact: storing is no arithmetic. Where ROOT itself is installed it reads the sam
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from _protocol import Check, run
+from _protocol import Check, last_line, run
 
 READ = """
 import json, sys, uproot
@@ -70,11 +69,7 @@ def main(check: Check) -> str:
 
 
 def _read(program: str, path: Path) -> Any:
-    command = [sys.executable, "-c", program, str(path)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(f"another process cannot read the file: {ended.stderr[-500:]}")
-    return json.loads(ended.stdout.splitlines()[-1])
+    return json.loads(last_line([sys.executable, "-c", program, str(path)], "another process cannot read the file"))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import _tagger
 import _torch_work as work
 from _protocol import Check, run
+from _reference import on_devices
 
 BATCH, TRAINED, TOLD = 50, 40, 4  # jets; batches
 FLAVOURS = ("bjets", "cjets", "ujets")
@@ -83,7 +84,7 @@ def main(check: Check) -> str:
     for bench in found:
         with tempfile.TemporaryDirectory() as folder:
             _on(bench, salt, Path(folder))
-    return f"salt trains, and what it writes of {BATCH * TOLD} jets agrees with its loss {work.on_devices(found)}"
+    return f"salt trains, and what it writes of {BATCH * TOLD} jets agrees with its loss {on_devices(found)}"
 
 
 def _on(bench: work.Bench, salt: Any, folder: Path) -> None:

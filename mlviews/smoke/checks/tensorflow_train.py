@@ -1,6 +1,6 @@
 """Keras trains: its first losses are those of float64, and a tagger learns in float32 and in mixed precision.
 
-Reference: back-propagation through a two-layer network written out in numpy (_descent.py); losses of its first steps
+Reference: back-propagation through a two-layer network written out in numpy (_reference.py); losses of its first steps
 may part by 2e-4 of their value, as in torch_train.py, and by 2e-12 in float64. Then an attention tagger trains with
 Adam, and its loss must fall below half of ln 3, which is the loss of a tagger that knows nothing. On a GPU its weights
 must lie there.
@@ -12,8 +12,8 @@ import math
 from typing import Any
 
 import _tensorflow_work as work
-from _descent import RATE, STEPS, descend
 from _protocol import Check, run
+from _reference import RATE, STEPS, descend, on_devices
 
 EVENTS, FEATURES, WIDTH = 256, 6, 16
 PARTING = {"float32": 2e-4, "float64": 2e-12}
@@ -30,7 +30,7 @@ def main(check: Check) -> str:
             _follow(bench, keras, name)
         for policy in ("float32", "mixed_float16" if bench.device == "gpu" else "mixed_bfloat16"):
             _must_learn(bench, keras, policy)
-    return f"a tagger learns in float32 and mixed precision {work.on_devices(found)}"
+    return f"a tagger learns in float32 and mixed precision {on_devices(found)}"
 
 
 def _follow(bench: work.Bench, keras: Any, name: str) -> None:

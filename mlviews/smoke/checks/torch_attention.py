@@ -14,7 +14,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, WrongError, run
-from _rounding import UNIT
+from _reference import UNIT, softmax
 
 HEADS, POINTS, WIDTH = 4, 1000, 32
 REAL = 700  # points of the masked cloud that are no padding
@@ -37,7 +37,7 @@ def main(check: Check) -> str:
         cloud = bench.numpy.random.default_rng(4).standard_normal((3, 1, HEADS, POINTS, WIDTH))
         for name in ("float32", "float16", "bfloat16"):
             inputs = [bench.put(part, getattr(bench.torch, name)) for part in cloud]
-            want = _reference(bench.numpy, *(work.numbers(part) for part in inputs))
+            want = _attention(bench, inputs)
             for backend in BACKENDS:
                 what = f"{name} {backend}"
                 got = _attend(bench, what, backend, inputs)
@@ -85,8 +85,7 @@ def _masked(bench: work.Bench, cloud: Any) -> None:
     v[:, :, REAL:] = 1e6
     got = bench.do("masked", lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
     k, v = k[:, :, :REAL], v[:, :, :REAL]
-    want = _reference(bench.numpy, work.numbers(q), work.numbers(k), work.numbers(v))
-    bench.within("masked", got, want, _bound("float32", [q, k, v]))
+    bench.within("masked", got, _attention(bench, [q, k, v]), _bound("float32", [q, k, v]))
 
 
 def _measure(bench: work.Bench) -> None:
@@ -102,15 +101,13 @@ def _measure(bench: work.Bench) -> None:
     took = bench.seconds(what, attend)
     got = bench.do(what, attend)
     ends = [part[[0, -1]] for part in inputs]
-    want = _reference(bench.numpy, *(work.numbers(part) for part in ends))
-    bench.within(what, got[[0, -1]], want, _bound("float16", ends))
+    bench.within(what, got[[0, -1]], _attention(bench, ends), _bound("float16", ends))
     bench.tell(what, 4 * clouds * HEADS * POINTS**2 * WIDTH, "TFLOP/s", took, kind="float16")
 
 
-def _reference(numpy: Any, q: Any, k: Any, v: Any) -> Any:
-    logits = q @ k.swapaxes(-1, -2) / WIDTH**0.5
-    weights = numpy.exp(logits - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True) @ v
+def _attention(bench: work.Bench, inputs: list[Any]) -> Any:
+    q, k, v = map(bench.wide, inputs)
+    return softmax(bench.numpy, q @ k.swapaxes(-1, -2) / WIDTH**0.5) @ v
 
 
 if __name__ == "__main__":

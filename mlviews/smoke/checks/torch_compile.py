@@ -14,6 +14,7 @@ from typing import Any
 import _tagger
 import _torch_work as work
 from _protocol import Check, SkipCheck, run
+from _reference import on_devices
 
 STEPS = 5
 
@@ -25,7 +26,7 @@ def main(check: Check) -> str:
     # Where there is a GPU, nobody compiles for the CPU; its C++ takes four times as long to build.
     bench = found[-1]
     _on(bench)
-    return f"a compiled tagger gives what the eager one gives {work.on_devices([bench])}"
+    return f"a compiled tagger gives what the eager one gives {on_devices([bench])}"
 
 
 def _on(bench: work.Bench) -> None:
@@ -39,7 +40,7 @@ def _on(bench: work.Bench) -> None:
         loss = torch.nn.functional.cross_entropy(logits, flavour.to(device))
         return logits.detach(), torch.autograd.grad(loss, x)[0]
 
-    want = [work.numbers(part) for part in outcome(_small(torch).double(), torch.float64, "cpu")]
+    want = [bench.wide(part) for part in outcome(_small(torch).double(), torch.float64, "cpu")]
     dynamo.reset()
     dynamo.utils.counters.clear()
     compiled = torch.compile(_small(torch).to(bench.device), fullgraph=True)
@@ -52,7 +53,7 @@ def _on(bench: work.Bench) -> None:
     # Tracks with a gradient, as above: others are another graph, compiled once more.
     data = tracks.to(bench.device, torch.float32).requires_grad_(), flavour
     losses = bench.do("compiled training", lambda: _tagger.descend(torch, compiled, data, STEPS))
-    want_losses = work.numbers(_tagger.descend(torch, _small(torch).double(), (tracks, flavour), STEPS))
+    want_losses = bench.wide(_tagger.descend(torch, _small(torch).double(), (tracks, flavour), STEPS))
     bench.within("compiled training", losses, want_losses, _tagger.PARTING * abs(want_losses))
     bench.check.expect(losses[-1] < losses[0], f"{bench.device}: the loss of a compiled tagger does not fall")
     graphs = dynamo.utils.counters["stats"]["unique_graphs"]

@@ -1,7 +1,7 @@
 """Convolutions forward and backward agree with float64 arithmetic of numpy on the same rounded inputs.
 
 The reference is the definition: windows of the padded image against the kernel, and its transpose for the gradient.
-Bound: as for matrix products, with K the number of products in a sum (_rounding.py), with TF32 and without.
+Bound: as for matrix products, with K the number of products in a sum (_reference.py), with TF32 and without.
 Winograd transforms, which libraries choose for 3x3, amplify rounding by up to a factor 10: they are allowed for. The
 gradient of the input is gathered from nine partial sums in the type itself, each about size / sqrt(K): 4 u of those.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
-from _rounding import UNIT
+from _reference import UNIT, on_devices
 
 BATCH, IN, OUT, SIDE, KERNEL = 4, 8, 16, 24, 3
 WINOGRAD = 10
@@ -26,7 +26,7 @@ def main(check: Check) -> str:
         kernel = generator.standard_normal((OUT, IN, KERNEL, KERNEL))
         for name in work.types(bench):
             _one(bench, name, image, kernel)
-    return f"float64, float32, float16 and bfloat16 agree with float64 {work.on_devices(found)}"
+    return f"float64, float32, float16 and bfloat16 agree with float64 {on_devices(found)}"
 
 
 def _one(bench: work.Bench, name: str, image: Any, kernel: Any) -> None:
@@ -42,7 +42,7 @@ def _one(bench: work.Bench, name: str, image: Any, kernel: Any) -> None:
         return (y, gradient, *torch.autograd.grad(y, (x, k), gradient))
 
     y, gradient, of_x, of_k = bench.do(name, forward_and_backward)
-    x64, k64, g64 = work.numbers(x), work.numbers(k), work.numbers(gradient)
+    x64, k64, g64 = bench.wide(x), bench.wide(k), bench.wide(gradient)
     flipped = k64[:, :, ::-1, ::-1].swapaxes(0, 1)
     bench.within(f"{name} forward", y, *_want(numpy, name, x64, k64))
     bench.within(f"{name} input gradient", of_x, *_want(numpy, name, g64, flipped))

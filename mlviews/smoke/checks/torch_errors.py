@@ -11,6 +11,7 @@ import sys
 
 import _torch_work as work
 from _protocol import Check, WrongError, run
+from _reference import on_devices
 
 SECONDS = 120
 HUGE = 1 << 50  # bytes: more than any host or GPU has, and not yet past a 57-bit address
@@ -29,7 +30,7 @@ def main(check: Check) -> str:
     if len(found) > 1:
         _assertion()
     provoked = "out of memory and bad indices" if len(found) == 1 else "out of memory, bad indices, device assertions"
-    return f"{provoked} are reported, and work goes on, {work.on_devices(found)}"
+    return f"{provoked} are reported, and work goes on, {on_devices(found)}"
 
 
 def _out_of_memory(bench: work.Bench) -> None:

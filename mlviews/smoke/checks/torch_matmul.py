@@ -1,6 +1,6 @@
 """Matrix products in every type agree with float64 arithmetic of numpy on the same rounded inputs.
 
-Bounds: see _rounding.py. int8 products summed in int32 are exact. float32 with TF32 switched off must keep within the
+Bounds: see _reference.py. int8 products summed in int32 are exact. float32 with TF32 switched off must keep within the
 bound of true float32, which TF32 does not.
 
 A full run also measures products of matrices that are large enough to keep a GPU busy; rows and columns all over the
@@ -13,9 +13,8 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
-from _rounding import product
+from _reference import COLUMNS, INNER, ROWS, on_devices, product
 
-ROWS, INNER, COLUMNS = 192, 512, 256
 SIDES = {"cpu": (512,), "cuda": (2048, 4096, 8192, 16384)}
 BUSY = 0.004  # seconds: the time to start a product on a GPU is nothing beside it
 COMPARED = 64  # rows, and columns, of a large product
@@ -24,17 +23,14 @@ COMPARED = 64  # rows, and columns, of a large product
 def main(check: Check) -> str:
     found = work.benches(check)
     for bench in found:
-        generator = bench.numpy.random.default_rng(4)
-        scale = 4 if check.full else 1
-        a = generator.standard_normal((ROWS * scale, INNER))
-        b = generator.standard_normal((INNER, COLUMNS * scale))
+        a, b = bench.matrices(bench.numpy.random.default_rng(4))
         for name in work.types(bench):
             _floats(bench, name, a, b)
         _int8(bench)
         if check.full:
             for name in (*work.types(bench), *(["int8"] if hasattr(bench.torch, "_int_mm") else [])):
                 _measure(bench, name)
-    return f"float64, float32, float16, bfloat16 and int8 agree with float64 {work.on_devices(found)}"
+    return f"float64, float32, float16, bfloat16 and int8 agree with float64 {on_devices(found)}"
 
 
 def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
@@ -42,7 +38,7 @@ def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     x, y = bench.put(a, dtype), bench.put(b, dtype)
     got = bench.do(name, lambda: x @ y)
     bench.check.expect(got.dtype == dtype, f"{name}: the result is {got.dtype}")
-    want, bound = product(bench.numpy, name, work.numbers(x), work.numbers(y))
+    want, bound = product(bench.numpy, name, bench.wide(x), bench.wide(y))
     bench.within(name, got, want, bound)
 
 
@@ -82,7 +78,7 @@ def _measure(bench: work.Bench, name: str) -> None:
     result = bench.do(what, lambda: multiply(x, y))
     rows, columns = (bench.numpy.linspace(0, side - 1, COMPARED).astype("int64") for _ in range(2))
     got = result[rows][:, columns]
-    left, right = work.numbers(x[rows]), work.numbers(y[:, columns])
+    left, right = bench.wide(x[rows]), bench.wide(y[:, columns])
     if name == "int8":
         bench.exact(what, got, left @ right)
     else:

@@ -2,7 +2,7 @@
 
 Sums of whole numbers, copies and maxima are exact, in float32 too, for they fit its 24 bits. Sums of float32 round once
 a process: N u of the sum of magnitudes. DistributedDataParallel must leave in every process the mean of all gradients,
-those of a linear model in numpy's float64: 8 sqrt(K) u of the magnitudes of K products (see _rounding.py). NCCL's
+those of a linear model in numpy's float64: 8 sqrt(K) u of the magnitudes of K products (see _reference.py). NCCL's
 kernels must be seen by the profiler; one GPU alone needs none. Processes that wait for each other for ever are ended,
 and told of.
 """
@@ -22,7 +22,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, WrongError, run
-from _rounding import UNIT
+from _reference import UNIT
 
 SECONDS = 120.0  # for all of it; what a test gives instead stands on the command line
 COUNT, EVENTS, FEATURES = 100_003, 64, 16

@@ -13,7 +13,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
-from _rounding import UNIT
+from _reference import UNIT, on_devices, softmax
 
 COPIED = 1 << 30  # bytes: more than a GPU's cache holds (126 MB on B200)
 
@@ -29,13 +29,13 @@ def main(check: Check) -> str:
         _softmax(bench, data)
         if check.full:
             _copy(bench)
-    return f"{count} numbers are summed, compared and normalised right {work.on_devices(found)}"
+    return f"{count} numbers are summed, compared and normalised right {on_devices(found)}"
 
 
 def _sums(bench: work.Bench, name: str, data: Any) -> None:
     x = bench.put(data, getattr(bench.torch, name))
     total, mean, square = bench.do(name, lambda: (x.sum(), x.mean(), (x * x).float().mean()))
-    x64 = work.numbers(x)
+    x64 = bench.wide(x)
     want, size, count = math.fsum(x64), math.fsum(abs(x64)), x64.size
     accumulator = UNIT["float64" if name == "float64" else "float32"]
     rounding = 4 * math.log2(count) * accumulator * size
@@ -62,14 +62,11 @@ def _exact(bench: work.Bench, data: Any) -> None:
 
 
 def _softmax(bench: work.Bench, data: Any) -> None:
-    numpy = bench.numpy
     # Large logits: without taking off the largest, exp overflows.
     logits = (data[:8000].reshape(80, 100) * 50).astype("float32")
     x = bench.put(logits)
     got = bench.do("softmax", lambda: x.softmax(dim=1))
-    wide = logits.astype("float64")
-    powers = numpy.exp(wide - wide.max(axis=1, keepdims=True))
-    want = powers / powers.sum(axis=1, keepdims=True)
+    want = softmax(bench.numpy, logits.astype("float64"))
     # exp turns the rounding of its argument, up to 400, into a relative error of 400 u; 16 u for exp, sum and division.
     bench.within("softmax", got, want, (400 + 16) * UNIT["float32"] * want + 1e-37)
 

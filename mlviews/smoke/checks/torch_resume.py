@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import Any
 
 import _tagger
 import _torch_work as work
-from _protocol import Check, run
+from _protocol import Check, last_line, run
+from _reference import on_devices
 
 STEPS = 6
 
@@ -28,7 +28,7 @@ def main(check: Check) -> str:
     for bench in found:
         _on(bench)
     where = "in another process" if check.full else "with everything made anew"
-    return f"resumed {where}, {STEPS} steps end in the same bits {work.on_devices(found)}"
+    return f"resumed {where}, {STEPS} steps end in the same bits {on_devices(found)}"
 
 
 def _on(bench: work.Bench) -> None:
@@ -50,10 +50,7 @@ def _on(bench: work.Bench) -> None:
 def _elsewhere(path: Path, device: str) -> dict[str, str]:
     program = f"import json, torch_resume; print(json.dumps(torch_resume.resume({str(path)!r}, {device!r})))"
     command = [sys.executable, "-c", program]
-    ended = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(f"the training does not resume: {ended.stderr[-500:]}")
-    found: dict[str, str] = json.loads(ended.stdout.splitlines()[-1])
+    found: dict[str, str] = json.loads(last_line(command, "the training does not resume", cwd=Path(__file__).parent))
     return found
 
 

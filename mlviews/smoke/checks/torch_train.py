@@ -16,6 +16,7 @@ from typing import Any
 import _tagger
 import _torch_work as work
 from _protocol import Check, run
+from _reference import on_devices
 
 STEPS, LEARN = 3, 14
 MEASURED = {"cpu": 32, "cuda": 2048}  # jets
@@ -31,7 +32,7 @@ def main(check: Check) -> str:
     parameters = sum(p.numel() for p in _tagger.tagger(torch).parameters())
     check.figures["parameters"] = parameters
     first = data[0][:batch], data[1][:batch]
-    want = work.numbers(_tagger.descend(torch, _tagger.tagger(torch).double(), first, STEPS))
+    want = found[0].wide(_tagger.descend(torch, _tagger.tagger(torch).double(), first, STEPS))
     for bench in found:
         model = _tagger.tagger(torch).to(bench.device)
         got = bench.do("first losses", lambda: _tagger.descend(torch, model, first, STEPS))  # noqa: B023
@@ -41,7 +42,7 @@ def main(check: Check) -> str:
         if check.full:
             for precision in ("float32", _half(bench)):
                 _measure(bench, precision, parameters)
-    return f"{parameters} parameters learn in float32 and mixed precision {work.on_devices(found)}"
+    return f"{parameters} parameters learn in float32 and mixed precision {on_devices(found)}"
 
 
 def _must_learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch: int) -> None:

@@ -1,8 +1,8 @@
 """Kernels that Triton compiles add, normalise and multiply as float64 does, with PyTorch's tensors.
 
 Sums of whole numbers are exact, and nothing is written beyond their end. A softmax rounds its argument, up to 10 here,
-and a few times more: 32 u. Products keep within the bounds of _rounding.py: float32 with ``ieee`` products within those
-of true float32. Where the work was done is proved as for PyTorch (_torch_work.py), by the kernel's name besides.
+and a few times more: 32 u. Products keep within the bounds of _reference.py: float32 with ``ieee`` products within
+those of true float32. Where the work was done is proved as for PyTorch (_torch_work.py), by the kernel's name besides.
 Triton's interpreter (TRITON_INTERPRET) runs the same kernels on the CPU and is named: it proves the program, and
 nothing of a GPU.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import _kernel_work
 import _torch_work as work
 from _protocol import Check, WrongError, run
-from _rounding import UNIT, product
+from _reference import UNIT, product, softmax
 
 COUNT, BLOCK = 100_003, 1024  # prime: the last block is not full
 ROWS, WIDTH = 64, 300
@@ -56,11 +56,8 @@ def _add(bench: work.Bench, kernel: Any, blocks: int) -> None:
 
 
 def _softmax(bench: work.Bench, kernel: Any) -> None:
-    numpy = bench.numpy
-    x = bench.put(numpy.random.default_rng(4).standard_normal((ROWS, WIDTH)) * 2, bench.torch.float32)
-    wide = work.numbers(x)
-    powers = numpy.exp(wide - wide.max(axis=1, keepdims=True))
-    want = powers / powers.sum(axis=1, keepdims=True)
+    x = bench.put(bench.numpy.random.default_rng(4).standard_normal((ROWS, WIDTH)) * 2, bench.torch.float32)
+    want = softmax(bench.numpy, bench.wide(x))
 
     def launch() -> Any:
         out = bench.torch.zeros_like(x)
@@ -82,7 +79,7 @@ def _product(bench: work.Bench, kernel: Any, name: str) -> None:
         return out
 
     got = bench.do(name, launch, kernel="multiply")
-    bench.within(name, got, *product(bench.numpy, name, work.numbers(a), work.numbers(b)))
+    bench.within(name, got, *product(bench.numpy, name, bench.wide(a), bench.wide(b)))
 
 
 if __name__ == "__main__":
