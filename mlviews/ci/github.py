@@ -10,7 +10,7 @@ import yaml
 from mlviews.errors import RefusedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mlviews.recipe.view import ViewSpec
 
@@ -33,20 +33,6 @@ _READY_HEADER = """\
 #                                         secrets MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
 # Actions are named by their major version: no source was at hand to verify the commit behind a tag.
 """
-_ACTIONS = {
-    name: f"actions/{name}@{version}"
-    for name, version in {
-        "cache": "v4",
-        "cache/restore": "v4",
-        "cache/save": "v4",
-        "checkout": "v5",
-        "deploy-pages": "v4",
-        "download-artifact": "v4",
-        "setup-python": "v6",
-        "upload-artifact": "v4",
-        "upload-pages-artifact": "v3",
-    }.items()
-} | {"setup-oras": "oras-project/setup-oras@v1"}
 # GitHub's names of its runners, and of a self-hosted runner's architecture.
 _HOSTED = {"linux-64": "ubuntu-24.04", "linux-aarch64": "ubuntu-24.04-arm"}
 _ARCHITECTURES = {"linux-64": "X64", "linux-aarch64": "ARM64"}
@@ -56,8 +42,16 @@ _PYTHON = "3.12"
 _ROOT = "~/mlviews-nightly"  # outside of the checkout: a self-hosted runner keeps its packages from night to night
 _HISTORY = f"{_ROOT}/nightly/history.sqlite"
 _HISTORY_KEY = "nights-${{ github.run_id }}-${{ github.run_attempt }}"
-_ALWAYS = "${{ !cancelled() }}"
-_OWN = "github.ref_type == 'tag' || github.ref_name == github.event.repository.default_branch"
+_UPLOAD = "actions/upload-artifact@v4"
+_CELL = "${{ matrix.view }}-${{ matrix.platform }}"
+_READ = {"contents": "read"}
+# Conditions, which `_when` joins.
+_HOSTED_ONLY = "runner.environment == 'github-hosted'"
+_HAS_GPUS = "vars.MLVIEWS_GPU_RUNNERS == 'yes'"
+_REQUESTED = "github.event_name == 'pull_request'"
+_NOT_REQUESTED = "github.event_name != 'pull_request'"
+_OWN = "(github.ref_type == 'tag' || github.ref_name == github.event.repository.default_branch)"
+_ALWAYS = "!cancelled()"
 GATHER = """\
 set --
 for history in nights/*/history.sqlite; do
@@ -135,40 +129,33 @@ def workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     Raises:
         RefusedError: there is no view, or more of them than GitHub runs in one matrix.
     """
-    gpu = [spec for spec in specs if spec.hardware.cuda is not None]
-    jobs: dict[str, Any] = {}
-    if cells := _cells([spec for spec in specs if spec not in gpu], settings, gpu=False):
-        nights = {"if": "${{ github.event_name != 'pull_request' }}"} if settings.locks else {}
-        jobs["cpu"] = {**nights, **_tests(cells, settings, minutes=120)}
-    if cells := _cells(gpu, settings, gpu=True):
-        alone = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' }}"
-        by_night = "${{ vars.MLVIEWS_GPU_RUNNERS == 'yes' && github.event_name != 'pull_request' }}"
-        jobs["gpu"] = {"if": by_night if settings.locks else alone, **_tests(cells, settings, minutes=180)}
-    if not jobs:
-        raise no_views()
-    jobs["report"] = _report(list(jobs), settings)
-    jobs["pages"] = _pages(settings)
-    if settings.locks:
-        jobs["locks"] = _locks(settings)
-    content = {
-        "name": "nightly",
-        "on": {
-            "schedule": [{"cron": settings.cron}],
-            "workflow_dispatch": {},
-            **({"pull_request": {}} if settings.locks else {}),
-        },
-        "permissions": {},
-        "concurrency": {
-            "group": "nightly${{ github.event_name == 'pull_request' && github.ref || '' }}"
-            if settings.locks
-            else "nightly",
-            "cancel-in-progress": False,
-        },
-        "env": _environment(settings),
-        "jobs": jobs,
+    nights = (_NOT_REQUESTED,) if settings.locks else ()
+    tests = {
+        name: _job(_tests(settings), cells=cells, minutes=180 if name == "gpu" else 120, when=(*switch, *nights))
+        for name, cells, switch in _kinds(specs, settings)
     }
-    requests = "; for a pull request it checks locks alone" if settings.locks else ", never for a pull request"
-    return _HEADER.format(requests=requests) + written(content)
+    jobs = {
+        **tests,
+        "report": _job(_report(settings), needs=[*tests], minutes=30, when=(_ALWAYS, *nights)),
+        "pages": _job(
+            [{"id": "deployment", "uses": "actions/deploy-pages@v4"}],
+            needs=["report"],
+            minutes=10,
+            when=(_ALWAYS, "vars.MLVIEWS_PAGES == 'yes'", *nights),
+            permissions={"pages": "write", "id-token": "write"},
+            concurrency={"group": "pages", "cancel-in-progress": False},
+            environment={"name": "github-pages", "url": "${{ steps.deployment.outputs.page_url }}"},
+        ),
+    }
+    on: dict[str, Any] = {"schedule": [{"cron": settings.cron}], "workflow_dispatch": {}}
+    group, requests = "nightly", ", never for a pull request"
+    if settings.locks:
+        check = {"name": "Locks answer their recipes", "run": CHECK_LOCKS}
+        jobs["locks"] = _job([*_start(settings), check], minutes=30, when=(_REQUESTED,))
+        on["pull_request"] = {}
+        group = f"nightly${{{{ {_REQUESTED} && github.ref || '' }}}}"
+        requests = "; for a pull request it checks locks alone"
+    return _HEADER.format(requests=requests) + _content("nightly", on, group, settings, jobs)
 
 
 def ready_workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
@@ -179,28 +166,28 @@ def ready_workflow(specs: Sequence[ViewSpec], settings: Settings) -> str:
     Raises:
         RefusedError: as `workflow`.
     """
+    permissions = {**_READ, "packages": "write"}
     jobs = {
-        name: {"if": f"${{{{ {condition} }}}}", **_ready(cells, settings)}
-        for name, gpu, condition in (
-            ("cpu", False, _OWN),
-            ("gpu", True, f"vars.MLVIEWS_GPU_RUNNERS == 'yes' && ({_OWN})"),
-        )
-        if (cells := _cells([spec for spec in specs if (spec.hardware.cuda is not None) is gpu], settings, gpu=gpu))
+        name: _job(_ready(settings), cells=cells, minutes=120, when=(*switch, _OWN), permissions=permissions)
+        for name, cells, switch in _kinds(specs, settings)
     }
-    if not jobs:
-        raise no_views()
-    locks = f"{settings.lockfiles}/*.conda-lock.yml"
-    content = {
-        "name": "ready-made",
-        "on": {
-            "push": {"tags": ["**"], "branches": ["**"], "paths": [locks]}
-        },  # a tag is looked at whatever it changes
-        "permissions": {},
-        "concurrency": {"group": "ready-made-${{ github.ref }}", "cancel-in-progress": False},
-        "env": _environment(settings),
-        "jobs": jobs,
-    }
-    return _READY_HEADER + written(content)
+    # A tag is looked at whatever it changes.
+    on = {"push": {"tags": ["**"], "branches": ["**"], "paths": [f"{settings.lockfiles}/*.conda-lock.yml"]}}
+    return _READY_HEADER + _content("ready-made", on, "ready-made-${{ github.ref }}", settings, jobs)
+
+
+def _content(name: str, on: dict[str, Any], group: str, settings: Settings, jobs: dict[str, Any]) -> str:
+    unusual = {key: literal(value) for key, value in settings.unusual.items()}
+    return written(
+        {
+            "name": name,
+            "on": on,
+            "permissions": {},
+            "concurrency": {"group": group, "cancel-in-progress": False},
+            "env": {**unusual, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT},
+            "jobs": jobs,
+        }
+    )
 
 
 def written(content: Mapping[str, Any]) -> str:
@@ -227,9 +214,15 @@ def literal(text: str) -> str:
     return text.replace("${{", "${{ '${{' }}")
 
 
-def _environment(settings: Settings) -> dict[str, str]:
-    unusual = {name: literal(value) for name, value in settings.unusual.items()}
-    return {**unusual, "MLVIEWS_LOCKFILES": literal(settings.lockfiles), "MLVIEWS_ROOT": _ROOT}
+def _kinds(
+    specs: Sequence[ViewSpec], settings: Settings
+) -> Iterable[tuple[str, list[dict[str, Any]], tuple[str, ...]]]:
+    """Return the kinds of views that there are: what a job is called, the cells of its matrix, its own condition."""
+    if not specs:
+        raise no_views()
+    for name, gpu, when in (("cpu", False, ()), ("gpu", True, (_HAS_GPUS,))):
+        if cells := _cells([spec for spec in specs if (spec.hardware.cuda is not None) is gpu], settings, gpu=gpu):
+            yield name, cells, when
 
 
 def _cells(specs: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[dict[str, Any]]:
@@ -248,7 +241,32 @@ def _cells(specs: Sequence[ViewSpec], settings: Settings, *, gpu: bool) -> list[
     return cells
 
 
-def _tests(cells: list[dict[str, Any]], settings: Settings, *, minutes: int) -> dict[str, Any]:
+def _job(
+    steps: list[dict[str, Any]],
+    *,
+    minutes: int,
+    when: Sequence[str] = (),
+    needs: Sequence[str] = (),
+    cells: Sequence[dict[str, Any]] = (),
+    permissions: Mapping[str, str] = _READ,
+    **more: Any,
+) -> dict[str, Any]:
+    """Return a job; with cells it is one for each of them, on that cell's runner."""
+    matrix = {"strategy": {"fail-fast": False, "matrix": {"include": [*cells]}}} if cells else {}
+    return {
+        **({"name": "${{ matrix.view }} on ${{ matrix.platform }}"} if cells else {}),
+        **({"needs": [*needs]} if needs else {}),
+        **_when(*when),
+        "runs-on": "${{ matrix.runner }}" if cells else _HOSTED["linux-64"],
+        "timeout-minutes": minutes,
+        "permissions": {**permissions},
+        **matrix,
+        **more,
+        "steps": steps,
+    }
+
+
+def _tests(settings: Settings) -> list[dict[str, Any]]:
     packages = "packages-${{ matrix.platform }}-${{ matrix.view }}-"
     lock = f"format('{_quoted(settings.lockfiles)}/{{0}}.conda-lock.yml', matrix.view)"
     cached = {
@@ -256,55 +274,35 @@ def _tests(cells: list[dict[str, Any]], settings: Settings, *, minutes: int) -> 
         "key": f"{packages}${{{{ hashFiles({lock}) }}}}",
         "restore-keys": packages,
     }
-    found = {
-        "name": "night-${{ matrix.view }}-${{ matrix.platform }}",
-        "path": _HISTORY,
-        "if-no-files-found": "error",
-        "retention-days": 7,
-    }
-    # What a self-hosted runner has on its own disk need not travel.
-    hosted = "${{ runner.environment == 'github-hosted' }}"
-    steps = [
+    found = {"name": f"night-{_CELL}", "path": _HISTORY, "if-no-files-found": "error", "retention-days": 7}
+    return [
         *_start(settings),
-        _use("cache", cached, name="Packages, by the lock's digest", condition=hosted),
+        _earlier(),
+        # What a self-hosted runner has on its own disk need not travel.
+        _use("actions/cache@v4", cached, "Packages, by the lock's digest", _HOSTED_ONLY),
         {"name": "Solve, install, check", "run": 'mlviews nightly "$VIEW"', "env": {"VIEW": "${{ matrix.view }}"}},
-        _use("upload-artifact", found, name="What was found", condition=_ALWAYS),
+        _use(_UPLOAD, found, "What was found", _ALWAYS),
     ]
-    return {
-        "name": "${{ matrix.view }} on ${{ matrix.platform }}",
-        "runs-on": "${{ matrix.runner }}",
-        "timeout-minutes": minutes,
-        "permissions": {"contents": "read"},
-        "strategy": {"fail-fast": False, "matrix": {"include": cells}},
-        "steps": steps,
-    }
 
 
-def _report(tests: list[str], settings: Settings) -> dict[str, Any]:
-    report = {"name": "report", "path": "public"}
-    steps = [
+def _report(settings: Settings) -> list[dict[str, Any]]:
+    nights, pages = {"pattern": "night-*", "path": "nights"}, {"path": "public"}
+    return [
         *_start(settings),
+        _earlier(),
         # Views that no runner tests are in the report all the same; what is broken fails the step after the next.
         {"name": "Solve every view", "run": "mlviews nightly --solve-only", "continue-on-error": True},
-        _use("download-artifact", {"pattern": "night-*", "path": "nights"}, name="What the runners found"),
+        _use("actions/download-artifact@v4", nights, "What the runners found"),
         {"name": "Write the report", "run": GATHER},
-        _use("cache/save", {"path": _HISTORY, "key": _HISTORY_KEY}, name="Keep the history", condition=_ALWAYS),
-        {"name": "Collect the pages", "if": _ALWAYS, "run": _PUBLISH},
-        _use("upload-artifact", report, name="The report", condition=_ALWAYS),
-        _use("upload-pages-artifact", {"path": "public"}, name="The report, as pages", condition=_ALWAYS),
+        _use("actions/cache/save@v4", {"path": _HISTORY, "key": _HISTORY_KEY}, "Keep the history", _ALWAYS),
+        {"name": "Collect the pages", **_when(_ALWAYS), "run": _PUBLISH},
+        _use(_UPLOAD, {"name": "report", **pages}, "The report", _ALWAYS),
+        _use("actions/upload-pages-artifact@v3", pages, "The report, as pages", _ALWAYS),
     ]
-    return {
-        "needs": tests,
-        "if": "${{ !cancelled() && github.event_name != 'pull_request' }}" if settings.locks else _ALWAYS,
-        "runs-on": _HOSTED["linux-64"],
-        "timeout-minutes": 30,
-        "permissions": {"contents": "read"},
-        "steps": steps,
-    }
 
 
-def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
-    """Return the job that builds, proves, packs and pushes what a push has changed."""
+def _ready(settings: Settings) -> list[dict[str, Any]]:
+    """Return the steps that build, prove, pack and push what a push has changed."""
     values = {
         "VIEW": "${{ matrix.view }}",
         "PLATFORM": "${{ matrix.platform }}",
@@ -314,75 +312,39 @@ def _ready(cells: list[dict[str, Any]], settings: Settings) -> dict[str, Any]:
         "REGISTRY_USER": "${{ secrets.MLVIEWS_REGISTRY_USER || github.actor }}",
         "REGISTRY_TOKEN": "${{ secrets.MLVIEWS_REGISTRY_TOKEN || github.token }}",
     }
-    packs = {
-        "name": "ready-${{ matrix.view }}-${{ matrix.platform }}",
-        "path": "ready",
-        "if-no-files-found": "ignore",
-        "retention-days": 30,
-    }
-    hosted = "${{ runner.environment == 'github-hosted' }}"
+    packs = {"name": f"ready-{_CELL}", "path": "ready", "if-no-files-found": "ignore", "retention-days": 30}
     tools = "sudo apt-get -qq update && sudo apt-get -qq install -y skopeo squashfs-tools"
-    checkout, *rest = _start(settings)
-    checkout["with"] |= {"fetch-depth": 0}  # the commit before the push is looked at
-    return {
-        "name": "${{ matrix.view }} on ${{ matrix.platform }}",
-        "runs-on": "${{ matrix.runner }}",
-        "timeout-minutes": 120,
-        "permissions": {"contents": "read", "packages": "write"},
-        "strategy": {"fail-fast": False, "matrix": {"include": cells}},
-        "steps": [
-            checkout,
-            *(step for step in rest if step.get("name") != "Earlier nights"),
-            {"name": "Tools", "if": hosted, "run": tools},
-            _use("setup-oras", {}, name="What pushes packs", condition=hosted),
-            {"name": "Build, prove, pack, push", "run": READY, "shell": "bash", "env": values},
-            _use("upload-artifact", packs, name="The packed release"),
-        ],
-    }
-
-
-def _locks(settings: Settings) -> dict[str, Any]:
-    return {
-        "if": "${{ github.event_name == 'pull_request' }}",
-        "runs-on": _HOSTED["linux-64"],
-        "timeout-minutes": 30,
-        "permissions": {"contents": "read"},
-        "steps": [*_start(settings), {"name": "Locks answer their recipes", "run": CHECK_LOCKS}],
-    }
-
-
-def _pages(settings: Settings) -> dict[str, Any]:
-    nights = " && github.event_name != 'pull_request'" if settings.locks else ""
-    return {
-        "needs": "report",
-        "if": f"${{{{ !cancelled() && vars.MLVIEWS_PAGES == 'yes'{nights} }}}}",
-        "runs-on": _HOSTED["linux-64"],
-        "timeout-minutes": 10,
-        "permissions": {"pages": "write", "id-token": "write"},
-        "concurrency": {"group": "pages", "cancel-in-progress": False},
-        "environment": {"name": "github-pages", "url": "${{ steps.deployment.outputs.page_url }}"},
-        "steps": [{"id": "deployment", "uses": _ACTIONS["deploy-pages"]}],
-    }
-
-
-def _start(settings: Settings) -> list[dict[str, Any]]:
-    """Return the steps that every job begins with: the recipes, mlviews, and what earlier nights found."""
-    earlier = {"path": _HISTORY, "key": _HISTORY_KEY, "restore-keys": "nights-"}
     return [
-        _use("checkout", {"persist-credentials": False}),
-        _use("setup-python", {"python-version": _PYTHON}),
-        _use("cache/restore", earlier, name="Earlier nights"),
-        {
-            "name": "Install mlviews",
-            "run": 'python -m pip install "$REQUIREMENT"',
-            "env": {"REQUIREMENT": literal(settings.requirement)},
-        },
+        *_start(settings, depth=0),  # the commit before the push is looked at
+        {"name": "Tools", **_when(_HOSTED_ONLY), "run": tools},
+        _use("oras-project/setup-oras@v1", {}, "What pushes packs", _HOSTED_ONLY),
+        {"name": "Build, prove, pack, push", "run": READY, "shell": "bash", "env": values},
+        _use(_UPLOAD, packs, "The packed release"),
     ]
 
 
-def _use(action: str, inputs: Mapping[str, Any], *, name: str = "", condition: str = "") -> dict[str, Any]:
-    head = {key: value for key, value in (("name", name), ("if", condition)) if value}
-    return {**head, "uses": _ACTIONS[action], **({"with": dict(inputs)} if inputs else {})}
+def _start(settings: Settings, *, depth: int = 1) -> list[dict[str, Any]]:
+    """Return the steps that every job begins with: the recipes, and mlviews."""
+    install, requirement = 'python -m pip install "$REQUIREMENT"', literal(settings.requirement)
+    return [
+        _use("actions/checkout@v5", {"persist-credentials": False, "fetch-depth": depth}),
+        _use("actions/setup-python@v6", {"python-version": _PYTHON}),
+        {"name": "Install mlviews", "run": install, "env": {"REQUIREMENT": requirement}},
+    ]
+
+
+def _earlier() -> dict[str, Any]:
+    history = {"path": _HISTORY, "key": _HISTORY_KEY, "restore-keys": "nights-"}
+    return _use("actions/cache/restore@v4", history, "What earlier nights found")
+
+
+def _use(action: str, inputs: Mapping[str, Any], name: str = "", *when: str) -> dict[str, Any]:
+    head = {"name": name} if name else {}
+    return {**head, **_when(*when), "uses": action, **({"with": {**inputs}} if inputs else {})}
+
+
+def _when(*conditions: str) -> dict[str, str]:
+    return {"if": f"${{{{ {' && '.join(conditions)} }}}}"} if conditions else {}
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,7 @@ See https://docs.gitlab.com/ci/yaml/.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlviews.ci.github import CHECK_LOCKS, GATHER, READY, Settings, no_views, too_many, written
 
@@ -28,7 +28,6 @@ _HEADER_READY = """\
 #                            own, with MLVIEWS_REGISTRY_USER and MLVIEWS_REGISTRY_TOKEN
 # A view is built, proved, packed and pushed when its lock on the default branch changes, every view when a tag comes.
 """
-_PUSHED = '$CI_COMMIT_TAG || ($CI_PIPELINE_SOURCE == "push" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH)'
 _MOST_JOBS = 200  # of one matrix (docs.gitlab.com, "parallel:matrix")
 _IMAGE = "python:3.12"
 _IMAGE_READY = "python:3.12-trixie"  # the first Debian that packages oras
@@ -36,6 +35,7 @@ _ARM = "saas-linux-small-arm64"
 _ROOT = ".mlviews-nightly"  # in the checkout: GitLab caches nothing from elsewhere
 _HISTORY = f"{_ROOT}/nightly/history.sqlite"
 _NIGHT = '$CI_PIPELINE_SOURCE == "schedule" || $CI_PIPELINE_SOURCE == "web"'
+_HAS_GPUS = '$MLVIEWS_GPU_RUNNERS == "yes"'
 _MERGE = '$CI_PIPELINE_SOURCE == "merge_request_event"'
 _KEEP = f"""\
 mkdir -p "nights/night-$VIEW-$PLATFORM"
@@ -47,37 +47,39 @@ cp -RL {_ROOT}/nightly/latest/. public/
 """
 
 
+class _Kind(NamedTuple):
+    """Views that one job tests, on one platform.
+
+    Attributes:
+        tags: of its runners.
+        switch: when there are such runners; empty for always.
+    """
+
+    job: str
+    views: list[str]
+    platform: str
+    tags: list[str]
+    switch: str
+
+
 def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
     """Return the text of ``.gitlab-ci.yml``; the same views and settings always give the same.
 
     Raises:
         RefusedError: there is no view, or more of them than GitLab runs in one matrix.
     """
-    cpu, gpu = ([spec for spec in specs if (spec.hardware.cuda is not None) is has] for has in (False, True))
-    gpu_tags = [literal(label) for label in settings.gpu_labels]
-    gpu_rule = f'$MLVIEWS_GPU_RUNNERS == "yes" && ({_NIGHT})'
-    kinds: tuple[tuple[str, str, list[ViewSpec], list[str], str], ...] = (
-        ("cpu", "linux-64", cpu, [], _NIGHT),
-        ("cpu-arm", "linux-aarch64", cpu, ["$MLVIEWS_ARM_RUNNER"], _NIGHT),
-        ("gpu", "linux-64", gpu, gpu_tags, gpu_rule),
-        ("gpu-arm", "linux-aarch64", gpu, gpu_tags, gpu_rule),
-    )
-    tests = {
-        job: _tests(views, platform, tags, rule)
-        for job, platform, kind, tags, rule in kinds
-        if (views := [spec.name for spec in kind if platform in spec.platforms])
-    }
-    if not tests:
-        raise no_views()
-    rules = [{"if": rule} for rule in (_NIGHT, *([_MERGE] if settings.locks else []))]
-    ready = {
-        f"ready-{job}": _ready(tests[job], rule, settings)
-        for job, _, _, _, rule in kinds
-        if job in tests and settings.ready
-    }
-    locks = {"stage": "test", "rules": [{"if": _MERGE}], "timeout": "30 minutes", "script": [CHECK_LOCKS]}
+    kinds = _kinds(specs, settings)
+    rules, jobs = [_NIGHT], {kind.job: _tests(kind) for kind in kinds}
+    jobs |= {"report": _report([*jobs]), "pages": _pages()}
+    if settings.locks:
+        rules.append(_MERGE)
+        jobs["locks"] = {
+            "stage": "test", "rules": [{"if": _MERGE}], "timeout": "30 minutes", "script": [CHECK_LOCKS],
+        }  # fmt: skip
+    if settings.ready:
+        jobs |= {f"ready-{kind.job}": _ready(kind, settings) for kind in kinds}
     content = {
-        "workflow": {"rules": [*rules, *_pushes(settings)]},
+        "workflow": {"rules": [*({"if": rule} for rule in rules), *(_pushes(settings) if settings.ready else ())]},
         "stages": ["test", "report", "deploy"],
         "variables": {
             **{name: literal(value) for name, value in settings.unusual.items()},
@@ -91,13 +93,28 @@ def pipeline(specs: Sequence[ViewSpec], settings: Settings) -> str:
             "before_script": ['python -m pip install "$REQUIREMENT"'],
             "interruptible": False,
         },
-        **tests,
-        "report": _report(list(tests)),
-        "pages": _pages(),
-        **({"locks": locks} if settings.locks else {}),
-        **ready,
+        **jobs,
     }
     return _HEADER.format(cron=settings.cron, ready=_HEADER_READY if settings.ready else "") + written(content)
+
+
+def _kinds(specs: Sequence[ViewSpec], settings: Settings) -> list[_Kind]:
+    tags = [literal(label) for label in settings.gpu_labels]
+    found = []
+    for job, gpu, platform, own, switch in (
+        ("cpu", False, "linux-64", [], ""),
+        ("cpu-arm", False, "linux-aarch64", ["$MLVIEWS_ARM_RUNNER"], ""),
+        ("gpu", True, "linux-64", tags, _HAS_GPUS),
+        ("gpu-arm", True, "linux-aarch64", tags, _HAS_GPUS),
+    ):
+        views = [s.name for s in specs if (s.hardware.cuda is not None) is gpu and platform in s.platforms]
+        if len(views) > _MOST_JOBS:
+            raise too_many(len(views), "GitLab", _MOST_JOBS)
+        if views:
+            found.append(_Kind(job, views, platform, own, switch))
+    if not found:
+        raise no_views()
+    return found
 
 
 def literal(text: str) -> str:
@@ -105,16 +122,22 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _tests(views: Sequence[str], platform: str, tags: Sequence[str], rule: str) -> dict[str, Any]:
-    if len(views) > _MOST_JOBS:
-        raise too_many(len(views), "GitLab", _MOST_JOBS)
+def _when(switch: str, condition: str) -> str:
+    return f"{switch} && ({condition})" if switch else condition
+
+
+def _runners(kind: _Kind) -> dict[str, Any]:
+    matrix = {"VIEW": [*map(literal, kind.views)], "PLATFORM": [kind.platform]}
+    return {**({"tags": kind.tags} if kind.tags else {}), "parallel": {"matrix": [matrix]}}
+
+
+def _tests(kind: _Kind) -> dict[str, Any]:
     packages = {"key": "packages-$PLATFORM-$VIEW", "paths": [f"{_ROOT}/cache/pkgs"]}
     return {
+        **_runners(kind),
         "stage": "test",
-        **({"tags": [*tags]} if tags else {}),
-        "rules": [{"if": rule}],
+        "rules": [{"if": _when(kind.switch, _NIGHT)}],
         "timeout": "3 hours",
-        "parallel": {"matrix": [{"VIEW": [*map(literal, views)], "PLATFORM": [platform]}]},
         "cache": [packages, _history("pull")],
         "script": ['mlviews nightly "$VIEW"'],
         "after_script": [_KEEP],
@@ -140,7 +163,7 @@ def _pages() -> dict[str, Any]:
     return {
         "stage": "deploy",
         "needs": ["report"],
-        "rules": [{"if": f'$MLVIEWS_PAGES == "yes" && ({_NIGHT})', "when": "always"}],
+        "rules": [{"if": _when('$MLVIEWS_PAGES == "yes"', _NIGHT), "when": "always"}],
         "timeout": "10 minutes",
         "before_script": [],
         "script": ["ls public"],
@@ -148,25 +171,21 @@ def _pages() -> dict[str, Any]:
     }
 
 
-def _pushes(settings: Settings) -> list[dict[str, Any]]:
+def _pushes(settings: Settings, switch: str = "") -> list[dict[str, Any]]:
     """Return the rules of what a push starts."""
-    if not settings.ready:
-        return []
-    branch = _PUSHED.partition("(")[2].rstrip(")")
-    locks = f"{settings.lockfiles}/*.conda-lock.yml"
-    return [{"if": "$CI_COMMIT_TAG"}, {"if": branch, "changes": [literal(locks)]}]
+    branch = '$CI_PIPELINE_SOURCE == "push" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH'
+    locks = literal(f"{settings.lockfiles}/*.conda-lock.yml")
+    return [{"if": _when(switch, "$CI_COMMIT_TAG")}, {"if": _when(switch, branch), "changes": [locks]}]
 
 
-def _ready(tests: dict[str, Any], rule: str, settings: Settings) -> dict[str, Any]:
+def _ready(kind: _Kind, settings: Settings) -> dict[str, Any]:
     """Return the job that builds, proves, packs and pushes what a push has changed, where a kind of view is tested."""
-    switch = rule.partition(" && ")[0] if "MLVIEWS_GPU_RUNNERS" in rule else ""
-    rules = [{**one, "if": f"{switch} && {one['if']}" if switch else one["if"]} for one in _pushes(settings)]
     tools = "apt-get -qq update && apt-get -qq install -y oras skopeo squashfs-tools"
     return {
-        **{key: tests[key] for key in ("tags", "parallel") if key in tests},
+        **_runners(kind),
         "stage": "deploy",
         "image": _IMAGE_READY,
-        "rules": rules,
+        "rules": _pushes(settings, kind.switch),
         "timeout": "3 hours",
         "variables": {
             "GIT_DEPTH": "0",

@@ -114,6 +114,22 @@ def test_control_characters_do_not_reach_the_terminal(own):
     assert own.run("pip-check").reason == " ]0;owned "
 
 
+def test_a_report_is_whole_whatever_a_figure_or_an_error_holds(own):
+    own.plant(
+        "_protocol",
+        r"""
+        def verdict(work, check):
+            check.figures.update(inf=float("inf"), nan=float("nan"), one=1.0)
+            return "fail", "there is no file a\udc80.root"
+        module._verdict = verdict
+        """,
+    )
+
+    found = own.run("pip-check")
+
+    assert (found.status, found.reason, found.figures) == ("fail", "there is no file a?.root", {"one": 1.0})
+
+
 def test_a_python_that_cannot_be_started_is_an_error(tmp_path):
     line = run_checks(Interpreter((str(tmp_path / "python"),), {}), choose(["pip-check"], "quick"))[0]
 
