@@ -306,7 +306,7 @@ def _base_changes(job: _Job, entries: Sequence[ReleaseEntry]) -> tuple[PackageCh
     if base is None or before is None or before.lock_digest == base.release.lock_digest:
         return ()
     from mlviews.lock.diff import compare  # noqa: PLC0415
-    from mlviews.lock.lockfile import read_lock  # noqa: PLC0415
+    from mlviews.lock.parse import read_lock  # noqa: PLC0415
 
     with suppress(MlviewsError):  # the old one may be gone
         old, new = (read_lock(Path(prefix) / RELEASE_LOCK) for prefix in (before.prefix, base.release.prefix))

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from mlviews import webpage
 from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.files.writing import write_atomically
-from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.lock.status import lock_status
 from mlviews.progress import counted
 from mlviews.recipe.view import ViewSpec, spec_name
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.recipe.catalogue import Catalogue
     from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store

@@ -58,8 +58,7 @@ class Activation(StorePart):
     ``set`` variables with one value; ``default`` values of variables that the user has not set; ``around`` text put
     around the user's own; ``unset`` variables that must not reach the view (``PYTHONPATH``, ``PYTHONHOME``). Values are
     final strings: nothing in them is expanded. None is empty: Lmod 8.6 stops in the middle of unloading at an empty
-    value. ``notes`` say what packages' scripts printed, wanted to write, or set in vain. Releases from before there
-    were any lack ``append``, ``default``, ``around`` and ``notes``.
+    value. ``notes`` say what packages' scripts printed, wanted to write, or set in vain.
     """
 
     prepend: dict[Variable, tuple[Folder, ...]]
@@ -164,8 +163,7 @@ class Release(StoreFile):
     at. ``pip_check_waivers`` says why a package may lack what it says that it needs. ``clobbers`` are files that
     packages lost to others. ``catalogs`` are the folders that have a catalog of their own on CVMFS, by their path in
     the prefix; a release for another place has none. ``files`` is the sha256 of ``files.json``, which lists what no
-    conda record does; ``seal`` that of ``release.json`` itself, with an empty seal. Neither is known of releases from
-    before there were any.
+    conda record does; ``seal`` that of ``release.json`` itself, with an empty seal.
     """
 
     mlviews: str
@@ -195,7 +193,7 @@ class Release(StoreFile):
     editable: tuple[Text, ...] = ()
     replaced: dict[Text, Text] = Field(default_factory=dict)
     broken: dict[Text, Text] = Field(default_factory=dict)
-    packages: tuple[ReleasePackage, ...] = ()
+    packages: tuple[ReleasePackage, ...]
     link_scripts: LinkScripts = LinkScripts()
     clobbers: tuple[Clobber, ...] = ()
     activation: Activation
@@ -206,7 +204,7 @@ class Release(StoreFile):
     @property
     def has_python(self) -> bool:
         """Whether it holds Python: without it there is no kernel, and nothing that a check could run with."""
-        return not self.packages or any(package.name == "python" for package in self.packages)
+        return any(package.name == "python" for package in self.packages)
 
     @property
     def locked_packages(self) -> int:
@@ -241,9 +239,7 @@ def sealed(release: Release) -> str:
 
 
 def is_intact(content: bytes, release: Release) -> bool:
-    """Tell whether the bytes of a ``release.json`` are those that were written; True where it has no seal."""
-    if not release.seal:
-        return True
+    """Tell whether the bytes of a ``release.json`` are those that were written."""
     text = _with_seal(content.decode(errors="replace"), release.seal, "")
     return hashlib.sha256(text.encode()).hexdigest() == release.seal
 
@@ -349,7 +345,7 @@ def _trace(captured: Activation) -> dict[str, str]:
     """
     lists = {**captured.prepend, **captured.append}
     folders = [folder for group in (captured.prepend, captured.append) for each in group.values() for folder in each]
-    # Releases from before there was the lock's variable take out what is named here, and so it, too.
+    # The lock's variable is taken out with these; the loaders know the view's and the release's by name.
     changed = [*captured.set, *captured.around, *captured.unset, *_CONDA, LOCK_VARIABLE]
     trace = {
         "MLVIEWS_LISTS": " ".join(lists),

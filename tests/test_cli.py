@@ -392,7 +392,7 @@ def test_a_hostile_lock_never_reaches_the_terminal(cli: Cli) -> None:
     """Whoever can write the lock can also give it the right digest."""
     from dataclasses import replace
 
-    from mlviews.lock.lockfile import read_lock
+    from mlviews.lock.parse import read_lock
     from mlviews.lock.writer import lock_text
 
     cli.recipes.recipe("x", "clock")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.conda.cuda import SeenBuilds
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files.kept import state_of
-from mlviews.lock.lockfile import Lock, RecordRest, lock_path, read_lock
-from mlviews.lock.parse import parse_lock
+from mlviews.lock.lockfile import Lock, RecordRest, lock_path
+from mlviews.lock.parse import parse_lock, read_lock
 from mlviews.lock.status import changes, find_lock
 from mlviews.lock.summary import FoundLock, LockSummary, summary_of
 from mlviews.lock.writer import lock_text
@@ -331,14 +331,9 @@ def test_an_edit_of_it_is_refused(data: dict[str, Any], edit: Any) -> None:
     refused(yaml.safe_dump(data))
 
 
-def test_a_lock_without_it_keeps_the_digest_that_it_had(path: Path) -> None:
-    lock = read_lock(path)
-    older = replace(lock, packages=tuple(replace(package, rest=None) for package in lock.packages))
-    assert older.digest != lock.digest
-    assert parse_lock(lock_text(older).encode(), "x") == older
-    assert "mlviews-rest" not in lock_text(older)
-    mixed = replace(lock, packages=(*older.packages[:1], *lock.packages[1:]))
-    assert parse_lock(lock_text(mixed).encode(), "x") == mixed, "as bisect makes them of two locks"
+def test_a_lock_without_it_is_refused(data: dict[str, Any]) -> None:
+    del data["metadata"]["custom_metadata"]["mlviews-rest"]
+    assert "mlviews-rest" in refused(yaml.safe_dump(data), "lock-invalid")
 
 
 def test_a_folder_of_modules_elsewhere_is_refused(path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mlviews.errors import FailedError
 from mlviews.files.writing import make_folder, write_atomically
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

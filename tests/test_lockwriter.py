@@ -11,8 +11,8 @@ import pytest
 import yaml
 from rattler import LockFile
 
-from mlviews.lock.lockfile import Lock, read_lock
-from mlviews.lock.parse import parse_lock
+from mlviews.lock.lockfile import Lock
+from mlviews.lock.parse import parse_lock, read_lock
 from mlviews.lock.writer import lock_text
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mlviews.files.writing import folder
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.newview import adopt, held_by, write_new_recipe
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.model import Recipe, parse

@@ -15,12 +15,13 @@ from click.testing import CliRunner
 from rattler import LockFile
 
 from mlviews.cli import cli
-from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mlviews.lock.lockfile import Lock
     from mlviews.recipe.view import ViewSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -19,7 +19,7 @@ from webserver import Quiet, listening
 from mlviews.conda.channels import open_sources
 from mlviews.conda.servers import channel_folder, channel_url
 from mlviews.errors import BadInputError, FailedError
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

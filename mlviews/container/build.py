@@ -20,7 +20,7 @@ from mlviews.container.layers import ImageLayer, parts_of, write_layers
 from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Base, Blob, open_base, to_json, write_archive
 from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder, replacing, write_atomically, write_failure
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.prefix.install import install_lock, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
 from mlviews.progress import Progress, silent

@@ -55,8 +55,8 @@ class UnreadableError(FailedError):
 class DamagedError(UnreadableError):
     """A file of the store has no content that any mlviews wrote."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "it is damaged", "mlviews has changed nothing. Delete it yourself, if nobody needs it.")
+    def __init__(self, path: Path, why: str = "it is damaged") -> None:
+        super().__init__(path, why, "mlviews has changed nothing. Delete it yourself, if nobody needs it.")
 
 
 def status(path: Path, *, follow: bool = False) -> os.stat_result | None:

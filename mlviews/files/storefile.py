@@ -1,4 +1,4 @@
-"""What mlviews writes into a store as JSON and reads again, perhaps with an older or a newer version of itself.
+"""What mlviews writes into a store as JSON and reads again, perhaps where a newer version of itself has written.
 
 Each such file states the number of its schema. Keys that this version does not know are ignored where the number is
 its own; a file of a newer number cannot be read, and so is never taken for damaged, changed or deleted.
@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from mlviews.files.reading import DamagedError, UnreadableError
 
 SCHEMA = 1
-"""The only number so far; files from before there was one state none, and are of this schema too."""
+"""The only number that this version reads."""
 
 _File = TypeVar("_File", bound="StoreFile")
 
@@ -47,16 +47,19 @@ def parse(kind: type[_File], content: bytes, path: Path) -> _File:
         path: what to call it.
 
     Raises:
-        DamagedError: it says nothing that any version wrote.
+        DamagedError: it is no such file: also where it states no schema.
         UnreadableError: a newer mlviews wrote it.
     """
     try:
-        return kind.model_validate_json(content)
+        found = kind.model_validate_json(content)
     except ValidationError as error:
         if number := _newer(content):
             hint = "mlviews changed nothing. Use the mlviews that made it, or a newer one."
             raise UnreadableError(path, f"it was made by a newer mlviews (schema {number})", hint) from error
         raise DamagedError(path) from error
+    if "schema_number" not in found.model_fields_set:
+        raise DamagedError(path, "it states no schema")
+    return found
 
 
 def _newer(content: bytes) -> int | None:

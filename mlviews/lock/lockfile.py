@@ -53,7 +53,7 @@ class LockedPackage:
         sha256: of the archive or the wheel, in hexadecimal.
         size: of the archive in bytes; 0 where the channel does not say, and for a wheel.
         dependencies: package -> version range.
-        rest: what the channel says besides; None in locks from before it was kept.
+        rest: what the channel says besides.
         manager: whose name, version and dependencies these are.
         made: where url and sha256 are those of sources, the wheel that is built of them.
     """
@@ -67,14 +67,14 @@ class LockedPackage:
     sha256: str
     size: int
     dependencies: Mapping[str, str]
-    rest: RecordRest | None = None
+    rest: RecordRest = RecordRest()
     manager: Literal["conda", "pip"] = "conda"
     made: Made | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What it depends on, as conda's match specs."""
-        return (self.rest and self.rest.depends) or match_specs(self.dependencies)
+        return self.rest.depends or match_specs(self.dependencies)
 
     @property
     def subdir(self) -> str:
@@ -141,16 +141,13 @@ class Lock:
 
 def _more(package: LockedPackage) -> list[dict[str, Any]]:
     """Return what CEP 37 has no place for."""
-    rest, made = package.rest, package.made
-    return [*([_said(rest)] if rest else []), *([asdict(made)] if made else [])]
-
-
-def _said(rest: RecordRest) -> dict[str, Any]:
-    return {
+    rest = package.rest
+    said = {  # `asdict` copies, and every lock of a folder is read
         "depends": rest.depends,
         "constrains": rest.constrains,
         "python_site_packages_path": rest.python_site_packages_path,
     }
+    return [said, asdict(package.made)] if package.made else [said]
 
 
 def match_specs(dependencies: Mapping[str, str]) -> tuple[str, ...]:
@@ -169,17 +166,6 @@ def lock_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FailedError("lock-unreadable", f"{path}: {error.strerror}", "Check the path.") from error
-
-
-def read_lock(path: Path) -> Lock:
-    """Read a lock that mlviews wrote.
-
-    Raises:
-        BadInputError: it is no such lock, or was changed by hand.
-    """
-    from mlviews.lock.parse import parse_lock  # noqa: PLC0415  (who has a lock's summary does not wait for it)
-
-    return parse_lock(lock_bytes(path), str(path))
 
 
 def unpacked_scripts(packages: Iterable[LockedPackage], cache: Path) -> frozenset[str]:

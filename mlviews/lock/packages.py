@@ -55,7 +55,7 @@ def locked_package(record: RepoDataRecord, platform: str) -> LockedPackage:
         version=str(record.version),
         build=str(record.build),
         platform=platform,
-        url=_open_url(record),
+        url=_open(record.url, record.file_name, f"channel {record.channel}"),
         md5=record.md5.hex(),
         sha256=record.sha256.hex(),
         size=record.size or 0,
@@ -91,14 +91,9 @@ def locked_wheel(wheel: Taken, platform: str) -> LockedPackage:
         sha256=offer.sha256,
         size=0,
         dependencies=dict(sorted(needed.items())),
-        rest=RecordRest(),
         manager="pip",
         made=offer.made,
     )
-
-
-def _open_url(record: RepoDataRecord) -> str:
-    return _open(record.url, record.file_name, f"channel {record.channel}")
 
 
 def _open(url: str, what: str, place: str) -> str:
@@ -125,8 +120,8 @@ def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
         0,
         package.subdir,
         depends=list(package.needs),
-        constrains=list(package.rest.constrains) if package.rest else None,
-        python_site_packages_path=(package.rest and package.rest.python_site_packages_path) or None,
+        constrains=list(package.rest.constrains),
+        python_site_packages_path=package.rest.python_site_packages_path or None,
         sha256=bytes.fromhex(package.sha256),
         md5=bytes.fromhex(package.md5) or None,
         size=package.size or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -14,7 +15,7 @@ from mlviews.conda.records import site_packages_fault
 from mlviews.credentials import refuse
 from mlviews.errors import BadInputError
 from mlviews.files.yamlfile import texts
-from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest
+from mlviews.lock.lockfile import Lock, LockedPackage, RecordRest, lock_bytes
 from mlviews.wheels.made import Made, check_names, read_made
 
 # CEP 26
@@ -51,7 +52,7 @@ class _Custom(_Strict):
     digest: str = Field(alias="mlviews-lock-digest")
     solver: str = Field(alias="mlviews-solver")
     sizes: str = Field(alias="mlviews-sizes", pattern=r"^[0-9 ]*$")
-    rest: str | None = Field(None, alias="mlviews-rest")
+    rest: str = Field(alias="mlviews-rest")
     made: str | None = Field(None, alias="mlviews-made")
 
 
@@ -69,7 +70,12 @@ class _File(_Strict):
     package: list[_Package]
 
 
-_RESTS = TypeAdapter(dict[str, RecordRest | None])
+_RESTS = TypeAdapter(dict[str, RecordRest])
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lock's file; errors are those of `parse_lock`."""
+    return parse_lock(lock_bytes(path), str(path))
 
 
 def parse_lock(raw: bytes, source: str) -> Lock:
@@ -124,12 +130,9 @@ def _lock(file: _File, inputs: dict[str, Any]) -> Lock:
     return Lock(custom.view, inputs, custom.solver, packages)
 
 
-def _rests(file: _File) -> list[RecordRest | None]:
+def _rests(file: _File) -> list[RecordRest]:
     """Return what is kept of each package; of one that is not named, there was nothing to keep."""
-    text = file.metadata.custom_metadata.rest
-    if text is None:
-        return [None] * len(file.package)
-    kept = _RESTS.validate_json(text)
+    kept = _RESTS.validate_json(file.metadata.custom_metadata.rest)
     keys = [f"{entry.platform}/{entry.name}" for entry in file.package]
     if unknown := kept.keys() - {*keys}:
         raise ValueError(f"it describes {min(unknown)}, which it does not hold")
@@ -137,11 +140,11 @@ def _rests(file: _File) -> list[RecordRest | None]:
 
 
 def _package(
-    entry: _Package, size: int, rest: RecordRest | None, inputs: Mapping[str, Any], made: Made | None
+    entry: _Package, size: int, rest: RecordRest, inputs: Mapping[str, Any], made: Made | None
 ) -> LockedPackage:
     if entry.platform not in inputs["platforms"]:
         raise ValueError(f"{entry.url} is not for {entry.platform}")
-    if rest and (fault := site_packages_fault(rest.python_site_packages_path)):
+    if fault := site_packages_fault(rest.python_site_packages_path):
         raise ValueError(f"{entry.url}: {fault}")
     if entry.manager == "pip":
         check_names(entry.name, entry.version, entry.url, made)

@@ -37,7 +37,7 @@ def lock_text(lock: Lock) -> str:
                 "mlviews-lock-digest": lock.digest,
                 "mlviews-solver": lock.solver,
                 "mlviews-sizes": " ".join(str(package.size) for package in lock.packages),
-                **_rests(lock),
+                "mlviews-rest": _rests(lock),
                 **_made(lock),
             },
         },
@@ -61,13 +61,14 @@ def _package(package: LockedPackage) -> dict[str, Any]:
     }
 
 
-def _rests(lock: Lock) -> dict[str, str]:
+def _rests(lock: Lock) -> str:
     """Return what `RecordRest` keeps: JSON, with a line for each package, for those who compare two locks."""
-    if all(package.rest is None for package in lock.packages):
-        return {}
-    said = {f"{package.platform}/{package.name}": package.rest for package in lock.packages}
-    lines = [f"{json.dumps(key)}: {_json(rest)}" for key, rest in said.items() if rest != RecordRest()]
-    return {"mlviews-rest": "{" + ",".join(f"\n{line}" for line in lines) + "\n}"}
+    lines = [
+        f"\n{json.dumps(f'{package.platform}/{package.name}')}: {_json(package.rest)}"
+        for package in lock.packages
+        if package.rest != RecordRest()
+    ]
+    return "{" + ",".join(lines) + "\n}"
 
 
 def _made(lock: Lock) -> dict[str, str]:
@@ -79,5 +80,5 @@ def _made(lock: Lock) -> dict[str, str]:
     return {"mlviews-made": made_text(made)}
 
 
-def _json(rest: RecordRest | None) -> str:
-    return json.dumps(rest and {key: value for key, value in asdict(rest).items() if value})
+def _json(rest: RecordRest) -> str:
+    return json.dumps({key: value for key, value in asdict(rest).items() if value})

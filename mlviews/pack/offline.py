@@ -32,7 +32,8 @@ from mlviews.files.writing import (
     write_failure,
 )
 from mlviews.hardware import PLATFORMS
-from mlviews.lock.lockfile import LOCK_SUFFIX, Lock, LockedPackage, lock_path, read_lock
+from mlviews.lock.lockfile import LOCK_SUFFIX, Lock, LockedPackage, lock_path
+from mlviews.lock.parse import read_lock
 from mlviews.loop import run
 from mlviews.prefix.archives import hash_mismatch, install_failure, with_lengths
 from mlviews.prefix.install import local_archive
@@ -281,10 +282,10 @@ def _record(archive: Path, package: LockedPackage, index: bytes | OSError) -> di
             f"{archive} says that it is {'-'.join(map(str, told))}",
             "Tell the people who run the channel.",
         )
-    if package.rest:  # the channel may have corrected these since the package was made
-        record |= {"depends": [*package.needs], "constrains": [*package.rest.constrains]}
-        record.pop("python_site_packages_path", None)
-        if package.rest.python_site_packages_path:
-            record["python_site_packages_path"] = package.rest.python_site_packages_path
+    # The channel may have corrected these since the package was made.
+    record |= {"depends": [*package.needs], "constrains": [*package.rest.constrains]}
+    record.pop("python_site_packages_path", None)
+    if package.rest.python_site_packages_path:
+        record["python_site_packages_path"] = package.rest.python_site_packages_path
     record |= {"subdir": package.subdir, "size": archive.stat().st_size}
     return {**record, "md5": package.md5, "sha256": package.sha256}

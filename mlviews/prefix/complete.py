@@ -20,8 +20,6 @@ _OF_THE_PACKAGE = (
     *("arch", "build_number", "features", "license", "license_family", "noarch", "platform", "provides_features"),
     *("purls", "timestamp", "track_features"),
 )
-# The channel corrects these after a package was built: the lock has the last word, but in locks that hold none of it.
-_OF_THE_CHANNEL = ("constrains", "depends", "python_site_packages_path")
 
 
 def complete_records(prefix: Path, packages: Mapping[str, LockedPackage]) -> tuple[CondaRecord, ...]:
@@ -50,11 +48,10 @@ def _completed(path: Path, packages: Mapping[str, LockedPackage]) -> dict[str, A
     record.pop("link", None)  # with it, rattler wants the cache's path
     index = from_json((Path(unpacked) / "info" / "index.json").read_bytes())
     _tell_copies(path.parent.parent, record)
-    taken = _OF_THE_PACKAGE if package.rest else (*_OF_THE_PACKAGE, *_OF_THE_CHANNEL)
-    record |= {key: index[key] for key in taken if key in index}
-    if package.rest:
-        record["depends"] = _in_order_of(index.get("depends"), package.needs)
-        record["constrains"] = _in_order_of(index.get("constrains"), package.rest.constrains)
+    record |= {key: index[key] for key in _OF_THE_PACKAGE if key in index}
+    # The channel corrects these after a package was built: the lock has the last word.
+    record["depends"] = _in_order_of(index.get("depends"), package.needs)
+    record["constrains"] = _in_order_of(index.get("constrains"), package.rest.constrains)
     record["url"] = package.url
     record["channel"] = package.url.rsplit("/", 2)[0]
     write_conda_record(path, record)

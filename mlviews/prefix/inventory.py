@@ -7,8 +7,6 @@ import stat
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
 from mlviews.conda.records import RecordedPath
 from mlviews.files.permissions import decided, private
 from mlviews.files.reading import RELEASE_FILE
@@ -37,7 +35,7 @@ class Inventory(StoreFile):
     """
 
     files: dict[str, str]
-    links: dict[str, str] = Field(default_factory=dict)
+    links: dict[str, str]
     modes: dict[str, tuple[str, ...]]
 
 
@@ -69,14 +67,9 @@ def take(tree: Tree) -> Inventory:
     return Inventory(files=files, links=links, modes={mode: tuple(paths) for mode, paths in sorted(modes.items())})
 
 
-def texts(inventory: Inventory) -> tuple[str, str]:
-    """Return the text of ``files.json``, and the one that it had before it stated a schema."""
-    return inventory.text(indent=1), inventory.model_dump_json(indent=1, exclude={"schema_number"}) + "\n"
-
-
 def write(prefix: Path, inventory: Inventory) -> str:
     """Write ``files.json`` for a prefix that is complete; return its sha256, for ``release.json``."""
-    text, _ = texts(inventory)
+    text = inventory.text(indent=1)
     write_atomically(prefix / FILES, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -84,7 +77,7 @@ def write(prefix: Path, inventory: Inventory) -> str:
 def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -> int:
     """Return the permissions that a path should have, besides those of a group that shares the site's root.
 
-    A release from before they were decided lists what its archives had.
+    What the list says decides whether a file may be executed, and no more: it may be damaged.
 
     Args:
         modes: path -> octal, where they are not the usual ones.

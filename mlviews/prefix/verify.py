@@ -64,7 +64,7 @@ class VerifiedRelease:
         files: files and links that were looked at.
         bytes: bytes that were read.
         bytecode: files of byte code that Python has written since; nobody vouches for them.
-        whole: false where a damaged file kept others from being judged, or the release is older than `files.json`.
+        whole: false where a damaged file kept others from being judged.
         faults: what is not as it was built; after a repair, what still is not.
         repaired: what was not, and is again.
     """
@@ -168,7 +168,7 @@ def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fau
 def _inventory(
     prefix: Path, release: Release | None, found: Mapping[str, os.stat_result], faults: list[Fault]
 ) -> Inventory | None:
-    if release is None or not release.files:
+    if release is None:
         return None
     if FILES not in found:
         faults.append(Fault(FILES, "missing"))

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.reading import RELEASE_FILE, content, is_file
-from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.progress import counted
 from mlviews.release import RELEASE_LOCK, Release
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from securesystemslib.signer import Key, Signer
 
+    from mlviews.lock.lockfile import Lock
     from mlviews.smoke.records import Record
     from mlviews.smoke.report import CheckLine
 

@@ -21,7 +21,7 @@ from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name
 from mlviews.render.modulefile import MODULE
 from mlviews.render.sbom import SBOM
 from mlviews.render.setup_script import REMOVED_FILES
-from mlviews.store.launcher import NOTE
+from mlviews.store.layout import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

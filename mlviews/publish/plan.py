@@ -29,7 +29,8 @@ from mlviews.publish.contents import (
 from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
 from mlviews.store import history
-from mlviews.store.launcher import NOTE, no_release_error
+from mlviews.store.launcher import no_release_error
+from mlviews.store.layout import NOTE
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.files.kept import Kept, state_of
 from mlviews.files.reading import RELEASE_FILE, content, names_in, paths_in, status
-from mlviews.store.launcher import is_removed
+from mlviews.store.layout import is_removed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from mlviews.files.filelock import LOCK
 from mlviews.files.reading import RELEASE_FILE, content, folders_in, is_file, is_folder_at, names_in, status
 from mlviews.files.writing import aged
 from mlviews.jupyter import SPECIFICATION
@@ -13,15 +14,17 @@ from mlviews.prefix.catalogs import MARKER
 from mlviews.prefix.unpacked import NOTES, PACKAGES
 from mlviews.render.defaultfile import NOTHING_PROMOTED
 from mlviews.render.modulefile import MODULE
-from mlviews.store.disk import KEPT, ReleaseEntry, Store
-from mlviews.store.launcher import is_removed
+from mlviews.store.layout import HISTORY, UNPUBLISHED, is_removed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mlviews.release import Release, ReleasePackage
+    from mlviews.store.disk import ReleaseEntry, Store
 
+# In a view's folder these hidden names are no debris.
+_VIEW_NAMES = frozenset({LOCK, UNPUBLISHED, HISTORY})
 # In folders of modules these hidden names are read by module systems.
 _MODULE_NAMES = frozenset({".version", ".modulerc", ".modulerc.lua", NOTHING_PROMOTED, f"{NOTHING_PROMOTED}.lua"})
 
@@ -35,7 +38,7 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
         entries: its releases, those that cannot be read among them.
     """
     folder = store.view_folder(view)
-    found = [path for path in _hidden(folder) if path.name not in KEPT]
+    found = [path for path in _hidden(folder) if path.name not in _VIEW_NAMES]
     there = {entry.name for entry in entries}
     modules = {name for entry in entries for release in entry.platforms.values() for name, _ in release.modules}
     for name in store.folders(view):
@@ -77,7 +80,7 @@ def common_debris(root: Path) -> tuple[Path, ...]:
 
 def cache_debris(cache: Path) -> tuple[Path, ...]:
     """Return what is left of interrupted work in the cache. Only who has the cache alone knows that it is that."""
-    known = {".lock", ".cache.lock", NOTES}
+    known = {LOCK, ".cache.lock", NOTES}
     folders = (cache / PACKAGES, *folders_in(cache / BYTECODE))
     found = [path for folder in folders for path in _hidden(folder) if path.name not in known]
     working = (*_hidden(cache), *_hidden(cache / "images"))

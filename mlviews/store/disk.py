@@ -21,12 +21,11 @@ from mlviews.files.reading import (
     folders_in,
     is_file,
     is_folder_at,
-    link_text,
     names_in,
     status,
 )
 from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
-from mlviews.store.launcher import is_removed, removed_error
+from mlviews.store.layout import PINNED, UNPUBLISHED, default_of, is_removed, removed_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,12 +34,6 @@ if TYPE_CHECKING:
     from mlviews.files.filelock import Waiting
     from mlviews.release import Release
 
-PINNED = "pinned"
-UNPUBLISHED = ".unpublished"
-HISTORY = ".history.json"
-"""Notes of former defaults."""
-KEPT = frozenset({LOCK, UNPUBLISHED, HISTORY})
-"""Hidden names in a view's folder that are no debris."""
 _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 
@@ -216,8 +209,7 @@ class Store:
 
     def default(self, view: str) -> str | None:
         """Return the release that the view's default link names, if there is one."""
-        target = link_text(self.view_folder(view) / "default")
-        return Path(target).name if target else None
+        return default_of(self.view_folder(view))
 
     def lost_default(self, view: str) -> str | None:
         """Return the release that the view's default link names, if it is not there: somebody deleted its folder."""

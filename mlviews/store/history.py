@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mlviews.files.reading import DamagedError, content, link_text, status
+from mlviews.files.reading import DamagedError, content, status
 from mlviews.files.storefile import StoreFile, StorePart, parse
 from mlviews.files.writing import write_atomically
-from mlviews.store.disk import HISTORY
+from mlviews.store.layout import HISTORY, default_of
 
 _LONGEST = 500
 
@@ -91,10 +91,9 @@ def read(view_folder: Path) -> tuple[DefaultChange, ...]:
 
 
 def _settled(view_folder: Path, noted: Sequence[DefaultChange]) -> tuple[DefaultChange, ...]:
-    link = view_folder / "default"
-    target, made = link_text(link), status(link)
+    made = status(view_folder / "default")
     since = datetime.fromtimestamp(made.st_mtime if made else 0.0, timezone.utc)
-    return settle(noted, Path(target).name if target else None, since)
+    return settle(noted, default_of(view_folder), since)
 
 
 def note(view_folder: Path, after: str, *, back: bool, override: str = "", now: datetime) -> None:

@@ -1,48 +1,22 @@
-"""Find what starts a release on this host, or say that the release was removed.
+"""Find what starts a release on this host, or say why there is none.
 
 Read by `mlviews run` before anything else: no more is imported here than that needs.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import MlviewsError, NotBuiltError, RefusedError, nearest
-from mlviews.files.reading import content, folders_in, is_file, link_text, status
+from mlviews.files.reading import content, folders_in, is_file, status
 from mlviews.hardware import host_platform
+from mlviews.store.layout import default_of, removed_error
 
 if TYPE_CHECKING:
     from mlviews.release import Release
-
-NOTE = "removed.json"
-"""In a release's folder: the release was removed, and its name is never given again."""
-
-
-def is_removed(view_folder: Path, release: str) -> bool:
-    """Tell whether a release was removed."""
-    return is_file(view_folder / release / NOTE)
-
-
-def removed_error(view_folder: Path, release: str) -> RefusedError | None:
-    """Return the error for a release that was removed: when, and what there is instead; None where it was not."""
-    text = content(view_folder / release / NOTE)
-    if text is None:
-        return None
-    try:
-        day = str(json.loads(text)["removed"])[:10]
-    except (ValueError, LookupError, TypeError):
-        day = "an unknown day"
-    view, default = view_folder.name, link_text(view_folder / "default")
-    instead = f"The default is {Path(default).name}: leave out /{release} to use it; " if default else ""
-    return RefusedError(
-        "release-removed",
-        f"release {release} of {view} was removed on {day}",
-        f"{instead}`mlviews releases {view}` lists what there is.",
-    )
 
 
 def no_release_error(root: Path, view: str) -> RefusedError:
@@ -80,7 +54,7 @@ def _sites_with(view: str, root: Path) -> list[str]:
     for name in dict.fromkeys(path.stem for path in site_files()):
         with suppress(MlviewsError):  # a root that cannot be read helps nobody
             there = quick_root(name)
-            if there and there != root and link_text(there / "envs" / view / "default"):
+            if there and there != root and default_of(there / "envs" / view):
                 found.append(name)
     return found
 
@@ -98,7 +72,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     if any(part in {"", ".", ".."} or "/" in part for part in (view, release or "default")):
         raise RefusedError("release-missing", f"{view}/{release} is not a release", "Write VIEW or VIEW/RELEASE.")
     # The link is followed once: a promotion in the middle of the start must not mix two releases.
-    chosen = Path(link_text(folder / "default") or "").name if release in {None, "default"} else release
+    chosen = default_of(folder) if release in {None, "default"} else release
     if not chosen:
         raise no_release_error(root, view)
     if removed := removed_error(folder, chosen):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.hardware import host_platform
-from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.lock.lockfile import lock_path
+from mlviews.lock.parse import read_lock
 from mlviews.lock.status import find_lock
 from mlviews.site.file import quick_root, site_files
 from mlviews.store.disk import Store

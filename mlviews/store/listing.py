@@ -13,7 +13,7 @@ from mlviews.prefix import usage
 from mlviews.release import GpuLine, Inside, ReleaseVariant, module_versions
 from mlviews.smoke.records import Record, last_results, proved_gpus, read_records
 from mlviews.store import history
-from mlviews.store.launcher import NOTE
+from mlviews.store.layout import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class RemovalNote(StoreFile):
     """``removed.json``.
 
     Attributes:
-        module: whose modulefile tells of it; None in notes from before they said so.
+        module: whose modulefile tells of it.
         variant: which variant of another view it is; that one's module tells of it, too.
     """
 
@@ -65,13 +65,13 @@ class RemovalNote(StoreFile):
     lock_digest: str
     removed: datetime
     default: str | None
-    module: Inside | None = None
-    variant: ReleaseVariant | None = None
+    module: Inside
+    variant: ReleaseVariant | None
 
     @property
     def modules(self) -> tuple[tuple[str, str], ...]:
-        """The modules and versions that tell of it; none where nobody knows."""
-        return module_versions(self.module, self.release, self.variant) if self.module else ()
+        """The modules and versions that tell of it."""
+        return module_versions(self.module, self.release, self.variant)
 
 
 @dataclass(frozen=True, slots=True)

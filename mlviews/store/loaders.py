@@ -190,7 +190,7 @@ def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple
     """Delete what leads to a view that has no release any more: modulefiles, their default, kernels, ``views/<view>``.
 
     Args:
-        modules: of each release that was removed, the modules and versions that tell of it; none where nobody knows.
+        modules: of each release that was removed, the modules and versions that tell of it.
     """
     for release, found in modules.items():
         delete_tree(store.root / "kernels" / f"{view}-{release}")

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError, nearest
-from mlviews.files.reading import folders_in, is_file, link_text
-from mlviews.lock.lockfile import Lock, lock_path, read_lock
-from mlviews.lock.parse import parse_lock
+from mlviews.files.reading import folders_in, is_file
+from mlviews.lock.lockfile import Lock, lock_path
+from mlviews.lock.parse import parse_lock, read_lock
 from mlviews.lock.status import find_lock
 from mlviews.release import RELEASE_LOCK
-from mlviews.store.launcher import no_release_error, removed_error
+from mlviews.store.launcher import no_release_error
+from mlviews.store.layout import default_of, removed_error
 
 if TYPE_CHECKING:
     from mlviews.site.profile import Site
@@ -60,15 +61,15 @@ def default_release_lock(view: str, site: Site) -> NamedLock:
     Raises:
         RefusedError: the view has no default release.
     """
-    target = link_text(site.root / "envs" / view / "default")
-    if target is None:
+    default = default_of(site.root / "envs" / view)
+    if default is None:
         error = no_release_error(site.root, view)
         raise RefusedError(
             error.code,
             error.message,
             f"{error.hint} Or name what to compare with: --from LOCK, RELEASE or a Git revision such as HEAD.",
         )
-    return _release_lock(view, site, Path(target).name)
+    return _release_lock(view, site, default)
 
 
 def named_lock(view: str, site: Site, name: str) -> NamedLock:

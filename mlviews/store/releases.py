@@ -13,7 +13,8 @@ from mlviews.prefix.verify import VerifiedRelease, verify
 from mlviews.smoke.demands import missing_proofs, refuse_unproved
 from mlviews.smoke.records import read_records
 from mlviews.store import history
-from mlviews.store.launcher import is_removed, no_release_error
+from mlviews.store.launcher import no_release_error
+from mlviews.store.layout import is_removed
 from mlviews.store.loaders import leave_other_modules, write_default_loaders, write_release_loaders
 from mlviews.store.removal import locked, remove_held
 from mlviews.store.repair import repair

@@ -13,7 +13,8 @@ from mlviews.files.writing import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import Place, kernels_below, remove_below
 from mlviews.prefix import usage
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
-from mlviews.store.launcher import NOTE, is_removed, no_release_error
+from mlviews.store.launcher import no_release_error
+from mlviews.store.layout import NOTE, is_removed
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import remove_loaders, write_removed_loaders
 from mlviews.store.users import refuse_used, release_uses

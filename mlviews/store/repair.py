@@ -29,7 +29,6 @@ from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.clobbers import CLOBBERS
 from mlviews.prefix.install import install, restore
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
-from mlviews.prefix.inventory import texts as list_texts
 from mlviews.prefix.realize import realized
 from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import Fault, VerifiedRelease, verify
@@ -109,10 +108,10 @@ def _dress(fresh: Path, release: Release, texts: Sequence[str], *, lost: bool) -
         write_prefix_files(fresh, release, text)
         if not lost:
             return
-        for listed in list_texts(take(read_tree(fresh))):
-            if _sha256(listed) == release.files:
-                write_atomically(fresh / FILES, listed)
-                return
+        listed = take(read_tree(fresh)).text(indent=1)
+        if _sha256(listed) == release.files:
+            write_atomically(fresh / FILES, listed)
+            return
 
 
 def _sha256(text: str) -> str:

@@ -32,7 +32,7 @@ import yaml
 from bench_install import keep_bytecode
 
 from mlviews.files.writing import folder
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse

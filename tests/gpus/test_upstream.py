@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mlviews.gpus.nvidia import GPUS
-from mlviews.lock.lockfile import LockedPackage, read_lock
+from mlviews.lock.lockfile import LockedPackage
+from mlviews.lock.parse import read_lock
 from mlviews.upstream import ENDINGS, TABLED, ViewGpu, view_of_lock
 
 if TYPE_CHECKING:

@@ -14,11 +14,13 @@ import pytest
 from rattler import PrefixRecord
 
 from mlviews.errors import FailedError
-from mlviews.lock.lockfile import Lock, read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.prefix.install import PREFIX_LENGTH, check_prefix, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mlviews.lock.lockfile import Lock
 
 
 NAMES = ("greet", "native", "oldstyle", "plain", "python")
@@ -109,14 +111,6 @@ def test_what_the_channel_has_corrected_since_stands_in_the_records(builder, she
         "depends"
     ]
     assert builder("verify", "demo").code == 0
-
-
-def test_a_lock_from_before_it_held_what_the_channel_says(put, lock):
-    """Repair makes the records of an old release again: they said what the packages do."""
-    records = meta(put(packages=[replace(package, rest=None) for package in lock.on("linux-64")]))
-
-    assert records["greet"]["constrains"] == ["rude <0"]
-    assert records["native"]["depends"] == ["plain >=1.0", "__glibc >=2.17,<3.0.a0"]
 
 
 def test_no_file_names_where_the_archives_came_from(put, mirror, shelf, tmp_path):

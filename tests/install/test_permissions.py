@@ -300,7 +300,7 @@ MEMBER = """
 import os, sys, tempfile
 from pathlib import Path
 import encodings.cp437, encodings.idna  # zipfile reads names by it
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.files.permissions import share
 from mlviews.prefix.install import install
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mlviews.formats import FORMATS
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 
 @pytest.fixture

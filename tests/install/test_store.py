@@ -43,6 +43,7 @@ def record(store: Store) -> Callable[..., None]:
                 prefix=str(folder),
                 lock_digest="x",
                 created=NOON,
+                packages=(),
                 activation=Activation(prepend={}, set={}, unset=()),
             )
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 GOOD, BAD = "def main():\n    pass\n", "raise OSError('no such driver')\n"
 

@@ -16,7 +16,7 @@ import pytest
 
 from mlviews.errors import FailedError
 from mlviews.files.filelock import held_by
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.site.profile import open_site
 from mlviews.site.spec import for_site
 from mlviews.smoke.process import Limits

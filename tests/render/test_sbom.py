@@ -13,7 +13,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
-from mlviews.lock.lockfile import Lock, LockedPackage, read_lock
+from mlviews.lock.lockfile import Lock, LockedPackage
+from mlviews.lock.parse import read_lock
 from mlviews.render.sbom import render_sbom
 
 # The format's own library takes ten seconds a lock: in each run every sixth package of two locks, one of two platforms

@@ -14,7 +14,7 @@ import pytest
 from smoke.faults import plant
 
 from mlviews.hardware import host_platform
-from mlviews.release import Activation, Release
+from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.render.setup_script import render_launch
 from mlviews.smoke.process import Limits
 from mlviews.smoke.runner import Interpreter, choose, run_checks
@@ -78,6 +78,7 @@ def demo(cli: Cli) -> Release:
     release = Release(
         mlviews="1", view="demo", release="2026.01.01", platform=host_platform(), summary="Demo", module="a/demo",
         site="local", prefix=str(prefix), lock_digest="ab" * 32, created="2026-01-01T00:00:00Z", activation=activation,
+        packages=(ReleasePackage(name="python", version="3.12", build="0"),),
     )  # fmt: skip
     (prefix / "launch").write_text(render_launch(release))
     (prefix / "launch").chmod(0o755)

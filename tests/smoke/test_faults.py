@@ -15,7 +15,7 @@ import pytest
 from smoke import faults
 from smoke.faults import CLASSICAL, CUPY, JAX, MEASURED, NEURAL, NUMBA, ROOT, SALT, TENSORFLOW, TRITON
 
-from mlviews.release import Activation, Release
+from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.render.setup_script import render_launch
 from mlviews.smoke.programs import PROGRAMS
 
@@ -165,6 +165,7 @@ def _release(prefix: Path) -> Release:
     return Release(
         mlviews="1", view="demo", release="1", platform="linux-64", summary="Demo", module="a/demo", site="local",
         prefix=str(prefix), lock_digest="0" * 64, created="2026-01-01T00:00:00Z", activation=activation,
+        packages=(ReleasePackage(name="python", version="3.12", build="0"),),
     )  # fmt: skip
 
 

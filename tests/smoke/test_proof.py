@@ -100,7 +100,7 @@ def test_a_drivers_name_is_the_claimed_gpu_only_where_it_is_that_word(device, gp
 def test_records_are_read_as_they_were_written_and_what_else_lies_there_is_left_out(tmp_path):
     release = Release(
         mlviews="1", view="demo", release="1", platform=host_platform(), summary="Demo", module="a/demo", site="local",
-        prefix="/v", lock_digest=LOCK, created="2026-01-01T00:00:00Z",
+        prefix="/v", lock_digest=LOCK, created="2026-01-01T00:00:00Z", packages=(),
         activation=Activation(prepend={}, set={}, unset=()),
     )  # fmt: skip
     first = write_record(tmp_path, release, [line()], level="quick")

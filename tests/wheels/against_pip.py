@@ -26,7 +26,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlviews.hardware import host_glibc
-from mlviews.lock.lockfile import LockedPackage, lock_path, read_lock
+from mlviews.lock.lockfile import LockedPackage, lock_path
+from mlviews.lock.parse import read_lock
 from mlviews.wheels.requirements import project_of
 
 if TYPE_CHECKING:

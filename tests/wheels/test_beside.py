@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conda_lock.lockfile import parse_conda_lock_file
 
-from mlviews.lock.lockfile import LockedPackage, read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.wheels.wheel import open_wheel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Cli, Result
+
+    from mlviews.lock.lockfile import LockedPackage
 
 
 def locked(

@@ -13,7 +13,7 @@ from packaging.pylock import PackageWheel, Pylock
 from packaging.tags import Tag
 from rattler import LockFile
 
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 
 if sys.version_info >= (3, 11):
     import tomllib

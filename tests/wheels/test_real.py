@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlviews.errors import FailedError
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.wheels.channel import make_channel
 
 

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mlviews.errors import FailedError
-from mlviews.lock.lockfile import read_lock
+from mlviews.lock.parse import read_lock
 from mlviews.lock.writer import lock_text
 from mlviews.wheels import sdist
 from mlviews.wheels.made import Made
