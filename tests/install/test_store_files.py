@@ -23,8 +23,9 @@ from mlviews.store.listing import RemovalNote
 NOON = datetime(2026, 11, 26, 12, tzinfo=timezone.utc)
 RELEASE = Release(
     mlviews="0.1.0", view="demo", release="2026.11.26", platform="linux-64", summary="About demo",
-    module="atlasml/demo", site="local", prefix="/srv/envs/demo/2026.11.26/linux-64", lock_digest="ab" * 32, created=NOON,
-    glibc="2.34", packages=(ReleasePackage(name="python", version="3.11.0", build="0_cpython"),), gaps={"jax": "no build"},
+    module="atlasml/demo", site="local", prefix="/srv/envs/demo/2026.11.26/linux-64", lock_digest="ab" * 32,
+    created=NOON, glibc="2.34", gaps={"jax": "no build"},
+    packages=(ReleasePackage(name="python", version="3.11.0", build="0_cpython"),),
     activation=Activation(
         prepend={"PATH": ("/srv/bin",)}, set={"A": "1"}, unset=("PYTHONHOME",), around={"B": Around(alone="b")}
     ),
