@@ -181,9 +181,11 @@ def _interrupted(app: App) -> int:
     from mlviews.cli.output import write_errors  # noqa: PLC0415
     from mlviews.errors import FailedError  # noqa: PLC0415
 
-    sys.stderr.write("interrupted\n")  # click has ended the line of the terminal's ^C
+    goes_on = "To go on, type the same command again: what was downloaded stays."
+    # click has ended the line of the terminal's ^C
+    sys.stderr.write("interrupted\n" if app.json else f"interrupted. {goes_on}\n")
     if app.json:
-        write_errors(app, [FailedError("interrupted", "interrupted by a signal", "Run the same command again.")])
+        write_errors(app, [FailedError("interrupted", "interrupted by a signal", goes_on)])
     return INTERRUPTED
 
 

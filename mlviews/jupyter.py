@@ -18,7 +18,6 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.files import writing
 from mlviews.files.reading import RELEASE_FILE, UnreadableError, content, is_file, is_folder_at, names_in, status
 from mlviews.files.writing import write_atomically, write_failure
-from mlviews.render import escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -192,8 +191,9 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
 
     Raises:
         RefusedError: the view has no ipykernel, or there is a kernel of that name which is not this view's.
+        FailedError: the place cannot be written.
     """
-    if not _holds_ipykernel(release):
+    if not holds_ipykernel(release):
         raise RefusedError(
             "kernel-missing",
             f"release {release.release} of {release.view} holds no ipykernel, and a kernel needs it",
@@ -201,14 +201,24 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
         )
     folder = place.folder / kernel_name(release, versioned=versioned)
     _check_own(folder, release.view)
-    for file, text in kernelspec(release, versioned=versioned, swan=place.kind == "swan").items():
-        write_atomically(folder / file, text)
+    spec = kernelspec(release, versioned=versioned, swan=place.kind == "swan")
+    files = {folder / name: text for name, text in spec.items()}
     if place.script:
-        write_atomically(place.script, escape.render("swan.sh", "sh", {"kernels": str(place.folder)}))
+        from mlviews.render import escape  # noqa: PLC0415  (templates: a build only asks what can be a kernel)
+
+        files[place.script] = escape.render("swan.sh", "sh", {"kernels": str(place.folder)})
+    try:
+        for path, text in files.items():
+            write_atomically(path, text)
+    except FailedError as error:
+        if error.code != "write-failed":
+            raise
+        hint = "Name a folder that you may write to: set JUPYTER_DATA_DIR, for Jupyter too, or give --prefix DIR."
+        raise FailedError(error.code, error.message, hint) from error
     return folder
 
 
-def _holds_ipykernel(release: Release) -> bool:
+def holds_ipykernel(release: Release) -> bool:
     """Tell whether a release can start a kernel: one on top of another has what that holds."""
     own = any(package.name == "ipykernel" for package in release.packages)
     base = Path(release.base.prefix) / "conda-meta" if release.base else None

@@ -148,6 +148,7 @@ class JobResult:
         submitted: what the system said when it took the job; null if it was not submitted.
         line: the line that gives a shell on a node; null if a job was asked for.
         to_fill_in: what nobody has said yet.
+        absent: the script that the job is to run, if there is no such file here; null if there is.
     """
 
     view: str
@@ -164,6 +165,7 @@ class JobResult:
     submitted: str | None
     line: str | None
     to_fill_in: Sequence[str]
+    absent: Path | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mlviews.store.disk import Store
 
 _PIPED_WIDTH = 200
+_T = TypeVar("_T")
 
 
 class Show(Protocol):
@@ -139,10 +140,17 @@ class App:
 
     def view(self, name: str) -> ViewSpec:
         """Return a view of the recipes; of one that is built here from others, the error says so."""
+        return self._named(name, self.catalogue.view)
+
+    def family(self, name: str) -> tuple[ViewSpec, ...]:
+        """Return a view and its variants; errors are `view`'s."""
+        return self._named(name, self.catalogue.family)
+
+    def _named(self, name: str, look_up: Callable[[str], _T]) -> _T:
         from mlviews.errors import BadInputError
 
         try:
-            return self.catalogue.view(name)
+            return look_up(name)
         except BadInputError as error:
             if error.code != "view-unknown" or name not in self.store.views():
                 raise

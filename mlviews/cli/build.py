@@ -72,7 +72,7 @@ def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple
     from mlviews.site.spec import for_site
     from mlviews.variants import choose, named, read_driver
 
-    family = app.catalogue.family(view)
+    family = app.family(view)
     if every or (len(family) == 1 and not variant):
         return family, ""
     if variant:
@@ -169,6 +169,7 @@ def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:
 
 def _next(console: Console, built: BuildResult, app: App) -> None:
     from mlviews.cli.terminal import say
+    from mlviews.jupyter import holds_ipykernel
 
     version = "" if built.default else f"/{built.release}"
     # What brought the user here brings them there again.
@@ -190,6 +191,9 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
             f"module use {shlex.quote(str(app.site.prefix / 'modulefiles'))}; module load {built.module}{version}",
             f"{_program()} run {built.view}{version}{options} -- {'python' if python else 'PROGRAM'}",
         ]
+        if holds_ipykernel(app.store.entry(built.view, built.release).release):
+            which = "" if built.default else f" --release {built.release}"
+            lines.append(f"{_program()} kernel add {built.view}{which}{options}")
     for line in lines:
         say(console, f"  {line}", folds=False)
     if undone:

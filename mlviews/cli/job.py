@@ -106,10 +106,11 @@ def job(
         _write_files(files, path.parent)
     elif len(files) > 1:
         app.remark(f"-o FILE also writes {', '.join(list(files)[1:])}, without which this job cannot run")
+    absent = _absent(app, command, entry)
     if written and planned.to_fill_in and not submits:
         app.remark(f"to fill in, in {path.name}: {'; '.join(planned.to_fill_in)}")
     submitted = submit(chosen, path) if submits else None
-    return _outcome(_result(planned, path=written, files=files, submitted=submitted))
+    return _outcome(_result(planned, path=written, files=files, submitted=submitted, absent=absent))
 
 
 def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] | None) -> Entry:
@@ -124,10 +125,25 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
         )
     if via == "image" or system == "panda":
         name, _, release = view.partition("/")
-        it = render_input(name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None)
+        it = render_input(name, app.site, recipe=lambda: app.view(name), release=release or None)
         return by_image(it.image().container, system)
     _, found = release_here(app.root, view)
     return by_launch(found)
+
+
+def _absent(app: App, command: tuple[str, ...], entry: Entry) -> Path | None:
+    """Return the script that a job is to run, if it is not there, and say so: the job would, after its time in a queue.
+
+    An image may hold files that are nowhere here.
+    """
+    from mlviews.errors import nearest
+
+    script = next((Path(word) for word in command if word.endswith((".py", ".sh"))), None)
+    if script is None or script.exists() or (script.is_absolute() and entry.image):
+        return None
+    beside = (path.name for path in script.parent.glob(f"*{script.suffix}"))
+    app.remark(f"there is no {script} here{nearest(script.name, beside)}")
+    return script
 
 
 def _by_file(image: Path, system: System) -> Entry:
@@ -153,6 +169,7 @@ def _result(
     files: Mapping[str, str] | None = None,
     submitted: str | None = None,
     line: str | None = None,
+    absent: Path | None = None,
 ) -> JobResult:
     from mlviews.results import JobResult
 
@@ -161,7 +178,7 @@ def _result(
         view=planned.name, system=planned.system, release=release.release, lock=release.lock_digest,
         image=planned.entry.image, nodes=planned.request.nodes, gpus=planned.gpus, queue=planned.queue,
         serves=planned.kinds, path=path, files=files or {}, submitted=submitted, line=line,
-        to_fill_in=planned.to_fill_in,
+        to_fill_in=planned.to_fill_in, absent=absent,
     )  # fmt: skip
 
 

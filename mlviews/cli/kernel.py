@@ -48,7 +48,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     from mlviews.results import KernelAddResult
 
     place = _place(user=user, prefix=prefix, swan=swan)
-    it = render_input(view, app.site, recipe=lambda: app.catalogue.view(view), release=release)
+    it = render_input(view, app.site, recipe=lambda: app.view(view), release=release)
     folder = jupyter.add(place, it.release, versioned=it.versioned)
     (added,) = (found for found in jupyter.kernels_in(place) if found.folder == folder)
     result = KernelAddResult(kernel=added, script=place.script)

@@ -52,7 +52,7 @@ def lock(
     from mlviews.site.spec import for_site
 
     catalogue = app.catalogue
-    named = tuple(catalogue.view(name) for name in dict.fromkeys(views))
+    named = tuple(app.view(name) for name in dict.fromkeys(views))
     # What a channel has for one CUDA it may not have for another: a variant's first lock is asked for by name.
     specs = named or tuple(
         spec
@@ -147,7 +147,7 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
     from mlviews.results import DiffResult
     from mlviews.store.locksource import default_release_lock, lock_file, named_lock
 
-    spec = app.catalogue.view(view)
+    spec = app.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)
     new = named_lock(spec.name, app.site, after) if after else lock_file(spec.name, app.site)
     asked = {request.name for request in (*spec.dependencies, *spec.pypi)}

@@ -109,7 +109,7 @@ def nightly(
     from mlviews.results import NightlyResult
 
     catalogue = app.catalogue
-    chosen = tuple(catalogue.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
+    chosen = tuple(app.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
     specs = tuple(named_from(spec, *(layers.parents[1] for layers in app.catalogue.layers)) for spec in chosen)
     only = solve_only or bool(backfill)
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]

@@ -57,9 +57,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
             "format-unknown", f"there is no format {form!r}{nearest(form, FORMATS)}", f"There are {', '.join(FORMATS)}."
         )
     name, _, release = view.partition("/")
-    it = render_input(
-        name, app.site, recipe=lambda: app.catalogue.view(name), release=release or None, platform=platform
-    )
+    it = render_input(name, app.site, recipe=lambda: app.view(name), release=release or None, platform=platform)
     files, remarks = FORMATS[form].files(it), FORMATS[form].remarks(it)
     if output:
         _write_files(files, FORMATS[form].programs, output.absolute())

@@ -118,6 +118,10 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
         say(console, f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)
         _list(console, line.repaired, "repaired ", details=details)
         _list(console, line.faults, "", details=details)
+    for name, place in result.moved.items():
+        say(console, ("moved", "yellow"), f" {name} runs only in {place}, for which it was built")
+    if result.moved:
+        say(console, "Move the root back, or build the views for this place: `mlviews build VIEW`.")
     if result.attestation:
         _write_attestation(console, result.attestation)
     unreadable = (

@@ -215,9 +215,10 @@ def measure(
         places += image
         starts = [replace(place, bytecode=bytecode) for place in places for bytecode in (True, False)]
         filesystems = {place.place: place.filesystem() for place in places}
-        for start in starts:
-            start.time(module, cold=False)  # what the first start makes is not measured, nor is its warning
-        with progress("Starting", total=len(starts) * 2 * runs) as advance:
+        with progress("Starting", total=len(starts) * (1 + 2 * runs)) as advance:
+            for start in starts:
+                start.time(module, cold=False)  # what the first start makes is not measured, nor is its warning
+                advance(note=f"{start.place}, not measured")
             for _, start, cold in product(range(runs), starts, (True, False)):
                 found.setdefault((start, cold), []).append(start.time(module, cold=cold))
                 advance(note=f"{start.place}{'' if start.bytecode else ', no byte code'}{', cold' if cold else ''}")

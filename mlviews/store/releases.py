@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from mlviews.store.repair import repair
 from mlviews.store.users import refuse_used, release_uses, uses_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlviews.progress import Progress
@@ -81,11 +81,13 @@ class VerifyResult:
 
     Attributes:
         view: null where all were asked for.
+        moved: where releases were built for, by VIEW/RELEASE, that lie elsewhere now, and so cannot be loaded.
         attestation: with ``--attestation``, what signed statements say of the release.
     """
 
     view: str | None
     releases: Sequence[VerifiedRelease]
+    moved: Mapping[str, str] = field(default_factory=dict)
     attestation: Attestation | None = None
 
 
@@ -176,7 +178,13 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
         found = [verify(prefix, shared=shared, progress=progress) for prefix in _prefixes(store, view, release)]
         if mend:
             found = [_repair(store, site, view, one, progress) if one.faults else one for one in found]
-    return VerifyResult(view, found)
+    return VerifyResult(view, found, _moved(store, found))
+
+
+def _moved(store: Store, found: Sequence[VerifiedRelease]) -> dict[str, str]:
+    """Return where releases were built for that do not lie there, by VIEW/RELEASE."""
+    releases = (store.entry(one.view, one.release).platforms.get(one.platform) for one in found)
+    return {f"{it.view}/{it.release}": it.prefix for it in releases if it and not store.in_place(it)}
 
 
 def check_all(store: Store, site: Site, *, mend: bool, progress: Progress) -> VerifyResult:
@@ -187,7 +195,7 @@ def check_all(store: Store, site: Site, *, mend: bool, progress: Progress) -> Ve
         if store.entries(view)
         for one in check(store, site, view, None, mend=mend, progress=progress).releases
     ]
-    return VerifyResult(None, found)
+    return VerifyResult(None, found, _moved(store, found))
 
 
 def _repair(store: Store, site: Site, view: str, one: VerifiedRelease, progress: Progress) -> VerifiedRelease:

@@ -183,6 +183,12 @@ def test_remove_takes_what_it_is_told(demo):
     assert demo("kernel", "remove", "demo", "--json").codes == ["kernel-unknown"]
 
 
+def test_a_build_says_how_to_make_a_kernel_of_what_can_be_one(demo):
+    assert f" kernel add demo --root {demo.root}\n" in demo("build", "demo", "--root", demo.root).out
+    demo.recipes.recipe("bare", "python", "greet")
+    assert "kernel add" not in demo("build", "bare").out
+
+
 def test_what_cannot_be_done_is_said(demo, tmp_path):
     demo.recipes.recipe("bare", "python", "greet")
     demo("build", "bare")
@@ -193,7 +199,9 @@ def test_what_cannot_be_done_is_said(demo, tmp_path):
     assert demo("kernel", "add", "demo", "--release", "2020.01.01", "--json").codes == ["release-missing"]
     assert demo("kernel", "add", "demo", "--user", "--swan", "--json").codes == ["usage"]
     (tmp_path / "file").touch()
-    assert demo("kernel", "add", "demo", "--prefix", tmp_path / "file", "--json").codes == ["write-failed"]
+    (wrong,) = demo("kernel", "add", "demo", "--prefix", tmp_path / "file", "--json").json["errors"]
+    assert wrong["code"] == "write-failed"
+    assert ("JUPYTER_DATA_DIR" in wrong["hint"], "--root" in wrong["hint"]) == (True, False)
     assert not (home() / ".local/share/jupyter/kernels").exists()
 
 

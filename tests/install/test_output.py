@@ -86,7 +86,9 @@ def test_an_interrupt_gives_the_terminal_back(demo, server, faults):
     screen = on_a_terminal(command, interrupt_at="Downloading")
 
     assert screen.count("\x1b[?25l") == screen.count("\x1b[?25h") > 0
-    assert rendered(screen).strip().splitlines()[-1] == "interrupted"
+    assert rendered(screen).strip().splitlines()[-1] == (
+        "interrupted. To go on, type the same command again: what was downloaded stays."
+    )
 
 
 def on_a_terminal(command: list[str], *, interrupt_at: str = "") -> str:

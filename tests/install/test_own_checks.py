@@ -99,7 +99,7 @@ def test_who_has_no_recipe_of_what_is_built_here_is_told_so(builder, own, tmp_pa
     own(CHECK.format(what="jets"))
     build(builder)
     elsewhere = ("--recipes", str(tmp_path))
-    for verb in ("smoke", "show"):
+    for verb in ("smoke", "show", "build", "lock"):
         refused = builder(verb, "demo", *elsewhere)
         assert (verb, refused.code, "demo is built here, and its recipe lies" in refused.err) == (verb, 2, True), (
             refused.err

@@ -422,6 +422,13 @@ def test_what_is_not_there_is_not_verified(demo, name):
     assert (refused.code, refused.codes) == (1, ["view-unknown" if name == "no" else "release-missing"])
 
 
+def test_of_a_root_that_was_moved_it_says_where_its_releases_run(demo, tmp_path):
+    assert demo("verify", "--json").data["moved"] == {}
+    moved = demo.root.rename(tmp_path / "moved")
+    told = demo("verify", "demo", "--root", moved)
+    assert (told.code, "intact" in told.out, f"runs only in {demo.root}/envs/demo" in told.out) == (0, True, True)
+
+
 def test_interrupted_it_changes_nothing(demo, prefix, monkeypatch: pytest.MonkeyPatch):
     change(prefix / "share/native/data")
     before = {path: path.lstat().st_ino for path in prefix.rglob("*")}

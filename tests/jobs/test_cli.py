@@ -133,6 +133,16 @@ def test_what_is_left_to_fill_in_is_told_where_a_file_is_written(demo, tmp_path)
     assert demo("job", "demo", "--site", "here", "-o", tmp_path / "j.sh", "--", "x").err == ""
 
 
+def test_a_script_that_is_not_there_is_told_before_the_job_waits(demo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.py").touch()
+    assert demo("job", "demo", "--site", "here", "--", "python", "-u", "train.py", "to/come.py").err == ""
+    wrong = ("job", "demo", "--site", "here", "--", "python", "-u", "tarin.py", "--seed", "1")
+    assert demo(*wrong).err == "note: there is no tarin.py here; did you mean 'train.py'?\n"
+    found = demo("--json", *wrong)
+    assert (found.code, found.data["absent"]) == (0, "tarin.py")
+
+
 def test_a_host_that_reaches_no_slurm_is_no_fault_of_the_job(demo, tmp_path, monkeypatch, require):
     require("sbatch")
     conf = ["ClusterName=x", "SlurmctldHost=localhost(127.0.0.1)", "SlurmctldPort=9", "AuthType=auth/none"]
