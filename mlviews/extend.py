@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from mlviews.recipe.model import check_requirement
 from mlviews.site.spec import for_site
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
@@ -81,37 +81,54 @@ def extend(
         name, on = on, mine.on or on
     base = find_base(on, site.root, host_platform())
     name = name or f"my-{base.release.view}"
-    path, lock = recipes / f"{name}.yaml", lock_path(site.lockfiles, name)
-    before = {file: file.read_text(encoding="utf-8") if file.is_file() else None for file in (path, lock)}
-    there = _own_extension(name, recipes)
-    if there and there.on == on and not replace and not editable:
-        known = {request.text for request in there.pypi}
-        _add(path, [text for text in dict.fromkeys(requirements) if text not in known])
-    else:
-        _write_recipe(
-            name,
-            recipes,
-            on=on,
-            platform=base.release.platform,
-            requirements=list(dict.fromkeys(requirements)),
-            replace=list(dict.fromkeys(replace)),
-            editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
-        )
+    path = recipes / f"{name}.yaml"
+    with _undone_on_error(path, lock_path(site.lockfiles, name)):
+        there = _own_extension(name, recipes)
+        if there and there.on == on and not replace and not editable:
+            known = {request.text for request in there.pypi}
+            _add(path, [text for text in dict.fromkeys(requirements) if text not in known])
+        else:
+            _write_recipe(
+                name,
+                recipes,
+                on=on,
+                platform=base.release.platform,
+                requirements=list(dict.fromkeys(requirements)),
+                replace=list(dict.fromkeys(replace)),
+                editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
+            )
+        built = _lock_and_build(name, recipes, site, progress)
+    taken = usage.read(built.folder).bytes
+    return ExtendResult(recipe=path, base=base.name, added=built.added, bytes=taken, built=built)
+
+
+@contextmanager
+def _undone_on_error(*files: Path) -> Iterator[None]:
+    """Have files say what they said, or be gone again, where the context ends with an error."""
+    before = {file: _text(file) for file in files}
     try:
-        site_spec = for_site(open_catalogue(recipes).view(name), site)
-        # `build` would call the lock stale: it is the one of the recipe before, or of one that is gone.
-        _, errors = lock_views([site_spec], site, LockOptions(), progress=progress)
-        if errors:
-            raise errors[0]
-        built = build(site_spec, site, progress=progress)
+        yield
     except BaseException:
         for file, content in before.items():
             with suppress(OSError):  # in a root that is read-only nothing was written
-                file.unlink(missing_ok=True) if content is None else write_atomically(file, content)
+                if content is None:
+                    file.unlink(missing_ok=True)
+                elif content != _text(file):
+                    write_atomically(file, content)
         raise
-    return ExtendResult(
-        recipe=path, base=base.name, added=built.added, bytes=usage.read(built.folder).bytes, built=built
-    )
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+def _lock_and_build(name: str, recipes: Path, site: Site, progress: Progress) -> BuildResult:
+    site_spec = for_site(open_catalogue(recipes).view(name), site)
+    # `build` would call the lock stale: it is the one of the recipe before, or of one that is gone.
+    _, errors = lock_views([site_spec], site, LockOptions(), progress=progress)
+    if errors:
+        raise errors[0]
+    return build(site_spec, site, progress=progress)
 
 
 _EXTENSION = """\
@@ -133,8 +150,8 @@ def _write_recipe(
     on: str,
     platform: str,
     requirements: Sequence[str],
-    replace: Sequence[str] = (),
-    editable: Sequence[Path] = (),
+    replace: Sequence[str],
+    editable: Sequence[Path],
 ) -> None:
     """Write ``<folder>/<name>.yaml``, a recipe that extends a view.
 

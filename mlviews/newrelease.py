@@ -13,20 +13,15 @@ from mlviews.gpus.nvidia import GPUS
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import installed_licenses
-from mlviews.prefix.tree import read_tree
-from mlviews.prefix.verify import Fault, verify_new
+from mlviews.prefix.tree import Tree, read_tree
+from mlviews.prefix.verify import verify_new
 from mlviews.progress import Progress, silent
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import write_record
 from mlviews.smoke.release import first_checks
 from mlviews.smoke.report import CheckLine, failures
-from mlviews.store.loaders import (
-    leave_other_modules,
-    write_command_loaders,
-    write_default_loaders,
-    write_release_loaders,
-)
+from mlviews.store.loaders import make_default, write_command_loaders, write_release_loaders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +29,7 @@ if TYPE_CHECKING:
 
     from mlviews.conda.records import CondaRecord
     from mlviews.lock.summary import FoundLock
+    from mlviews.recipe.view import ViewSpec
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
@@ -89,22 +85,8 @@ def make_release(
     release = _with_served(assembled.release, prefix, site, progress)
     with ThreadPoolExecutor(1) as beside:  # while the checks, which are other processes, run
         bill = beside.submit(render_sbom, found.lock, [platform], licenses=installed_licenses(assembled.records))
-        names = (*BASIC, *site_spec.spec.smoke)
-        checks = first_checks(
-            prefix,
-            release,
-            names,
-            own=site_spec.spec.own_checks,
-            records=assembled.records,
-            progress=progress,
-        )
-    _refuse_failed(view, checks)
-    tree = read_tree(prefix)  # the last look: from here on nothing but the list and release.json is written
-    held = inventory.take(tree)
-    release = release.model_copy(update={"files": inventory.write(prefix, held)})
-    tree = replace(tree, found={**tree.found, inventory.FILES: (prefix / inventory.FILES).lstat()})
-    shared = site.group is not None
-    _refuse_unlike(view, verify_new(tree, held, compared=assembled.compared, shared=shared, progress=progress))
+        checks = _checked(release, prefix, site_spec.spec, assembled.records, progress)
+    release, tree = _listed(release, prefix, assembled.compared, site, progress)
     write_atomically(prefix.with_name(f"{prefix.name}.{SBOM}"), bill.result())
     usage.write(prefix, usage.measure(tree))
     store.mark_unpublished(view, name)
@@ -113,6 +95,29 @@ def make_release(
     store.write_release(release)
     write_record(store.root, release, checks, level="quick")
     return NewRelease(release, prefix, checks)
+
+
+def _listed(release: Release, prefix: Path, compared: int, site: Site, progress: Progress) -> tuple[Release, Tree]:
+    """List what is in the prefix: the last look, after which nothing but the list and ``release.json`` is written.
+
+    Args:
+        compared: as `Assembled` has it.
+
+    Raises:
+        RefusedError: its own `verify` would call it damaged from the start, and no repair could mend it.
+    """
+    tree = read_tree(prefix)
+    held = inventory.take(tree)
+    release = release.model_copy(update={"files": inventory.write(prefix, held)})
+    tree = replace(tree, found={**tree.found, inventory.FILES: (prefix / inventory.FILES).lstat()})
+    if faults := verify_new(tree, held, compared=compared, shared=site.group is not None, progress=progress):
+        raise RefusedError(
+            "not-as-recorded",
+            f"the new release of {release.view} is not what its packages say they hold, and was not kept",
+            "Lock another build of the packages named. If a script of one wrote to it, tell its maintainers.",
+            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in faults[:_NAMED]),
+        )
+    return release, tree
 
 
 def _refuse_second_libraries(site_spec: SiteSpec, records: Sequence[CondaRecord]) -> None:
@@ -126,25 +131,19 @@ def _refuse_second_libraries(site_spec: SiteSpec, records: Sequence[CondaRecord]
         )
 
 
-def _refuse_failed(view: str, checks: tuple[CheckLine, ...]) -> None:
+def _checked(
+    release: Release, prefix: Path, spec: ViewSpec, records: tuple[CondaRecord, ...], progress: Progress
+) -> tuple[CheckLine, ...]:
+    names = (*BASIC, *spec.smoke)
+    checks = first_checks(prefix, release, names, own=spec.own_checks, records=records, progress=progress)
     if failed := failures(checks):
         raise RefusedError(
             "check-failed",
-            f"the new release of {view} failed its first checks and was not kept",
+            f"the new release of {release.view} failed its first checks and was not kept",
             "Correct the recipe and lock again. The default has not changed.",
             faults=failed,
         )
-
-
-def _refuse_unlike(view: str, faults: Sequence[Fault]) -> None:
-    """Refuse a release that its own `verify` would call damaged from the start, and no repair could mend."""
-    if faults:
-        raise RefusedError(
-            "not-as-recorded",
-            f"the new release of {view} is not what its packages say they hold, and was not kept",
-            "Lock another build of the packages named. If a script of one wrote to it, tell its maintainers.",
-            faults=tuple(f"{one.package or 'no package'}: {one.path} ({one.kind})" for one in faults[:_NAMED]),
-        )
+    return checks
 
 
 def _with_served(release: Release, prefix: Path, site: Site, progress: Progress) -> Release:
@@ -176,13 +175,11 @@ def publish(store: Store, site: Site, view: str, name: str) -> bool:
     Raises:
         RefusedError: it lacks a platform that the default has.
     """
-    entry = next(entry for entry in store.releases(view) if entry.name == name)
+    entry = store.existing(view, name)
     write_release_loaders(store, view, entry)
     write_command_loaders(store)
     if site.promote == "on-build" and not _lacks_proofs(store, entry, site):
-        leave_other_modules(store, view, store.promotable(view, name))
-        store.promote(view, name)
-        write_default_loaders(store, view, entry)
+        make_default(store, view, store.promotable(view, name))
     store.mark_unpublished(view, None)
     return store.default(view) == name
 

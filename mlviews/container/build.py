@@ -21,7 +21,8 @@ from mlviews.container.oci import ARCHITECTURES, EPOCH, MANIFEST, Base, Blob, op
 from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.parse import read_lock
-from mlviews.prefix.install import install_lock, installed_licenses
+from mlviews.prefix.bytecode import compile_modules
+from mlviews.prefix.install import installed, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
 from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Release
@@ -128,18 +129,13 @@ def build_image(
     ):
         container = of_release(release, lock, site.container, base=_pinned(wanted, found))
         tree, container_prefix = Path(name) / "tree", str(container.prefix)
-        installed = install_lock(
-            lock,
-            tree,
-            platform=release.platform,
-            baked=Path(container.prefix),
-            site=site,
+        platform, baked = release.platform, Path(container_prefix)
+        with installed(lock, tree, platform=platform, baked=baked, site=site, progress=progress):
             # As they ran in the release: there is no container here yet that they could run in.
-            then=lambda *_: (None, carry_over(release.link_scripts, prefix, release.prefix, tree, container_prefix)),
-            progress=progress,
-        )
+            records = carry_over(release.link_scripts, prefix, release.prefix, tree, container_prefix)
+            records = compile_modules(tree, records, platform=platform, cache=site.cache, progress=progress)
         text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
-        licenses = installed_licenses(installed.records)
+        licenses = installed_licenses(records)
         for path, content in image_files(Contents(container, lock, text, licenses)).items():
             write_atomically(tree / path, content.text, executable=content.executable)
         parts = parts_of(tree)

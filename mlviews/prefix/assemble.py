@@ -16,9 +16,10 @@ from mlviews.base import on_top
 from mlviews.files.permissions import group_id, settle
 from mlviews.files.writing import write_atomically
 from mlviews.prefix.activation import capture
+from mlviews.prefix.bytecode import compile_modules
 from mlviews.prefix.catalogs import MARKER, catalogs_of
 from mlviews.prefix.clobbers import find_clobbers, refuse_lost
-from mlviews.prefix.install import install, install_lock
+from mlviews.prefix.install import Installed, install, installed
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Activation, Clobber, LinkScripts, Release, ReleasePackage
@@ -69,32 +70,18 @@ def assemble(
     Raises:
         RefusedError: a package that the recipe asks for lost a module or a program to another one.
     """
-
-    def then(
-        packages: Sequence[LockedPackage], records: tuple[CondaRecord, ...]
-    ) -> tuple[tuple[Sequence[LockedPackage], LinkScripts], tuple[CondaRecord, ...]]:
-        scripts, now = _link_scripts(packages, records, site_spec, site, prefix, platform=platform, baked=baked)
-        return (packages, scripts), now
-
-    installed = install_lock(
-        lock,
-        prefix,
-        platform=platform,
-        baked=baked,
-        site=site,
-        then=then,
-        base=_base_prefix(site_spec),
-        progress=progress,
-    )
-    packages, scripts = installed.given
-    clobbers = find_clobbers(prefix, installed.records)
+    base = site_spec.base.release.prefix if site_spec.base else None
+    with installed(lock, prefix, platform=platform, baked=baked, site=site, base=base, progress=progress) as found:
+        scripts, records = _link_scripts(found, site_spec, site, prefix, platform=platform, baked=baked)
+        records = compile_modules(prefix, records, platform=platform, cache=site.cache, progress=progress)
+    clobbers = find_clobbers(prefix, records)
     refuse_lost(clobbers, site_spec.requested)
     release = _release(
         lock,
         site_spec,
         site,
         prefix,
-        packages=packages,
+        packages=found.packages,
         scripts=scripts,
         clobbers=clobbers,
         platform=platform,
@@ -102,25 +89,16 @@ def assemble(
         baked=baked,
     )
     write_prefix_files(prefix, release, lock_text)
-    return Assembled(release, installed.records, installed.compared)
+    return Assembled(release, records, found.compared)
 
 
 def _link_scripts(
-    packages: Sequence[LockedPackage],
-    records: tuple[CondaRecord, ...],
-    site_spec: SiteSpec,
-    site: Site,
-    prefix: Path,
-    *,
-    platform: str,
-    baked: Path,
+    done: Installed, site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, baked: Path
 ) -> tuple[LinkScripts, tuple[CondaRecord, ...]]:
     """Run the link scripts of the recipe; where programs of the prefix do not run, in a prefix beside it."""
-    named = site_spec.spec.link_scripts
-    if not named:
-        return run_link_scripts(prefix, packages, records, named)
-    if baked == prefix:
-        found, records = run_link_scripts(prefix, packages, records, named)
+    packages, named = done.packages, site_spec.spec.link_scripts
+    if not named or baked == prefix:
+        found, records = run_link_scripts(prefix, packages, done.records, named)
     else:
         with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
             beside, cache = Path(scratch) / "prefix", site.cache
@@ -129,8 +107,8 @@ def _link_scripts(
             )
             found, _ = run_link_scripts(beside, packages, there, named)
             records = carry_over(found, beside, str(beside), prefix, str(baked))
-    # What a script made has the permissions that it liked.
-    settle(prefix, group_id(site.group))
+    if found.run:  # what a script made has the permissions that it liked
+        settle(prefix, group_id(site.group))
     return found, records
 
 
@@ -174,28 +152,17 @@ def _release(
     )
 
 
-def _base_prefix(site_spec: SiteSpec) -> str | None:
-    return site_spec.base.release.prefix if site_spec.base else None
-
-
 def _activation(
     site_spec: SiteSpec, prefix: Path, baked: Path, packages: Sequence[LockedPackage], site: Site
 ) -> Activation:
-    own = _with_kernels(capture(prefix, name=site_spec.spec.name, baked=baked), packages, site)
+    own = capture(prefix, name=site_spec.spec.name, baked=baked)
+    if any(package.name == "jupyter_server" for package in packages):
+        # It finds the kernels of all views of its root: Jupyter looks below each of these folders for ``kernels``, see
+        # https://docs.jupyter.org/en/stable/use/jupyter-directories.html#data-files.
+        found = (str(site.prefix), *own.prepend.get("JUPYTER_PATH", ()))
+        own = own.model_copy(update={"prepend": {**own.prepend, "JUPYTER_PATH": found}})
     base = site_spec.base
     return own if base is None else on_top(base.release.activation, own, base.release.prefix)
-
-
-def _with_kernels(activation: Activation, packages: Sequence[LockedPackage], site: Site) -> Activation:
-    """Let the Jupyter server of a view that holds one find the kernels of all views of its root.
-
-    Jupyter looks below each folder of JUPYTER_PATH for ``kernels``:
-    https://docs.jupyter.org/en/stable/use/jupyter-directories.html#data-files
-    """
-    if not any(package.name == "jupyter_server" for package in packages):
-        return activation
-    found = (str(site.prefix), *activation.prepend.get("JUPYTER_PATH", ()))
-    return activation.model_copy(update={"prepend": {**activation.prepend, "JUPYTER_PATH": found}})
 
 
 def write_prefix_files(prefix: Path, release: Release, lock_text: str | None) -> None:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
 
+LINKING_FAILED = (InstallerError, LinkError, TransactionError)
+"""What rattler raises where it cannot link."""
 CLOBBERS = "__clobbers__"
 """rattler's folder in a prefix."""
 NOT_MODULES = frozenset({"benchmarks", "conftest", "docs", "examples", "setup", "test", "testing", "tests"})
@@ -104,7 +106,7 @@ async def link_all(
         try:
             await link([record for record in records if record.name.normalized not in programs.later])
             break
-        except (InstallerError, LinkError, TransactionError):
+        except LINKING_FAILED:
             if len(programs.later) == known:
                 raise
             await clear()

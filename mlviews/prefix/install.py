@@ -8,16 +8,16 @@ import re
 import stat
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 from rattler import RepoDataRecord, Subdir
 from rattler import install as rattler_install
-from rattler.exceptions import InstallerError, LinkError, TransactionError
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
@@ -30,20 +30,17 @@ from mlviews.files.writing import delete_tree, make_folder, write_failure
 from mlviews.lock.packages import repodata_record
 from mlviews.loop import run
 from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
-from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.clobbers import Programs, link_all
+from mlviews.prefix.clobbers import LINKING_FAILED, Programs, link_all
 from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
 from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
 from mlviews.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from mlviews.lock.lockfile import Lock, LockedPackage
     from mlviews.site.profile import Site
-
-_T = TypeVar("_T")
 
 PREFIX_LENGTH = 255
 """Longest prefix in bytes: conda packages are built with a placeholder of that length (conda-build's default)."""
@@ -95,11 +92,10 @@ def install(
     """Install locked packages into an empty or partly installed prefix; return the conda records of all in it.
 
     Args:
-        packages: what the lock holds for the platform.
         baked: the prefix that is written into the files; the same, except where one builds for another place.
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
-        group: whose members may write too what is installed, and use the cache.
+        group: whose members may write what is installed, too.
         compared: packages whose archives were compared with their sha256 just now.
 
     Raises:
@@ -109,10 +105,8 @@ def install(
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
     check_prefix(baked)
-    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
-    _check_archives([item for item in located if item.archive and item.package not in compared], progress)
+    located = _located(packages, mirrors, compared, progress)
     gid, unpacked = group_id(group), cache / PACKAGES
-    total = sum(package.size for package in packages)
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     _make_closed(prefix)
     close_cache(unpacked, gid)
@@ -121,59 +115,81 @@ def install(
         tempfile.TemporaryDirectory(dir=unpacked, prefix=".archives-") as scratch,
         # rattler lets one process at a time into its cache anyway.
         hold(unpacked / LOCK, waiting=announce(progress, "the cache")),
-        progress(label, total=total, unit="bytes") as loaded,
+        progress(label, total=sum(package.size for package in packages), unit="bytes") as loaded,
         progress("Linking", total=len(packages)) as linked,
     ):
-        watcher = _Watcher(packages, unpacked)  # type: ignore[abstract]  # its methods do nothing unless overridden
-
-        async def link(records: Sequence[RepoDataRecord]) -> None:
-            await rattler_install(
-                [*records],
-                prefix,
-                platform=Subdir(platform),
-                client=http_client(mirror_servers(mirrors)),
-                package_cache=PackageCache.new_layered([unpacked], validation_mode=ValidationMode.full()),
-                alternative_target_prefix=None if baked == prefix else baked,
-                execute_link_scripts=False,
-                reporter=watcher,
-            )
-
-        async def clear() -> None:
-            await watcher.at_rest()
-            delete_tree(prefix)
-            _make_closed(prefix)
-
-        async def work() -> None:
-            records = [_record(item, Path(scratch)) for item in located]
-            ticker = asyncio.ensure_future(_tick(watcher, loaded, linked))
-            try:
-                await link_all(records, link, watcher.programs, prefix, clear=clear)
-            finally:
-                ticker.cancel()
-                watcher.show(loaded, linked)
-
-        fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix)}
-        before = unpacked_state(unpacked, packages)
-
-        def note() -> None:
-            """Note what was unpacked; what is linked is whole, also where another package failed."""
-            now = unpacked_state(unpacked, packages)
-            new = fresh | {name for name in now if now[name] != before.get(name)}
-            there = [package for package in packages if package.name in new and is_installed(prefix, package.stem)]
-            note_unpacked(unpacked, there, gid)
-
+        watcher = _Watcher(packages, unpacked, loaded, linked)  # type: ignore[abstract]  # others do nothing
+        linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
         try:
-            try:
-                run(work())
-            except (InstallerError, LinkError, TransactionError):
-                note()
-                raise
-            note()
+            with _noted(unpacked, packages, gid, prefix):
+                run(linker.link_all([_record(item, Path(scratch)) for item in located]))
             records = complete_records(prefix, {package.archive: package for package in packages})
-        except (InstallerError, LinkError, TransactionError, OSError) as error:
+        except (*LINKING_FAILED, OSError) as error:
             raise watcher.refusal or install_failure(str(error)) from error
     settle(prefix, gid)
     return records
+
+
+@dataclass(frozen=True, slots=True)
+class _Linker:
+    """Has rattler link packages into a prefix; other attributes as the arguments of `install`.
+
+    Attributes:
+        unpacked: folder of unpacked packages.
+    """
+
+    prefix: Path
+    baked: Path
+    platform: str
+    mirrors: Mapping[str, str]
+    unpacked: Path
+    watcher: _Watcher
+
+    async def link_all(self, records: Sequence[RepoDataRecord]) -> None:
+        """Link packages, and show meanwhile how far that is."""
+        ticker = asyncio.ensure_future(self.watcher.tick())
+        try:
+            await link_all(records, self._link, self.watcher.programs, self.prefix, clear=self._clear)
+        finally:
+            ticker.cancel()
+            self.watcher.show()
+
+    async def _link(self, records: Sequence[RepoDataRecord]) -> None:
+        await rattler_install(
+            [*records],
+            self.prefix,
+            platform=Subdir(self.platform),
+            client=http_client(mirror_servers(self.mirrors)),
+            package_cache=PackageCache.new_layered([self.unpacked], validation_mode=ValidationMode.full()),
+            alternative_target_prefix=None if self.baked == self.prefix else self.baked,
+            execute_link_scripts=False,
+            reporter=self.watcher,
+        )
+
+    async def _clear(self) -> None:
+        await self.watcher.at_rest()
+        delete_tree(self.prefix)
+        _make_closed(self.prefix)
+
+
+@contextmanager
+def _noted(unpacked: Path, packages: Sequence[LockedPackage], group: int | None, prefix: Path) -> Iterator[None]:
+    """Check what lies unpacked in the cache; when the context ends, note what an install has unpacked."""
+    fresh = {package.name for package in check_unpacked(unpacked, packages, group, linked_in=prefix)}
+    before = unpacked_state(unpacked, packages)
+
+    def note() -> None:
+        now = unpacked_state(unpacked, packages)
+        new = fresh | {name for name in now if now[name] != before.get(name)}
+        there = [package for package in packages if package.name in new and is_installed(prefix, package.stem)]
+        note_unpacked(unpacked, there, group)
+
+    try:
+        yield
+    except LINKING_FAILED:
+        note()  # what is linked is whole, also where another package failed
+        raise
+    note()
 
 
 def _make_closed(prefix: Path) -> None:
@@ -186,38 +202,38 @@ def _make_closed(prefix: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Installed(Generic[_T]):
-    """What `install_lock` has done.
+class Installed:
+    """What `installed` has put into a prefix.
 
     Attributes:
-        given: what its caller has made of the packages.
-        records: the conda records of all that is installed.
+        packages: what the lock holds for the platform, as archives.
+        records: the conda records of all that is there.
         compared: the moment at which each file that the prefix shares with the cache had been compared with its sha256:
             in nanoseconds, by the clock of the prefix's file system.
     """
 
-    given: _T
+    packages: tuple[LockedPackage, ...]
     records: tuple[CondaRecord, ...]
     compared: int
 
 
-def install_lock(
+@contextmanager
+def installed(
     lock: Lock,
     prefix: Path,
     *,
     platform: str,
     baked: Path,
     site: Site,
-    then: Callable[[Sequence[LockedPackage], tuple[CondaRecord, ...]], tuple[_T, tuple[CondaRecord, ...]]],
     base: str | None = None,
     progress: Progress,
-) -> Installed[_T]:
-    """Install what a site's lock holds for a platform, with byte code; other arguments and errors as for `install`.
+) -> Iterator[Installed]:
+    """Install what a site's lock holds for a platform; nobody clears the site's cache until the context ends.
+
+    Other arguments and errors are those of `install`.
 
     Args:
         baked: the prefix that is written into the files.
-        then: called with what is installed and its records once all is linked, before modules are compiled; returns
-            what the caller wants, and the records as they are then.
         base: the prefix that the lock's view extends.
 
     Raises:
@@ -225,7 +241,6 @@ def install_lock(
     """
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
         packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
-        compared = restore(packages, site, progress=progress)
         records = install(
             packages,
             prefix,
@@ -234,13 +249,10 @@ def install_lock(
             cache=site.cache,
             mirrors=site.mirrors,
             group=site.group,
-            compared=compared,
+            compared=restore(packages, site, progress=progress),
             progress=progress,
         )
-        moment = _moment(prefix)
-        given, records = then(packages, records)
-        records = compile_modules(prefix, records, platform=platform, cache=site.cache, progress=progress)
-    return Installed(given, records, moment)
+        yield Installed(packages, records, _moment(prefix))
 
 
 def _moment(prefix: Path) -> int:
@@ -292,19 +304,27 @@ def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | 
     return channel_folder(package.url) if package.url.startswith("file://") else None
 
 
-def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
-    """Hash archives that lie in folders: rattler checks only what comes over the network."""
-    if not located:
-        return
+def _located(
+    packages: Sequence[LockedPackage],
+    mirrors: Mapping[str, str],
+    compared: Container[LockedPackage],
+    progress: Progress,
+) -> list[_Located]:
+    """Find archives that lie in folders, and hash them: rattler checks only what comes over the network."""
+    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
+    unread = [item for item in located if item.archive and item.package not in compared]
+    if not unread:
+        return located
     over = Event()
-    with progress("Checking", total=len(located)) as checked, ThreadPoolExecutor() as pool:
+    with progress("Checking", total=len(unread)) as checked, ThreadPoolExecutor() as pool:
         try:
-            for item, found in zip(located, pool.map(partial(_sha256, over=over), located), strict=True):
+            for item, found in zip(unread, pool.map(partial(_sha256, over=over), unread), strict=True):
                 if found != item.package.sha256:
                     raise hash_mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
                 checked()
         finally:
             over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
+    return located
 
 
 def _sha256(item: _Located, *, over: Event) -> str:
@@ -335,11 +355,12 @@ class _Watcher(InstallerReporter):
     A package that rattler must not link is taken out of the cache at once: then it cannot.
     """
 
-    def __init__(self, packages: Sequence[LockedPackage], cache: Path) -> None:
+    def __init__(self, packages: Sequence[LockedPackage], cache: Path, loaded: Advance, linked: Advance) -> None:
         self.linked = 0
         self.programs = Programs()
         self.refusal: FailedError | None = None
         self._cache = cache
+        self._bars = (loaded, linked)
         self._stems = {package.name: package.stem for package in packages}
         self._sizes = {package.name: package.size for package in packages}
         self._names: dict[int, str] = {}
@@ -392,19 +413,18 @@ class _Watcher(InstallerReporter):
             if len(self._linking) == before:
                 self._linking.clear()
 
-    def show(self, loaded: Advance, linked: Advance) -> None:
+    def show(self) -> None:
         """Move the bars on to where the work is."""
-        here = sum(self._there.copy().values()) + sum(self._coming.copy().values())
-        now = (here, self.linked)
-        loaded(now[0] - self._shown[0])
-        linked(now[1] - self._shown[1])
+        now = (sum(self._there.copy().values()) + sum(self._coming.copy().values()), self.linked)
+        for advance, after, before in zip(self._bars, now, self._shown, strict=True):
+            advance(after - before)
         self._shown = now
 
-
-async def _tick(watcher: _Watcher, loaded: Advance, linked: Advance) -> None:
-    while True:
-        await asyncio.sleep(_TICK_SECONDS)
-        watcher.show(loaded, linked)
+    async def tick(self) -> None:
+        """Do so again and again."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self.show()
 
 
 def installed_licenses(records: Iterable[CondaRecord]) -> dict[str, str]:

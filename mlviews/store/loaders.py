@@ -79,6 +79,13 @@ def tell_proofs(store: Store, release: Release, *, waiting: Waiting) -> None:
                 write_release_loaders(store, release.view, entry)
 
 
+def make_default(store: Store, view: str, entry: ReleaseEntry, *, back: bool = False, override: str = "") -> None:
+    """Make a release the default, and have module systems and Jupyter follow; other arguments as for `Store.promote`."""
+    leave_other_modules(store, view, entry)
+    store.promote(view, entry.name, back=back, override=override)
+    write_default_loaders(store, view, entry)
+
+
 def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
     """See to it that modules which do not hold a release do not name it when it becomes the default.
 

@@ -15,7 +15,7 @@ from mlviews.smoke.records import read_records
 from mlviews.store import history
 from mlviews.store.launcher import no_release_error
 from mlviews.store.layout import is_removed
-from mlviews.store.loaders import leave_other_modules, write_default_loaders, write_release_loaders
+from mlviews.store.loaders import make_default, write_release_loaders
 from mlviews.store.removal import locked, remove_held
 from mlviews.store.repair import repair
 from mlviews.store.users import refuse_used, release_uses, uses_of
@@ -228,9 +228,7 @@ def _promote(store: Store, view: str, release: str, *, back: bool, override: str
     entry = store.promotable(view, release)
     # The build that should have written them may have been killed; and what cannot be written changes no default.
     write_release_loaders(store, view, entry)
-    leave_other_modules(store, view, entry)
-    store.promote(view, release, back=back, override=override)
-    write_default_loaders(store, view, entry)
+    make_default(store, view, entry, back=back, override=override)
     return before
 
 

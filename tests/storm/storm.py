@@ -61,6 +61,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     from mlviews.cli import app as verb
     from mlviews.cli import terminal as bars
     from mlviews.prefix import assemble, install, inventory
+    from mlviews.store import loaders
     from mlviews.store.disk import Store
 
     def wrap(owner: Any, name: str, stage: str) -> None:
@@ -92,7 +93,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     wrap(Store, "write_release", "recording")
     wrap(module, "write_release_loaders", "publishing")
     wrap(Store, "promote", "promoting")
-    wrap(module, "write_default_loaders", "default's files")
+    wrap(loaders, "write_default_loaders", "default's files")
     wrap(verb, "write_outcome", "leaving")
 
 
