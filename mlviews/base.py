@@ -61,7 +61,6 @@ class Base:
 
         Raises:
             RefusedError: it does not hold one that is to be replaced, or that is its Python.
-            CondaRecordError: a conda record of it is none.
         """
         from rattler import BuildString, PackageRecord, RepoDataRecord  # noqa: PLC0415  (only a solve needs them)
 
@@ -111,9 +110,6 @@ class Base:
 
         Args:
             packages: those of a release on top of it.
-
-        Raises:
-            CondaRecordError: a conda record of it is none.
         """
         from rattler import BuildString, MatchSpec, PackageRecord  # noqa: PLC0415  (takes time to import)
 
@@ -184,9 +180,6 @@ def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collec
     Args:
         records: the conda records of what was installed on top of the base.
         replace: packages of the base whose libraries do not count: others go in their place.
-
-    Raises:
-        CondaRecordError: a conda record is none.
     """
     own, has = _libraries(records), _libraries(read_conda_records(Path(base.release.prefix)))
     both = [name for name in own if name in has and has[name] not in replace]

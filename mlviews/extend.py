@@ -153,12 +153,7 @@ def _write_recipe(
     replace: Sequence[str],
     editable: Sequence[Path],
 ) -> None:
-    """Write ``<folder>/<name>.yaml``, a recipe that extends a view.
-
-    Raises:
-        BadInputError: the name is no view's name, the file exists, another view has the module, or a requirement is
-            none.
-    """
+    """Write ``<folder>/<name>.yaml``, a recipe that extends a view."""
     path = free_file(name, name, folder, open_catalogue(folder).modules_by_file if folder.is_dir() else {})
     _check(requirements)
     text = _EXTENSION.format(
@@ -189,11 +184,7 @@ _PYPI = re.compile(r"^pypi:[ \t]*(?:#.*)?\n(?:[ \t]*\[\][ \t]*\n|(?=(?P<indent>[
 
 
 def _add(path: Path, requirements: Sequence[str]) -> None:
-    """Add requirements to those of a recipe; all else in it stays, comments too.
-
-    Raises:
-        BadInputError: a requirement is none, or the recipe's list is not written as `_write_recipe` does.
-    """
+    """Add requirements to those of a recipe; all else in it stays, comments too."""
     _check(requirements)
     text = path.read_text(encoding="utf-8")
     found = _PYPI.search(text)

@@ -102,9 +102,6 @@ def _listed(release: Release, prefix: Path, compared: int, site: Site, progress:
 
     Args:
         compared: as `Assembled` has it.
-
-    Raises:
-        RefusedError: its own `verify` would call it damaged from the start, and no repair could mend it.
     """
     tree = read_tree(prefix)
     held = inventory.take(tree)
@@ -147,12 +144,7 @@ def _checked(
 
 
 def _with_served(release: Release, prefix: Path, site: Site, progress: Progress) -> Release:
-    """Return the release with what its binaries do for each GPU.
-
-    Raises:
-        RefusedError: they hold nothing for one that the recipe names, where the first kernel would fail, and the site
-            wants such releases refused.
-    """
+    """Return the release with what its binaries do for each GPU."""
     if not release.cuda:
         return release
     from mlviews.gpus.coverage import survey  # noqa: PLC0415  (views for CPUs need neither)

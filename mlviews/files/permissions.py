@@ -66,7 +66,6 @@ def share(root: Path, group: str | None) -> None:
 
     Raises:
         BadInputError: this host does not know the group.
-        FailedError: the root is another user's, who has not shared it.
     """
     number = group_id(group)
     if number is None:
@@ -96,9 +95,6 @@ def open_to_readers(paths: Iterable[Path], group: int | None) -> None:
     Args:
         paths: folders before what lies in them.
         group: as for `settle`.
-
-    Raises:
-        FailedError: ``closed``: one is another user's.
     """
     for path in paths:
         status = path.lstat()
@@ -142,11 +138,7 @@ def shared_group(folder: Path) -> int | None:
 
 
 def settle(folder: Path, group: int | None) -> None:
-    """Give a folder and all below it the permissions that were decided, and the group if one shares it.
-
-    Raises:
-        FailedError: something is another user's, who has not settled it.
-    """
+    """Give a folder and all below it the permissions that were decided, and the group if one shares it."""
     top = str(folder)
     try:
         settle_one(top, os.lstat(top), group)

@@ -1,6 +1,6 @@
 """Reading what lies in a store: it is there, it is absent, or it cannot be read.
 
-Only what is absent may be taken for nothing: what cannot be read stays, and somebody is told why.
+Only what is absent may be taken for nothing: what cannot be read stays, and somebody is told why (`UnreadableError`).
 `Path.exists`, `is_file`, `glob` and `os.path.lexists` do not serve: depending on Python's version they call a file
 absent when the disk, the server or an expired token keeps it back.
 """
@@ -60,11 +60,7 @@ class DamagedError(UnreadableError):
 
 
 def status(path: Path, *, follow: bool = False) -> os.stat_result | None:
-    """Return what ``lstat`` says, or ``stat``; None where nothing is there.
-
-    Raises:
-        UnreadableError: nobody knows.
-    """
+    """Return what ``lstat`` says, or ``stat``; None where nothing is there."""
     try:
         return path.stat(follow_symlinks=follow)
     except OSError as error:
@@ -73,31 +69,19 @@ def status(path: Path, *, follow: bool = False) -> os.stat_result | None:
 
 
 def is_file(path: Path) -> bool:
-    """Tell whether a file is there, or a link to one.
-
-    Raises:
-        UnreadableError: nobody knows.
-    """
+    """Tell whether a file is there, or a link to one."""
     found = status(path, follow=True)
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
 def is_folder_at(path: Path, *, follow: bool = False) -> bool:
-    """Tell whether a folder is there; with ``follow``, a link to one will do.
-
-    Raises:
-        UnreadableError: nobody knows.
-    """
+    """Tell whether a folder is there; with ``follow``, a link to one will do."""
     found = status(path, follow=follow)
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def content(path: Path, *, most: int = -1) -> bytes | None:
-    """Return a file's bytes, at most so many; None where there is no file.
-
-    Raises:
-        UnreadableError: it cannot be read.
-    """
+    """Return a file's bytes, at most so many; None where there is no file."""
     try:
         with path.open("rb") as file:
             return file.read(most)
@@ -107,11 +91,7 @@ def content(path: Path, *, most: int = -1) -> bytes | None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names in a folder, sorted; none where there is no folder.
-
-    Raises:
-        UnreadableError: it cannot be read.
-    """
+    """Return the names in a folder, sorted; none where there is no folder."""
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208  (names are asked for)
     except OSError as error:
@@ -120,29 +100,17 @@ def names_in(folder: Path) -> list[str]:
 
 
 def paths_in(folder: Path, ending: str) -> list[Path]:
-    """Return what is in a folder with names that end so, sorted; nothing hidden.
-
-    Raises:
-        UnreadableError: it cannot be read.
-    """
+    """Return what is in a folder with names that end so, sorted; nothing hidden."""
     return [folder / name for name in names_in(folder) if name.endswith(ending) and not name.startswith(".")]
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted; no links, and no hidden ones.
-
-    Raises:
-        UnreadableError: it cannot be read.
-    """
+    """Return the folders in a folder, sorted; no links, and no hidden ones."""
     return [folder / name for name in names_in(folder) if not name.startswith(".") and is_folder_at(folder / name)]
 
 
 def link_text(path: Path) -> str | None:
-    """Return what a link says; None where there is no link.
-
-    Raises:
-        UnreadableError: it cannot be read.
-    """
+    """Return what a link says; None where there is no link."""
     try:
         return os.readlink(path)  # noqa: PTH115  (as it is written)
     except OSError as error:

@@ -31,9 +31,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
     It lies in a folder of its own beside it, which no other process knows. Programs that refuse to write over a file,
     or leave it to their owner alone, find none there.
-
-    Raises:
-        OSError: the disk.
     """
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True) as folder:
         part = Path(folder, path.name)
@@ -47,9 +44,6 @@ def forget_parts(path: Path, *, than: timedelta = timedelta()) -> None:
     Args:
         path: what they were to replace.
         than: how long ago they were last written to: one that is at work must not lose its file.
-
-    Raises:
-        FailedError: something cannot be deleted.
     """
     for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*"), than):
         if folder.is_dir() and not folder.is_symlink() and {part.name for part in folder.iterdir()} <= {path.name}:
@@ -81,11 +75,7 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder and those above it, whatever the umask: all may read them; see `take_after`.
-
-    Raises:
-        FailedError: that is not possible.
-    """
+    """Create a folder and those above it, whatever the umask: all may read them; see `take_after`."""
     try:
         if path.is_dir():
             return
@@ -113,11 +103,7 @@ def take_after(path: Path, mode: int) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Delete a file, if it is there.
-
-    Raises:
-        FailedError: that is not possible.
-    """
+    """Delete a file, if it is there."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -158,11 +144,7 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
 
 
 def aged(paths: Iterable[Path], than: timedelta = timedelta(days=1)) -> Iterator[Path]:
-    """Yield what was not written for a day, or another time: nobody can be at work on it any more.
-
-    Raises:
-        UnreadableError: nobody can tell when it was.
-    """
+    """Yield what was not written for a day, or another time: nobody can be at work on it any more."""
     for path in paths:
         found = status(path)
         if found and time.time() - found.st_mtime > than.total_seconds():

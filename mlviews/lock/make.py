@@ -177,11 +177,7 @@ def prepare_view(
 
 
 def refuse_looking_back(site: Site) -> None:
-    """Refuse to look back to an earlier day at a site that cannot.
-
-    Raises:
-        RefusedError: it makes its packages of wheels.
-    """
+    """Refuse to look back to an earlier day at a site that cannot."""
     if site.packages == "wheels":
         raise RefusedError(
             "as-of-wheels", f"site {site.name} has no --as-of: wheels carry no date", "Leave --as-of out."

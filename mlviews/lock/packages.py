@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def lock_of(site_spec: SiteSpec, solutions: Iterable[Solution]) -> Lock:
-    """Gather the solutions of a view, one for each platform, into a lock.
-
-    Raises:
-        FailedError: a package lacks a hash that the lock format asks for, or is not what its archive's name says.
-    """
+    """Gather the solutions of a view, one for each platform, into a lock."""
     packages = [locked_package(package, found.platform) for found in solutions for package in found.packages]
     packages += [locked_wheel(wheel, found.platform) for found in solutions for wheel in found.wheels]
     ordered = tuple(sorted(packages, key=lambda package: (package.manager, package.name, package.platform)))

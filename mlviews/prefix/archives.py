@@ -42,10 +42,6 @@ def with_lengths(archive: Path, folder: Path) -> Path:
     Args:
         archive: as it lies in a folder; it is checked by then.
         folder: takes the other one, with the same name and content.
-
-    Raises:
-        OSError: it cannot be read, or the other one not be written.
-        FailedError: it is no zip.
     """
     if archive.suffix != ".conda":
         return archive

@@ -140,9 +140,6 @@ def find_modules(records: Sequence[CondaRecord]) -> tuple[Modules, ...]:
 
     Args:
         records: the conda records of all packages of a prefix.
-
-    Raises:
-        CondaRecordError: one does not say what its package put there.
     """
     python = next((record.sha256 for record in records if record.name == "python"), "")
     there = {path.path for record in records for path in record.paths}
@@ -226,9 +223,6 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
 
     Args:
         shelf: the cache's folder of one Python.
-
-    Raises:
-        OSError: nobody can tell.
     """
     folder = shelf / modules.package
     if (text := content(folder / _LIST)) is None:
@@ -260,9 +254,6 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     Args:
         scratch: holds the package's byte code in a folder of its name, and may hold none.
         shelf: the cache's folder of one Python.
-
-    Raises:
-        OSError: the disk failed.
     """
     made, folder = scratch / modules.package, shelf / modules.package
     made.mkdir(exist_ok=True)
@@ -294,9 +285,6 @@ async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path,
     Args:
         wanted: the modules of some packages.
         prefix: where they and the Python lie.
-
-    Raises:
-        OSError: the disk failed.
     """
     free = asyncio.Semaphore(len(os.sched_getaffinity(0)))
     chunks = [

@@ -57,11 +57,7 @@ class Programs:
     _hidden: dict[Path, Path] = field(default_factory=dict)
 
     def look(self, name: str, unpacked: Path) -> None:
-        """Look at an unpacked package that is about to be linked; hide it, so that it cannot be, where it must not.
-
-        Raises:
-            OSError: the disk failed.
-        """
+        """Look at an unpacked package that is about to be linked; hide it, so that it cannot be, where it must not."""
         if name not in self.later and self._clashes(name, unpacked):
             self._hidden[unpacked] = unpacked.rename(unpacked.with_name(f".hidden-{unpacked.name}"))
 
@@ -97,9 +93,6 @@ async def link_all(
         link: makes the prefix hold such packages, and has ``programs`` look at each before.
         programs: knows which would.
         clear: empties it after an error, when all is at rest.
-
-    Raises:
-        OSError: the disk failed.
     """
     while True:
         known = len(programs.later)
@@ -163,11 +156,7 @@ def _entry_points(unpacked: Path) -> Iterator[str]:
 
 
 def find_clobbers(prefix: Path, records: Sequence[CondaRecord]) -> tuple[Clobber, ...]:
-    """Return the files that packages lost to others, sorted; where both have the same content, nothing is lost.
-
-    Raises:
-        CondaRecordError: one does not say what its package put there.
-    """
+    """Return the files that packages lost to others, sorted; where both have the same content, nothing is lost."""
     if not (prefix / CLOBBERS).is_dir():
         return ()
     there = {path.path: path for record in records for path in record.paths}
@@ -198,11 +187,7 @@ def _start_the_same(one: Path, other: Path) -> bool:
 
 
 def refuse_lost(clobbers: Iterable[Clobber], requested: Iterable[str]) -> None:
-    """Refuse a prefix in which a package that the recipe asks for lost a module or a program.
-
-    Raises:
-        RefusedError: ``package-clobbered``.
-    """
+    """Refuse a prefix in which a package that the recipe asks for lost a module or a program."""
     asked = {*requested}
     faults = [
         f"{clobber.path} of {clobber.lost}: the file of {clobber.kept} would replace it"

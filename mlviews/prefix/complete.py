@@ -30,10 +30,6 @@ def complete_records(prefix: Path, packages: Mapping[str, LockedPackage]) -> tup
     Args:
         prefix: where rattler has just installed packages.
         packages: name of the archive -> what the lock says of it.
-
-    Raises:
-        CondaRecordError: a record is none.
-        OSError: the disk failed.
     """
     (prefix / "CACHEDIR.TAG").unlink(missing_ok=True)  # backups would leave the release out
     return tuple(conda_record(path, _completed(path, packages)) for path in conda_record_files(prefix))

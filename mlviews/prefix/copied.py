@@ -47,11 +47,7 @@ class Copy:
     before: Mapping[str, _State]
 
     def refuse_writers(self) -> None:
-        """Refuse what waits to write to a guarded file; it has not, and waits until it is ended.
-
-        Raises:
-            FailedError: ``activation-wrote``.
-        """
+        """Refuse what waits to write to a guarded file; it has not, and waits until it is ended."""
         for descriptor, path in self.leases.items():
             if fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
                 raise FailedError(
@@ -61,11 +57,7 @@ class Copy:
                 )
 
     def changed(self) -> tuple[str, ...]:
-        """Return the paths that are not as they were, sorted.
-
-        Raises:
-            FailedError: ``activation-wrote``: one is shared, and could not be guarded.
-        """
+        """Return the paths that are not as they were, sorted."""
         after = dict(_states(self.prefix))
         paths = sorted(path for path in {*self.before, *after} if self.before.get(path) != after.get(path))
         for path in self.shared.intersection(paths, after).difference(self.leases.values()):

@@ -235,9 +235,6 @@ def installed(
     Args:
         baked: the prefix that is written into the files.
         base: the prefix that the lock's view extends.
-
-    Raises:
-        FailedError: also where a site of wheels cannot make a package again as the lock has it.
     """
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
         packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
@@ -269,9 +266,6 @@ def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress
 
     Returns:
         The packages of which it does; each archive was compared with its sha256.
-
-    Raises:
-        FailedError: one cannot be made again as the lock has it.
     """
     if site.packages != "wheels":
         return ()

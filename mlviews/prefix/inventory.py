@@ -40,12 +40,7 @@ class Inventory(StoreFile):
 
 
 def take(tree: Tree) -> Inventory:
-    """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same.
-
-    Raises:
-        CondaRecordError: a conda record is none, or does not say what its package put there.
-        OSError: a file cannot be read.
-    """
+    """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same."""
     owned = {path.path for file in tree.records.values() for path in file.record.paths}
     files: dict[str, str] = {}
     links: dict[str, str] = {}

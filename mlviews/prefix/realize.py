@@ -30,9 +30,6 @@ def realized(
     Args:
         cache: the site's; archives that are made lie below it.
         base: the prefix that the lock's view extends; None where it extends none.
-
-    Raises:
-        FailedError: a wheel cannot be fetched, or is not what the lock says, or cannot be made into a package.
     """
     packages = lock.on(platform)
     wheels = [package for package in packages if package.manager == "pip"]

@@ -226,11 +226,7 @@ def _program(prefix: Path, named: Path, folder: Path, *, watched: bool) -> str:
 
 
 def _run(started: Sequence[_Started], copy: Copy | None, *, timeout: float) -> list[int | None]:
-    """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds.
-
-    Raises:
-        FailedError: one wanted to write to a file that the copy guards.
-    """
+    """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds."""
     processes: list[subprocess.Popen[bytes]] = []
     deadline = time.monotonic() + timeout
     try:

@@ -33,11 +33,7 @@ class RecordFile:
 
     @property
     def record(self) -> CondaRecord:
-        """The record.
-
-        Raises:
-            CondaRecordError: it is none.
-        """
+        """The record."""
         if isinstance(self.said, MlviewsError):
             raise self.said
         return self.said
@@ -58,11 +54,7 @@ class Tree:
 
 
 def read_tree(prefix: Path) -> Tree:
-    """Look at a prefix.
-
-    Raises:
-        OSError: a folder cannot be read.
-    """
+    """Look at a prefix."""
     found = dict(walk(prefix))
     names = sorted(filter(is_conda_record, found))
     return Tree(prefix, found, {name: _record_file(prefix / name, found[name]) for name in names})

@@ -68,12 +68,7 @@ def measure(tree: Tree) -> Usage:
 
 
 def read(prefix: Path) -> Usage:
-    """Return what was measured; where nothing was, measure now. Who only asks writes nothing.
-
-    Raises:
-        UnreadableError: it cannot be read, or a newer mlviews measured it.
-        OSError: a folder cannot be read.
-    """
+    """Return what was measured; where nothing was, measure now. Who only asks writes nothing."""
     if text := content(_file(prefix)):
         with suppress(DamagedError):
             return parse(Usage, text, _file(prefix))

@@ -86,9 +86,6 @@ def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -
     Args:
         prefix: the folder of one platform of it, which names both.
         shared: whether the site says that a group may write too; for others it is a fault.
-
-    Raises:
-        OSError: a folder cannot be read.
     """
     tree = read_tree(prefix)
     faults: list[Fault] = []
@@ -133,9 +130,6 @@ def verify_new(
         inventory: what was taken of it.
         compared: the moment at which an install had compared all that it shares with the cache; see `_is_compared`.
         shared: as for `verify`.
-
-    Raises:
-        CondaRecordError: a record does not say what its package put there.
     """
     packages = {path.path: path for file in tree.records.values() for path in file.record.paths}
     found = tree.found

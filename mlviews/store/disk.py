@@ -76,11 +76,7 @@ class ReleaseEntry:
         return self.release.lock_digest
 
     def check(self) -> None:
-        """Make sure that all of it can be read.
-
-        Raises:
-            UnreadableError: something cannot.
-        """
+        """Make sure that all of it can be read."""
         for error in self.errors.values():
             raise error
 
@@ -122,11 +118,7 @@ class Store:
         return said == self.baked(folder) or (is_folder_at(said, follow=True) and said.samefile(folder))
 
     def views(self) -> tuple[str, ...]:
-        """Return the views that have a folder here, whether or not a recipe still makes them.
-
-        Raises:
-            UnreadableError: nobody can tell; as for all that is asked of a store.
-        """
+        """Return the views that have a folder here, whether or not a recipe still makes them."""
         return tuple(path.name for path in folders_in(self.root / "envs"))
 
     def folders(self, view: str) -> tuple[str, ...]:
@@ -302,8 +294,6 @@ class Store:
 
         Raises:
             RefusedError: as for `promotable`.
-            FailedError: the link cannot be written; or the release is closed to others, and another user's.
-            UnreadableError: as for `promotable`, or the notes of former defaults cannot be read.
         """
         from mlviews.store import history  # noqa: PLC0415
 

@@ -34,9 +34,6 @@ def write_release_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
 
     The modulefiles tell on which GPUs records prove the release's lock. Without Python there is no kernel. Where the
     view has no default, its module says so before there is a release that it could give instead.
-
-    Raises:
-        UnreadableError: a platform of the release cannot be read, which they would then leave out.
     """
     entry.check()
     releases = entry.releases
@@ -80,7 +77,7 @@ def tell_proofs(store: Store, release: Release, *, waiting: Waiting) -> None:
 
 
 def make_default(store: Store, view: str, entry: ReleaseEntry, *, back: bool = False, override: str = "") -> None:
-    """Make a release the default, and have module systems and Jupyter follow; other arguments as for `Store.promote`."""
+    """Make a release the default, for module systems and Jupyter too; other arguments as for `Store.promote`."""
     leave_other_modules(store, view, entry)
     store.promote(view, entry.name, back=back, override=override)
     write_default_loaders(store, view, entry)

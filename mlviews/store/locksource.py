@@ -42,11 +42,7 @@ def _named(label: str, path: Path) -> NamedLock:
 
 
 def lock_file(view: str, site: Site) -> NamedLock:
-    """Return the view's lock file.
-
-    Raises:
-        RefusedError: there is none.
-    """
+    """Return the view's lock file."""
     path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
     if path is None:
         raise RefusedError(

@@ -141,11 +141,7 @@ def rollback(store: Store, view: str, *, progress: Progress) -> RollbackResult:
 
 
 def pin(store: Store, view: str, release: str, *, pinned: bool, progress: Progress) -> PinResult:
-    """See to it that nothing removes a release, or end that.
-
-    Raises:
-        RefusedError: there is no such release.
-    """
+    """See to it that nothing removes a release, or end that."""
     with locked(store, view, progress):
         store.existing(view, release)
         store.pin(view, release, pinned=pinned)

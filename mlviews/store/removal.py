@@ -128,9 +128,6 @@ def _uninstall(store: Store, view: str, now: datetime) -> tuple[tuple[str, ...],
 
     The default goes first: from then on nothing starts half a view. A name is given once, so that a note of each
     release stays, and scripts that still ask for one are told. Ended at any moment, it is repeated.
-
-    Raises:
-        RefusedError: one is pinned, or there is nothing of the view.
     """
     entries = store.entries(view)
     for entry in entries:

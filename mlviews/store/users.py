@@ -64,9 +64,6 @@ def refuse_used(uses: Sequence[ReleaseUse], what: str) -> None:
 
     Args:
         what: its name, for the message.
-
-    Raises:
-        RefusedError: ``release-in-use``.
     """
     if uses:
         raise RefusedError(

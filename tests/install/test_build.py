@@ -267,7 +267,7 @@ def test_debris_is_cleared_by_the_next_build(demo):
 
 
 @pytest.mark.parametrize(
-    "at", ["newrelease.write_release_loaders", "build.Store.promote", "newrelease.write_default_loaders"]
+    "at", ["newrelease.write_release_loaders", "build.Store.promote", "store.loaders.write_default_loaders"]
 )
 def test_a_build_that_is_killed_while_it_publishes_is_finished_by_the_next(demo, monkeypatch, at):
     first = demo("build", "demo", "--json").data
@@ -275,7 +275,7 @@ def test_a_build_that_is_killed_while_it_publishes_is_finished_by_the_next(demo,
     demo("lock", "demo")
     with monkeypatch.context() as patched:
 
-        def interrupt(*arguments: object) -> None:
+        def interrupt(*arguments: object, **keys: object) -> None:
             raise KeyboardInterrupt
 
         patched.setattr(f"mlviews.{at}", interrupt)
