@@ -30,7 +30,7 @@ from mlviews.files.writing import is_intact, make_folder
 from mlviews.progress import Advance, Progress, silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
-from mlviews.wheels.wheel import Metadata, open_wheel
+from mlviews.wheels.wheel import Stated, open_wheel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,7 +81,7 @@ def rebuilt(sdist: Found, made: Made, cache: Path, *, progress: Progress = silen
 
 def build_wheel(
     sdist: Found, cache: Path, *, tools: Sequence[Found] | None = None, progress: Progress = silent
-) -> tuple[Path, Made, Metadata]:
+) -> tuple[Path, Made, Stated]:
     """Build the wheel of a source distribution, and keep it.
 
     Args:
@@ -232,7 +232,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
     return found[0].read_bytes(), found[0].name
 
 
-def _checked(path: Path, made: Made, sdist: Found) -> Metadata:
+def _checked(path: Path, made: Made, sdist: Found) -> Stated:
     """Return what a wheel says that was built, if it is of that project and pure."""
     try:
         pure_wheel(path.name)

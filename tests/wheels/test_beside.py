@@ -8,6 +8,7 @@ import pytest
 from conda_lock.lockfile import parse_conda_lock_file
 
 from mlviews.lock.parse import read_lock
+from mlviews.wheels.offers import Index
 from mlviews.wheels.wheel import open_wheel
 
 if TYPE_CHECKING:
@@ -203,6 +204,18 @@ def test_locking_again_keeps_wheels_and_asks_nobody(cli: Cli, index: Any, monkey
     assert "x: unchanged" in cli("lock", "x").out
     assert cli.lock("x").read_bytes() == before
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("file", ["tagger-1.2%2Bcpu-py3-none-any.whl", "tagger-1.2%2bcpu-py3-none-any.whl?a=b#c=d/e"])
+def test_a_url_names_its_file_in_any_legal_way(tmp_path: Path, file: str) -> None:
+    (tmp_path / f"{'0' * 64}.json").write_text('{"name": "Tagger", "version": "1.2+cpu", "requires_dist": ["numpy"]}')
+    offer = Index(tmp_path, tmp_path).kept(f"https://index.example/{file}", "0" * 64)
+    assert offer
+    assert (offer.name, str(offer.version), [str(line) for line in offer.said.requires]) == (
+        "tagger",
+        "1.2+cpu",
+        ["numpy"],
+    )
 
 
 def test_upgrading_takes_the_newest(cli: Cli, index: Any) -> None:
