@@ -10,8 +10,6 @@ lost can be made again from the same wheel.
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
 import io
 import json
@@ -28,7 +26,16 @@ from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
-from mlviews.wheels.wheel import BadWheelError, Stated, StatedWheel, Wheel, WheelFile, check_script_name
+from mlviews.wheels.wheel import (
+    BadWheelError,
+    Stated,
+    StatedWheel,
+    Wheel,
+    WheelFile,
+    check_script_name,
+    record_hash,
+    record_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -345,10 +352,8 @@ class _Layout:
         yield File(path=f"{folder}/INSTALLER", source=b"conda\n")
         paths = [file.path for file in files] + [f"{folder}/INSTALLER", f"{folder}/RECORD"]
         paths += [f"{self._bin}/{name}" for name in self._wheel.scripts if self._generic]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows((self._from_site(path), *self._promise(path)) for path in sorted(paths))
-        yield File(path=f"{folder}/RECORD", source=text.getvalue().encode())
+        text = record_text((self._from_site(path), *self._promise(path)) for path in sorted(paths))
+        yield File(path=f"{folder}/RECORD", source=text.encode())
 
     def _place(self, entry: WheelFile) -> tuple[str, str]:
         folder, _, rest = entry.path.partition("/")
@@ -399,8 +404,7 @@ class _Layout:
     def _promise(self, path: str) -> tuple[str, str]:
         # Files that the installer writes or changes have no hash: pip does the same for .pyc files.
         if entry := self._hashes.get(path):
-            digest = base64.urlsafe_b64encode(entry.digest).rstrip(b"=").decode()
-            return f"{entry.algorithm}={digest}", str(entry.size)
+            return record_hash(entry.algorithm, entry.digest), str(entry.size)
         return "", ""
 
 

@@ -33,7 +33,7 @@ from mlviews.errors import FailedError
 from mlviews.wheels.archive import is_safe_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from packaging.requirements import Requirement
@@ -54,6 +54,18 @@ def read_record(text: str) -> dict[str, str]:
         return {row[0]: row[1] for row in csv.reader(io.StringIO(text), strict=True) if row}
     except (csv.Error, IndexError) as error:
         raise BadWheelError(f"RECORD does not parse ({error})") from error
+
+
+def record_text(rows: Iterable[tuple[str, str, object]]) -> str:
+    """Return RECORD: a path, its hash as `record_hash` writes it, and its size in bytes, a row each."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def record_hash(algorithm: str, digest: bytes) -> str:
+    """Return a hash as RECORD has it (PEP 427)."""
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def read_scripts(text: str) -> dict[str, str]:
