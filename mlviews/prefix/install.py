@@ -33,7 +33,14 @@ from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path
 from mlviews.prefix.clobbers import LINKING_FAILED, Programs, link_all
 from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
-from mlviews.prefix.unpacked import PACKAGES, check_unpacked, close_cache, note_unpacked, unpacked_state
+from mlviews.prefix.unpacked import (
+    PACKAGES,
+    check_unpacked,
+    close_cache,
+    note_unpacked,
+    noted,
+    unpacked_state,
+)
 from mlviews.progress import Advance, Progress, silent
 
 if TYPE_CHECKING:
@@ -86,7 +93,7 @@ def install(
     cache: Path,
     mirrors: Mapping[str, str],
     group: str | None = None,
-    compared: Container[LockedPackage] = (),
+    compared: Iterable[str] = (),
     progress: Progress = silent,
 ) -> tuple[CondaRecord, ...]:
     """Install locked packages into an empty or partly installed prefix; return the conda records of all in it.
@@ -96,7 +103,7 @@ def install(
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
         group: whose members may write what is installed, too.
-        compared: packages whose archives were compared with their sha256 just now.
+        compared: names of packages whose archives were compared with their sha256 just now.
 
     Raises:
         FailedError: an archive is missing or its bytes are not the lock's, the network or the disk failed, or the
@@ -105,7 +112,7 @@ def install(
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
     check_prefix(baked)
-    located = _located(packages, mirrors, compared, progress)
+    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
     gid, unpacked = group_id(group), cache / PACKAGES
     label = "Unpacking" if all(item.archive for item in located) else "Downloading"
     _make_closed(prefix)
@@ -115,17 +122,24 @@ def install(
         tempfile.TemporaryDirectory(dir=unpacked, prefix=".archives-") as scratch,
         # rattler lets one process at a time into its cache anyway.
         hold(unpacked / LOCK, waiting=announce(progress, "the cache")),
-        progress(label, total=sum(package.size for package in packages), unit="bytes") as loaded,
-        progress("Linking", total=len(packages)) as linked,
     ):
-        watcher = _Watcher(packages, unpacked, loaded, linked)  # type: ignore[abstract]  # others do nothing
-        linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
-        try:
-            with _noted(unpacked, packages, gid, prefix):
-                run(linker.link_all([_record(item, Path(scratch)) for item in located]))
-            records = complete_records(prefix, {package.archive: package for package in packages})
-        except (*LINKING_FAILED, OSError) as error:
-            raise watcher.refusal or install_failure(str(error)) from error
+        fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix)}
+        # Of what is unpacked already, rattler reads no archive.
+        read = fresh - {*compared}
+        _check_archives([item for item in located if item.package.name in read], progress)
+        with (
+            progress(label, total=sum(package.size for package in packages), unit="bytes") as loaded,
+            progress("Linking", total=len(packages)) as linked,
+        ):
+            watcher = _Watcher(packages, unpacked, loaded, linked)  # type: ignore[abstract]  # others do nothing
+            linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
+            try:
+                wanted = [_record(item, Path(scratch) if item.package.name in fresh else None) for item in located]
+                with _noted(unpacked, located, fresh, group=gid, prefix=prefix, progress=progress):
+                    run(linker.link_all(wanted))
+                records = complete_records(prefix, {package.archive: package for package in packages})
+            except (*LINKING_FAILED, OSError) as error:
+                raise watcher.refusal or install_failure(str(error)) from error
     settle(prefix, gid)
     return records
 
@@ -173,16 +187,36 @@ class _Linker:
 
 
 @contextmanager
-def _noted(unpacked: Path, packages: Sequence[LockedPackage], group: int | None, prefix: Path) -> Iterator[None]:
-    """Check what lies unpacked in the cache; when the context ends, note what an install has unpacked."""
-    fresh = {package.name for package in check_unpacked(unpacked, packages, group, linked_in=prefix)}
+def _noted(
+    unpacked: Path,
+    located: Sequence[_Located],
+    fresh: Container[str],
+    *,
+    group: int | None,
+    prefix: Path,
+    progress: Progress,
+) -> Iterator[None]:
+    """When the context ends, note what an install has unpacked.
+
+    Args:
+        fresh: names of the packages that it must unpack. Where rattler finds another one damaged, it unpacks that, too.
+    """
+    packages = [item.package for item in located]
     before = unpacked_state(unpacked, packages)
 
     def note() -> None:
         now = unpacked_state(unpacked, packages)
-        new = fresh | {name for name in now if now[name] != before.get(name)}
-        there = [package for package in packages if package.name in new and is_installed(prefix, package.stem)]
-        note_unpacked(unpacked, there, group)
+        again = [
+            item for item in located if now.get(name := item.package.name) != before.get(name) and name not in fresh
+        ]
+        try:
+            _check_archives(again, progress)
+        except FailedError:
+            for folder in (prefix, *(unpacked / item.package.stem for item in again)):
+                delete_tree(folder)
+            raise
+        new = [item.package for item in located if item.package.name in fresh or item in again]
+        note_unpacked(unpacked, [package for package in new if is_installed(prefix, package.stem)], group)
 
     try:
         yield
@@ -246,7 +280,7 @@ def installed(
             cache=site.cache,
             mirrors=site.mirrors,
             group=site.group,
-            compared=restore(packages, site, progress=progress),
+            compared=restore(packages, site, noted=noted(site.cache / PACKAGES, packages), progress=progress),
             progress=progress,
         )
         yield Installed(packages, records, _moment(prefix))
@@ -261,20 +295,26 @@ def _moment(prefix: Path) -> int:
         raise write_failure(f"{prefix} cannot be written", error) from error
 
 
-def restore(packages: Sequence[LockedPackage], site: Site, *, progress: Progress = silent) -> tuple[LockedPackage, ...]:
+def restore(
+    packages: Sequence[LockedPackage], site: Site, *, noted: Container[str] = (), progress: Progress = silent
+) -> set[str]:
     """See to it that a site of wheels, whose channel is its own, holds the archives that its locks name.
 
+    Args:
+        noted: names of packages that were unpacked of these archives: they are not read again.
+
     Returns:
-        The packages of which it does; each archive was compared with its sha256.
+        The names of the packages whose archives were compared with their sha256.
     """
     if site.packages != "wheels":
-        return ()
+        return set()
     from mlviews.wheels.restore import restore_archives  # noqa: PLC0415  (only such sites need it)
 
-    theirs = tuple(package for package in packages if package.md5)  # the others were made for this install
+    theirs = [package for package in packages if package.md5]  # the others were made for this install
     archives = {f"{package.subdir}/{package.archive}": package.sha256 for package in theirs}
-    restore_archives(archives, cache=site.cache, progress=progress)
-    return theirs
+    unread = {f"{package.subdir}/{package.archive}" for package in theirs if package.name in noted}
+    restore_archives(archives, cache=site.cache, unread=unread, progress=progress)
+    return {package.name for package in theirs if package.name not in noted}
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,27 +338,20 @@ def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | 
     return channel_folder(package.url) if package.url.startswith("file://") else None
 
 
-def _located(
-    packages: Sequence[LockedPackage],
-    mirrors: Mapping[str, str],
-    compared: Container[LockedPackage],
-    progress: Progress,
-) -> list[_Located]:
-    """Find archives that lie in folders, and hash them: rattler checks only what comes over the network."""
-    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
-    unread = [item for item in located if item.archive and item.package not in compared]
-    if not unread:
-        return located
+def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
+    """Hash archives that lie in folders: rattler checks only what comes over the network."""
+    there = [item for item in located if item.archive]
+    if not there:
+        return
     over = Event()
-    with progress("Checking", total=len(unread)) as checked, ThreadPoolExecutor() as pool:
+    with progress("Checking", total=len(there)) as checked, ThreadPoolExecutor() as pool:
         try:
-            for item, found in zip(unread, pool.map(partial(_sha256, over=over), unread), strict=True):
+            for item, found in zip(there, pool.map(partial(_sha256, over=over), there), strict=True):
                 if found != item.package.sha256:
                     raise hash_mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
                 checked()
         finally:
             over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
-    return located
 
 
 def _sha256(item: _Located, *, over: Event) -> str:
@@ -337,10 +370,16 @@ def _sha256(item: _Located, *, over: Event) -> str:
     return digest.hexdigest()
 
 
-def _record(item: _Located, scratch: Path) -> RepoDataRecord:
+def _record(item: _Located, scratch: Path | None) -> RepoDataRecord:
+    """Return what rattler is told of a package.
+
+    Args:
+        scratch: a folder, where the archive is read.
+    """
     if item.archive is None:
         return repodata_record(item.package, item.package.url)
-    return repodata_record(item.package, with_lengths(item.archive, scratch).as_uri())
+    archive = with_lengths(item.archive, scratch) if scratch else item.archive
+    return repodata_record(item.package, archive.as_uri())
 
 
 class _Watcher(InstallerReporter):

@@ -57,6 +57,16 @@ def note_path(entry: Path) -> Path:
     return entry.parent / NOTES / f"{entry.name}.json"
 
 
+def noted(folder: Path, packages: Sequence[LockedPackage]) -> set[str]:
+    """Return the names of the packages that were unpacked of the archives that they name now, be they whole or not.
+
+    Args:
+        folder: of the cache.
+    """
+    notes = {package.name: (_read(folder / package.stem), package.sha256) for package in packages}
+    return {name for name, (note, sha256) in notes.items() if note and note.archive == sha256}
+
+
 def close_cache(folder: Path, group: int | None) -> None:
     """See to it that only who builds reaches unpacked packages: for a moment they have the archive's permissions.
 

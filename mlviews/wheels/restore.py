@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,7 +29,9 @@ _NO_WHEELS = {"python", "python_abi", "cuda-version"}
 _HINT = "Lock the view again: `mlviews lock VIEW`."
 
 
-def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Progress = silent) -> None:
+def restore_archives(
+    archives: Mapping[str, str], *, cache: Path, unread: Container[str] = (), progress: Progress = silent
+) -> None:
     """See to it that the channel holds every archive of a lock, byte for byte.
 
     Those that are missing or damaged are made again of the same wheels, from the cache or the index, and of the host's
@@ -38,6 +40,7 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
     Args:
         archives: path in the channel (``noarch/hist-2.12.1-pyh1a2b3c4d_0.conda``) to sha256.
         cache: the folder that `make_channel` was given.
+        unread: those that need only be there.
 
     Raises:
         FailedError: ``archive-lost``: one cannot be made again; and as `make_channel`.
@@ -46,7 +49,7 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
         if not _ARCHIVE.fullmatch(archive) or not is_safe_path(archive):  # a lock is what somebody wrote
             raise FailedError("archive-lost", f"{archive!r} was not made from a wheel", _HINT)
     with open_cache(cache) as folder:
-        lost = _lost(folder, archives, progress)
+        lost = _lost(folder, archives, unread, progress)
         if not lost:
             return
         with tempfile.TemporaryDirectory(dir=cache, prefix=".restore-") as scratch:
@@ -59,10 +62,11 @@ def restore_archives(archives: Mapping[str, str], *, cache: Path, progress: Prog
         update_index(folder, archives, changed=lost, progress=progress)
 
 
-def _lost(folder: Path, archives: Mapping[str, str], progress: Progress) -> set[str]:
+def _lost(folder: Path, archives: Mapping[str, str], unread: Container[str], progress: Progress) -> set[str]:
     def check(archive: str) -> bool:
         advance()
-        return is_intact(folder / archive, archives[archive])
+        path = folder / archive
+        return path.is_file() if archive in unread else is_intact(path, archives[archive])
 
     with progress("Checking the channel", total=len(archives)) as advance, ThreadPoolExecutor() as pool:
         intact = list(pool.map(check, archives))

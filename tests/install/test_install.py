@@ -154,7 +154,7 @@ def test_a_second_install_downloads_nothing(put, server):
     assert server.hits == []
 
 
-def test_progress_tells_of_every_byte_and_package(put, shelf, server, lock):
+def test_progress_tells_of_every_byte_and_package(put, shelf, server, lock, tmp_path):
     bars: dict[str, list[Any]] = {}
 
     @contextmanager
@@ -175,11 +175,9 @@ def test_progress_tells_of_every_byte_and_package(put, shelf, server, lock):
 
     bars.clear()
     put("folder", mirror=shelf.folder, progress=progress)
-    assert bars == {
-        "Checking": [packages, packages, "items"],
-        "Unpacking": [size, size, "bytes"],
-        **both,
-    }
+    assert bars == {"Unpacking": [size, size, "bytes"], **both}, "no archive is read"
+    put("empty", mirror=shelf.folder, progress=progress, cache=tmp_path / "empty-cache")
+    assert bars == {"Checking": [packages, packages, "items"], "Unpacking": [size, size, "bytes"], **both}
 
 
 # Wrong bytes
@@ -220,6 +218,37 @@ def test_a_missing_archive_is_named(put, shelf, mirror):
         put(mirror=mirror)
 
     assert caught.value.code == "archive-missing"
+
+
+def test_of_a_package_that_is_unpacked_already_no_archive_is_read(put, shelf):
+    put()
+    shelf.archive("native").unlink()
+    flip(shelf.archive("oldstyle"))
+
+    again = put("again")
+
+    assert (again / "bin/native").is_file()
+    assert (again / "share/oldstyle/data").read_text() == "old\n"
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["before rattler", "by rattler"])
+def test_what_is_unpacked_again_is_of_the_right_archive_or_not_there(put, shelf, tmp_path, noticed):
+    """Whoever notices that the cache's copy is damaged: the archive that then is read may be another one, too."""
+    put()
+    unpacked = tmp_path / "cache/pkgs/native-1.0-h123_4"
+    damaged = unpacked / ("info/index.json" if noticed else "share/native/data")
+    text = damaged.read_bytes()
+    damaged.unlink()
+    damaged.write_bytes(text[::-1])
+    right = shelf.archive("native").read_bytes()
+    shelf.add("native", build="h123_4", subdir="linux-64", files={"share/native/data": "of somebody else\n"})
+
+    with pytest.raises(FailedError, match=r"native-1\.0-h123_4") as caught:
+        put("again")
+    assert caught.value.code == "hash-mismatch"
+
+    shelf.archive("native").write_bytes(right)
+    assert (put("again") / "share/native/data").read_text() != "of somebody else\n"
 
 
 @pytest.mark.parametrize("after", [0, 50, 1000])

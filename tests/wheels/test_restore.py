@@ -75,6 +75,15 @@ def test_damaged_archives_and_what_is_kept_of_their_wheels_are_replaced(cache: P
     assert contents(cache) == before
 
 
+def test_what_need_only_be_there_is_not_read(cache: Path) -> None:
+    lock, before = locked(cache), contents(cache)
+    lost, kept, *_ = sorted(cache.glob("channel/noarch/*.conda"))
+    lost.unlink()
+    kept.write_bytes(b"other")
+    restore_archives(lock, cache=cache, unread={f"noarch/{lost.name}", f"noarch/{kept.name}"})
+    assert contents(cache) == {**before, str(kept.relative_to(cache)): b"other"}
+
+
 def test_nothing_is_done_where_nothing_is_lost(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlviews.wheels.restore.obtain", None)
     restore_archives(locked(cache), cache=cache)
