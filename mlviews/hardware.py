@@ -1,8 +1,8 @@
 """What a lock is solved for, and what this host is.
 
 conda states a host's abilities as virtual packages (CEP 30): ``__glibc``, ``__cuda``, ``__archspec``, and (CEP 46)
-``__cuda_arch``. A lock is made
-from the recipe's figures, never from the machine that happens to solve it: that is why a GPU lock needs no GPU.
+``__cuda_arch``. A lock is made from the recipe's figures, never from the machine that happens to solve it: that is why
+a GPU lock needs no GPU.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from platform import libc_ver
+
+from mlviews.gpus.nvidia import dotted
 
 LINUX_VERSION = "5.14"  # el9's kernel; conda asks for a value of __linux, and no package of the catalogue a newer one
 
@@ -60,7 +62,7 @@ def virtual_packages(
         packages.append(VirtualPackage("__cuda", cuda))
     if compute is not None:
         # CEP 46: the lowest of all GPUs of a host.
-        packages.append(VirtualPackage("__cuda_arch", f"{compute // 10}.{compute % 10}"))
+        packages.append(VirtualPackage("__cuda_arch", dotted(compute)))
     return tuple(packages)
 
 

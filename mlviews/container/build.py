@@ -29,8 +29,9 @@ from mlviews.release import RELEASE_LOCK, Release
 from mlviews.site.model import IMAGE, base_for, is_pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from mlviews.lock.lockfile import Lock
     from mlviews.site.profile import Site
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -108,17 +109,7 @@ def build_image(
         BadInputError: the base is no image for the view's platform.
         KeyboardInterrupt: Ctrl-C; ``output`` is what it was.
     """
-    if release.base:
-        raise RefusedError(
-            "image-extension",
-            f"{release.view} extends {release.base.view}, and an image would not hold that base",
-            f"Make a view of both: a recipe with what {release.base.view} has, and `pypi`.",
-        )
-    lock = read_lock(prefix / RELEASE_LOCK)
-    if lock.digest != release.lock_digest:
-        raise RefusedError(
-            "release-broken", f"{prefix / RELEASE_LOCK} is not the lock of its release", f"Build {release.view} again."
-        )
+    lock = _lock_of(prefix, release)
     wanted = base or base_for(release.glibc or "", site.container)
     file = base_file(wanted, site.cache, ARCHITECTURES[release.platform], progress=progress)
     make_folder(site.cache)
@@ -127,17 +118,8 @@ def build_image(
         open_base(file, release.platform) as found,
         tempfile.TemporaryDirectory(prefix=".image-", dir=site.cache) as name,
     ):
-        container = of_release(release, lock, site.container, base=_pinned(wanted, found))
-        tree, container_prefix = Path(name) / "tree", str(container.prefix)
-        platform, baked = release.platform, Path(container_prefix)
-        with installed(lock, tree, platform=platform, baked=baked, site=site, progress=progress):
-            # As they ran in the release: there is no container here yet that they could run in.
-            records = carry_over(release.link_scripts, prefix, release.prefix, tree, container_prefix)
-            records = compile_modules(tree, records, platform=platform, cache=site.cache, progress=progress)
-        text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
-        licenses = installed_licenses(records)
-        for path, content in image_files(Contents(container, lock, text, licenses)).items():
-            write_atomically(tree / path, content.text, executable=content.executable)
+        container, tree = of_release(release, lock, site.container, base=_pinned(wanted, found)), Path(name) / "tree"
+        _fill(tree, container, prefix, release, lock=lock, site=site, progress=progress)
         parts = parts_of(tree)
         with progress("Packing", total=sum(part.size for part in parts), unit="bytes") as advance:
             layers = write_layers(parts, tree, container.prefix, Path(name), advance)
@@ -152,13 +134,44 @@ def build_image(
         config=config.digest,
         base=wanted,
         base_digest=found.digest,
-        bytes=sum(layer["size"] for layer in found.layers) + sum(layer.blob.size for layer in layers),
+        bytes=found.size + sum(layer.blob.size for layer in layers),
         layers=[LayerLine(layer.title, layer.blob.digest, layer.blob.size) for layer in layers],
         remarks=_remarks(wanted, found.digest),
         archive=output,
         pushed=None,
         sif=None,
     )
+
+
+def _lock_of(prefix: Path, release: Release) -> Lock:
+    """Return the lock that a release was made from, if an image of it would be whole."""
+    if release.base:
+        raise RefusedError(
+            "image-extension",
+            f"{release.view} extends {release.base.view}, and an image would not hold that base",
+            f"Make a view of both: a recipe with what {release.base.view} has, and `pypi`.",
+        )
+    lock = read_lock(prefix / RELEASE_LOCK)
+    if lock.digest != release.lock_digest:
+        raise RefusedError(
+            "release-broken", f"{prefix / RELEASE_LOCK} is not the lock of its release", f"Build {release.view} again."
+        )
+    return lock
+
+
+def _fill(
+    tree: Path, container: Container, prefix: Path, release: Release, *, lock: Lock, site: Site, progress: Progress
+) -> None:
+    """Install into a folder what an image holds of the view, as it is to lie in there."""
+    inside, platform = str(container.prefix), release.platform
+    with installed(lock, tree, platform=platform, baked=Path(inside), site=site, progress=progress):
+        # As they ran in the release: there is no container here yet that they could run in.
+        records = carry_over(release.link_scripts, prefix, release.prefix, tree, inside)
+        records = compile_modules(tree, records, platform=platform, cache=site.cache, progress=progress)
+    text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
+    contents = Contents(container, lock, text, installed_licenses(records))
+    for path, content in image_files(contents).items():
+        write_atomically(tree / path, content.text, executable=content.executable)
 
 
 def _pinned(wanted: str, base: Base) -> str:
@@ -197,27 +210,28 @@ def _blob(kind: str, content: Any) -> Blob:
 
 def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> dict[str, Any]:
     """Return the image's configuration: https://github.com/opencontainers/image-spec/blob/main/config.md."""
-    below = base.config
     made = [{"created": _CREATED, "created_by": f"mlviews: {layer.title}"} for layer in layers]
-    running = below.get("config") or {}
-    variables = dict(entry.split("=", 1) for entry in running.get("Env") or ())
+    variables = sorted(_environment(container, base.variables).items())
     return {
-        **below,
+        **base.config,
         "created": _CREATED,
         "config": {
-            **running,
-            "Env": [f"{name}={value}" for name, value in sorted(_environment(container, variables).items())],
-            "Labels": {**(running.get("Labels") or {}), **container.labels},
+            **(base.config.get("config") or {}),
+            "Env": [f"{name}={value}" for name, value in variables],
+            "Labels": {**base.labels, **container.labels},
             "User": "1000:1000",
             "Entrypoint": list(container.entrypoint),
             "Cmd": [container.program],
         },
-        "rootfs": {"type": "layers", "diff_ids": [*below["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)]},
-        "history": [*(below.get("history") or ()), *made],
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [*base.config["rootfs"]["diff_ids"], *(layer.diff_id for layer in layers)],
+        },
+        "history": [*base.history, *made],
     }
 
 
-def _environment(container: Container, below: dict[str, str]) -> dict[str, str]:
+def _environment(container: Container, below: Mapping[str, str]) -> dict[str, str]:
     change = container.loading
     own = [*change.prepend, *change.append]
     return {

@@ -52,20 +52,22 @@ class Base:
 
     Attributes:
         digest: of its manifest.
-        manifest: its layers, among others.
+        layers: the descriptors of its layers, the lowest first.
+        size: of all layers, in bytes.
         config: what it says of itself.
+        variables: what its environment holds.
+        history: how its layers were made.
     """
 
     digest: str
-    manifest: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    size: int
     config: Mapping[str, Any]
+    variables: Mapping[str, str]
+    labels: Mapping[str, str]
+    history: tuple[Mapping[str, Any], ...]
     _read: _Reader
     _name: str
-
-    @property
-    def layers(self) -> tuple[Mapping[str, Any], ...]:
-        """The descriptors of its layers, the lowest first."""
-        return tuple(self.manifest["layers"])
 
     @contextmanager
     def blob(self, descriptor: Mapping[str, Any]) -> Iterator[IO[bytes]]:
@@ -122,9 +124,22 @@ def _base(read: _Reader, name: str, platform: str) -> Base:
         if config["architecture"] != ARCHITECTURES[platform] or config["os"] != "linux":
             found = f"{config['os']} on {config['architecture']}"
             raise _broken(name, f"it is for {found}, but the view is for {platform}")
-        if len(manifest["layers"]) != len(config["rootfs"]["diff_ids"]):
+        layers, running = manifest["layers"], config.get("config") or {}
+        for layer in layers:
+            _path(layer["digest"])
+        if len(layers) != len(config["rootfs"]["diff_ids"]):
             raise _broken(name, "its manifest and its configuration do not name the same layers")
-        return Base(descriptor["digest"], manifest, config, read, name)
+        return Base(
+            digest=descriptor["digest"],
+            layers=tuple(layers),
+            size=sum(layer["size"] for layer in layers),
+            config=config,
+            variables=dict(entry.split("=", 1) for entry in running.get("Env") or ()),
+            labels=dict(running.get("Labels") or {}),
+            history=tuple(config.get("history") or ()),
+            _read=read,
+            _name=name,
+        )
 
 
 def _manifest(index: Mapping[str, Any], read: _Reader, platform: str, name: str) -> Mapping[str, Any]:

@@ -147,8 +147,7 @@ def cover(code: DeviceCode, gpu: Gpu) -> Cover:
         fitting = [piece for module in code.loose for piece in module if runs(piece, gpu.compute)]
     if not fitting:
         return Cover("none")
-    isas = ["{}.{}".format(*piece.version) for piece in fitting if piece.kind == "ptx"]
-    versions = [ptx_cuda(isa) for isa in isas] or [code.cuda]
+    versions = [ptx_cuda(piece.isa) for piece in fitting if piece.isa] or [code.cuda]
     compiler = toolkit_driver(newest(versions)) if all(versions) else None
     return Cover("ptx", _newest_driver([compiler, _first_driver(gpu)]))
 
@@ -307,7 +306,7 @@ def _code(code: DeviceCode) -> list[CodeLine]:
         CodeLine(
             kind=piece.kind,
             target=str(piece),
-            isa="{}.{}".format(*piece.version) if piece.kind == "ptx" else None,
+            isa=piece.isa or None,
             modules=count,
             linked=linked,
         )

@@ -64,6 +64,11 @@ class Code:
     suffix: Literal["", "a", "f"]
     version: tuple[int, int]
 
+    @property
+    def isa(self) -> str:
+        """The version of the PTX ISA, such as ``8.8``; empty for machine code."""
+        return "{}.{}".format(*self.version) if self.kind == "ptx" else ""
+
     def __str__(self) -> str:
         return f"{'sm' if self.kind == 'machine' else 'compute'}_{self.compute}{self.suffix}"
 

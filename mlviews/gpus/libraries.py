@@ -201,9 +201,8 @@ def _cuda(found: Iterable[Module], needed: Iterable[str]) -> str:
 
 
 def _built_by(code: Code) -> str:
-    if code.kind == "ptx":
-        isa = ptx_cuda("{}.{}".format(*code.version))
-        return newest([isa, first_cuda(code.compute)])
+    if code.isa:
+        return newest([ptx_cuda(code.isa), first_cuda(code.compute)])
     # CUDA 13 gave the older architectures the ABI that CUDA 12 had given the newer ones alone.
     thirteen = "13.0" if code.version >= (1, 8) and code.compute < 100 else None  # noqa: PLR2004  (sm_100)
     return newest([thirteen, first_cuda(code.compute)])

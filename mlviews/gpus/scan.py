@@ -26,7 +26,11 @@ _NO_LIBRARIES = frozenset({
     ".py", ".pyc", ".pyi", ".pyx", ".qml", ".root", ".rst", ".sh", ".sql", ".svg", ".tcl", ".tex", ".toml", ".ts",
     ".ttf", ".txt", ".whl", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
 })  # fmt: skip
-_NO_FOLDERS = ("/dev", "/proc", "/sys")  # a link into these leads out of any file system that holds libraries
+_NO_FOLDERS = (
+    Path("/dev"),
+    Path("/proc"),
+    Path("/sys"),
+)  # a link into these leads out of any file system that holds libraries
 _AT_ONCE = 8  # a network file system answers several reads as fast as one
 
 
@@ -148,7 +152,7 @@ class _Walk:
                 path = place / entry.name
                 try:
                     if entry.is_dir():
-                        if not entry.is_symlink() or not str(path.resolve()).startswith(_NO_FOLDERS):
+                        if not entry.is_symlink() or not any(map(path.resolve().is_relative_to, _NO_FOLDERS)):
                             waiting.append(path)
                     elif entry.is_file():
                         self._file(path, entry.stat(), linked=entry.is_symlink())

@@ -272,7 +272,7 @@ def _record(archive: Path, package: LockedPackage, index: bytes | OSError) -> di
             raise index
         record: dict[str, Any] = json.loads(index)
         told = (record["name"], record["version"], record["build"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise FailedError(
             "archive-invalid", f"{archive} is not a conda package: {error}", "Tell the people who run the channel."
         ) from error

@@ -144,11 +144,15 @@ class _Start:
         """Return what a program in the view prints.
 
         Raises:
-            FailedError: it does not start.
+            FailedError: it does not start, or does not end.
         """
-        done = subprocess.run([*self.words, *command], capture_output=True, text=True, check=False, timeout=_SECONDS)
+        words = [*self.words, *command]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise _fault(self.place, f"no end after {_SECONDS} s") from error
         if done.returncode:
-            raise _fault(self.place, done.stderr, done.returncode)
+            raise _fault(self.place, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
         return done.stdout.strip()
 
     def filesystem(self) -> str:
@@ -165,24 +169,13 @@ class _Start:
             _forget([self.cached] if self.cached.is_file() else [self.cached / path for path, _ in walk(self.cached)])
         with tempfile.TemporaryDirectory(prefix="mlviews-startup-") as empty:
             options = () if self.bytecode else ("-B", "-X", f"pycache_prefix={empty}")
-            command = (*self.words, "python", *options, "-c", _PROGRAM.read_text(encoding="utf-8"), module)
             start = time.monotonic_ns()
-            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-                assert process.stdout
-                said = process.stdout.readline()
-                seconds = (time.monotonic_ns() - start) / _NS
-                try:
-                    _, error = process.communicate(timeout=_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    raise
-        if process.returncode or not said:
-            raise _fault(self.place, error, process.returncode)
-        return {**json.loads(said), "seconds": seconds}
+            said = self.run("python", *options, "-c", _PROGRAM.read_text(encoding="utf-8"), module)
+        found: dict[str, Any] = json.loads(said.splitlines()[-1])  # before it a module may print what it likes
+        return {**found, "seconds": (found["ended"] - start) / _NS}
 
 
-def _fault(place: PlaceName, said: str, status: int) -> MlviewsError:
-    last = (said.strip().splitlines() or [f"status {status}"])[-1]
+def _fault(place: PlaceName, last: str) -> MlviewsError:
     if "ModuleNotFoundError" in last:
         return BadInputError("startup-module", last, "Name another one: --module NAME.")
     return FailedError("startup-failed", f"from {place} it does not start: {last}", "Try `mlviews smoke`.")

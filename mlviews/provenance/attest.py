@@ -15,7 +15,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.reading import RELEASE_FILE, content, is_file
@@ -106,21 +106,9 @@ class _Statement(BaseModel):
     predicate: dict[str, Any]
 
 
-class _Definition(BaseModel):
-    dependencies: list[_Resource] = Field(alias="resolvedDependencies")
-
-
-class _Builder(BaseModel):
-    id: str
-
-
-class _Run(BaseModel):
-    builder: _Builder
-
-
 class _Provenance(BaseModel):
-    definition: _Definition = Field(alias="buildDefinition")
-    run: _Run = Field(alias="runDetails")
+    dependencies: list[_Resource] = Field(validation_alias=AliasPath("buildDefinition", "resolvedDependencies"))
+    builder: str = Field(validation_alias=AliasPath("runDetails", "builder", "id"))
 
 
 class _Tested(BaseModel):
@@ -276,10 +264,8 @@ def _faults(statement: _Statement, prefix: Path, release: Release) -> Iterable[s
         elif told[name] != resource["digest"]["sha256"]:
             yield f"{name} is not the release that they are about"
     if statement.predicate_type == _PROVENANCE:
-        stated = {
-            resource.digest.get("sha256")
-            for resource in _Provenance.model_validate(statement.predicate).definition.dependencies
-        }
+        made_of = _Provenance.model_validate(statement.predicate).dependencies
+        stated = {resource.digest.get("sha256") for resource in made_of}
         for package in read_lock(prefix / RELEASE_LOCK).on(release.platform):
             if package.sha256 not in stated:
                 yield f"{package.url} is in the lock and not in the provenance"
@@ -288,7 +274,7 @@ def _faults(statement: _Statement, prefix: Path, release: Release) -> Iterable[s
 def _says(statement: _Statement) -> str:
     if statement.predicate_type == _PROVENANCE:
         provenance = _Provenance.model_validate(statement.predicate)
-        return f"built by {provenance.run.builder.id} of {len(provenance.definition.dependencies)} inputs"
+        return f"built by {provenance.builder} of {len(provenance.dependencies)} inputs"
     if statement.predicate_type == _TESTED:
         tested = _Tested.model_validate(statement.predicate)
         host = next((str(one.annotations.get("host", "")) for one in tested.configuration), "")

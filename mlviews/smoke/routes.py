@@ -16,7 +16,7 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.progress import Progress, silent
 from mlviews.smoke.process import MARK
 from mlviews.smoke.release import release_target
-from mlviews.smoke.runner import OWN_FOLDERS, Interpreter
+from mlviews.smoke.runner import OWN_FOLDERS, Enter, Interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -140,7 +140,7 @@ def _image_route(
         target = release_target(prefix, release)
         # What an image says itself is left to it.
         told = {name: value for name, value in target.environment.items() if name not in {"PATH", "LD_LIBRARY_PATH"}}
-        yield replace(target, command=python, environment=told, enter=_Inside(containers[0]))
+        yield replace(target, command=python, environment=told, enter=_inside(containers[0]))
     finally:
         with suppress(FailedError):
             for container in containers:
@@ -158,21 +158,16 @@ def _need_buildah() -> None:
         )
 
 
-class _Inside:
-    """Runs commands in a container, as the user who may write where they must: root there, the caller outside."""
+def _inside(container: str) -> Enter:
+    """Return what runs a command in a container, as the user who may write: root there, the caller outside."""
 
-    def __init__(self, container: str) -> None:
-        self._container = container
-
-    def __call__(
-        self, command: Sequence[str], environment: Mapping[str, str], folders: Sequence[Path], /
-    ) -> tuple[list[str], dict[str, str]]:
-        mounts = [f"--volume={folder}:{folder}" for folder in folders]
-        mounts += [f"--volume={folder}:{folder}:ro" for folder in OWN_FOLDERS]
+    def enter(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> tuple[list[str], dict[str, str]]:
+        mounts = [f"--volume={folder}:{folder}", *(f"--volume={own}:{own}:ro" for own in OWN_FOLDERS)]
         told = [f"--env={name}={value}" for name, value in environment.items()]
-        options = [*_ISOLATED, f"--workingdir={folders[0]}", f"--env={MARK}"]
-        entered = ["buildah", "run", *options, *mounts, *told, self._container, "--", *command]
-        return entered, dict(os.environ)
+        options = [*_ISOLATED, f"--workingdir={folder}", f"--env={MARK}"]
+        return ["buildah", "run", *options, *mounts, *told, container, "--", *command], dict(os.environ)
+
+    return enter
 
 
 def _buildah(*arguments: str) -> str:

@@ -127,9 +127,9 @@ _OWN_ARGUMENTS = {"pip-check": (str(Path(packaging.__file__).parent),)}
 _JOBS = 2  # checks side by side: most of one is spent importing its framework, on one core
 
 
-Enter = Callable[[Sequence[str], Mapping[str, str], Sequence[Path]], tuple[list[str], dict[str, str]]]
-"""Gives what runs a command in another place, such as a container: from the command, its environment, and the folders
-that must lie in the same place there, the command and its environment on this host."""
+Enter = Callable[[Sequence[str], Mapping[str, str], Path], tuple[list[str], dict[str, str]]]
+"""Gives what runs a command in another place, such as a container: from the command, its environment, and the folder
+that it works in, which must lie in the same place there, the command and its environment on this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class Interpreter:
         environment: what the command is started in; caches and temporary files are added to it.
         claims_gpu: whether it says that it computes on GPUs.
         arguments: what single checks are told besides, by their name.
-        enter: makes of a command, its environment and the folders that it writes to what runs it elsewhere.
+        enter: makes of a command what runs it elsewhere.
         lacking: why there is no Python to test; each check is skipped then, with this reason.
     """
 
@@ -294,7 +294,7 @@ def _run(
         if program.per_gpu:
             limits = replace(limits, memory=limits.memory * max(1, _gpus()))
         if target.enter:
-            command, environment = target.enter(command, environment, (folder,))
+            command, environment = target.enter(command, environment, folder)
         ended = run_limited(command, environment=environment, folder=folder, limits=limits, stop=stop)
         return verdict(program, ended, report, claims_gpu=target.claims_gpu, require_gpu=require_gpu)
 

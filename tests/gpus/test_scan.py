@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mlviews.errors import BadInputError
+from mlviews.gpus import scan as scanning
 from mlviews.gpus.scan import scan
 
 
@@ -67,6 +68,15 @@ def test_links_into_the_kernels_folders_are_not_followed(tree):
     for name in ("proc", "sys", "dev"):
         (tree / name).symlink_to(f"/{name}")
     assert scan(tree).files < 10
+
+
+def test_a_folder_whose_name_begins_as_one_of_the_kernels_is_followed(tree, tmp_path, monkeypatch):
+    """As /system and /projects do."""
+    monkeypatch.setattr(scanning, "_NO_FOLDERS", tuple(type(path)(tmp_path / "tr") for path in scanning._NO_FOLDERS))
+    (tmp_path / "view").mkdir()
+    (tmp_path / "view/lib").symlink_to(tree / "lib")
+
+    assert set(found(tmp_path / "view")) == {"lib/liba.so.1.2"}
 
 
 def test_one_library_will_do(tree):

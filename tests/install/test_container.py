@@ -307,6 +307,11 @@ def broken_bases(good: Path, folder: Path) -> dict[str, Path]:
     config = f"blobs/sha256/{json.loads(content[manifest])['config']['digest'][7:]}"
     arm = json.dumps({**json.loads(content[config]), "architecture": "arm64"}).encode()
     for_arm, arm_manifest = manifest_of(json.loads(content[manifest]), arm)
+    bare = json.dumps({**json.loads(content[config]), "config": {"Env": ["PATH"]}}).encode()
+    with_bare, bare_manifest = manifest_of(json.loads(content[manifest]), bare)
+    sizeless = json.loads(content[manifest])
+    del sizeless["layers"][0]["size"]
+    without_size, sizeless_manifest = manifest_of(sizeless, content[config])
     nested: dict[str, Any] = {
         "manifests": [{"mediaType": "application/vnd.oci.image.index.v1+json", "digest": "sha256:x"}]
     }
@@ -318,6 +323,8 @@ def broken_bases(good: Path, folder: Path) -> dict[str, Path]:
         "a layer is missing": {key: value for key, value in content.items() if key != layer},
         "another manifest": {**content, manifest: json.dumps(other).encode()},
         "for arm": {**content, "index.json": for_arm, **arm_manifest},
+        "a variable without a value": {**content, "index.json": with_bare, **bare_manifest},
+        "a layer without a size": {**content, "index.json": without_size, **sizeless_manifest},
         "a digest leads elsewhere": {**content, "index.json": json.dumps(nested).encode()},
         "a list": {**content, "index.json": b"[]"},
         "two images": {**content, "index.json": json.dumps({"manifests": index["manifests"] * 2}).encode()},

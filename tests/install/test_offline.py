@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from mlviews.errors import FailedError
+from mlviews.pack.offline import _record
+
 VIEW = ("greet", "native", "oldstyle", "python")
 NO_NETWORK = ("unshare", "--net", *(("--user", "--map-root-user") if os.geteuid() else ()), "--")
 
@@ -127,3 +130,9 @@ def test_one_way_at_a_time(builder):
     assert builder("pack", "demo").code == 2
     assert builder("pack", "demo", "-o", "x", "--offline", "y").code == 2
     assert builder("pack", "demo/2026.11.23", "--offline", "y").code == 2
+
+
+def test_an_archive_whose_index_is_no_index_is_told(tmp_path):
+    for index in (b"", b"[]", b"{}", b"[" * 100_000):
+        with pytest.raises(FailedError, match="is not a conda package"):
+            _record(tmp_path / "a-1-0.conda", None, index)

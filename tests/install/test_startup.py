@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 
-from mlviews.pack.startup import _published
+from mlviews.errors import FailedError
+from mlviews.pack import startup
+from mlviews.pack.startup import _published, _Start
 
 
 @pytest.fixture
 def heavy(builder: Any, shelf: Any) -> Any:
-    """A view with a package of twenty modules, which opens one file more and reads it."""
+    """A view with a package of twenty modules, which opens one file more, reads it and says much."""
     modules = {f"heavy/m{number}": f"x = {number}\n" * 50 for number in range(19)}
     first = "".join(f"from . import m{number}\n" for number in range(19))
     data = "import sys\nwith open(sys.prefix + '/share/weights', 'rb') as file:\n    file.read()\n"
+    data += "print('a banner')\nsys.stderr.write('a warning\\n' * 20_000)\n"
     shelf.add("heavy", modules={"heavy/__init__": first + data, **modules}, files={"share/weights": bytes(1 << 20)})
     builder.recipes.recipe("demo", "python", "heavy")
     assert builder("build", "demo").code == 0
@@ -85,3 +88,9 @@ def test_what_cannot_be_measured_is_said(heavy, monkeypatch):
     assert done.code == 0
     assert "left out squashfs: there is no mksquashfs" in done.out
     assert heavy("startup", "demo", "--module", "no_such", "--json").codes == ["startup-module"]
+
+
+def test_a_program_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(startup, "_SECONDS", 0.05)
+    with pytest.raises(FailedError, match=r"from prefix it does not start: no end after 0\.05 s"):
+        _Start("prefix", ("sleep",), tmp_path).run("60")
