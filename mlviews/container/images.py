@@ -76,16 +76,18 @@ def copy_image(source: str, target: str, *options: str) -> None:
         FailedError: ``tool-missing`` or ``image-copy-failed``.
     """
     need_skopeo(f"{source} cannot be copied to {target}")
-    done = subprocess.run(
-        ["skopeo", "copy", "--quiet", *options, source, target], capture_output=True, text=True, check=False
+    _run(
+        ["skopeo", "copy", "--quiet", *options, source, target],
+        "image-copy-failed",
+        f"skopeo cannot copy {source} to {target}",
+        "Perhaps you have to log in first: `skopeo login REGISTRY`.",
     )
+
+
+def _run(command: list[str], code: str, otherwise: str, hint: str = "") -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise FailedError(
-            "image-copy-failed",
-            f"skopeo cannot copy {source} to {target}: {_last(done.stderr)}",
-            "Perhaps you have to log in first: `skopeo login REGISTRY`.",
-            detail=done.stderr,
-        )
+        raise FailedError(code, f"{otherwise}: {_last(done.stderr)}", hint, detail=done.stderr)
 
 
 def need_skopeo(otherwise: str) -> None:
@@ -99,8 +101,7 @@ def need_skopeo(otherwise: str) -> None:
 
 
 def _last(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
+    return (text.strip().splitlines() or [""])[-1]
 
 
 def check_tools(*, pushes: bool, sif: bool) -> None:
@@ -126,7 +127,4 @@ def write_sif(archive: Path, sif: Path, *, progress: Progress = silent) -> None:
     """Make an Apptainer image of an archive's."""
     command = ["apptainer", "build", "--force", str(sif), f"oci-archive:{archive}"]
     with progress("Making an Apptainer image"):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [""]
-        raise FailedError("apptainer-failed", f"apptainer cannot make {sif}: {lines[-1]}", detail=done.stderr)
+        _run(command, "apptainer-failed", f"apptainer cannot make {sif}")

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 
 from mlviews.conda.records import conda_record_path, read_conda_records
-from mlviews.container.oci import EPOCH, Blob
+from mlviews.container.oci import Blob, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -136,9 +136,9 @@ def _write(part: Part, prefix: Path, inside: PurePosixPath, path: Path, advance:
         with gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=_LEVEL, mtime=0) as compressed:
             plain = _Hashed(compressed)
             with tarfile.open(fileobj=plain, mode="w|", format=tarfile.GNU_FORMAT, bufsize=1 << 20) as archive:
-                for member, content in _members(part.files, prefix, inside):
-                    archive.addfile(member, content)
-                    advance(member.size)
+                for entry, content in _members(part.files, prefix, inside):
+                    archive.addfile(entry, content)
+                    advance(entry.size)
     blob = Blob(LAYER, f"sha256:{packed.digest.hexdigest()}", packed.size, path)
     return ImageLayer(part.title, f"sha256:{plain.digest.hexdigest()}", blob)
 
@@ -153,25 +153,23 @@ def _members(
         for folder in [*reversed(place.parents)][1:]:
             if folder not in told:
                 told.add(folder)
-                yield _member(folder, tarfile.DIRTYPE, 0o755), None
+                yield member(_name(folder), kind=tarfile.DIRTYPE, mode=0o755), None
         path = prefix / file
         status = path.lstat()
         if stat.S_ISLNK(status.st_mode):
-            member = _member(place, tarfile.SYMTYPE, 0o777)
-            member.linkname = str(path.readlink())
-            yield member, None
+            link = member(_name(place), kind=tarfile.SYMTYPE, mode=0o777)
+            link.linkname = str(path.readlink())
+            yield link, None
             continue
-        member = _member(place, tarfile.REGTYPE, 0o755 if status.st_mode & stat.S_IXUSR else 0o644)
+        mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
         with _content(path) as content:
-            member.size = content.seek(0, os.SEEK_END)
+            size = content.seek(0, os.SEEK_END)
             content.seek(0)
-            yield member, content
+            yield member(_name(place), size=size, mode=mode), content
 
 
-def _member(place: PurePosixPath, kind: bytes, mode: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(str(place).lstrip("/"))
-    member.type, member.mode, member.mtime = kind, mode, EPOCH
-    return member
+def _name(place: PurePosixPath) -> str:
+    return str(place).lstrip("/")
 
 
 def _content(path: Path) -> IO[bytes]:

@@ -104,8 +104,7 @@ def open_base(path: Path, platform: str) -> Iterator[Base]:
 
         def read(part: str) -> IO[bytes]:
             # GNU tar writes ./index.json where others write index.json
-            member = next((m for m in (part, f"./{part}") if m in names), part)
-            file = archive.extractfile(member)
+            file = archive.extractfile(next((m for m in (part, f"./{part}") if m in names), part))
             if file is None:
                 raise KeyError(part)
             return file
@@ -166,16 +165,7 @@ def _reading(name: str) -> Iterator[None]:
     """Turn what is wrong with an image into an error for people: it may be anyone's."""
     try:
         yield
-    except (
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        tarfile.TarError,
-    ) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError, tarfile.TarError) as error:
         raise _broken(name, f"{type(error).__name__}: {error}") from error
 
 
@@ -220,21 +210,21 @@ def write_archive(path: Path, base: Base, blobs: Iterable[Blob], manifest: Blob,
     old = {layer["digest"]: layer for layer in base.layers if layer["digest"] not in new}
     with path.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for folder in ("blobs", "blobs/sha256"):
-            archive.addfile(_member(folder, kind=tarfile.DIRTYPE))
+            archive.addfile(member(folder, kind=tarfile.DIRTYPE, mode=0o755))
         for digest in sorted([*new, *old]):
             blob = new.get(digest)
             with _opened(blob) if blob else base.blob(old[digest]) as content:
-                archive.addfile(_member(_path(digest), blob.size if blob else old[digest]["size"]), content)
+                archive.addfile(member(_path(digest), size=blob.size if blob else old[digest]["size"]), content)
         for part, text in (("index.json", index), ("oci-layout", to_json(_LAYOUT))):
-            archive.addfile(_member(part, len(text)), io.BytesIO(text))
+            archive.addfile(member(part, size=len(text)), io.BytesIO(text))
 
 
 def _opened(blob: Blob) -> IO[bytes]:
     return io.BytesIO(blob.content) if isinstance(blob.content, bytes) else blob.content.open("rb")
 
 
-def _member(name: str, size: int = 0, *, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)
-    member.type, member.size, member.mtime = kind, size, EPOCH
-    member.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
-    return member
+def member(name: str, *, size: int = 0, kind: bytes = tarfile.REGTYPE, mode: int = 0o644) -> tarfile.TarInfo:
+    """Return a member of an archive: root's, of the time that everything has."""
+    made = tarfile.TarInfo(name)
+    made.type, made.size, made.mode, made.mtime = kind, size, mode, EPOCH
+    return made

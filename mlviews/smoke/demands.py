@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from mlviews.errors import RefusedError
@@ -10,7 +9,7 @@ from mlviews.smoke.programs import BASIC, PROGRAMS
 from mlviews.smoke.records import Record, by_last_text, last_results, product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Container, Sequence
     from datetime import datetime
 
     from mlviews.release import Release
@@ -37,23 +36,20 @@ def missing_proofs(release: Release, records: Sequence[Record], demands: Promoti
     gpus = {line.name for line in asked if line.digest and line.device not in {"", "cpu"}}
     wanted = sorted(gpus | {line.name for line in asked if line.name in PROGRAMS and PROGRAMS[line.name].gpu})
     kind = "full record" if demands.level == "full" else "record"
-    found = [_missing("any host", kind, BASIC, last_results(_by(counting, lambda device: device in {"", "cpu"})))]
+    devices = {line.device for line in asked}
+    found = [_missing("any host", kind, BASIC, last_results(_by(counting, {"", "cpu"})))]
     for gpu in (gpu for gpu in demands.gpus if gpu in release.gpus):
-        results = last_results(_by(counting, functools.partial(_is, gpu, release.gpus)))
+        results = last_results(_by(counting, {device for device in devices if product(device, release.gpus) == gpu}))
         found += [_missing(gpu, kind, wanted or ("a check with work for a GPU",), results)]
     return tuple(line for line in found if line)
 
 
-def _by(records: Sequence[Record], counts: Callable[[str], bool]) -> list[Record]:
-    """Return what records say of the devices that count."""
+def _by(records: Sequence[Record], devices: Container[str]) -> list[Record]:
+    """Return what records say of some devices."""
     return [
-        record.model_copy(update={"checks": tuple(line for line in record.checks if counts(line.device))})
+        record.model_copy(update={"checks": tuple(line for line in record.checks if line.device in devices)})
         for record in records
     ]
-
-
-def _is(gpu: str, claimed: Sequence[str], device: str) -> bool:
-    return product(device, claimed) == gpu
 
 
 def _missing(where: str, kind: str, wanted: Sequence[str], results: dict[str, bool]) -> str:

@@ -60,12 +60,12 @@ def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, r
         require_gpu: whether a GPU must have done the work.
     """
     if ended.stopped:
-        return _error(program, ended, ended.stopped)
+        return _not_run(program, ended.stopped, seconds=ended.seconds)
     claim = _read(report)
     if claim is None or claim.name != program.name:
-        return _error(program, ended, f"{ended.how} without a report{_tail(ended)}")
+        return _not_run(program, f"{ended.how} without a report{_tail(ended)}", seconds=ended.seconds)
     if ended.returncode != _ENDS[claim.status]:
-        return _error(program, ended, f"said {claim.status}, then {ended.how}{_tail(ended)}")
+        return _not_run(program, f"said {claim.status}, then {ended.how}{_tail(ended)}", seconds=ended.seconds)
     status, reason = claim.status, printable(claim.reason)
     if program.gpu and status in {"pass", "skip"} and claim.device in {"", "cpu"}:
         status, reason = _without_gpu(claim, reason, claims_gpu=claims_gpu, require_gpu=require_gpu)
@@ -106,10 +106,11 @@ def _read(report: Path) -> Claim | None:
         return None
 
 
-def _error(program: Program, ended: Ended, reason: str) -> CheckLine:
-    return CheckLine(
-        name=program.name, status="error", reason=printable(reason), seconds=ended.seconds, digest=program.digest
-    )
+def _not_run(
+    program: Program, reason: str, status: Literal["skip", "error"] = "error", *, seconds: float = 0
+) -> CheckLine:
+    """Return what there is to say of a check that came to no report."""
+    return CheckLine(name=program.name, status=status, reason=printable(reason), seconds=seconds, digest=program.digest)
 
 
 def _tail(ended: Ended) -> str:
@@ -228,13 +229,7 @@ def run_checks(
     """
     if target.lacking:
         found = {
-            program.name: CheckLine(
-                name=program.name,
-                status="error" if program.gpu and require_gpu else "skip",
-                reason=target.lacking,
-                seconds=0,
-                digest=program.digest,
-            )
+            program.name: _not_run(program, target.lacking, "error" if program.gpu and require_gpu else "skip")
             for program in plan.programs
         }
     else:

@@ -18,6 +18,16 @@ ROWS, INNER, COLUMNS = 192, 512, 256  # of matrices to multiply
 STEPS, RATE = 20, 0.5  # of gradient descent
 
 
+def stored(name: str) -> str:
+    """Return the type that numbers are kept in: TF32 is one of multiplying."""
+    return "float32" if name == "tf32" else name
+
+
+def summing(name: str) -> float:
+    """Return the unit roundoff of what sums in a type are gathered in: at least float32."""
+    return UNIT["float64" if name == "float64" else "float32"]
+
+
 def product(numpy: Any, name: str, x: Any, y: Any) -> tuple[Any, Any]:
     """Return the product of two matrices in float64, and how far one computed in another type may be from it.
 
@@ -32,8 +42,7 @@ def product(numpy: Any, name: str, x: Any, y: Any) -> tuple[Any, Any]:
         y: another.
     """
     want, size = x @ y, numpy.abs(x) @ numpy.abs(y)
-    accumulator = UNIT["float64" if name == "float64" else "float32"]
-    bound = 8 * x.shape[1] ** 0.5 * accumulator * size + 2 * UNIT["float32" if name == "tf32" else name] * abs(want)
+    bound = 8 * x.shape[1] ** 0.5 * summing(name) * size + 2 * UNIT[stored(name)] * abs(want)
     if name == "tf32":
         bound += 4 * UNIT["tf32"] * size
     elif name == "float64":
@@ -85,6 +94,14 @@ class Bench:
         """Return two matrices to multiply, larger in a full run."""
         scale = 4 if self.check.full else 1
         return generator.standard_normal((ROWS * scale, INNER)), generator.standard_normal((INNER, COLUMNS * scale))
+
+    def types(self) -> list[str]:
+        """Return the types of floating-point numbers to multiply; ``tf32`` is float32 whose products may be TF32."""
+        return ["float64", "float32", "float16", "bfloat16", *(["tf32"] if self.has_tf32() else [])]
+
+    def has_tf32(self) -> bool:
+        """Tell whether the device can multiply float32 as TF32; a GPU is taken for one that does."""
+        return self.device != "cpu"
 
     def host(self, result: Any) -> Any:
         """Return a result as a numpy array."""

@@ -85,6 +85,13 @@ class Bench(_reference.Bench):
         kind = kind if self.device == "cuda" else ""
         _speed.tell(self.check, f"{self.device} {what}", amount, unit, took, kind=kind)
 
+    def has_tf32(self) -> bool:
+        return self.device == "cuda" and bool(self.torch.cuda.get_device_capability() >= (8, 0))
+
+    def dtype(self, name: str) -> Any:
+        """Return PyTorch's own type of that name; of ``tf32``, which is one of multiplying, float32."""
+        return getattr(self.torch, _reference.stored(name))
+
     def host(self, result: Any) -> Any:
         return result.detach().cpu().numpy()
 
@@ -116,14 +123,6 @@ def benches(check: Check) -> list[Bench]:
         )
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return [Bench(check, torch, numpy, device) for device in devices]
-
-
-def types(bench: Bench) -> list[str]:
-    """Return the types of floating-point numbers to multiply; ``tf32`` is float32 whose products may be TF32."""
-    names = ["float64", "float32", "float16", "bfloat16"]
-    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
-        names.append("tf32")
-    return names
 
 
 def _lies_on(result: Any, device: str, what: str) -> None:

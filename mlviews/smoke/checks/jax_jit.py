@@ -12,7 +12,7 @@ from typing import Any
 
 import _jax_work as work
 from _protocol import Check, run
-from _reference import COLUMNS, INNER, ROWS, UNIT, on_devices, product
+from _reference import COLUMNS, INNER, ROWS, UNIT, on_devices, product, stored
 
 SIZE = 64
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -23,7 +23,7 @@ def main(check: Check) -> str:
     for bench in found:
         generator = bench.numpy.random.default_rng(4)
         a, b = bench.matrices(generator)
-        for name in ("float64", "float32", "float16", "bfloat16", *(["tf32"] if bench.device == "gpu" else [])):
+        for name in bench.types():
             _product(bench, name, a, b)
         _integers(bench, generator)
         _convolution(bench, generator)
@@ -36,7 +36,7 @@ def main(check: Check) -> str:
 def _product(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     jax = bench.jax
     precision = "default" if name == "tf32" else "highest"
-    dtype = "float32" if name == "tf32" else name
+    dtype = stored(name)
     x, y = bench.put(a, dtype), bench.put(b, dtype)
     multiply = jax.jit(lambda left, right: jax.numpy.matmul(left, right, precision=precision))
     got = bench.do(name, lambda: multiply(x, y))

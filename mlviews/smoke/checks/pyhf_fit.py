@@ -15,22 +15,10 @@ SIGNAL, BACKGROUND, OBSERVED = 50.0, 400.0, 437.0
 def main(check: Check) -> str:
     pyhf, numpy = check.need("pyhf"), check.need("numpy")
     check.device = "cpu"
-    spec = {
-        "channels": [
-            {
-                "name": "bin",
-                "samples": [
-                    {
-                        "name": "signal",
-                        "data": [SIGNAL],
-                        "modifiers": [{"name": "mu", "type": "normfactor", "data": None}],
-                    },
-                    {"name": "background", "data": [BACKGROUND], "modifiers": []},
-                ],
-            }
-        ]
-    }
-    model = pyhf.Model(spec, poi_name="mu")
+    strength = {"name": "mu", "type": "normfactor", "data": None}
+    signal = {"name": "signal", "data": [SIGNAL], "modifiers": [strength]}
+    background = {"name": "background", "data": [BACKGROUND], "modifiers": []}
+    model = pyhf.Model({"channels": [{"name": "bin", "samples": [signal, background]}]}, poi_name="mu")
     want, error = (OBSERVED - BACKGROUND) / SIGNAL, OBSERVED**0.5 / SIGNAL
     optimisers = ["scipy", *(["minuit"] if check.has("iminuit") else [])]
     for name in optimisers:

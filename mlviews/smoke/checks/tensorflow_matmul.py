@@ -11,7 +11,7 @@ from typing import Any
 
 import _tensorflow_work as work
 from _protocol import Check, run
-from _reference import on_devices, product
+from _reference import on_devices, product, stored
 
 NODES, EDGES = 1000, 20_000
 
@@ -21,7 +21,7 @@ def main(check: Check) -> str:
     for bench in found:
         generator = bench.numpy.random.default_rng(4)
         a, b = bench.matrices(generator)
-        for name in ("float64", "float32", "float16", "bfloat16", *(["tf32"] if bench.device == "gpu" else [])):
+        for name in bench.types():
             _product(bench, name, a, b)
         _convolution(bench, generator)
         _segments(bench, generator)
@@ -31,7 +31,7 @@ def main(check: Check) -> str:
 def _product(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     tensorflow = bench.tensorflow
     tensorflow.config.experimental.enable_tensor_float_32_execution(name == "tf32")
-    dtype = "float32" if name == "tf32" else name
+    dtype = stored(name)
     x, y = bench.put(a, dtype), bench.put(b, dtype)
     want, bound = product(bench.numpy, name, bench.wide(x), bench.wide(y))
     traced = []

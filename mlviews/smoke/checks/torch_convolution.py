@@ -12,7 +12,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
-from _reference import UNIT, on_devices
+from _reference import UNIT, on_devices, summing
 
 BATCH, IN, OUT, SIDE, KERNEL = 4, 8, 16, 24, 3
 WINOGRAD = 10
@@ -24,7 +24,7 @@ def main(check: Check) -> str:
         generator = bench.numpy.random.default_rng(4)
         image = generator.standard_normal((BATCH, IN, SIDE, SIDE))
         kernel = generator.standard_normal((OUT, IN, KERNEL, KERNEL))
-        for name in work.types(bench):
+        for name in bench.types():
             _one(bench, name, image, kernel)
     return f"float64, float32, float16 and bfloat16 agree with float64 {on_devices(found)}"
 
@@ -32,7 +32,7 @@ def main(check: Check) -> str:
 def _one(bench: work.Bench, name: str, image: Any, kernel: Any) -> None:
     torch, numpy = bench.torch, bench.numpy
     torch.backends.cudnn.allow_tf32 = name == "tf32"
-    dtype = torch.float32 if name == "tf32" else getattr(torch, name)
+    dtype = bench.dtype(name)
     x, k = bench.put(image, dtype).requires_grad_(), bench.put(kernel, dtype).requires_grad_()
 
     def forward_and_backward() -> tuple[Any, Any, Any, Any]:
@@ -68,9 +68,8 @@ def _want(numpy: Any, name: str, image: Any, kernel: Any) -> tuple[Any, Any]:
 
 
 def _bound(numpy: Any, name: str, want: Any, size: Any, products: int) -> Any:
-    accumulator = "float64" if name == "float64" else "float32"
     partial = numpy.abs(want) + size / products**0.5
-    bound = WINOGRAD * 8 * products**0.5 * UNIT[accumulator] * size + 4 * UNIT[name] * partial
+    bound = WINOGRAD * 8 * products**0.5 * summing(name) * size + 4 * UNIT[name] * partial
     return bound + WINOGRAD * 4 * UNIT["tf32"] * size if name == "tf32" else bound
 
 

@@ -24,17 +24,17 @@ def main(check: Check) -> str:
     found = work.benches(check)
     for bench in found:
         a, b = bench.matrices(bench.numpy.random.default_rng(4))
-        for name in work.types(bench):
+        for name in bench.types():
             _floats(bench, name, a, b)
         _int8(bench)
         if check.full:
-            for name in (*work.types(bench), *(["int8"] if hasattr(bench.torch, "_int_mm") else [])):
+            for name in (*bench.types(), *(["int8"] if hasattr(bench.torch, "_int_mm") else [])):
                 _measure(bench, name)
     return f"float64, float32, float16, bfloat16 and int8 agree with float64 {on_devices(found)}"
 
 
 def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
-    dtype = _prepare(bench.torch, name)
+    dtype = _prepare(bench, name)
     x, y = bench.put(a, dtype), bench.put(b, dtype)
     got = bench.do(name, lambda: x @ y)
     bench.check.expect(got.dtype == dtype, f"{name}: the result is {got.dtype}")
@@ -42,12 +42,12 @@ def _floats(bench: work.Bench, name: str, a: Any, b: Any) -> None:
     bench.within(name, got, want, bound)
 
 
-def _prepare(torch: Any, name: str) -> Any:
+def _prepare(bench: work.Bench, name: str) -> Any:
     """Let PyTorch multiply numbers of a type with that type's precision and no other; returns PyTorch's own type."""
-    settings = torch.backends.cuda.matmul
+    settings = bench.torch.backends.cuda.matmul
     settings.allow_fp16_reduced_precision_reduction = settings.allow_bf16_reduced_precision_reduction = False
     settings.allow_tf32 = name == "tf32"
-    return torch.float32 if name == "tf32" else getattr(torch, name)
+    return bench.dtype(name)
 
 
 def _int8(bench: work.Bench) -> None:
@@ -63,7 +63,7 @@ def _int8(bench: work.Bench) -> None:
 
 def _measure(bench: work.Bench, name: str) -> None:
     torch, what, room = bench.torch, f"large {name} product", bench.room()
-    dtype = _prepare(torch, name)
+    dtype = _prepare(bench, name)
     multiply = torch._int_mm if name == "int8" else torch.matmul  # noqa: SLF001
     size = torch.empty((), dtype=dtype).element_size()
     sides = [side for side in SIDES[bench.device] if side**2 * (2 * size + max(size, 4)) <= room]

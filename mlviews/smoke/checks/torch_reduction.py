@@ -13,7 +13,7 @@ from typing import Any
 
 import _torch_work as work
 from _protocol import Check, run
-from _reference import UNIT, on_devices, softmax
+from _reference import UNIT, on_devices, softmax, summing
 
 COPIED = 1 << 30  # bytes: more than a GPU's cache holds (126 MB on B200)
 
@@ -37,8 +37,7 @@ def _sums(bench: work.Bench, name: str, data: Any) -> None:
     total, mean, square = bench.do(name, lambda: (x.sum(), x.mean(), (x * x).float().mean()))
     x64 = bench.wide(x)
     want, size, count = math.fsum(x64), math.fsum(abs(x64)), x64.size
-    accumulator = UNIT["float64" if name == "float64" else "float32"]
-    rounding = 4 * math.log2(count) * accumulator * size
+    rounding = 4 * math.log2(count) * summing(name) * size
     unit = UNIT[name]
     bench.within(f"{name} sum", total, want, rounding + 2 * unit * abs(want))
     bench.within(f"{name} mean", mean, want / count, (rounding + 2 * unit * abs(want)) / count)

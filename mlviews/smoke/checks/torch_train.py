@@ -55,8 +55,7 @@ def _must_learn(bench: work.Bench, precision: str, data: tuple[Any, Any], batch:
 
 def _half(bench: work.Bench) -> str:
     """Return the 16-bit type that a device computes with at full speed."""
-    old = bench.device == "cuda" and bench.torch.cuda.get_device_capability() < (8, 0)
-    return "float16" if old else "bfloat16"
+    return "float16" if bench.device == "cuda" and not bench.has_tf32() else "bfloat16"  # both came with 8.0
 
 
 def _measure(bench: work.Bench, precision: str, parameters: int) -> None:

@@ -32,7 +32,7 @@ def main(check: Check) -> str:
     _add(bench, kernels.add, triton.cdiv(COUNT, BLOCK))
     _softmax(bench, kernels.softmax)
     names = ["float32", "float16"]
-    if bench.device == "cuda" and bench.torch.cuda.get_device_capability() >= (8, 0):
+    if bench.has_tf32():
         names += ["bfloat16", "tf32"]
     for name in names:
         _product(bench, kernels.multiply, name)
@@ -69,8 +69,10 @@ def _softmax(bench: work.Bench, kernel: Any) -> None:
 
 def _product(bench: work.Bench, kernel: Any, name: str) -> None:
     torch = bench.torch
-    dtype = torch.float32 if name == "tf32" else getattr(torch, name)
-    a, b = (bench.put(part, dtype) for part in bench.numpy.random.default_rng(4).standard_normal((2, SIZE, SIZE)))
+    a, b = (
+        bench.put(part, bench.dtype(name))
+        for part in bench.numpy.random.default_rng(4).standard_normal((2, SIZE, SIZE))
+    )
 
     def launch() -> Any:
         out = torch.zeros_like(a)
