@@ -17,7 +17,8 @@ import click
 
 from mlviews.cli import cli
 from mlviews.errors import BadInputError, FailedError, RefusedError
-from mlviews.lock.lockfile import lock_path, read_lock
+from mlviews.lock.lockfile import lock_path
+from mlviews.lock.parse import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.schema import SCHEMAS
 from mlviews.smoke.programs import PROGRAMS

@@ -82,7 +82,7 @@ def demo(cli: Cli) -> Release:
     )  # fmt: skip
     (prefix / "launch").write_text(render_launch(release))
     (prefix / "launch").chmod(0o755)
-    (prefix / "release.json").write_text(release.model_dump_json())
+    (prefix / "release.json").write_text(release.text())
     (prefix.parents[1] / "default").symlink_to("2026.01.01")
     return release
 

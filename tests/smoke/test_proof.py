@@ -107,8 +107,8 @@ def test_records_are_read_as_they_were_written_and_what_else_lies_there_is_left_
     write_record(tmp_path, release, [line("fail")], level="full")
     for name, content in {
         "a.json": "not JSON",
-        "b.json": record(line()).model_copy(update={"view": "other"}).model_dump_json(),
-        "c.json": record(line()).model_copy(update={"lock": "cd" * 32}).model_dump_json(),
+        "b.json": record(line()).model_copy(update={"view": "other"}).text(),
+        "c.json": record(line()).model_copy(update={"lock": "cd" * 32}).text(),
         "d.json": json.dumps({"lock": LOCK}),
     }.items():
         (first.parent / name).write_text(content)

@@ -210,9 +210,9 @@ def test_records_of_every_lock_of_a_view_are_read_and_nothing_else(tmp_path):
     for lock, day in (("ab" * 32, 2), ("cd" * 32, 1)):
         folder = tmp_path / "records/demo" / lock
         folder.mkdir(parents=True)
-        (folder / "1.json").write_text(record(line(), lock=lock, day=day).model_dump_json())
+        (folder / "1.json").write_text(record(line(), lock=lock, day=day).text())
     (folder / "2.json").write_text("{}")
-    (folder / "3.json").write_text(record(line()).model_copy(update={"view": "other"}).model_dump_json())
+    (folder / "3.json").write_text(record(line()).model_copy(update={"view": "other"}).text())
 
     assert [found.created.day for found in view_records(tmp_path, "demo")] == [1, 2]
     assert view_records(tmp_path, "other") == ()
