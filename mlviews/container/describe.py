@@ -161,20 +161,23 @@ def of_recipe(spec: ViewSpec, lock: Lock, platform: str, images: Images) -> Cont
             ReleasePackage(name=package.name, version=package.version, build=package.build)
             for package in lock.on(platform)
         ),
-        activation=_uncaptured(prefix),
+        activation=Activation(
+            prepend={"PATH": (f"{prefix}/bin",)},
+            set={"CONDA_PREFIX": prefix, "PYTHONNOUSERSITE": "1"},
+            unset=NEVER_INHERITED,
+        ),
     )
     return _container(inside, lock, images, None, scripts=True)
 
 
 def _container(inside: Release, lock: Lock, images: Images, base: str | None, *, scripts: bool) -> Container:
     chosen = base or base_for(inside.glibc or "", images)
-    labels = _labels(inside, lock, images, chosen)
     return Container(
         release=inside,
         installer=images.installer,
         base=chosen,
         reference=f"{images.repository or NO_REPOSITORY}/{inside.view}:{inside.release}",
-        labels=labels,
+        labels=_labels(inside, lock, images, chosen),
         scripts=scripts,
     )
 
@@ -199,11 +202,3 @@ def _labels(release: Release, lock: Lock, images: Images, base: str) -> dict[str
         "mlviews.gpus": ",".join(release.gpus),
     }
     return {key: value for key, value in labels.items() if value}
-
-
-def _uncaptured(prefix: str) -> Activation:
-    return Activation(
-        prepend={"PATH": (f"{prefix}/bin",)},
-        set={"CONDA_PREFIX": prefix, "PYTHONNOUSERSITE": "1"},
-        unset=NEVER_INHERITED,
-    )

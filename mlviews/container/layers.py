@@ -95,7 +95,6 @@ def write_layers(
     """Write each part as a compressed archive.
 
     Args:
-        parts: of the prefix.
         inside: where they lie in the image.
         advance: told how many bytes of files were written.
     """

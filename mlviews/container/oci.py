@@ -88,7 +88,6 @@ def open_base(path: Path, platform: str) -> Iterator[Base]:
     """Open an image in an OCI archive or layout folder, for as long as the context lasts.
 
     Args:
-        path: the archive or folder.
         platform: the conda subdir that it must be for; of an image for many it is the part that is read.
 
     Raises:

@@ -173,7 +173,6 @@ def oldest_driver(way: Way, cuda: str, gpu: Gpu) -> str | None:
     """Return the oldest driver that will do for code of which no more is known than the CUDA that built it.
 
     Args:
-        way: how the code serves the GPU.
         cuda: the version of CUDA; for PTX with its minor version.
 
     Returns:
@@ -239,7 +238,6 @@ def survey(
     package does that holds device code. Where no package holds any, nothing is served.
 
     Args:
-        found: the libraries, ordered by package.
         release: names GPUs that must be served, and packages that may lack them; ``*`` stands for any letters.
         asked: names of more GPUs that must be served.
         told: names of GPUs that are told of besides.

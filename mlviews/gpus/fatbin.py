@@ -78,10 +78,8 @@ class FatbinEntry:
     """One piece of code in a container.
 
     Attributes:
-        code: what it was made for.
         offset: where its bytes lie in the file.
         size: how many they are there.
-        packing: how they are packed, if they are.
         unpacked: how many bytes they say they are once unpacked.
     """
 
@@ -96,7 +94,6 @@ def modules(read: Read, start: int, end: int) -> Iterator[tuple[FatbinEntry, ...
     """Yield what each container between two offsets holds; of these containers the driver takes one entry each.
 
     Args:
-        read: gives the file's bytes.
         start: where the first container, or the padding before it, begins.
         end: where the section ends.
 
@@ -165,9 +162,8 @@ def _entry(read: Read, offset: int, stop: int) -> tuple[FatbinEntry | None, int]
         suffix="a" if flags & _ARCHITECTURE_SPECIFIC else "f" if flags & _FAMILY_SPECIFIC else "",
         version=(major, minor),
     )
-    if packing:
-        return FatbinEntry(code, offset + header, packed, packing, unpacked), after
-    return FatbinEntry(code, offset + header, padded, packing, padded), after
+    size, whole = (packed, unpacked) if packing else (padded, padded)
+    return FatbinEntry(code, offset + header, size, packing, whole), after
 
 
 def _take(steps: Iterator[None]) -> None:
@@ -259,14 +255,12 @@ def cubin_code(image: bytes) -> Code:
 
 
 def _inflate(packed: bytes, entry: FatbinEntry) -> bytes:
-    content: bytes
+    content = packed
     if entry.packing == "lz4":
         content = lz4.block.decompress(packed, uncompressed_size=entry.unpacked)
-        return content
     if entry.packing == "zstd":
         content = zstd.ZstdDecompressor().decompress(packed, max_length=_HOLLOW_AT_MOST)  # no more of it than it may be
-        return content
-    return packed
+    return content
 
 
 def _header(image: bytes) -> tuple[Any, ...]:

@@ -41,7 +41,6 @@ class Library:
     Attributes:
         path: where it lies, below the folder that was scanned.
         package: what it belongs to: a conda package or a wheel, else the folder that it really lies in.
-        code: what is in it.
     """
 
     path: str

@@ -59,9 +59,6 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
     """Write a release's prefix as a squashfs image, whole or not at all; the same release gives the same bytes.
 
     Beside it a program is written that runs others from the image on hosts without mlviews.
-
-    Args:
-        prefix: where it lies, intact.
     """
     _refuse_missing("mksquashfs")
     make_folder(path.parent)

@@ -331,10 +331,9 @@ def _cryptography() -> tuple[Any, Any]:
 
 
 def _key_bytes(path: Path) -> bytes:
-    text = content(path, most=1 << 16) if is_file(path) else None
-    if text is None:
+    if not is_file(path):
         raise BadInputError("key-missing", f"there is no key {path}", _MAKE_KEY)
-    return text
+    return content(path, most=1 << 16) or b""
 
 
 def _no_key(path: Path, half: str) -> BadInputError:
@@ -342,10 +341,9 @@ def _no_key(path: Path, half: str) -> BadInputError:
 
 
 def _text(path: Path) -> str:
-    text = content(path, most=_LONGEST) if is_file(path) else None
-    if text is None:
+    if not is_file(path):
         raise BadInputError("attestation-missing", f"there is no file {path}", "`mlviews attest VIEW` writes it.")
-    return text.decode(errors="replace")
+    return (content(path, most=_LONGEST) or b"").decode(errors="replace")
 
 
 def _invalid(path: Path) -> BadInputError:

@@ -33,9 +33,6 @@ class Bench(_reference.Bench):
 
         On a GPU three witnesses must agree: every array of the result lies there, JAX's allocator gave out memory of
         it, and the driver counts memory in use.
-
-        Raises:
-            WrongError: any of them says otherwise.
         """
         what = f"{self.device} {what}"
         before = self._allocations()

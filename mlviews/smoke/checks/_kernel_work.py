@@ -30,9 +30,6 @@ def prove(check: Check, what: str, *, address: int, milliseconds: float) -> None
 
     Three witnesses must agree: the driver knows the result's address as the GPU's memory, it counts memory in use
     there, and the GPU's own clock (events before and after the kernel) saw time go by.
-
-    Raises:
-        WrongError: any of them says otherwise.
     """
     if not gpu_holds(address):
         raise WrongError(f"{what}: the result does not lie in a GPU's memory, says the driver")

@@ -32,11 +32,8 @@ def model(
     """Return a model of nodes.
 
     Args:
-        onnx: onnx.
-        nodes: made by its helper.
         x: type and shape of the input ``x``.
         out: name, type and shape of the output.
-        weights: numpy's arrays by their names.
     """
     value = onnx.helper.make_tensor_value_info
     constants = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
@@ -52,9 +49,6 @@ def infer(check: Check, content: bytes, feeds: dict[str, Any], *, provider: str,
 
     A session may put nodes that its provider lacks on the CPU, and says nothing: the profile does. Copies between host
     and device (MemcpyToHost, MemcpyFromHost) are no nodes of the model.
-
-    Raises:
-        WrongError: a node was run by another provider.
     """
     runtime = check.need("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:

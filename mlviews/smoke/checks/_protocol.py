@@ -79,11 +79,7 @@ class Check:
             return None
 
     def expect(self, truth: object, otherwise: str) -> None:
-        """Fail unless ``truth``.
-
-        Raises:
-            WrongError: it is false.
-        """
+        """Fail unless ``truth``."""
         if not truth:
             raise WrongError(otherwise)
 
@@ -91,13 +87,9 @@ class Check:
         """Compare with a float64 reference, element by element; NaN and infinities agree with nothing.
 
         Args:
-            what: what was computed.
             got: an array-like result.
             want: the reference, of the same shape.
             bound: the largest difference that rounding explains: one number, or one an element.
-
-        Raises:
-            WrongError: the shapes differ, or an element differs by more than its bound.
         """
         numpy = importlib.import_module("numpy")
         got, want = numpy.asarray(got, dtype=numpy.float64), numpy.asarray(want, dtype=numpy.float64)
@@ -109,11 +101,7 @@ class Check:
         self.figures[f"{what}: error/bound"] = float(f"{worst:.3g}")
 
     def exact(self, what: str, got: Any, want: Any) -> None:
-        """Compare where arithmetic leaves no rounding.
-
-        Raises:
-            WrongError: any element differs.
-        """
+        """Compare where arithmetic leaves no rounding."""
         numpy = importlib.import_module("numpy")
         got, want = numpy.asarray(got), numpy.asarray(want)
         if got.shape != want.shape or not (got == want).all():
@@ -131,12 +119,8 @@ def last_line(command: Sequence[str], otherwise: str, **options: Any) -> str:
     """Run another program; return the last line that it prints.
 
     Args:
-        command: its words.
         otherwise: what it means that it fails, for people.
         options: of `subprocess.run`.
-
-    Raises:
-        RuntimeError: it fails.
     """
     ended = subprocess.run(command, capture_output=True, text=True, check=False, **options)
     if ended.returncode:

@@ -36,10 +36,8 @@ def product(numpy: Any, name: str, x: Any, y: Any) -> tuple[Any, Any]:
     own type. TF32 also rounds both inputs, 2 u of TF32 each.
 
     Args:
-        numpy: numpy.
         name: the type, ``tf32`` for float32 whose products may be TF32.
-        x: a matrix as float64, already rounded to the type.
-        y: another.
+        x: a matrix as float64, already rounded to the type, as ``y`` is.
     """
     want, size = x @ y, numpy.abs(x) @ numpy.abs(y)
     bound = 8 * x.shape[1] ** 0.5 * summing(name) * size + 2 * UNIT[stored(name)] * abs(want)
@@ -120,11 +118,7 @@ class Bench:
         self.check.exact(f"{self.device} {what}", self.host(got), want)
 
     def need_memory(self, what: str, allocated: int) -> None:
-        """Have two witnesses of work on the GPU: the framework's allocator, and the driver.
-
-        Raises:
-            WrongError: one of them knows of no memory.
-        """
+        """Have two witnesses of work on the GPU: the framework's allocator, and the driver."""
         if allocated <= 0:
             raise WrongError(f"{what}: the GPU's allocator gave out no memory")
         if not gpu_memory():

@@ -50,8 +50,6 @@ def seconds(timed: Callable[[Callable[[], Any], int], float], work: Callable[[],
 
     Args:
         timed: gives the seconds of so many runs.
-        work: does one.
-        what: what is done, for people.
 
     Raises:
         WrongError: a clock stood still or went back.
@@ -77,8 +75,6 @@ def tell(check: Check, what: str, amount: float, unit: str, took: float, *, kind
     """Note a rate, and its share of what NVIDIA publishes for this GPU where that is known.
 
     Args:
-        check: the run of the check.
-        what: what was done, for people.
         amount: operations, or bytes read and written.
         unit: of the rate, one of `SCALES`.
         took: seconds.

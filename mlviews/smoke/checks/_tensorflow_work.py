@@ -33,9 +33,6 @@ class Bench(_reference.Bench):
 
         On a GPU three witnesses must agree: every tensor of the result lies there, TensorFlow's allocator gave out
         memory of it, and the driver counts memory in use. Nothing is placed elsewhere: soft placement is off.
-
-        Raises:
-            WrongError: any of them says otherwise.
         """
         what = f"{self.device} {what}"
         memory = self.tensorflow.config.experimental

@@ -36,12 +36,7 @@ class Bench(_reference.Bench):
         time on it, and its allocator gave out memory. Copies to and from the GPU are no kernels.
 
         Args:
-            what: what is done, for people.
-            work: does it.
             kernel: what the name of one of the kernels must hold.
-
-        Raises:
-            WrongError: any of them says otherwise.
         """
         what = f"{self.device} {what}"
         if self.device == "cpu":

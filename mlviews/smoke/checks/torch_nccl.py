@@ -49,11 +49,7 @@ def main(check: Check) -> str:
 
 
 def _together(world: int, backend: str, seconds: float) -> list[dict[str, Any]]:
-    """Run all processes to their end; returns what each of them found.
-
-    Raises:
-        WrongError: one of them fails, or they do not end.
-    """
+    """Run all processes to their end; returns what each of them found."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as ends:
         folder = Path(name)
         members = []
