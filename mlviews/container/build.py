@@ -24,7 +24,6 @@ from mlviews.lock.parse import read_lock
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.prefix.install import installed, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
-from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Release
 from mlviews.site.model import IMAGE, base_for, is_pinned
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mlviews.lock.lockfile import Lock
+    from mlviews.progress import Progress
     from mlviews.site.profile import Site
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -93,7 +93,7 @@ def _remarks(base: str, digest: str) -> tuple[str, ...]:
 
 
 def build_image(
-    prefix: Path, release: Release, site: Site, output: Path, *, base: str | None = None, progress: Progress = silent
+    prefix: Path, release: Release, site: Site, output: Path, *, base: str | None, progress: Progress
 ) -> ContainerBuildResult:
     """Make the image of a release.
 

@@ -119,7 +119,7 @@ class _Tested(BaseModel):
 
 
 def statements(
-    prefix: Path, release: Release, records: Iterable[Record], *, builder: str | None = None
+    prefix: Path, release: Release, records: Iterable[Record], *, builder: str | None
 ) -> list[dict[str, Any]]:
     """Return the statements about a release, provenance first.
 

@@ -64,7 +64,7 @@ class StampResult:
     source: str
 
 
-def stamp_of(environment: Mapping[str, str], *, source: str = "") -> Stamp:
+def stamp_of(environment: Mapping[str, str], *, source: str) -> Stamp:
     """Return the stamp of the view that is loaded.
 
     Args:

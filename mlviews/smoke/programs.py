@@ -123,7 +123,7 @@ PROGRAMS: dict[str, Program] = {
 """By name. A name that a recipe uses and that is not here is reported as an error when the view is tested."""
 
 
-def programs(own: Iterable[OwnCheck] = ()) -> dict[str, Program]:
+def programs(own: Iterable[OwnCheck]) -> dict[str, Program]:
     """Return all checks by name: mlviews' and those that lie beside somebody's recipes.
 
     An own check says of itself, at its top level, ``GPU = True`` where it has work for a GPU and ``LEVEL = "full"``
@@ -144,7 +144,7 @@ def _own(check: OwnCheck) -> Program:
     return Program(check.name, gpu=said.get("GPU") is True, level=level, own=check)
 
 
-def unknown_checks(names: Iterable[str], own: Iterable[OwnCheck] = ()) -> tuple[str, ...]:
+def unknown_checks(names: Iterable[str], own: Iterable[OwnCheck]) -> tuple[str, ...]:
     """Return the names that no check answers, each in quotes and with the nearest that one does."""
     known = {*PROGRAMS, *(check.name for check in own)}
     return tuple(f"{name!r}{nearest(name, known)}" for name in names if name not in known)

@@ -11,12 +11,12 @@ from mlviews.conda.records import CondaRecord, read_conda_records
 from mlviews.errors import FailedError
 from mlviews.pack.mounting import entering
 from mlviews.prefix.clobbers import NOT_MODULES
-from mlviews.progress import Progress, silent
 from mlviews.smoke.runner import Interpreter, choose, run_checks, view_python
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from mlviews.progress import Progress
     from mlviews.recipe.view import OwnCheck
     from mlviews.release import Release
     from mlviews.smoke.report import CheckLine
@@ -91,9 +91,9 @@ def first_checks(
     release: Release,
     names: Iterable[str],
     *,
-    own: Iterable[OwnCheck] = (),
+    own: Iterable[OwnCheck],
     records: Iterable[CondaRecord] | None = None,
-    progress: Progress = silent,
+    progress: Progress,
 ) -> tuple[CheckLine, ...]:
     """Run quick checks of a release that has its ``launch``, and is there or about to be.
 

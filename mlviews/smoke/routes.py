@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from mlviews import jupyter
 from mlviews.errors import FailedError, RefusedError
-from mlviews.progress import Progress, silent
 from mlviews.smoke.process import MARK
 from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import OWN_FOLDERS, Enter, Interpreter
@@ -21,6 +20,7 @@ from mlviews.smoke.runner import OWN_FOLDERS, Enter, Interpreter
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from mlviews.progress import Progress
     from mlviews.release import Release
     from mlviews.site.profile import Site
     from mlviews.smoke.report import CheckLine, RouteLine
@@ -42,7 +42,7 @@ def chosen_routes(names: Collection[str], release: Release) -> tuple[Route, ...]
 
 @contextmanager
 def open_route(
-    route: Route, prefix: Path, release: Release, site: Site, *, base: str | None = None, progress: Progress = silent
+    route: Route, prefix: Path, release: Release, site: Site, *, base: str | None, progress: Progress
 ) -> Iterator[Interpreter]:
     """Give a release's Python as one route leads to it, for as long as the context lasts.
 
@@ -120,9 +120,7 @@ def _kernel_route(prefix: Path, release: Release, root: Path) -> Interpreter:
 
 
 @contextmanager
-def _image_route(
-    prefix: Path, release: Release, archive: Path, *, progress: Progress = silent
-) -> Iterator[Interpreter]:
+def _image_route(prefix: Path, release: Release, archive: Path, *, progress: Progress) -> Iterator[Interpreter]:
     """Start a release's Python in a container of its image, for as long as the context lasts.
 
     Args:

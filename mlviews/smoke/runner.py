@@ -203,7 +203,7 @@ def choose(names: Iterable[str], level: Level, *, named: bool = False, own: Iter
     )
 
 
-def refuse_unknown(names: Iterable[str], own: Iterable[OwnCheck] = ()) -> None:
+def refuse_unknown(names: Iterable[str], own: Iterable[OwnCheck]) -> None:
     """Refuse names, as somebody typed them, that no check answers.
 
     Raises:
