@@ -22,6 +22,7 @@ from mlviews.smoke.programs import BASIC, programs
 from mlviews.smoke.records import last_results, proves, read_records, write_record
 from mlviews.smoke.report import CheckLine, failures
 from mlviews.store.disk import ReleaseEntry, Store
+from mlviews.values import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,34 +107,20 @@ def _result(
     checks: Sequence[CheckLine],
     unreadable: Sequence[Unreadable] = (),
 ) -> BuildResult:
-    return BuildResult(
-        view=release.view,
-        release=release.release,
-        platform=release.platform,
+    return told_by(
+        BuildResult,
+        release,
         status=status,
         default=default,
         folder=folder,
-        module=release.module,
         lock=release.lock_digest,
         packages=release.locked_packages,
-        gaps=release.gaps,
-        absent=release.absent,
-        differs=release.differs,
-        served=release.served,
         left_out=[gpu for gpu in release.gpus if release.served.get(gpu) == "none"],
         notes=release.activation.notes,
-        pip_check_waivers=release.pip_check_waivers,
-        link_scripts=release.link_scripts,
-        clobbers=release.clobbers,
         checks=checks,
         unreadable=unreadable,
         base=f"{release.base.view}/{release.base.release}" if release.base else None,
         added={one.name: one.version for one in release.packages if release.base and one.name != "python"},
-        overrides=release.overrides,
-        sdists=release.sdists,
-        editable=release.editable,
-        replaced=release.replaced,
-        broken=release.broken,
     )
 
 

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, TypeVar
 
 from mlviews.credentials import hide
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,19 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", hide(self.message))
+
+
+def told_by(kind: type[_Kind], source: object, **more: Any) -> _Kind:
+    """Return a dataclass that tells part of another value: its fields are the source's of the same names.
+
+    Args:
+        more: the fields that the source does not have, or has otherwise.
+
+    Raises:
+        TypeError: a field that has no default is in neither.
+    """
+    names = {field.name for field in fields(kind)} - more.keys()  # type: ignore[arg-type]
+    return kind(**{name: getattr(source, name) for name in names if hasattr(source, name)}, **more)
 
 
 def to_json(value: Any) -> Any:

@@ -9,6 +9,7 @@ import click
 from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
 from mlviews.cli.packages import list_packages
 from mlviews.progress import counted, size
+from mlviews.values import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.view import Reason, Request, ViewSpec
     from mlviews.release import Clobber
-    from mlviews.shown import AskedPackage, ShownRecipe, ShownRelease, ShownSite
+    from mlviews.shown import AskedPackage, ShownLock, ShownRecipe, ShownRelease, ShownSite
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
@@ -35,7 +36,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     if "/" in view:
         return _show_release(app, view)
     from mlviews.lock.status import lock_status
-    from mlviews.shown import ShownLock, ShownRecipe, ShowResult
+    from mlviews.shown import ShownRecipe, ShowResult
     from mlviews.site.spec import for_site
     from mlviews.smoke.programs import unknown_checks
     from mlviews.smoke.records import proved_gpus, read_records
@@ -47,35 +48,15 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     found = lock_status(site_spec, app.site)
     lock = found.summary
     records = read_records(app.site.root, spec.name, lock.digest) if lock else ()
-    recipe = ShownRecipe(
-        name=spec.name,
-        summary=spec.summary,
-        module=spec.module,
-        layers=list(spec.layers),
-        platforms=list(spec.platforms),
-        hardware=spec.hardware,
+    recipe = told_by(
+        ShownRecipe,
+        spec,
         dependencies=_asked(spec.dependencies),
         constraints=_asked(spec.constraints),
         pypi=_asked(spec.pypi),
-        sdists=spec.sdists,
-        gaps=spec.gaps,
-        cpu_only=spec.cpu_only,
-        some_gpus_only=spec.some_gpus_only,
-        smoke=list(spec.smoke),
         unknown_checks=unknown_checks(spec.smoke, spec.own_checks),
-        link_scripts=spec.link_scripts,
         link_scripts_skipped=_skipped_scripts(spec, found, app.site),
-        pip_check_waivers=spec.pip_check_waivers,
-        overrides=spec.overrides,
-        on=spec.on,
-        lock=ShownLock(
-            state=found.state,
-            path=str(found.path) if found.path else None,
-            digest=lock.digest if lock else None,
-            packages=lock.packages if lock else {},
-            bytes=lock.bytes if lock else {},
-            changes=list(found.changes),
-        ),
+        lock=_lock(found),
         site=_at_site(site_spec, app.site),
         gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
@@ -92,23 +73,23 @@ def _show_release(app: App, label: str) -> Outcome:
     entry = store.existing(view, (store.default(view) or name) if name == "default" else name)
     one = entry.release
     (facts,) = (line for line in releases_of(store, view).releases if line.release == entry.name)
-    release = ShownRelease(
-        summary=one.summary,
-        module=one.module,
-        facts=facts,
-        site=one.site,
-        glibc=one.glibc,
-        cuda=one.cuda,
-        base=f"{one.base.view}/{one.base.release}" if one.base else None,
-        requested=one.requested,
-        gaps=one.gaps,
-        absent=one.absent,
-        differs=one.differs,
-        overrides=one.overrides,
-        served=one.served,
-        clobbers=one.clobbers,
-    )
+    base = f"{one.base.view}/{one.base.release}" if one.base else None
+    release = told_by(ShownRelease, one, facts=facts, base=base)
     return Outcome(ShowResult(view, None, release), lambda console: _write_release(console, release))
+
+
+def _lock(found: LockStatus) -> ShownLock:
+    from mlviews.shown import ShownLock
+
+    lock = found.summary
+    return ShownLock(
+        state=found.state,
+        path=str(found.path) if found.path else None,
+        digest=lock.digest if lock else None,
+        packages=lock.packages if lock else {},
+        bytes=lock.bytes if lock else {},
+        changes=list(found.changes),
+    )
 
 
 def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:

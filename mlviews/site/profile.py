@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ from mlviews.files.kept import Kept, state_of
 from mlviews.files.reading import content, is_folder_at
 from mlviews.files.writing import folder
 from mlviews.site.file import expand, is_path, site_files, site_path, user_sites
+from mlviews.values import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,8 +78,7 @@ class _FoundSite:
         )
         summary = kept.recall(lambda said: _Summary(**said))
         if summary is None:
-            named = {key.name: getattr(self.file, key.name) for key in fields(_Summary) if key.name != "given"}
-            summary = _Summary(given=sorted(self.file.model_fields_set), **named)
+            summary = told_by(_Summary, self.file, given=sorted(self.file.model_fields_set))
             kept.keep(asdict(summary))
         return summary
 
@@ -199,23 +199,15 @@ def open_site(
     where = lockfiles or expand((given.lockfiles or usual).replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
     alone = lockfiles is not None or wheels
-    return Site(
-        name=given.name,
+    return told_by(
+        Site,
+        given,
         root=own_root,
         prefix=own_prefix.absolute(),
-        packages=given.packages,
         channels=((own_root / "cache" / "channel").as_uri(),) if wheels else tuple(given.channels),
         mirrors={**given.mirrors, **mirrors},
-        promote=given.promote,
         lockfiles=where.absolute(),
         shipped_lockfiles=None if alone else _others_locks(own_root),
-        pins=given.pins,
-        absent=given.absent,
-        cpu_index=given.cpu_index,
-        beside=given.beside,
-        gpu_coverage=given.gpu_coverage,
-        repository=given.repository,
-        group=given.group,
         found=found,
     )
 
