@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, MlviewsError, RefusedError
 from mlviews.files.filelock import LOCK, HeldError, hold
-from mlviews.files.writing import bytes_under, make_folder, write_failure
+from mlviews.files.writing import is_folder, make_folder, walk, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
 from mlviews.progress import Progress, silent
@@ -164,7 +164,9 @@ def _refuse_other_platforms(lock: Lock) -> None:
 
 
 def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progress: Progress) -> Trial:
-    size = bytes_under(prefix)  # before the checks, which may leave files behind
+    size = sum(
+        status.st_size for _, status in walk(prefix) if not is_folder(status)
+    )  # before the checks, which may leave files behind
     plan = choose(job.checks, job.level, named=True, own=job.site_spec.spec.own_checks)
     start = time.monotonic()
     target = release_target(prefix, release)

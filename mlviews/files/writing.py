@@ -38,14 +38,9 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
 
 
-def forget_parts(path: Path, *, than: timedelta = timedelta()) -> None:
-    """Delete what calls of `replacing` for a path have left that were killed.
-
-    Args:
-        path: what they were to replace.
-        than: how long ago they were last written to: one that is at work must not lose its file.
-    """
-    for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*"), than):
+def forget_parts(path: Path) -> None:
+    """Delete what calls of `replacing` for a path have left that were killed: what was not written to for a day."""
+    for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*")):
         if folder.is_dir() and not folder.is_symlink() and {part.name for part in folder.iterdir()} <= {path.name}:
             delete_tree(folder)
 
@@ -190,11 +185,6 @@ class HashingReader:
         part = self._source.read(size)
         self.digest.update(part)
         return part
-
-
-def bytes_under(folder: Path) -> int:
-    """Return the bytes that the files under a folder take; files shared with others count in full."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def write_failure(what: str, error: OSError) -> FailedError:

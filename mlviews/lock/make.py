@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlviews.conda.channels import Sources, open_sources
 from mlviews.errors import BadInputError, FailedError, MlviewsError, RefusedError, nearest
@@ -14,7 +14,7 @@ from mlviews.files.writing import write_atomically
 from mlviews.lock.diff import compare
 from mlviews.lock.lockfile import Lock, lock_path
 from mlviews.lock.packages import lock_of
-from mlviews.lock.status import LockedView, LockResult, LockStatus, lock_status, locked_view
+from mlviews.lock.status import LockedView, LockOutcome, LockResult, LockStatus, lock_status, locked_view
 from mlviews.lock.writer import lock_text
 from mlviews.loop import run
 from mlviews.progress import Advance, Progress, silent
@@ -73,8 +73,7 @@ def lock_views(
         _prepared(site_spec, status, site, options, progress=progress)
         for site_spec, status in zip(site_specs, statuses, strict=True)
     ]
-    left_out: dict[str, str] = {}
-    found = _lock_prepared(prepared, statuses, site, options, left_out, progress=progress)
+    found, left_out = _lock_prepared(prepared, statuses, site, options, progress=progress)
     locks = tuple(
         item
         if isinstance(item, LockedView)
@@ -89,13 +88,13 @@ def _lock_prepared(
     statuses: Sequence[LockStatus],
     site: Site,
     options: LockOptions,
-    left_out: dict[str, str],
     *,
     progress: Progress,
-) -> Sequence[LockedView | MlviewsError]:
+) -> tuple[Sequence[LockedView | MlviewsError], Mapping[str, str]]:
+    """Return what became of each view, and which archives of the channels no lock can hold."""
     solvable = [item for item in prepared if isinstance(item, SiteSpec)]
     if not solvable:
-        return [item for item in prepared if isinstance(item, MlviewsError)]
+        return [item for item in prepared if isinstance(item, MlviewsError)], {}
     platforms = dict.fromkeys(platform for site_spec in solvable for platform in site_spec.spec.platforms)
     opened = site.channels if site.packages == "conda" or any(item.base is None for item in solvable) else ()
     sources = open_sources(opened, platforms, mirrors=site.mirrors, cache=site.cache)
@@ -116,11 +115,8 @@ def _lock_prepared(
 
         return await asyncio.gather(*map(one, prepared, statuses))
 
-    try:
-        with progress("Solving", total=len(solvable)) as advance:
-            return run(lock_all(advance))
-    finally:
-        left_out.update(sources.left_out)
+    with progress("Solving", total=len(solvable)) as advance:
+        return run(lock_all(advance)), sources.left_out
 
 
 def _prepared(
@@ -221,7 +217,7 @@ async def _lock_one(
     if not same:
         write_atomically(path, lock_text(lock))
     changes = () if same or status.lock is None else compare(status.lock, lock)
-    became: Literal["new", "updated", "unchanged"] = "unchanged" if same else "updated" if status.lock else "new"
+    became: LockOutcome = "unchanged" if same else "updated" if status.lock else "new"
     return replace(locked_view(site_spec, path, became, lock, changes, cache=site.cache), licences=remarks)
 
 

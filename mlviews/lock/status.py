@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlviews.site.spec import SiteSpec
 
 LockState = Literal["current", "stale", "none", "invalid", "unavailable"]
+LockOutcome = Literal["new", "updated", "unchanged", "failed", "none"]
 
 
 def changes(locked: Mapping[str, Any], inputs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -132,7 +133,7 @@ class LockedView:
 
     view: str
     path: Path
-    status: Literal["new", "updated", "unchanged", "failed", "none"]
+    status: LockOutcome
     digest: str | None
     packages: int
     changes: tuple[PackageChange, ...]
@@ -183,7 +184,7 @@ def check_locks(
 def locked_view(
     site_spec: SiteSpec,
     path: Path,
-    status: Literal["new", "updated", "unchanged", "failed", "none"],
+    status: LockOutcome,
     lock: Lock | None = None,
     changes: tuple[PackageChange, ...] = (),
     *,

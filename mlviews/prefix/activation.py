@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from mlviews.errors import FailedError
 from mlviews.files.reading import is_file, paths_in
-from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, Sourced, scripts_of, sourcing
+from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, Sourced, one_line, scripts_of, sourcing
 from mlviews.release import NEVER_INHERITED, Activation, Around
 
 # Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
@@ -232,7 +232,9 @@ def _activation(meanings: Sequence[_Meaning], final: str, notes: Iterable[str]) 
         default=found.get("default", {}),
         around=found.get("around", {}),
         unset=tuple(unset),
-        notes=tuple(map(_text, [*notes, *(meaning.note for meaning in meanings if meaning.note)])),
+        notes=tuple(
+            one_line(note)[:_LONGEST_NOTE] for note in [*notes, *(meaning.note for meaning in meanings if meaning.note)]
+        ),
     )
 
 
@@ -249,12 +251,6 @@ def _notes(run: Sourced, places: Mapping[str, str]) -> list[str]:
         shown = ", ".join(paths[:_PATHS_SHOWN])
         notes.append(f"{script} tried to change {shown}{more}; the release keeps the files of its packages.")
     return notes
-
-
-def _text(note: str) -> str:
-    """Return a note as one line without what a terminal obeys."""
-    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", note).encode(errors="replace").decode()
-    return " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", plain).split())[:_LONGEST_NOTE]
 
 
 def _moved(value: str, places: Mapping[str, str]) -> str:

@@ -18,9 +18,9 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,18 +77,20 @@ def compile_modules(
 
 def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advance) -> dict[Path, CondaRecord]:
     with ThreadPoolExecutor() as pool:
-        there = dict(zip(group, pool.map(partial(read_kept, shelf), group), strict=True))
+        there = dict(zip(group, pool.map(partial(_read_kept, shelf), group), strict=True))
     missing = [modules for modules, kept in there.items() if kept is None]
     advance(sum(len(modules.sources) for modules, kept in there.items() if kept))
     if missing:
-        with scratch_on(shelf) as scratch:
-            run(compile_chunks(missing, prefix, scratch, advance))
-            there |= {modules: keep(scratch, shelf, modules) for modules in missing}
+        make_folder(shelf)
+        # Beside what is kept; a process that dies leaves it behind, by a name that starts with a dot.
+        with tempfile.TemporaryDirectory(prefix=".", dir=shelf) as scratch:
+            run(_compile_chunks(missing, prefix, Path(scratch), advance))
+            there |= {modules: _keep(Path(scratch), shelf, modules) for modules in missing}
     noted = {}
     for modules, kept in there.items():
         assert kept
         _link(kept, prefix)
-        noted[modules.record] = note(modules, kept.files, kept.folder)
+        noted[modules.record] = _note(modules, kept.files, kept.folder)
     return noted
 
 
@@ -160,7 +162,7 @@ def module_of(path: str) -> str | None:
     return f"{match['folder']}{match['name']}.py" if match else None
 
 
-def note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecord:
+def _note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecord:
     """Add byte code to the conda record of the package that it was made of; return what the record says then.
 
     Args:
@@ -218,7 +220,7 @@ class _List(BaseModel):
     files: dict[str, str]
 
 
-def read_kept(shelf: Path, modules: Modules) -> Kept | None:
+def _read_kept(shelf: Path, modules: Modules) -> Kept | None:
     """Return a package's byte code; None where there is none, or not of these modules, or a byte of it is damaged.
 
     Args:
@@ -240,15 +242,7 @@ def read_kept(shelf: Path, modules: Modules) -> Kept | None:
     return Kept(folder, known.files) if whole else None
 
 
-@contextmanager
-def scratch_on(shelf: Path) -> Iterator[Path]:
-    """Give a folder beside what is kept; a process that dies leaves it behind, by a name that starts with a dot."""
-    make_folder(shelf)
-    with tempfile.TemporaryDirectory(prefix=".", dir=shelf) as name:
-        yield Path(name)
-
-
-def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
+def _keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     """Move what was compiled to where it is kept, in one step.
 
     Args:
@@ -266,7 +260,7 @@ def keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
-        if (kept := read_kept(shelf, modules)) is not None:
+        if (kept := _read_kept(shelf, modules)) is not None:
             return kept  # another process was faster
         folder.rename(scratch / f"damaged-{modules.package}")  # releases that share its files keep them
         made.rename(folder)
@@ -279,7 +273,7 @@ _SHOWN = 2000  # characters of what Python said
 _HINT = "Run the same command again. If the error stays, report it: the view's Python could not compile its modules."
 
 
-async def compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:
+async def _compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:
     """Compile modules into folders named as their packages.
 
     Args:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -31,9 +30,9 @@ from mlviews.conda.records import (
 from mlviews.errors import FailedError
 from mlviews.files.writing import file_sha256, walk, write_failure
 from mlviews.lock.lockfile import LockedPackage, in_order
+from mlviews.prefix.scripts import HOST_PATH, one_line, started
 from mlviews.release import LinkScripts
 
-_HOST_PATH = "/usr/local/bin:/usr/bin:/bin"
 _MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's
 _SHOWN = 2000  # characters of what a script printed
 _UMASK = 0o022
@@ -178,7 +177,7 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
             "PKG_VERSION": str(record["version"]),
             "PKG_BUILDNUM": str(record["build_number"]),
             "CONDA_PREFIX": str(prefix),
-            "PATH": f"{prefix}/bin:{_HOST_PATH}",
+            "PATH": ":".join([f"{prefix}/bin", *HOST_PATH]),
             "HOME": home,
             "TMPDIR": home,
             "LANG": "C.UTF-8",
@@ -187,9 +186,9 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
         }
         output = Path(home) / ".output"
         status = _status([bash, str(script)], environment, script.parent, output, timeout=timeout)
-        printed = _plain(output.read_text(encoding="utf-8", errors="replace")[-_SHOWN:])
+        printed = one_line(output.read_text(encoding="utf-8", errors="replace")[-_SHOWN:])
     messages = prefix / _MESSAGES
-    told = _plain(messages.read_text(encoding="utf-8", errors="replace")[:_SHOWN]) if messages.is_file() else ""
+    told = one_line(messages.read_text(encoding="utf-8", errors="replace")[:_SHOWN]) if messages.is_file() else ""
     messages.unlink(missing_ok=True)
     if status != 0:
         why = f"failed with status {status}" if status is not None else f"did not end within {timeout:g} seconds"
@@ -205,30 +204,11 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
 def _status(
     command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, *, timeout: float
 ) -> int | None:
-    with output.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=_UMASK,
-        )
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:  # also what it left running, and when Ctrl-C came
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _plain(text: str) -> str:
-    """Return text in one line, without what a terminal or a module system would act on."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    with started(command, environment, folder, output, umask=_UMASK) as process:
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
 
 
 def _note(prefix: Path, changed: Iterable[str]) -> tuple[CondaRecord, ...]:

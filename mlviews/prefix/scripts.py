@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -117,18 +118,55 @@ def sourcing(prefix: Path, name: str, *, timeout: float) -> Iterator[Callable[[S
         def source(runs: Sequence[Run]) -> list[Sourced]:
             with contextlib.ExitStack() as stack:
                 folders = [Path(stack.enter_context(_folder())) for _ in runs]
-                started = [
+                prepared = [
                     _prepare(prefix, name, folder, run, bash, layered=copy is None)
                     for run, folder in zip(runs, folders, strict=True)
                 ]
-                statuses = _run(started, copy, timeout=timeout)
+                statuses = _run(prepared, copy, timeout=timeout)
                 for folder, status in zip(folders, statuses, strict=True):
                     if status != 0 or not (folder / "environment").is_file():
                         raise _failure(prefix, folder, status, timeout=timeout)
                 written = copy.changed() if copy else ()
-                return [_sourced(prefix, name, one, written) for one in started]
+                return [_sourced(prefix, name, one, written) for one in prepared]
 
         yield source
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, *, umask: int = -1
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start other people's program; when the context ends, whatever it has left running ends too.
+
+    Args:
+        environment: all that it finds set.
+        folder: where it starts.
+        output: takes what it prints.
+        umask: -1 for one's own.
+    """
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=umask,
+        )
+    try:
+        yield process
+    finally:  # also when Ctrl-C came
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def one_line(text: str) -> str:
+    """Return what a program printed in one line, without what a terminal or a module system would act on."""
+    plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -153,13 +191,13 @@ def _layered(prefix: Path, folder: Path, *, elsewhere: bool) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Started:
+class _Prepared:
     command: Sequence[str]
     given: Mapping[str, str]
     folder: Path
 
 
-def _prepare(prefix: Path, name: str, folder: Path, run: Run, bash: str, *, layered: bool) -> _Started:
+def _prepare(prefix: Path, name: str, folder: Path, run: Run, bash: str, *, layered: bool) -> _Prepared:
     """Lay out a run's folder: the prefix under the view's name, a home, the other host's programs."""
     for part in ("env", "home", "bin", "layer"):
         (folder / part).mkdir(exist_ok=True)
@@ -173,7 +211,7 @@ def _prepare(prefix: Path, name: str, folder: Path, run: Run, bash: str, *, laye
     variables = [f"{key}={value}" for key, value in environment.items()]
     clean = ["/usr/bin/env", "-i", *variables, *program]
     outer = _layered(prefix, folder, elsewhere=run.elsewhere) if layered else []
-    return _Started([*outer, *clean], environment, folder)
+    return _Prepared([*outer, *clean], environment, folder)
 
 
 def _environment(named: Path, folder: Path, *, elsewhere: bool) -> dict[str, str]:
@@ -225,30 +263,14 @@ def _program(prefix: Path, named: Path, folder: Path, *, watched: bool) -> str:
     return "\n".join([*lines, f"{env} -0 > {quoted['environment']}"])
 
 
-def _run(started: Sequence[_Started], copy: Copy | None, *, timeout: float) -> list[int | None]:
+def _run(prepared: Sequence[_Prepared], copy: Copy | None, *, timeout: float) -> list[int | None]:
     """Run all side by side; return each status, or None where it was ended after ``timeout`` seconds."""
-    processes: list[subprocess.Popen[bytes]] = []
     deadline = time.monotonic() + timeout
-    try:
-        for one in started:
-            with (one.folder / "output").open("wb") as output:
-                processes.append(
-                    subprocess.Popen(
-                        one.command,
-                        env={},
-                        cwd=one.folder,
-                        stdin=subprocess.DEVNULL,
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                )
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(started(one.command, {}, one.folder, one.folder / "output")) for one in prepared
+        ]
         return [_waited(process, copy, deadline) for process in processes]
-    finally:  # also what a script left running, and when Ctrl-C came
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def _waited(process: subprocess.Popen[bytes], copy: Copy | None, deadline: float) -> int | None:
@@ -284,7 +306,7 @@ def _shown(file: Path) -> str:
         return output.read(_SHOWN).decode(errors="replace").strip()
 
 
-def _sourced(prefix: Path, name: str, one: _Started, changed: Sequence[str]) -> Sourced:
+def _sourced(prefix: Path, name: str, one: _Prepared, changed: Sequence[str]) -> Sourced:
     folder = one.folder
     names = [script.name for script in scripts_of(prefix)]
     written = dict(zip(names, _new_writes(prefix, folder, len(names)), strict=True))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError, nearest
 from mlviews.files.reading import folders_in, is_file
-from mlviews.lock.lockfile import Lock, lock_path
-from mlviews.lock.parse import parse_lock, read_lock
+from mlviews.lock.lockfile import Lock, lock_bytes, lock_path
+from mlviews.lock.parse import parse_lock
 from mlviews.lock.status import find_lock
 from mlviews.release import RELEASE_LOCK
 from mlviews.store.launcher import no_release_error
@@ -38,7 +38,8 @@ class NamedLock:
 
 
 def _named(label: str, path: Path) -> NamedLock:
-    return NamedLock(label, read_lock(path), path.read_text(encoding="utf-8"))
+    raw = lock_bytes(path)
+    return NamedLock(label, parse_lock(raw, str(path)), raw.decode())
 
 
 def lock_file(view: str, site: Site) -> NamedLock:
