@@ -97,20 +97,12 @@ class Base:
             )
 
     def replaced(self, packages: Iterable[ReleasePackage]) -> dict[str, str]:
-        """Return which of its packages others go in front of: name -> the one version and the other, in words.
-
-        Args:
-            packages: those of a release on top of it.
-        """
+        """Return which of its packages those of a release on top go in front of: name -> both versions, in words."""
         has = {one.name: one.version for one in self.release.packages if one.name != "python"}
         return {one.name: f"{one.version}, not {has[one.name]}" for one in packages if one.name in has}
 
     def broken(self, packages: Sequence[ReleasePackage]) -> dict[str, str]:
-        """Return which of its packages ask for something else than they get then: name -> what they ask for.
-
-        Args:
-            packages: those of a release on top of it.
-        """
+        """Return which of its packages ask for something else than they get with those on top: name -> what they ask for."""
         from rattler import BuildString, MatchSpec, PackageRecord  # noqa: PLC0415  (takes time to import)
 
         fronts = self.replaced(packages)
@@ -137,7 +129,6 @@ def find_base(on: str, root: Path, platform: str) -> Base:
 
     Args:
         on: ``VIEW``, which means its default, or ``VIEW/RELEASE``; or the path of one of these below another root.
-        root: the site's, where views are looked up.
 
     Raises:
         RefusedError: there is none, it has no Python, it extends another one itself, or lies where it was not made for.
@@ -178,7 +169,6 @@ def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collec
     Those that a wheel has renamed, so that only its own modules find them, are none.
 
     Args:
-        records: the conda records of what was installed on top of the base.
         replace: packages of the base whose libraries do not count: others go in their place.
     """
     own, has = _libraries(records), _libraries(read_conda_records(Path(base.release.prefix)))

@@ -94,7 +94,6 @@ def open_to_readers(paths: Iterable[Path], group: int | None) -> None:
 
     Args:
         paths: folders before what lies in them.
-        group: as for `settle`.
     """
     for path in paths:
         status = path.lstat()
@@ -103,20 +102,15 @@ def open_to_readers(paths: Iterable[Path], group: int | None) -> None:
             try:
                 settle_one(str(path), status, group)
             except PermissionError as error:
-                raise _closed(path) from error
-
-
-def _closed(path: Path) -> FailedError:
-    whose = owner(path)
-    hint = f"Ask {whose} to open it: `chmod -R a+rX,g+w {path}`."
-    return FailedError("closed", f"{path} belongs to {whose}, and others may not read it", hint)
+                whose = owner(path)
+                hint = f"Ask {whose} to open it: `chmod -R a+rX,g+w {path}`."
+                raise FailedError("closed", f"{path} belongs to {whose}, and others may not read it", hint) from error
 
 
 def keep(new: Path, path: Path) -> None:
     """Move a new file to where it stays, with the permissions of what stays there from its first moment on.
 
     Args:
-        new: the file, on the same file system.
         path: its place; folders above it are made.
     """
     make_folder(path.parent)
@@ -152,7 +146,6 @@ def settle_one(path: str, status: os.stat_result, group: int | None, *, executab
     """Do so with one file or folder; links have no permissions.
 
     Args:
-        status: what ``lstat`` says of it.
         group: as for `settle`.
         executable: whether a file should be; None: as it is.
 

@@ -111,7 +111,6 @@ def delete_tree(folder: Path, *, keep: Container[str] = ()) -> int:
     Files that have another name elsewhere free nothing. Links are not followed.
 
     Args:
-        folder: what to delete.
         keep: names right below it that stay, and the folder with them.
 
     Raises:
@@ -150,7 +149,6 @@ def file_sha256(path: Path | str, told: Callable[[int], object] | None = None) -
     """Return a file's sha256 in hexadecimal.
 
     Args:
-        path: where it lies.
         told: called with the number of bytes of each part that was read; what it raises ends the reading.
 
     Raises:

@@ -104,11 +104,7 @@ def _open(url: str, what: str, place: str) -> str:
 
 
 def repodata_record(package: LockedPackage, url: str) -> RepoDataRecord:
-    """Return what a lock says of a package as repodata, which would hold more.
-
-    Args:
-        url: where its archive is read from.
-    """
+    """Return what a lock says of a package as repodata, which would hold more."""
     record = PackageRecord(
         package.name,
         package.version,

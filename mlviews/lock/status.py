@@ -194,8 +194,6 @@ def locked_view(
 
     Args:
         path: where its lock lies, or would.
-        status: as `LockedView` has it.
-        changes: against the lock before.
         cache: of the site, where packages may lie unpacked.
     """
     digest, packages = (lock.digest, len(lock.packages)) if lock else (None, 0)

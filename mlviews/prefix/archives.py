@@ -40,7 +40,6 @@ def with_lengths(archive: Path, folder: Path) -> Path:
     Zip files that were written to a stream state it behind the content, which rattler bears over http alone.
 
     Args:
-        archive: as it lies in a folder; it is checked by then.
         folder: takes the other one, with the same name and content.
     """
     if archive.suffix != ".conda":

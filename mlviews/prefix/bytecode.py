@@ -163,12 +163,7 @@ def module_of(path: str) -> str | None:
 
 
 def _note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecord:
-    """Add byte code to the conda record of the package that it was made of; return what the record says then.
-
-    Args:
-        files: path in the prefix -> sha256.
-        folder: where they lie by those paths.
-    """
+    """Add byte code to the conda record of the package that it was made of; return what the record says then."""
     record = load_conda_record(modules.record)
     record["files"] += files
     record["paths_data"]["paths"] += [
@@ -221,11 +216,7 @@ class _List(BaseModel):
 
 
 def _read_kept(shelf: Path, modules: Modules) -> Kept | None:
-    """Return a package's byte code; None where there is none, or not of these modules, or a byte of it is damaged.
-
-    Args:
-        shelf: the cache's folder of one Python.
-    """
+    """Return a package's byte code; None where there is none, or not of these modules, or a byte of it is damaged."""
     folder = shelf / modules.package
     if (text := content(folder / _LIST)) is None:
         return None
@@ -243,12 +234,7 @@ def _read_kept(shelf: Path, modules: Modules) -> Kept | None:
 
 
 def _keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
-    """Move what was compiled to where it is kept, in one step.
-
-    Args:
-        scratch: holds the package's byte code in a folder of its name, and may hold none.
-        shelf: the cache's folder of one Python.
-    """
+    """Move what was compiled to where it is kept, in one step."""
     made, folder = scratch / modules.package, shelf / modules.package
     made.mkdir(exist_ok=True)
     files = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*.pyc"))}
@@ -274,12 +260,7 @@ _HINT = "Run the same command again. If the error stays, report it: the view's P
 
 
 async def _compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path, advance: Advance) -> None:
-    """Compile modules into folders named as their packages.
-
-    Args:
-        wanted: the modules of some packages.
-        prefix: where they and the Python lie.
-    """
+    """Compile modules into folders named as their packages."""
     free = asyncio.Semaphore(len(os.sched_getaffinity(0)))
     chunks = [
         (modules.package, modules.sources[start : start + _CHUNK])

@@ -76,8 +76,6 @@ def expected_mode(modes: Mapping[str, str], path: str, status: os.stat_result) -
 
     Args:
         modes: path -> octal, where they are not the usual ones.
-        path: in the prefix.
-        status: what lies there.
     """
     try:
         mode = int(modes[path], 8) if path in modes else _usual(status)

@@ -25,7 +25,7 @@ from mlviews.files.permissions import CLOSED, EXECUTABLE, settle_one
 from mlviews.files.writing import file_sha256, make_folder, walk, write_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mlviews.lock.lockfile import LockedPackage
@@ -169,13 +169,15 @@ def unpacked_state(folder: Path, packages: Sequence[LockedPackage]) -> dict[str,
 
 def _is_shared(entry: Path) -> bool:
     """Tell whether a release has files of a package that nothing is noted of: then any of them may be damaged."""
-    return any(status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) for _, status in _walk(entry))
+    with suppress(FileNotFoundError):  # nothing is unpacked
+        return any(status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode) for _, status in walk(entry))
+    return False
 
 
 def _is_as_noted(entry: Path, note: _Note, group: int | None) -> bool:
     try:
         settle_one(str(entry), entry.lstat(), group)
-        for path, status in _walk(entry):
+        for path, status in walk(entry):
             program = path in note.programs if stat.S_ISREG(status.st_mode) else None
             settle_one(f"{entry}/{path}", status, group, executable=program)
         return all(file_sha256(f"{entry}/{path}") == sha256 for path, sha256 in note.files.items())
@@ -203,7 +205,7 @@ def _look(entry: Path, group: int | None) -> _Seen:
     vouched = _vouched(entry)
     programs, sizes = set(), {}
     settle_one(str(entry), entry.lstat(), group)
-    for path, status in _walk(entry):
+    for path, status in walk(entry):
         settle_one(f"{entry}/{path}", status, group)
         if stat.S_ISREG(status.st_mode):
             if status.st_mode & EXECUTABLE:
@@ -243,14 +245,6 @@ def _vouched(entry: Path) -> dict[str, str]:
         return {path["_path"]: path["sha256"] for path in paths if path.get("sha256")}
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}
-
-
-def _walk(entry: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Walk through an unpacked package; what is not there holds nothing."""
-    try:
-        yield from walk(entry)
-    except FileNotFoundError:
-        return
 
 
 def _discard(entry: Path) -> None:

@@ -100,8 +100,6 @@ def note(view_folder: Path, after: str, *, back: bool, override: str = "", now: 
     """Note a change that is about to be made.
 
     Args:
-        after: the release that becomes the default.
-        back: whether this is a way back.
         override: why proofs may be missing.
     """
     try:

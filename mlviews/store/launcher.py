@@ -19,31 +19,30 @@ if TYPE_CHECKING:
     from mlviews.release import Release
 
 
-def no_release_error(root: Path, view: str) -> RefusedError:
-    """Return the error for a view that has no default release, with where there is one."""
+def no_release_error(root: Path, view: str, *, lost: str = "") -> RefusedError:
+    """Return the error for a view that has no default release, with where there is one.
+
+    Args:
+        lost: the release that its default link names all the same.
+    """
     from mlviews.store.disk import Store  # noqa: PLC0415
 
     store = Store(root, root)
-    if built := store.entries(view):
-        hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
-        return RefusedError("release-missing", f"there is no default release of {view} under {root}", hint)
+    built = store.entries(view)
+    if built or lost:
+        message = f"there is no default release of {view} under {root}"
+        if lost:
+            message = f"the default of {view}, {lost}, is not there any more under {root}"
+        hint = f"`mlviews build {view}` makes one."
+        if built:
+            hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
+        return RefusedError("release-missing", message, hint)
     message = f"there is no release of {view} under {root}"
     if sites := _sites_with(view, root):
         hint = f"Site {sites[0]} has one: add `--site {sites[0]}`, or type `mlviews use {sites[0]}` once."
         return RefusedError("release-missing", message, hint)
     hint = f"`mlviews build {view}` makes one."
     return NotBuiltError("release-missing", message, hint, view=view, built=store.views())
-
-
-def _lost_default_error(root: Path, view: str, release: str) -> RefusedError:
-    from mlviews.store.disk import Store  # noqa: PLC0415
-
-    left = Store(root, root).entries(view)
-    hint = (
-        f"`mlviews promote {view}/{left[-1].name}` makes another the default." if left else f"`mlviews build {view}`."
-    )
-    message = f"the default of {view}, {release}, is not there any more under {root}"
-    return RefusedError("release-missing", message, hint)
 
 
 def _sites_with(view: str, root: Path) -> list[str]:
@@ -81,7 +80,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     if not is_file(launch.parent / "release.json"):
         there = [path.name for path in folders_in(folder / chosen)]
         if release in {None, "default"} and not there:
-            raise _lost_default_error(root, view, chosen)
+            raise no_release_error(root, view, lost=chosen)
         meant = nearest(chosen, (path.name for path in folders_in(folder)))
         raise RefusedError(
             "release-missing",

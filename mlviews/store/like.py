@@ -26,11 +26,7 @@ _SHOWN = 12  # digits of a digest
 
 
 def release_of_lock(root: Path, view: str, digest: str) -> str | None:
-    """Return a release of a view that a lock gave and that runs on this host: the default one, else the newest.
-
-    Args:
-        digest: the lock's.
-    """
+    """Return a release of a view that a lock gave and that runs on this host: the default one, else the newest."""
     store = Store(root, root)
     platform = host_platform()
     found = [
@@ -43,11 +39,7 @@ def release_of_lock(root: Path, view: str, digest: str) -> str | None:
 
 
 def whence(stamp: Stamp, site: Site, recipes: Path) -> RefusedError:
-    """Return the error for a lock that has no release here: which lock it is, and where it can be built from.
-
-    Args:
-        recipes: the folder of recipes.
-    """
+    """Return the error for a lock that has no release here: which lock it is, and where it can be built from."""
     what = f"no release of {stamp.view} under {site.root} has the lock {stamp.lock[:_SHOWN]}"
     called = f", which was release {stamp.release} where the file was made" if stamp.release else ""
     return RefusedError("lock-not-built", f"{what}{called}", _way(stamp, site, recipes))

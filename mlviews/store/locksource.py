@@ -127,7 +127,6 @@ def revision_of(path: Path, digest: str) -> tuple[str, Path, Path] | None:
 
     Args:
         path: the lock file, which need not be there any more.
-        digest: the lock's.
 
     Returns:
         None where Git knows of none.

@@ -50,7 +50,6 @@ def gather(store: Store, file: Path, *, waiting: Waiting) -> GatheredRecord:
     """Take in one record, and let the modulefiles tell of it.
 
     Args:
-        file: the record, as `mlviews smoke` wrote it on another host.
         waiting: told who holds the view's lock, if this has to wait.
 
     Raises:
