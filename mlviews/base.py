@@ -102,7 +102,7 @@ class Base:
         return {one.name: f"{one.version}, not {has[one.name]}" for one in packages if one.name in has}
 
     def broken(self, packages: Sequence[ReleasePackage]) -> dict[str, str]:
-        """Return which of its packages ask for something else than they get with those on top: name -> what they ask for."""
+        """Return which of its packages ask for something else than they get then: name -> what they ask for."""
         from rattler import BuildString, MatchSpec, PackageRecord  # noqa: PLC0415  (takes time to import)
 
         fronts = self.replaced(packages)
