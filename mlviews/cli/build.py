@@ -282,7 +282,7 @@ def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, li
 
 def _release_like(app: App, stamp: Stamp) -> str:
     """Return the release of the lock that a stamp names."""
-    from mlviews.store.like import release_of_lock, whence
+    from mlviews.store.locksource import release_of_lock, whence
 
     release = release_of_lock(app.root, stamp.view, stamp.lock)
     if release is None:

@@ -38,9 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
 
 
-def forget_parts(path: Path) -> None:
-    """Delete what calls of `replacing` for a path have left that were killed: what was not written to for a day."""
-    for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*")):
+def forget_parts(path: Path, *, than: timedelta = timedelta()) -> None:
+    """Delete what calls of `replacing` for a path have left that were killed.
+
+    Args:
+        than: how long ago they were last written to: one that is at work must not lose its file.
+    """
+    for folder in aged(path.parent.glob(f".{glob.escape(path.name)}.*"), than):
         if folder.is_dir() and not folder.is_symlink() and {part.name for part in folder.iterdir()} <= {path.name}:
             delete_tree(folder)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
     """
     _refuse_missing("mksquashfs")
     make_folder(path.parent)
-    forget_parts(path)
+    forget_parts(path, than=timedelta(days=1))
     moment = str(int(release.created.timestamp()))
     try:
         with progress(f"Packing {release.view}/{release.release}"), replacing(path) as part:

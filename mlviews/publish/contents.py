@@ -6,7 +6,7 @@ import os
 import stat
 import tarfile
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -183,7 +183,7 @@ def pack(items: Iterable[Item], path: Path, *, total: int, progress: Progress) -
         total: bytes of all files.
     """
     make_folder(path.parent)
-    forget_parts(path)
+    forget_parts(path, than=timedelta(days=1))
     try:
         with replacing(path) as part, part.open("wb") as file:
             with (

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def test_what_a_dead_writer_has_left_goes_when_nobody_can_be_at_work_on_it(tmp_p
     for folder in (old, other):
         os.utime(folder, (time.time() - 90_000,) * 2)
 
-    forget_parts(tmp_path / "a [1].tar")
+    forget_parts(tmp_path / "a [1].tar", than=timedelta(days=1))
 
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
 
