@@ -436,7 +436,7 @@ def test_what_cannot_be_read_of_a_view_is_told_by_list(builder, monkeypatch):
 def test_releases_and_verify_without_a_view_take_all(builder):
     nothing = {"view": None, "releases": [], "removed": [], "unreadable": [], "lost": []}
     assert builder("releases", "--json").data == nothing
-    assert builder("verify", "--json").data == {"view": None, "releases": [], "attestation": None}
+    assert builder("verify", "--json").data == {"view": None, "releases": [], "moved": {}, "attestation": None}
     assert "mlviews build VIEW" in builder("verify").out
     assert "mlviews build VIEW" in builder("releases").out
     for name in ("first", "second"):
