@@ -72,7 +72,7 @@ def stamp_of(environment: Mapping[str, str], *, source: str) -> Stamp:
         source: where recipes and locks are kept.
 
     Raises:
-        RefusedError: none is, or one from before releases told their lock.
+        RefusedError: none is, or the environment does not say which lock it has.
     """
     hint = "Load the view that made it, or name it: --view VIEW/RELEASE."
     view, release = environment.get("MLVIEWS_VIEW", ""), environment.get("MLVIEWS_RELEASE", "")
