@@ -10,7 +10,11 @@ from mlviews.cli.app import App, Outcome
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
+    from mlviews.jobs.prove import GpuNodes
+    from mlviews.release import Release
     from mlviews.results import SmokeResult
+    from mlviews.site.batch import BatchSystem
+    from mlviews.smoke.report import GpuKindLine
 
 _JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 
@@ -26,16 +30,10 @@ def prove_on_cluster(
         wait: seconds after which jobs are cancelled.
     """
     from mlviews.errors import FailedError, RefusedError
-    from mlviews.files.filelock import announce
-    from mlviews.gpus.nvidia import GPUS
-    from mlviews.jobs.job import kinds_served
-    from mlviews.jobs.prove import gpu_nodes, kind_line, partitions, run_on
     from mlviews.results import SmokeResult
     from mlviews.site.batch import BatchSystem
-    from mlviews.site.file import quick_root
-    from mlviews.smoke.records import can_record, proves
+    from mlviews.smoke.records import proves
     from mlviews.store.launcher import release_here
-    from mlviews.trial import scratch
 
     _, release = release_here(app.root, view)
     if not release.cuda:
@@ -43,30 +41,7 @@ def prove_on_cluster(
     if not any(option.startswith("--check") for option in options):
         app.view(release.view)  # its recipe names the checks: who has none learns it before jobs wait
     batch = app.site.batch.get("slurm", BatchSystem())
-    served = kinds_served(release)
-    offered = gpu_nodes(partitions(), batch, queue)
-    left = [nodes.kind for nodes in offered if served and nodes.kind in GPUS and nodes.kind not in served]
-    kinds = [nodes for nodes in offered if nodes.kind not in left]
-    if left:
-        app.remark(f"left out, because {release.view} has no code for it: {', '.join(left)}")
-    if not kinds:
-        where = f"the partition {queue}" if queue else "Slurm"
-        raise RefusedError(
-            "no-gpus",
-            f"{where} has no GPUs that {release.view} serves",
-            "`sinfo -o '%R %G %f'` lists the partitions and their GPUs.",
-        )
-    label = f"{release.view}/{release.release}"
-    here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
-    command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
-    shared = app.root if can_record(app.root, release) else quick_root("local") or app.root
-    with scratch(shared) as folder, app.progress(f"Proving {label}", total=len(kinds)) as advance:
-        jobs = run_on(
-            kinds, command, folder, account=batch.account or "", seconds=_JOB_SECONDS, wait=wait,
-            done=lambda job: advance(note=job.nodes.kind),
-        )  # fmt: skip
-        store, waiting = app.store, announce(app.progress, release.view)
-        lines = tuple(kind_line(job, store, waiting) for job in jobs)
+    lines = _prove(app, release, options, _kinds(app, release, batch, queue), account=batch.account or "", wait=wait)
     result = SmokeResult(
         view=release.view, release=release.release, lock=release.lock_digest, level=level,
         proved=any(proves(line.checks) for line in lines), gpus=lines,
@@ -83,6 +58,52 @@ def prove_on_cluster(
     failed = any(check.status in {"fail", "error"} for line in lines for check in line.checks)
     code = FailedError.exit_code if errors else int(failed)
     return Outcome(result, lambda console: _write_gpus(console, result), code, errors)
+
+
+def _kinds(app: App, release: Release, batch: BatchSystem, queue: str | None) -> list[GpuNodes]:
+    """Return the kinds of GPU that Slurm offers and the release serves."""
+    from mlviews.errors import RefusedError
+    from mlviews.gpus.nvidia import GPUS
+    from mlviews.jobs.job import kinds_served
+    from mlviews.jobs.prove import gpu_nodes, partitions
+
+    served = kinds_served(release)
+    offered = gpu_nodes(partitions(), batch, queue)
+    left = [nodes.kind for nodes in offered if served and nodes.kind in GPUS and nodes.kind not in served]
+    if left:
+        app.remark(f"left out, because {release.view} has no code for it: {', '.join(left)}")
+    kinds = [nodes for nodes in offered if nodes.kind not in left]
+    if not kinds:
+        where = f"the partition {queue}" if queue else "Slurm"
+        raise RefusedError(
+            "no-gpus",
+            f"{where} has no GPUs that {release.view} serves",
+            "`sinfo -o '%R %G %f'` lists the partitions and their GPUs.",
+        )
+    return kinds
+
+
+def _prove(
+    app: App, release: Release, options: Sequence[str], kinds: Sequence[GpuNodes], *, account: str, wait: int
+) -> tuple[GpuKindLine, ...]:
+    """Run `mlviews smoke` in a job on each kind; keep the records."""
+    from mlviews.files.filelock import announce
+    from mlviews.jobs.prove import kind_line, run_on
+    from mlviews.site.file import quick_root
+    from mlviews.smoke.records import can_record
+    from mlviews.trial import scratch
+
+    label = f"{release.view}/{release.release}"
+    here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
+    command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
+    shared = app.root if can_record(app.root, release) else quick_root("local") or app.root
+    with scratch(shared) as folder, app.progress(f"Proving {label}", total=len(kinds)) as advance:
+        jobs = run_on(
+            kinds, command, folder, account=account, seconds=_JOB_SECONDS, wait=wait,
+            done=lambda job: advance(note=job.nodes.kind),
+        )  # fmt: skip
+        store, waiting = app.store, announce(app.progress, release.view)
+        return tuple(kind_line(job, store, waiting) for job in jobs)
 
 
 def _write_gpus(console: Console, result: SmokeResult) -> None:

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from mlviews.cli.app import App, Outcome, complete_check, complete_view_or_release, reader, verb
 from mlviews.cli.cluster import prove_on_cluster
+from mlviews.values import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -91,44 +92,53 @@ def smoke(
         return prove_on_cluster(app, view, options, level=level, queue=queue, wait=wait)
     if queue:
         raise click.UsageError("--queue goes with --cluster")
-    from mlviews.results import SmokeResult
     from mlviews.smoke.process import Limits
-    from mlviews.smoke.programs import PROGRAMS, programs
-    from mlviews.smoke.records import proves
-    from mlviews.smoke.routes import differences
-    from mlviews.smoke.runner import any_python, refuse_unknown
+    from mlviews.smoke.runner import refuse_unknown
 
     own = app.catalogue.own_checks if names or not python else ()
     refuse_unknown(names, own)
     run = _Run(app, names, level, Limits(seconds=timeout) if timeout else Limits(), require_gpu, own)
     errors: tuple[MlviewsError, ...] = ()
     untested: tuple[MlviewsError, ...] = ()
-    suites: dict[str, Sequence[CheckLine]]
     if python:
-        plan = run.plan(lambda: PROGRAMS)
-        lines = run(any_python(python.absolute()), plan)
-        result = SmokeResult(python=python, level=level, proved=proves(lines), full_only=plan.left_out, checks=lines)
-        suites = {"python": lines}
+        result = _of_python(run, python.absolute())
     elif view:
-        entered = _routes(app, view, routes, base, run) if routes else []
-        one, errors = _view(run, view, entered[0].checks if entered else None)
-        apart = differences(entered) if entered else ()
-        result = SmokeResult(**_fields(one), level=level, routes=entered, differences=apart)
-        suites = {result.view or "": result.checks}
-        errors += _different(result)
+        result, errors = _of_view(run, view, routes, base)
     else:
-        found, errors, untested = _all(run)
-        result = SmokeResult(level=level, proved=any(one.proved for one in found), views=found)
-        suites = {one.view or "": one.checks for one in found}
+        result, errors, untested = _of_all(run)
+    return _outcome(run, result, errors, untested, junit)
+
+
+def _outcome(
+    run: _Run,
+    result: SmokeResult,
+    errors: tuple[MlviewsError, ...],
+    untested: tuple[MlviewsError, ...],
+    junit: Path | None,
+) -> Outcome:
+    """Tell what was found.
+
+    Args:
+        errors: what went wrong beside the checks.
+        untested: why views were not tested.
+        junit: a file that the results are written to, too.
+    """
+    from mlviews.smoke.programs import programs
+
+    suites = {one.view or "": one.checks for one in result.views}
+    if not result.views and (result.view or result.python):
+        suites = {result.view or "python": result.checks}
     _write_junit(junit, suites)
-    all_lines = (*suites.values(), *(route.checks for route in result.routes))
-    gpu = {program.name for program in programs(own).values() if program.gpu}
-    if require_gpu and not any(line.name in gpu for lines in all_lines for line in lines):
-        app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
-    failed = any(line.status in {"fail", "error"} for lines in all_lines for line in lines) or result.differences
-    code = max([1 if failed else 0, *(error.exit_code for error in untested)])
+    lines = [line for checks in (*suites.values(), *(route.checks for route in result.routes)) for line in checks]
+    gpu = {program.name for program in programs(run.own).values() if program.gpu}
+    if run.require_gpu and not any(line.name in gpu for line in lines):
+        run.app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
+    failed = any(line.status in {"fail", "error"} for line in lines) or result.differences
     return Outcome(
-        result, lambda console: _write(console, result, app.root, empty=not untested), code, (*errors, *untested)
+        result,
+        lambda console: _write(console, result, run.app.root, empty=not untested),
+        max([1 if failed else 0, *(error.exit_code for error in untested)]),
+        (*errors, *untested),
     )
 
 
@@ -158,9 +168,34 @@ class _Run:
         )  # fmt: skip
 
 
-def _all(run: _Run) -> tuple[list[SmokedView], tuple[MlviewsError, ...], tuple[MlviewsError, ...]]:
+def _of_python(run: _Run, python: Path) -> SmokeResult:
+    from mlviews.results import SmokeResult
+    from mlviews.smoke.programs import PROGRAMS
+    from mlviews.smoke.records import proves
+    from mlviews.smoke.runner import any_python
+
+    plan = run.plan(lambda: PROGRAMS)
+    lines = run(any_python(python), plan)
+    return SmokeResult(python=python, level=run.level, proved=proves(lines), full_only=plan.left_out, checks=lines)
+
+
+def _of_view(
+    run: _Run, view: str, routes: Sequence[Route | Literal["all"]], base: str | None
+) -> tuple[SmokeResult, tuple[MlviewsError, ...]]:
+    from mlviews.results import SmokeResult
+    from mlviews.smoke.routes import differences
+
+    entered = _routes(run, view, routes, base) if routes else []
+    one, errors = _view(run, view, entered[0].checks if entered else None)
+    apart = differences(entered) if entered else ()
+    result = told_by(SmokeResult, one, level=run.level, routes=entered, differences=apart)
+    return result, (*errors, *_different(result))
+
+
+def _of_all(run: _Run) -> tuple[SmokeResult, tuple[MlviewsError, ...], tuple[MlviewsError, ...]]:
     """Test every view that is built; return what was found, what went wrong beside that, and why others were not."""
     from mlviews.errors import MlviewsError
+    from mlviews.results import SmokeResult
     from mlviews.store.built import built_view
 
     store = run.app.store
@@ -175,7 +210,8 @@ def _all(run: _Run) -> tuple[list[SmokedView], tuple[MlviewsError, ...], tuple[M
                 errors += told
         except MlviewsError as error:  # it stops no other
             untested.append(error)
-    return found, tuple(errors), tuple(untested)
+    result = SmokeResult(level=run.level, proved=any(one.proved for one in found), views=found)
+    return result, tuple(errors), tuple(untested)
 
 
 def _view(run: _Run, label: str, lines: Sequence[CheckLine] | None) -> tuple[SmokedView, tuple[MlviewsError, ...]]:
@@ -226,10 +262,6 @@ def _away(run: _Run, release: Release) -> tuple[CheckLine, ...]:
     return tuple(CheckLine(name=name, status="error", reason=why, seconds=0, digest=proved[name]) for name in away)
 
 
-def _fields(one: SmokedView) -> dict[str, Any]:
-    return {field.name: getattr(one, field.name) for field in fields(one)}
-
-
 def _smoke_options(names: Sequence[str], level: Level, timeout: float | None) -> list[str]:
     found = [f"--check={name}" for name in names]
     return [*found, f"--level={level}", *([f"--timeout={timeout:g}"] if timeout else []), "--require-gpu", "--json"]
@@ -258,18 +290,13 @@ def _different(result: SmokeResult) -> tuple[MlviewsError, ...]:
     return (RefusedError("routes-differ", what, hint, faults=tuple(result.differences)),)
 
 
-def _routes(
-    app: App,
-    view: str,
-    names: tuple[Route | Literal["all"], ...],
-    base: str | None,
-    run: _Run,
-) -> list[RouteLine]:
+def _routes(run: _Run, view: str, names: Sequence[Route | Literal["all"]], base: str | None) -> list[RouteLine]:
     """Run the checks through each route, in the routes' own order."""
     from mlviews.smoke.report import RouteLine
     from mlviews.smoke.routes import chosen_routes, open_route
     from mlviews.store.launcher import release_here
 
+    app = run.app
     prefix, release = release_here(app.root, view)
     plan = _planned(run, release)
     found = []

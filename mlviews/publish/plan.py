@@ -33,6 +33,7 @@ from mlviews.store.launcher import no_release_error
 from mlviews.store.layout import NOTE
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
+from mlviews.values import told_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -283,22 +284,18 @@ def _result(store: Store, repository: Repository, draft: _Draft, tar: Path | Non
     packed = tar if draft.items and not any(remark.forbids for remark in remarks) else None
     names = [item for item in draft.items if not is_folder(item.status)]
     sizes = [item.status.st_size for item in names if stat.S_ISREG(item.status.st_mode)]
-    return PublishResult(
-        view=draft.view,
-        release=draft.release,
+    return told_by(
+        PublishResult,
+        draft,
         repository=repository.name,
         base=repository.base,
-        changes=draft.changes,
         files=len(sizes),
         links=len(names) - len(sizes),
         bytes=sum(sizes),
         catalogs=[Catalog(folder, count) for folder, count in listed.items()],
-        default=draft.default,
         replaced=[item.path for item in names if repository.status(item.path)] if repository.seen else None,
-        deleted=draft.deleted,
         remarks=remarks,
         tar=packed,
-        tag=draft.tag,
         commands=_commands(repository, draft, str(packed or "FILE")),
     )
 
