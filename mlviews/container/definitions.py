@@ -78,7 +78,6 @@ def _values(container: Container) -> dict[str, Any]:
     return {
         "view": release.view,
         "summary": release.summary,
-        "module": release.module,
         "mlviews": release.mlviews,
         "lock": release.lock_digest,
         "platform": release.platform,
