@@ -35,8 +35,7 @@ from mlviews.hardware import PLATFORMS
 from mlviews.lock.lockfile import LOCK_SUFFIX, Lock, LockedPackage, lock_path
 from mlviews.lock.parse import read_lock
 from mlviews.loop import run
-from mlviews.prefix.archives import hash_mismatch, install_failure, with_lengths
-from mlviews.prefix.install import local_archive
+from mlviews.prefix.archives import hash_mismatch, install_failure, local_archive, with_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

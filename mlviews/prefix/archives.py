@@ -1,15 +1,32 @@
-"""What rattler cannot bear in an archive, kept away from it, and what it says of archives, in words for people."""
+"""Archives: where they lie, whether they are the lock's, what rattler cannot bear in one, and its words for people."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
 
-from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE
+from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE, channel_folder, channel_url
 from mlviews.errors import FailedError
 from mlviews.files.writing import DISK_FULL_HINT
+from mlviews.lock.packages import repodata_record
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rattler import RepoDataRecord
+
+    from mlviews.lock.lockfile import LockedPackage
+    from mlviews.progress import Progress
+
+_CHUNK = 1 << 20
 
 _LENGTH_BEHIND = 0x08  # general purpose bit 3 (APPNOTE.TXT, 4.4.4): the length follows the content
 _DEEPEST = 200  # folders; genuine packages have some 30, and a thousand are too many for Python's own rmtree and walk
@@ -114,3 +131,68 @@ def install_failure(text: str) -> FailedError:
         if pattern.search(text):
             return FailedError(code, known, hint)
     return FailedError("install-failed", known, "Run the same command again; what was fetched is kept.")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A package and, where it lies in a folder, its archive."""
+
+    package: LockedPackage
+    archive: Path | None
+
+
+def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | None:
+    """Return where an archive lies in a folder, be it there or not; None for one that a server has.
+
+    Args:
+        mirrors: channel -> folder or URL to fetch from.
+    """
+    for channel, location in mirrors.items():
+        folder = channel_folder(location)
+        if folder and package.url.startswith(channel_url(channel)):
+            return folder / package.subdir / package.archive
+    return channel_folder(package.url) if package.url.startswith("file://") else None
+
+
+def check_archives(located: Sequence[Located], progress: Progress) -> None:
+    """Hash archives that lie in folders: rattler checks only what comes over the network."""
+    there = [item for item in located if item.archive]
+    if not there:
+        return
+    over = Event()
+    with progress("Checking", total=len(there)) as checked, ThreadPoolExecutor() as pool:
+        try:
+            for item, found in zip(there, pool.map(partial(_sha256, over=over), there), strict=True):
+                if found != item.package.sha256:
+                    raise hash_mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
+                checked()
+        finally:
+            over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
+
+
+def _sha256(item: Located, *, over: Event) -> str:
+    assert item.archive
+    digest = hashlib.sha256()
+    try:
+        with item.archive.open("rb") as file:
+            while not over.is_set() and (chunk := file.read(_CHUNK)):
+                digest.update(chunk)
+    except OSError as error:
+        raise FailedError(
+            "archive-missing",
+            f"{item.archive} cannot be read: {error.strerror}",
+            "Complete the mirror, or leave it out.",
+        ) from error
+    return digest.hexdigest()
+
+
+def read_from(item: Located, scratch: Path | None) -> RepoDataRecord:
+    """Return what rattler is told of a package.
+
+    Args:
+        scratch: a folder, where the archive is read.
+    """
+    if item.archive is None:
+        return repodata_record(item.package, item.package.url)
+    archive = with_lengths(item.archive, scratch) if scratch else item.archive
+    return repodata_record(item.package, archive.as_uri())

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import stat
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from pathlib import Path
-from threading import Event
 from typing import TYPE_CHECKING
 
 from rattler import RepoDataRecord, Subdir
@@ -22,14 +18,13 @@ from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.conda.records import CondaRecord, is_installed, read_conda_records
-from mlviews.conda.servers import channel_folder, channel_url, http_client, mirror_servers
+from mlviews.conda.servers import http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.permissions import CLOSED, group_id, settle
 from mlviews.files.writing import delete_tree, make_folder, write_failure
-from mlviews.lock.packages import repodata_record
 from mlviews.loop import run
-from mlviews.prefix.archives import hash_mismatch, install_failure, refused_path, with_lengths
+from mlviews.prefix.archives import Located, check_archives, install_failure, local_archive, read_from, refused_path
 from mlviews.prefix.clobbers import LINKING_FAILED, Programs, link_all
 from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
@@ -57,7 +52,6 @@ _JUPYTERS = re.compile(r"\{\w+\}")
 _TICK_SECONDS = 0.1
 _REST_SECONDS = 0.5
 _SHOWN = 200  # characters of a path
-_CHUNK = 1 << 20
 
 
 def check_prefix(prefix: Path) -> None:
@@ -112,9 +106,10 @@ def install(
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
     check_prefix(baked)
-    located = [_Located(package, local_archive(package, mirrors)) for package in packages]
+    located = [Located(package, local_archive(package, mirrors)) for package in packages]
     gid, unpacked = group_id(group), cache / PACKAGES
-    label = "Unpacking" if all(item.archive for item in located) else "Downloading"
+    watcher = _Watcher(packages, unpacked)  # type: ignore[abstract]  # its methods do nothing unless overridden
+    linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
     _make_closed(prefix)
     close_cache(unpacked, gid)
     with (
@@ -126,22 +121,39 @@ def install(
         fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix)}
         # Of what is unpacked already, rattler reads no archive.
         read = fresh - {*compared}
-        _check_archives([item for item in located if item.package.name in read], progress)
-        with (
-            progress(label, total=sum(package.size for package in packages), unit="bytes") as loaded,
-            progress("Linking", total=len(packages)) as linked,
-        ):
-            watcher = _Watcher(packages, unpacked, loaded, linked)  # type: ignore[abstract]  # others do nothing
-            linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
-            try:
-                wanted = [_record(item, Path(scratch) if item.package.name in fresh else None) for item in located]
-                with _noted(unpacked, located, fresh, group=gid, prefix=prefix, progress=progress):
-                    run(linker.link_all(wanted))
-                records = complete_records(prefix, {package.archive: package for package in packages})
-            except (*LINKING_FAILED, OSError) as error:
-                raise watcher.refusal or install_failure(str(error)) from error
+        check_archives([item for item in located if item.package.name in read], progress)
+        records = _link(linker, located, fresh, Path(scratch), group=gid, progress=progress)
     settle(prefix, gid)
     return records
+
+
+def _link(
+    linker: _Linker,
+    located: Sequence[Located],
+    fresh: Container[str],
+    scratch: Path,
+    *,
+    group: int | None,
+    progress: Progress,
+) -> tuple[CondaRecord, ...]:
+    """Link packages, note what was unpacked for it, and complete the conda records.
+
+    Args:
+        fresh: names of the packages that must be unpacked.
+        scratch: a folder for archives that are written anew.
+    """
+    label = "Unpacking" if all(item.archive for item in located) else "Downloading"
+    with (
+        progress(label, total=sum(item.package.size for item in located), unit="bytes") as loaded,
+        progress("Linking", total=len(located)) as linked,
+    ):
+        try:
+            wanted = [read_from(item, scratch if item.package.name in fresh else None) for item in located]
+            with _noted(linker.unpacked, located, fresh, group=group, prefix=linker.prefix, progress=progress):
+                run(linker.link_all(wanted, loaded, linked))
+            return complete_records(linker.prefix, {item.package.archive: item.package for item in located})
+        except (*LINKING_FAILED, OSError) as error:
+            raise linker.watcher.refusal or install_failure(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +171,14 @@ class _Linker:
     unpacked: Path
     watcher: _Watcher
 
-    async def link_all(self, records: Sequence[RepoDataRecord]) -> None:
+    async def link_all(self, records: Sequence[RepoDataRecord], loaded: Advance, linked: Advance) -> None:
         """Link packages, and show meanwhile how far that is."""
-        ticker = asyncio.ensure_future(self.watcher.tick())
+        ticker = asyncio.ensure_future(self.watcher.tick(loaded, linked))
         try:
             await link_all(records, self._link, self.watcher.programs, self.prefix, clear=self._clear)
         finally:
             ticker.cancel()
-            self.watcher.show()
+            self.watcher.show(loaded, linked)
 
     async def _link(self, records: Sequence[RepoDataRecord]) -> None:
         await rattler_install(
@@ -189,7 +201,7 @@ class _Linker:
 @contextmanager
 def _noted(
     unpacked: Path,
-    located: Sequence[_Located],
+    located: Sequence[Located],
     fresh: Container[str],
     *,
     group: int | None,
@@ -210,7 +222,7 @@ def _noted(
             item for item in located if now.get(name := item.package.name) != before.get(name) and name not in fresh
         ]
         try:
-            _check_archives(again, progress)
+            check_archives(again, progress)
         except FailedError:
             for folder in (prefix, *(unpacked / item.package.stem for item in again)):
                 delete_tree(folder)
@@ -317,83 +329,17 @@ def restore(
     return {package.name for package in theirs if package.name not in noted}
 
 
-@dataclass(frozen=True, slots=True)
-class _Located:
-    """A package and, where it lies in a folder, its archive."""
-
-    package: LockedPackage
-    archive: Path | None
-
-
-def local_archive(package: LockedPackage, mirrors: Mapping[str, str]) -> Path | None:
-    """Return where an archive lies in a folder, be it there or not; None for one that a server has.
-
-    Args:
-        mirrors: channel -> folder or URL to fetch from.
-    """
-    for channel, location in mirrors.items():
-        folder = channel_folder(location)
-        if folder and package.url.startswith(channel_url(channel)):
-            return folder / package.subdir / package.archive
-    return channel_folder(package.url) if package.url.startswith("file://") else None
-
-
-def _check_archives(located: Sequence[_Located], progress: Progress) -> None:
-    """Hash archives that lie in folders: rattler checks only what comes over the network."""
-    there = [item for item in located if item.archive]
-    if not there:
-        return
-    over = Event()
-    with progress("Checking", total=len(there)) as checked, ThreadPoolExecutor() as pool:
-        try:
-            for item, found in zip(there, pool.map(partial(_sha256, over=over), there), strict=True):
-                if found != item.package.sha256:
-                    raise hash_mismatch(f"{item.archive} has sha256 {found}, the lock says {item.package.sha256}")
-                checked()
-        finally:
-            over.set()  # the pool waits for its threads, Ctrl-C must not wait for gigabytes
-
-
-def _sha256(item: _Located, *, over: Event) -> str:
-    assert item.archive
-    digest = hashlib.sha256()
-    try:
-        with item.archive.open("rb") as file:
-            while not over.is_set() and (chunk := file.read(_CHUNK)):
-                digest.update(chunk)
-    except OSError as error:
-        raise FailedError(
-            "archive-missing",
-            f"{item.archive} cannot be read: {error.strerror}",
-            "Complete the mirror, or leave it out.",
-        ) from error
-    return digest.hexdigest()
-
-
-def _record(item: _Located, scratch: Path | None) -> RepoDataRecord:
-    """Return what rattler is told of a package.
-
-    Args:
-        scratch: a folder, where the archive is read.
-    """
-    if item.archive is None:
-        return repodata_record(item.package, item.package.url)
-    archive = with_lengths(item.archive, scratch) if scratch else item.archive
-    return repodata_record(item.package, archive.as_uri())
-
-
 class _Watcher(InstallerReporter):
     """Counts what rattler reports from its own threads, which must not wait for a terminal; looks at what is unpacked.
 
     A package that rattler must not link is taken out of the cache at once: then it cannot.
     """
 
-    def __init__(self, packages: Sequence[LockedPackage], cache: Path, loaded: Advance, linked: Advance) -> None:
+    def __init__(self, packages: Sequence[LockedPackage], cache: Path) -> None:
         self.linked = 0
         self.programs = Programs()
         self.refusal: FailedError | None = None
         self._cache = cache
-        self._bars = (loaded, linked)
         self._stems = {package.name: package.stem for package in packages}
         self._sizes = {package.name: package.size for package in packages}
         self._names: dict[int, str] = {}
@@ -446,18 +392,18 @@ class _Watcher(InstallerReporter):
             if len(self._linking) == before:
                 self._linking.clear()
 
-    def show(self) -> None:
+    def show(self, loaded: Advance, linked: Advance) -> None:
         """Move the bars on to where the work is."""
         now = (sum(self._there.copy().values()) + sum(self._coming.copy().values()), self.linked)
-        for advance, after, before in zip(self._bars, now, self._shown, strict=True):
-            advance(after - before)
+        loaded(now[0] - self._shown[0])
+        linked(now[1] - self._shown[1])
         self._shown = now
 
-    async def tick(self) -> None:
+    async def tick(self, loaded: Advance, linked: Advance) -> None:
         """Do so again and again."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            self.show()
+            self.show(loaded, linked)
 
 
 def installed_licenses(records: Iterable[CondaRecord]) -> dict[str, str]:
