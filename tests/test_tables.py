@@ -67,6 +67,19 @@ def test_a_path_gets_a_line_of_its_own_whole() -> None:
     ]  # fmt: skip
 
 
+def test_a_text_that_would_be_broken_within_a_word_stands_below_its_row() -> None:
+    columns = (Column("Name"), Column("Found", folds=20), Column("Advice", folds=20))
+    rows = [("one", "conda-forge's cuDNN", "Take another one"), ("two", "-", "what")]
+    assert _written(30, columns, rows) == [
+        "Name  Found",
+        "one   conda-forge's cuDNN",
+        "  Take another one",
+        "two   -",
+        "  what",
+    ]
+    assert _written(16, columns, rows)[:5] == ["Name", "one", "  Found:", "  conda-forge's", "  cuDNN"]
+
+
 def test_an_empty_column_is_left_out() -> None:
     assert _written(200, COLUMNS, [("one", "-", "", "what")])[0] == "Name  Summary"
 

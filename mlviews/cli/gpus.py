@@ -68,7 +68,9 @@ def _all(app: App) -> Outcome:
         else:
             views += [found] if found else []
             cpu += [] if found else [name]
-    result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS, variants=choices(app.catalogue, read_driver()))
+    shown = {view.view for view in views}
+    variants = [choice for choice in choices(app.catalogue, read_driver()) if choice.view in shown]
+    result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS, variants=variants)
     return Outcome(result, lambda console: _write_all(console, result), errors=errors)
 
 

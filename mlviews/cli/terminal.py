@@ -232,10 +232,16 @@ _NOTHING = frozenset({"", "-"})
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where each column goes, by its number: beside others with a width, below its row, or into the words after it."""
+    """Where each column goes, by its number: beside others with a width, below its row, or into the words after it.
+
+    Attributes:
+        below: paths, each whole in a line.
+        told: texts, folded between words.
+    """
 
     widths: dict[int, int]
     below: tuple[int, ...]
+    told: tuple[int, ...]
     alike: tuple[int, ...]
     gone: tuple[int, ...]
 
@@ -247,7 +253,8 @@ def write_table(
 
     A column with nothing in it is left out. What is too wide loses, in this order and only as far as needed: what
     stands below its row instead, columns that say the same in every row (it is said once, after the rows), columns by
-    their rank (they are named after the rows). Texts that may be folded are, at last all of them.
+    their rank (they are named after the rows). Texts that may be folded are, at last all of them; one that would be
+    broken within a word stands below its row instead.
 
     Args:
         console: where to; its width counts.
@@ -263,6 +270,10 @@ def write_table(
         _write_row(console, columns, layout, row)
         for index in layout.below:
             console.print(Text("  ") + row[index], soft_wrap=True)
+        for index in layout.told:
+            name = f"{columns[index].heading}: " if header and index + 1 < len(columns) else ""
+            if row[index].plain not in _NOTHING:
+                console.print(_folded(Text(f"  {name}") + row[index], console.width), soft_wrap=True)
     notes = [f"{columns[index].heading}: {cells[0][index].plain} in each row" for index in layout.alike]
     if layout.gone:
         names = ", ".join(columns[index].heading for index in layout.gone)
@@ -295,7 +306,19 @@ def _layout(width: int, columns: Sequence[Column], cells: Sequence[Sequence[Text
             if index in widths and is_too_wide():
                 into.append(index)
                 del widths[index]
-    return _Layout(_fold(widths, least, width), below, tuple(sorted(alike)), tuple(sorted(gone)))
+    words = {index: max(map(_longest_word, (columns[index].heading * header, *texts[index]))) for index in widths}
+    told: list[int] = []
+    while any(beside < words[index] for index, beside in _fold(widths, least, width).items()):
+        foldable = [index for index in widths if columns[index].folds]
+        if not foldable or len(widths) == 1:
+            break
+        told.insert(0, foldable[-1])
+        del widths[foldable[-1]]
+    return _Layout(_fold(widths, least, width), below, tuple(told), tuple(sorted(alike)), tuple(sorted(gone)))
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
 
 
 def _fold(widths: dict[int, int], least: dict[int, int], width: int) -> dict[int, int]:
