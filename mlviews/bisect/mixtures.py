@@ -24,7 +24,7 @@ from mlviews.solve.conflict import Base
 from mlviews.solve.solver import solve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from mlviews.conda.channels import Sources
     from mlviews.site.spec import SiteSpec
@@ -137,7 +137,6 @@ class Mixtures:
         platform: the conda subdir.
         good: the packages of the lock that works.
         bad: those of the lock that does not.
-        needs: what the packages' repodata says of each other.
         units: the changes that stand alone, and those that only stand together.
     """
 
@@ -145,7 +144,6 @@ class Mixtures:
     platform: str
     good: Packages
     bad: Packages
-    needs: tuple[Need, ...]
     units: tuple[Unit, ...]
     _inputs: Mapping[str, Any]
     _solver: str
@@ -160,9 +158,7 @@ class Mixtures:
 
     def packages(self, applied: Iterable[int]) -> Packages:
         """Return the mixture that has some units applied, whether its packages go together or not."""
-        changed = self.names(applied)
-        kept = {name: package for name, package in self.good.items() if name not in changed}
-        return kept | {name: package for name, package in self.bad.items() if name in changed}
+        return _swapped(self.good, self.names(applied), self.bad)
 
     def lock(self, packages: Packages) -> Lock:
         """Return a mixture as a lock of this platform alone."""
@@ -177,16 +173,12 @@ class Mixtures:
 
     def without(self, packages: Packages, unit: int) -> Packages:
         """Return a mixture with the packages of one unit as the good lock has them."""
-        names = self.units[unit].names
-        kept = {name: package for name, package in packages.items() if name not in names}
-        return kept | {name: self.good[name] for name in names if name in self.good}
+        return _swapped(packages, self.units[unit].names, self.good)
 
     def why(self, before: Packages, after: Packages) -> tuple[str, ...]:
         """Say why the changes between two mixtures cannot be had one by one."""
         names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-        states = (
-            {name: self.record(p) if (p := side.get(name)) else None for name in names} for side in (before, after)
-        )
+        states = (_records(side, names, self._repodata) for side in (before, after))
         return tuple(need.why for need in needs_between(*states))
 
     def solve(
@@ -222,8 +214,8 @@ class Mixtures:
         return _by_name(chosen)
 
     def record(self, package: LockedPackage) -> RepoDataRecord:
-        """Return the channel's repodata, or what the lock holds of it where the channel has dropped the package."""
-        return self._repodata.get(package.url) or repodata_record(package, package.url)
+        """Return what a package is to the solver."""
+        return _record(package, self._repodata)
 
     def learn(self, wheel: LockedPackage, python: str) -> RepoDataRecord:
         """Return the repodata of a wheel that neither lock holds, and take it for a package of mixtures from now on.
@@ -234,6 +226,12 @@ class Mixtures:
         """
         self._learned[wheel.url] = wheel
         return self._repodata.setdefault(wheel.url, wheel_record(wheel, [python]))
+
+
+def _swapped(packages: Packages, names: Collection[str], others: Packages) -> Packages:
+    """Return packages with some of them as they are among the others, or not at all."""
+    kept = {name: package for name, package in packages.items() if name not in names}
+    return kept | {name: others[name] for name in names if name in others}
 
 
 def _by_name(packages: Iterable[LockedPackage]) -> Packages:
@@ -252,27 +250,7 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         BadInputError: one is another view's.
     """
     base = site_spec.base
-    sides = []
-    for named in (good, bad):
-        if named.lock.view != site_spec.spec.name:
-            raise BadInputError(
-                "lock-invalid",
-                f"{named.label} is a lock of view {named.lock.view}, not of {site_spec.spec.name}",
-                "Name two locks of one view.",
-            )
-        if base and (has := base.inputs) != named.lock.inputs.get("on"):
-            raise RefusedError(
-                "base-differs",
-                f"{named.label} was not locked on top of {base.name}, which {site_spec.spec.name} extends now",
-                f"Name the release of both locks under `on`. If another {has['view']} is to blame, bisect that view.",
-            )
-        if not (packages := named.lock.on(platform)):
-            raise RefusedError(
-                "platform-missing",
-                f"{named.label} holds no packages for {platform}, which is this host",
-                "Run this on a host whose platform is in both locks.",
-            )
-        sides.append(_by_name(packages))
+    sides = _side(good, site_spec, platform), _side(bad, site_spec, platform)
     changed = {change.name for change in compare(good.lock, bad.lock) if change.platform == platform}
     names = sorted({name for side in sides for name, package in side.items() if package.name in changed})
     if not names:
@@ -283,26 +261,56 @@ def mixtures_of(site_spec: SiteSpec, platform: str, good: NamedLock, bad: NamedL
         )
     sources = sources.noarch() if base else sources  # what else there is cannot go on top of another view
     found = run(sources.repodata(platform, sorted({*sides[0], *sides[1]})))
-    records = {record.url: record for record in found} | _wheel_records(good.lock, bad.lock, platform=platform)
-
-    def states(packages: Packages) -> dict[str, RepoDataRecord | None]:
-        there = {name: packages.get(name) for name in names}
-        return {name: (records.get(p.url) or repodata_record(p, p.url)) if p else None for name, p in there.items()}
-
-    needs = needs_between(states(sides[0]), states(sides[1]))
+    repodata = {record.url: record for record in found} | _wheel_records(good.lock, bad.lock, platform=platform)
+    needs = needs_between(*(_records(side, names, repodata) for side in sides))
     return Mixtures(
         site_spec=site_spec,
         platform=platform,
         good=sides[0],
         bad=sides[1],
-        needs=needs,
         units=units_of(names, needs),
         _inputs={**bad.lock.inputs, "platforms": [platform]},
         _solver=bad.lock.solver,
-        _repodata=records,
+        _repodata=repodata,
         _sources=sources,
         _base=Base(base.name, base.records(site_spec.spec.replace)) if base else None,
     )
+
+
+def _side(named: NamedLock, site_spec: SiteSpec, platform: str) -> Packages:
+    """Return the packages of a lock that can be compared, on one platform."""
+    base = site_spec.base
+    if named.lock.view != site_spec.spec.name:
+        raise BadInputError(
+            "lock-invalid",
+            f"{named.label} is a lock of view {named.lock.view}, not of {site_spec.spec.name}",
+            "Name two locks of one view.",
+        )
+    if base and (has := base.inputs) != named.lock.inputs.get("on"):
+        raise RefusedError(
+            "base-differs",
+            f"{named.label} was not locked on top of {base.name}, which {site_spec.spec.name} extends now",
+            f"Name the release of both locks under `on`. If another {has['view']} is to blame, bisect that view.",
+        )
+    if not (packages := named.lock.on(platform)):
+        raise RefusedError(
+            "platform-missing",
+            f"{named.label} holds no packages for {platform}, which is this host",
+            "Run this on a host whose platform is in both locks.",
+        )
+    return _by_name(packages)
+
+
+def _records(
+    packages: Packages, names: Iterable[str], repodata: Mapping[str, RepoDataRecord]
+) -> dict[str, RepoDataRecord | None]:
+    there = {name: packages.get(name) for name in names}
+    return {name: _record(package, repodata) if package else None for name, package in there.items()}
+
+
+def _record(package: LockedPackage, repodata: Mapping[str, RepoDataRecord]) -> RepoDataRecord:
+    """Return the channel's repodata, or what the lock holds of it where the channel has dropped the package."""
+    return repodata.get(package.url) or repodata_record(package, package.url)
 
 
 def _wheel_records(*locks: Lock, platform: str) -> dict[str, RepoDataRecord]:

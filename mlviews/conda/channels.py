@@ -12,6 +12,7 @@ import re
 import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rattler import Channel, Gateway, PackageName, RepoDataRecord, SparseRepoData, Subdir, fetch_repo_data
@@ -66,7 +67,7 @@ class Sources:
     subdirs: tuple[str, ...]
     client: Client
     fetched: Path
-    _opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source]
+    _opened: dict[str, tuple[_Part, ...]]
     left_out: dict[str, str] = field(default_factory=dict)
     _seen: SeenBuilds | None = None
     _repodata: dict[tuple[str, str], list[RepoDataRecord]] = field(default_factory=dict)
@@ -74,22 +75,23 @@ class Sources:
 
     def only(self, records: Iterable[RepoDataRecord]) -> Sources:
         """Return sources that hold these packages alone."""
-        return replace(self, _opened={"memory": _InMemory(tuple(records))}, _seen=None, _repodata={}, _cuda={})
+        return self._with({"memory": (_InMemory(tuple(records)),)})
 
     def beside(self, records: Iterable[RepoDataRecord]) -> Sources:
         """Return sources that hold these packages too."""
-        opened = {"beside": _InMemory(tuple(records)), **self._opened}
-        return replace(self, _opened=opened, _seen=None, _repodata={}, _cuda={})
+        return self._with({"beside": (_InMemory(tuple(records)),), **self._opened})
 
     def noarch(self) -> Sources:
         """Return sources without the packages that are made for one platform."""
-        opened = {name: _Noarch(source, self.gateway) for name, source in self._opened.items()}
-        return replace(self, _opened={**opened}, _seen=None, _repodata={}, _cuda={})
+        return self._with({"noarch": tuple(_Noarch(source, self.gateway) for source in self.on(NOARCH))})
+
+    def _with(self, opened: dict[str, tuple[_Part, ...]]) -> Sources:
+        return replace(self, _opened=opened, _seen=None, _repodata={}, _cuda={})
 
     @property
     def sifted(self) -> bool:
         """Whether records are left out that are malformed, or that no lock can hold."""
-        return all(isinstance(source, (_InMemory, _Noarch, _Sifted)) for source in self._opened.values())
+        return all(isinstance(source, _Source) for sources in self._opened.values() for source in sources)
 
     async def sift(self) -> None:
         """From now on leave out each record that is malformed, or that no lock can hold.
@@ -97,17 +99,18 @@ class Sources:
         Not done from the start: it takes Python a look at each record, and hardly any channel has one. Of a channel on
         a server the whole repodata are fetched: the parts that rattler asks for do not tell which record is malformed.
         """
-        sifted = {}
-        for name, source in self._opened.items():
-            if isinstance(source, Channel):
-                opened, files = await self._fetch(name, source)
-            elif isinstance(source, (_InMemory, _Noarch, _Sifted)):
-                continue
-            else:
+        sifted: dict[str, tuple[_Part, ...]] = {}
+        for name, (first, *more) in self._opened.items():
+            if isinstance(first, Channel):
+                opened, files = await self._fetch(name, first)
+            elif isinstance(first, SparseRepoData):
                 folder = channel_folder(self.places[name])
                 assert folder
-                opened, files = {**source}, {subdir: folder / subdir / "repodata.json" for subdir in source}
-            sifted[name] = _Sifted(name, opened, files, self.left_out)
+                opened = {source.subdir: source for source in (first, *more) if isinstance(source, SparseRepoData)}
+                files = {subdir: folder / subdir / "repodata.json" for subdir in opened}
+            else:
+                continue
+            sifted[name] = (_Sifted(name, opened, files, self.left_out),)
         self._opened.update(sifted)
         self._repodata.clear()
         self._cuda.clear()
@@ -130,15 +133,10 @@ class Sources:
             files[subdir] = next(path for path in place.glob("*.json") if not path.name.endswith(".info.json"))
         return opened, files
 
-    def on(self, platform: str) -> list[Channel | SparseRepoData | _Source]:
+    def on(self, platform: str) -> list[_Part]:
         """Return what rattler solves from for one platform, first channel first."""
-        found: list[Channel | SparseRepoData | _Source] = []
-        for source in self._opened.values():
-            if isinstance(source, (Channel, _InMemory, _Noarch, _Sifted)):
-                found.append(source)
-            else:
-                found.extend(source[subdir] for subdir in (platform, NOARCH))
-        return found
+        every = (source for sources in self._opened.values() for source in sources)
+        return [one for one in every if not isinstance(one, SparseRepoData) or one.subdir in {platform, NOARCH}]
 
     async def repodata(self, platform: str, names: Iterable[str]) -> list[RepoDataRecord]:
         """Return all that there is of the named packages for one platform, noarch ones too."""
@@ -180,17 +178,13 @@ class Sources:
             self._cuda[platform] = known
 
     async def _load(self, platform: str, names: Sequence[str]) -> None:
-        found: dict[str, list[RepoDataRecord]] = {name: [] for name in names}
         with self.reading():
-            for source in self.on(platform) if names else ():
-                if isinstance(source, SparseRepoData):
-                    for name in names:
-                        found[name] += source.load_records(name)
-                else:
-                    fetched = await self.gateway.query([source], [platform, NOARCH], names, recursive=False)  # type: ignore[list-item]
-                    for record in (record for group in fetched for record in group):
-                        found[record.name.normalized].append(record)
-        self._repodata.update({(platform, name): records for name, records in found.items()})
+            found = [
+                await _load(source, [platform, NOARCH], names, self.gateway)
+                for source in (self.on(platform) if names else ())
+            ]
+        for name in names:
+            self._repodata[platform, name] = [record for loaded in found for record in loaded.get(name, ())]
 
     async def names(self, platform: str) -> frozenset[str]:
         """Return the names of all packages that there are for one platform, noarch ones too.
@@ -199,7 +193,7 @@ class Sources:
             FailedError: a channel cannot be read, or none has a package made for the platform.
         """
         own, shared = await self._names(platform), await self._names(NOARCH)
-        if not own and not any(isinstance(source, _InMemory) for source in self._opened.values()):
+        if not own and not any(isinstance(source, _InMemory) for source in self.on(platform)):
             # So a server's `{"error": "..."}` looks: any JSON object may pass for repodata.
             raise FailedError(
                 "repodata-invalid",
@@ -211,12 +205,12 @@ class Sources:
     async def _names(self, subdir: str) -> frozenset[str]:
         found: set[str] = set()
         with self.reading():
-            for source in self._opened.values():
-                if isinstance(source, (Channel, _InMemory, _Noarch, _Sifted)):
+            for source in self.on(subdir):
+                if not isinstance(source, SparseRepoData):
                     fetched = await self.gateway.names([source], [subdir])  # type: ignore[list-item]
                     found.update(name.normalized for name in fetched)
-                else:
-                    found.update(source[subdir].package_names())
+                elif source.subdir == subdir:
+                    found.update(source.package_names())
         return frozenset(found)
 
     @contextmanager
@@ -226,6 +220,18 @@ class Sources:
             yield
         except (GatewayError, FetchRepoDataError, OSError) as error:
             raise _unreadable(self.places, error) from error
+
+
+async def _load(
+    source: _Part, subdirs: list[str], names: Sequence[str], gateway: Gateway
+) -> dict[str, list[RepoDataRecord]]:
+    """Return all that one source has of the named packages."""
+    if isinstance(source, SparseRepoData):
+        return {name: source.load_records(name) for name in names}
+    found: dict[str, list[RepoDataRecord]] = {}
+    for record in chain(*await gateway.query([source], subdirs, names, recursive=False)):  # type: ignore[arg-type]
+        found.setdefault(record.name.normalized, []).append(record)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,23 +251,19 @@ class _InMemory:
 class _Noarch:
     """What a channel has for every platform, as rattler asks for it (`rattler.RepoDataSource`)."""
 
-    source: Mapping[str, SparseRepoData] | Channel | _Source
+    source: _Part
     gateway: Gateway
 
     async def fetch_package_records(self, platform: Subdir, name: PackageName) -> list[RepoDataRecord]:
         if str(platform) != NOARCH:
             return []
-        if isinstance(self.source, (Channel, _InMemory, _Noarch, _Sifted)):
-            fetched = await self.gateway.query([self.source], [NOARCH], [name.normalized], recursive=False)  # type: ignore[list-item]
-            found = [record for group in fetched for record in group]
-        else:
-            found = self.source[NOARCH].load_records(name)
-        return [record for record in found if not record_fault(record)]
+        found = await _load(self.source, [NOARCH], [name.normalized], self.gateway)
+        return [record for record in found.get(name.normalized, ()) if not record_fault(record)]
 
     def package_names(self, platform: Subdir) -> list[str]:
-        if str(platform) != NOARCH or isinstance(self.source, (Channel, _InMemory, _Noarch, _Sifted)):
-            return []
-        return self.source[NOARCH].package_names()
+        return (
+            self.source.package_names() if str(platform) == NOARCH and isinstance(self.source, SparseRepoData) else []
+        )
 
 
 def record_fault(record: RepoDataRecord) -> str:
@@ -326,6 +328,8 @@ class _Sifted:
 
 
 _Source = _InMemory | _Noarch | _Sifted
+_Part = SparseRepoData | Channel | _Source
+"""What rattler solves from: a subdir of a folder, a server, or packages that are in memory."""
 
 
 def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool = False) -> FailedError:
@@ -372,26 +376,23 @@ def open_sources(
             f"The site's channels are: {', '.join(channels) or 'none'}.",
         )
     subdirs = tuple(dict.fromkeys([*platforms, NOARCH]))
-    opened: dict[str, Mapping[str, SparseRepoData] | Channel | _Source] = {}
+    opened: dict[str, tuple[_Part, ...]] = {}
     metadata: dict[str, list[tuple[Path, os.stat_result]]] = {subdir: [] for subdir in subdirs}
     servers = mirror_servers(mirrors)
     for name in channels:
-        location = mirrors.get(name, name)
         url = channel_url(name)
-        channel = Channel(name)
-        if name not in mirrors and not url.startswith("file://"):
-            opened[name] = channel
-        elif (folder := channel_folder(location)) is not None:
-            for subdir in subdirs:
-                with suppress(OSError):  # `_open_folder` says it
-                    metadata[subdir].append((path := folder / subdir / "repodata.json", path.stat()))
-            opened[name] = {subdir: _open_folder(channel, name, subdir, folder) for subdir in subdirs}
-        else:
-            opened[name] = channel
+        near = name in mirrors or url.startswith("file://")
+        if (folder := channel_folder(mirrors.get(name, name)) if near else None) is None:
+            opened[name] = (Channel(name),)
+            continue
+        for subdir in subdirs:
+            with suppress(OSError):  # `_open_folder` says it
+                metadata[subdir].append((path := folder / subdir / "repodata.json", path.stat()))
+        opened[name] = tuple(_open_folder(Channel(name), name, subdir, folder) for subdir in subdirs)
     # Sharded repodata trips over the way a plain file server answers (conda/rattler#2719).
     mirrored = {url: SourceConfig(sharded_enabled=False) for url in servers}
     # Of a channel on a server nobody tells the state of its metadata as a whole.
-    local = not any(isinstance(source, Channel) for source in opened.values())
+    local = not any(isinstance(source, Channel) for source in chain(*opened.values()))
     client, fetched = http_client(servers), cache / "repodata" if local else own_part(cache / "repodata")
     gateway = Gateway(cache_dir=fetched, client=client, per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}

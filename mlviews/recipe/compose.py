@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mlviews.errors import BadInputError, nearest
 from mlviews.recipe.model import Hardware, Layer, Parsed, Recipe, Variant, parse
 from mlviews.recipe.view import Origin, Override, Reason, Request, VariantOf, ViewHardware, ViewSpec, spec_name
+
+_T = TypeVar("_T")
 
 
 def compose(
@@ -30,45 +33,20 @@ def compose(
     """
     parts = _Collector(layers_folders, variant, {} if known is None else known)
     parts.visit(recipe, ())
-    own = recipe.model
-    if variant and own.on:
-        where = recipe.document.where(("variants", variant))
-        parts.faults.append(f"{where}: a view `on` another one takes that view's hardware and has no variants")
-    elif variant:
-        parts.refuse_empty_variant()
-    hardware = parts.hardware(own.name) if own.on is None else parts.none_of_its_own()
-    if own.on is None and (key := "replace" if own.replace else "editable" if own.editable else ""):
-        parts.faults.append(f"{recipe.document.where((key,))}: only a view `on` another one can have it; take it out")
+    parts.refuse_misplaced(recipe)
+    hardware = parts.none_of_its_own() if recipe.model.on else parts.hardware(recipe.model.name)
     if parts.faults:
         raise BadInputError(
             "recipe-invalid",
             f"{recipe.document.path}: the view cannot be composed",
             "Fix the recipe or the layer that is named; your own recipes/layers go before the catalogue's.",
-            faults=tuple(dict.fromkeys(parts.faults)),
+            faults=_once(parts.faults),
         )
-    return ViewSpec(
-        name=f"{own.name}-{variant}" if variant else own.name,
-        summary=own.summary,
-        module=f"{own.module}-{variant}" if variant else own.module,
-        layers=tuple(part.source for part in parts.parts[:-1]),
-        platforms=tuple(dict.fromkeys(own.platforms)),
-        hardware=hardware,
-        dependencies=parts.requests("dependencies"),
-        constraints=parts.requests("constraints"),
-        pypi=parts.requests("pypi"),
-        gaps=parts.reasons("gaps"),
-        cpu_only=parts.reasons("cpu_only"),
-        some_gpus_only=parts.reasons("some_gpus_only"),
-        smoke=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.smoke)),
-        link_scripts=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.link_scripts)),
-        pip_check_waivers=parts.reasons("pip_check_waivers"),
-        overrides=parts.overrides(),
-        sdists=tuple(dict.fromkeys(name for part in parts.parts for name in part.model.sdists)),
-        replace=tuple(dict.fromkeys(own.replace)),
-        editable=tuple(dict.fromkeys(own.editable)),
-        on=own.on,
-        variant=VariantOf(variant, own.name, own.module) if variant else None,
-    )
+    return parts.view(recipe.model, hardware)
+
+
+def _once(items: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(items))
 
 
 def layer_files(*folders: Path) -> dict[str, Path]:
@@ -136,8 +114,8 @@ class _Collector:
             return None
 
     def hardware(self, view: str) -> ViewHardware:
-        usual = tuple(dict.fromkeys(gpu for part in self.parts for gpu in part.model.hardware.gpus))
-        gpus = tuple(dict.fromkeys(gpu for _, variant in self._variants() for gpu in variant.hardware.gpus)) or usual
+        usual = _once(gpu for part in self.parts for gpu in part.model.hardware.gpus)
+        gpus = _once(gpu for _, variant in self._variants() for gpu in variant.hardware.gpus) or usual
         glibc = self._scalar("glibc")
         if glibc is None:
             where = self.parts[-1].origin("hardware").where
@@ -151,14 +129,22 @@ class _Collector:
     def _variants(self) -> Iterator[tuple[_Part, Variant]]:
         return ((part, found) for part in self.parts if (found := part.variant(self.variant)))
 
-    def refuse_empty_variant(self) -> None:
+    def refuse_misplaced(self, recipe: Parsed[Recipe]) -> None:
+        """Note what a view cannot have: the keys of a view `on` another one, or a variant."""
+        own, where = recipe.model, recipe.document.where
+        if own.on is None and (key := "replace" if own.replace else "editable" if own.editable else ""):
+            self.faults.append(f"{where((key,))}: only a view `on` another one can have it; take it out")
+        if self.variant and own.on:
+            place = where(("variants", self.variant))
+            self.faults.append(f"{place}: a view `on` another one takes that view's hardware and has no variants")
+        elif self.variant and not self.faults and all(variant == Variant() for _, variant in self._variants()):
+            self._refuse_empty_variant(where(("variants", self.variant)))
+
+    def _refuse_empty_variant(self, where: str) -> None:
         """Note a variant that nobody says anything of: it would be the same view under another name."""
-        if self.faults or any(variant != Variant() for _, variant in self._variants()):
-            return
         layers = {name: self._load(name, "") for name in layer_files(*self.folders)}
         saying = [name for name, layer in layers.items() if layer and self.variant in layer.model.variants]
         self.faults.clear()  # of other layers
-        where = self.parts[-1].origin("variants", self.variant or "").where
         hint = f"add a layer that does ({', '.join(sorted(saying))}), or state" if saying else "state"
         self.faults.append(f"{where}: neither the recipe nor its layers say what it changes; {hint} its hardware there")
 
@@ -196,12 +182,37 @@ class _Collector:
                 origins.setdefault(text, []).append(part.origin("variants", self.variant or "", key, index))
         return tuple(Request(text, tuple(asked)) for text, asked in origins.items())
 
-    def overrides(self) -> tuple[Override, ...]:
-        found = [Override(o.package, o.of, o.spec, o.why) for part in self.parts for o in part.model.overrides]
-        return tuple(dict.fromkeys(found))
-
     def reasons(self, key: str) -> tuple[Reason, ...]:
-        reasons: Iterator[tuple[str, str]] = (
-            (remark.package, remark.why) for part in self.parts for remark in getattr(part.model, key)
+        return _once(Reason(one.package, one.why) for part in self.parts for one in getattr(part.model, key))
+
+    def names(self, key: str) -> tuple[str, ...]:
+        return _once(name for part in self.parts for name in getattr(part.model, key))
+
+    def view(self, own: Recipe, hardware: ViewHardware) -> ViewSpec:
+        """Return the view; nothing is wrong with it."""
+        variant = self.variant
+        return ViewSpec(
+            name=f"{own.name}-{variant}" if variant else own.name,
+            summary=own.summary,
+            module=f"{own.module}-{variant}" if variant else own.module,
+            layers=tuple(part.source for part in self.parts[:-1]),
+            platforms=_once(own.platforms),
+            hardware=hardware,
+            dependencies=self.requests("dependencies"),
+            constraints=self.requests("constraints"),
+            pypi=self.requests("pypi"),
+            gaps=self.reasons("gaps"),
+            cpu_only=self.reasons("cpu_only"),
+            some_gpus_only=self.reasons("some_gpus_only"),
+            smoke=self.names("smoke"),
+            link_scripts=self.names("link_scripts"),
+            pip_check_waivers=self.reasons("pip_check_waivers"),
+            overrides=_once(
+                Override(one.package, one.of, one.spec, one.why) for part in self.parts for one in part.model.overrides
+            ),
+            sdists=self.names("sdists"),
+            replace=_once(own.replace),
+            editable=_once(own.editable),
+            on=own.on,
+            variant=VariantOf(variant, own.name, own.module) if variant else None,
         )
-        return tuple(Reason(package, why) for package, why in dict.fromkeys(reasons))

@@ -93,26 +93,30 @@ async def solve(
     )
     if spec.pypi or editable:
         assert index
-        if as_of:
-            raise RefusedError(
-                "as-of-wheels", f"view {spec.name} has no --as-of: wheels carry no date", "Leave --as-of out."
-            )
         task = await _with_wheels(task, spec, sources, index, kept=kept, editable=editable, blame=blame)
-    rules = cuda and base is None  # which builds a base has is settled
-    recalled = asyncio.to_thread(sources.recall_cuda, platform) if rules else asyncio.sleep(0)
-    records, _ = await asyncio.gather(_solve_or_refuse(task, sources, blame=blame), recalled)
-    if rules:
-        # Choosing a CUDA build can bring in further packages that have CUDA builds too.
-        while more := await _cuda_constraints(spec, records, task, sources):
-            task = replace(task, constraints=(*task.constraints, *more))
-            records = await _solve_or_refuse(task, sources, blame=blame)
-    elif not cuda and (found := [record.name.normalized for record in records if is_cuda_build(record)]):
+    if cuda and base is None:  # which builds a base has is settled
+        return _solution(*await _solve_for_cuda(task, spec, sources, blame=blame))
+    records = await _solve_or_refuse(task, sources, blame=blame)
+    if not cuda and (found := sorted(record.name.normalized for record in records if is_cuda_build(record))):
         raise RefusedError(
             "cuda-in-cpu-view",
-            f"view {spec.name} states no hardware.cuda, but would lock CUDA builds of {', '.join(sorted(found))}",
+            f"view {spec.name} states no hardware.cuda, but would lock CUDA builds of {', '.join(found)}",
             "Constrain them to CPU builds, or state hardware.cuda.",
         )
     return _solution(task, records)
+
+
+async def _solve_for_cuda(
+    task: Task, spec: ViewSpec, sources: Sources, *, blame: bool
+) -> tuple[Task, list[RepoDataRecord]]:
+    """Solve until every package of which there are CUDA builds is one; return what was asked for that, too."""
+    solving = _solve_or_refuse(task, sources, blame=blame)
+    records, _ = await asyncio.gather(solving, asyncio.to_thread(sources.recall_cuda, task.platform))
+    # Choosing a CUDA build can bring in further packages that have CUDA builds too.
+    while more := await _cuda_constraints(spec, records, task, sources):
+        task = replace(task, constraints=(*task.constraints, *more))
+        records = await _solve_or_refuse(task, sources, blame=blame)
+    return task, records
 
 
 def _solution(task: Task, records: Iterable[RepoDataRecord]) -> Solution:
@@ -150,6 +154,10 @@ async def _with_wheels(
     from mlviews.wheels.requirements import conda_depends  # noqa: PLC0415
     from mlviews.wheels.target import target_of  # noqa: PLC0415
 
+    if task.as_of:
+        raise RefusedError(
+            "as-of-wheels", f"view {spec.name} has no --as-of: wheels carry no date", "Leave --as-of out."
+        )
     python = await _python(task, sources, blame=blame)
     target = target_of(task.platform, str(python.version), str(python.build), glibc=spec.hardware.glibc)
     offers = Offers(

@@ -83,8 +83,7 @@ def make_channel(
         cuda: the CUDA that the view's wheels are for, such as ``12.8``; None for a view without.
         cpu_index: address of an index that is looked at, too, where pip's own have only CUDA builds for a view without.
         constraints: match specs that limit packages which others pull in.
-        keep: conda name to the version to keep, as an older lock has it. pip knows no preferences: either all of them
-            stay or, where that cannot be, none has to.
+        keep: conda name to the version to keep, as an older lock has it, if all of them can stay.
         sdists: projects that are built of their newest sources where they have no wheel.
         overrides: what of the newest wheels is loosened.
         askers: who asks for a spec, in words, for the message where pip finds nothing that fits.
@@ -95,28 +94,20 @@ def make_channel(
         FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed``, ``bad-wheel``, ``name-clash``,
             ``host-python``, ``no-pip``; or as `mlviews.wheels.sdist.build_wheel`.
     """
-    requests = requests_of(specs)
     limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
     kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
+    asked = _Asked(requests_of(specs), limits_of(limits), limits_of(kept), askers or {})
+    target = host_target()
     with open_cache(cache) as folder:
-        limited, keeping, target = limits_of(limits), limits_of(kept), host_target()
-        asked = (*(request.requirement for request in requests), *limited)
         index = Index(cache / "index", cache, progress)
-        made = [
-            *_built(sdists, asked, keeping, target, index),
-            *_loosened(overrides or {}, asked, keeping, target, index),
-        ]
-        found = _resolve(requests, limited, keeping, progress, folders=made, askers=askers or {})
-        if cuda is None and cpu_index and _brings_cuda(found):
-            more = (cpu_index,)
-            found = _resolve(requests, limited, keeping, progress, more=more, folders=made, askers=askers or {})
-        if cuda is None:
-            _refuse_cuda(found, cpu_index)
+        made = [*_built(sdists, asked, target, index), *_loosened(overrides or {}, asked, target, index)]
+        found = _resolve(asked, made, progress) if cuda else _resolve_for_cpu(asked, made, cpu_index, progress)
         converted = obtain(found, cache, folder, target, progress)
         plans = [
             *(item.plan for item in converted),
-            *write_empty(folder, _further(requests, converted, target)),
-            *_write_tied(folder, target, cuda),
+            *write_empty(folder, _further(asked.requests, converted, target)),
+            *write_empty(folder, [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]),
+            write_host_python(folder, target),
         ]
         _refuse_clashes(plans)
         with progress("Indexing"):
@@ -128,6 +119,27 @@ def make_channel(
         python=target.python,
         glibc=max((plan.glibc for plan in plans), key=glibc_key),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What pip is asked for.
+
+    Attributes:
+        kept: versions to stay at, if all of them can.
+        askers: spec -> who asks for it, in words.
+    """
+
+    requests: tuple[WheelRequest, ...]
+    limits: tuple[Requirement, ...]
+    kept: tuple[Requirement, ...]
+    askers: Mapping[str, str]
+
+    def on(self, project: NormalizedName) -> Requirement:
+        """Return all that is asked of a project, and the version that it is to stay at."""
+        lines = (*(request.requirement for request in self.requests), *self.limits, *self.kept)
+        ranges = [line.specifier for line in lines if canonicalize_name(line.name) == project]
+        return Requirement(f"{project}{functools.reduce(operator.and_, ranges, SpecifierSet())}")
 
 
 @contextmanager
@@ -158,69 +170,54 @@ def open_cache(cache: Path) -> Iterator[Path]:
         ) from error
 
 
-def _write_tied(folder: Path, target: Target, cuda: str | None) -> list[PackagePlan]:
-    """Write what ties packages to the Python, and to the CUDA, that they are for."""
-    plans = [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]
-    return [*write_empty(folder, plans), write_host_python(folder, target)]
-
-
-def _built(
-    sdists: Iterable[str], asked: Sequence[Requirement], kept: Sequence[Requirement], target: Target, index: Index
-) -> list[Path]:
-    """Return folders with wheels that are built, of projects that have none: of the version that is kept, or newest."""
-    folders = []
-    for project in map(canonicalize_name, sdists):
-        wanted = _ranged(project, (*asked, *kept))
+def _built(sdists: Iterable[str], asked: _Asked, target: Target, index: Index) -> Iterator[Path]:
+    """Yield folders with wheels that are built, of projects that have none: of the version that is kept, or newest."""
+    for wanted in map(asked.on, map(canonicalize_name, sdists)):
         offer = None if index.newest([wanted], target) else index.built(wanted, target)
         if offer and offer.made:
-            folders.append(index.cache / "made" / offer.made.sha256)
-    return folders
+            yield index.cache / "made" / offer.made.sha256
 
 
-def _loosened(
-    overrides: Overrides, asked: Sequence[Requirement], kept: Sequence[Requirement], target: Target, index: Index
-) -> list[Path]:
-    """Return folders with those wheels that overrides name, loosened: of the version that is kept, or newest."""
-    if not overrides:
-        return []
+def _loosened(overrides: Overrides, asked: _Asked, target: Target, index: Index) -> Iterator[Path]:
+    """Yield folders with those wheels that overrides name, loosened: of the version that is kept, or newest."""
     names = dict.fromkeys(of for _, of in overrides)
-    offers = index.newest([_ranged(name, (*asked, *kept)) for name in names], target)
-    folders = []
-    with index.progress("Loosening") as advance:
-        for offer in offers:
+    offers = index.newest([asked.on(name) for name in names], target) if names else ()
+    for offer in offers:
+        with index.progress("Loosening") as advance:
             found = Found(name=offer.name, version=str(offer.version), url=offer.url, sha256=offer.sha256)
-            folders.append(loosened_wheel(found, overrides, index.cache, advance).parent)
-    return folders
+            yield loosened_wheel(found, overrides, index.cache, advance).parent
 
 
-def _ranged(project: NormalizedName, lines: Iterable[Requirement]) -> Requirement:
-    ranges = [line.specifier for line in lines if canonicalize_name(line.name) == project]
-    return Requirement(f"{project}{functools.reduce(operator.and_, ranges, SpecifierSet())}")
+def _resolve(asked: _Asked, folders: Sequence[Path], progress: Progress, *indexes: str) -> tuple[Found, ...]:
+    """Let pip choose; it knows no preferences, so that either all versions are kept or none has to be.
 
-
-def _resolve(
-    requests: Sequence[WheelRequest],
-    limits: Sequence[Requirement],
-    kept: Sequence[Requirement],
-    progress: Progress,
-    *,
-    more: Sequence[str] = (),
-    folders: Sequence[Path] = (),
-    askers: Mapping[str, str],
-) -> tuple[Found, ...]:
-    wanted = [request.requirement for request in requests]
+    Args:
+        folders: where wheels that were made here lie.
+        indexes: addresses of further ones.
+    """
+    wanted = [request.requirement for request in asked.requests]
     with progress("Resolving") as advance:
-        for constraints in [(*limits, *kept), limits] if kept else [limits]:
+        for constraints in [(*asked.limits, *asked.kept), asked.limits] if asked.kept else [asked.limits]:
             try:
-                found = resolve(wanted, constraints, advance, more=more, folders=folders)
+                return resolve(wanted, constraints, advance, more=indexes, folders=folders)
             except RefusedError as error:
                 refusal = error
-            else:
-                return found
-    named = [r.spec for r in requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
-    asked = [f"\n  {spec}  <-  {askers[spec]}" if spec in askers else f"\n  {spec}" for spec in named]
-    told = f"\nThe view asks for:{''.join(asked)}" if asked else ""
+    named = [r.spec for r in asked.requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
+    lines = [f"\n  {spec}" + (f"  <-  {asked.askers[spec]}" if spec in asked.askers else "") for spec in named]
+    told = f"\nThe view asks for:{''.join(lines)}" if lines else ""
     raise RefusedError(refusal.code, refusal.message + told, refusal.hint)
+
+
+def _resolve_for_cpu(
+    asked: _Asked, folders: Sequence[Path], cpu_index: str | None, progress: Progress
+) -> tuple[Found, ...]:
+    """Let pip choose where no build for CUDA may be, with a further index if its own have nothing else."""
+    found = _resolve(asked, folders, progress)
+    if cpu_index and _cuda_projects(found):
+        found = _resolve(asked, folders, progress, cpu_index)
+    if cuda := _cuda_projects(found):
+        raise _cuda_refusal(found, cuda, cpu_index)
+    return found
 
 
 def write_host_python(folder: Path, target: Target) -> PackagePlan:
@@ -273,21 +270,18 @@ def _extras(
     return seen
 
 
-def _brings_cuda(found: Iterable[Found]) -> tuple[Found, ...]:
+def _cuda_projects(found: Iterable[Found]) -> tuple[Found, ...]:
     return tuple(wheel for wheel in found if is_cuda_project(wheel.name))
 
 
-def _refuse_cuda(found: Sequence[Found], cpu_index: str | None) -> None:
-    cuda = _brings_cuda(found)
-    if not cuda:
-        return
+def _cuda_refusal(found: Iterable[Found], cuda: Sequence[Found], cpu_index: str | None) -> RefusedError:
     # What asks for CUDA itself and is not CUDA's: of these a CPU build is wanted.
     makers = [wheel for wheel in found if wheel.large and wheel not in cuda] or cuda
     named = " ".join(f"{wheel.name}=={wheel.version}" for wheel in makers)
     places = f" --index-url {cpu_index}" if cpu_index else " --index-url INDEX"
     where = "pytorch.org gives INDEX under Get started, CPU; `cpu-index` in the site's file names it for good. "
     looked = f"; {cpu_index} has no others" if cpu_index else ""
-    raise RefusedError(
+    return RefusedError(
         "cuda-wheels",
         f"this view is for the CPU, but pip finds only builds for CUDA of {named}; they bring {len(cuda)} "
         f"more packages ({', '.join(wheel.name for wheel in cuda)}){looked}",
@@ -329,8 +323,7 @@ def update_index(
     """
     with hold(channel / LOCK, waiting=announce(progress, "the channel's index")):
         for subdir in sorted({"noarch", *(archive.partition("/")[0] for archive in archives)}):
-            inside = {archive.removeprefix(f"{subdir}/"): sha256 for archive, sha256 in known.items()}
-            _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed), inside)
+            _update(channel / subdir, _inside(subdir, archives), _inside(subdir, changed), known)
 
 
 def _inside(subdir: str, archives: Collection[str]) -> set[str]:
@@ -346,7 +339,13 @@ def _update(folder: Path, names: Collection[str], changed: Collection[str], sums
     if not new and file.exists():
         return
     with ThreadPoolExecutor() as pool:
-        added = dict(zip(new, pool.map(lambda name: _record(folder / name, sums.get(name, "")), new), strict=True))
+        added = dict(
+            zip(
+                new,
+                pool.map(lambda name: _record(folder / name, sums.get(f"{folder.name}/{name}", "")), new),
+                strict=True,
+            )
+        )
     kept = {name: record for name, record in known.items() if (folder / name).exists()}
     data = {
         "info": {"subdir": folder.name},

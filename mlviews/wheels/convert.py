@@ -10,8 +10,6 @@ lost can be made again from the same wheel.
 
 from __future__ import annotations
 
-import base64
-import csv
 import hashlib
 import io
 import json
@@ -28,7 +26,16 @@ from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
-from mlviews.wheels.wheel import BadWheelError, Metadata, StatedWheel, Wheel, WheelFile, check_script_name
+from mlviews.wheels.wheel import (
+    BadWheelError,
+    Stated,
+    StatedWheel,
+    Wheel,
+    WheelFile,
+    check_script_name,
+    record_hash,
+    record_text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -69,12 +76,12 @@ class PackagePlan:
         return self.index.get("noarch") == "python"
 
 
-def requirements_for(said: Metadata, target: Target, extra: str = "") -> tuple[Requirement, ...]:
+def requirements_for(said: Stated, target: Target, extra: str = "") -> tuple[Requirement, ...]:
     """Return what a wheel needs on the target: without extras, or what one extra adds to that."""
     base = tuple(line for line in said.requires if _holds(line, target, ""))
     if not extra:
         return base
-    if extra not in {str(canonicalize_name(name)) for name in said.metadata.get("provides_extra", ())}:
+    if extra not in {str(canonicalize_name(name)) for name in said.raw.get("provides_extra", ())}:
         return ()  # as pip has it
     return tuple(line for line in said.requires if line not in base and _holds(line, target, extra))
 
@@ -128,7 +135,7 @@ def plan_wheel(wheel: StatedWheel, target: Target) -> PackagePlan:
     )
 
 
-def plan_extra(said: Metadata, target: Target, extra: str) -> PackagePlan:
+def plan_extra(said: Stated, target: Target, extra: str) -> PackagePlan:
     """Plan the package that stands for ``wheel[extra]``: it has no files, only what the extra needs."""
     index = {
         "name": extra_name(said.name, extra),
@@ -205,7 +212,7 @@ def _holds(requirement: Requirement, target: Target, extra: str) -> bool:
     return requirement.marker is None or requirement.marker.evaluate({**target.markers, "extra": extra})
 
 
-def _depends(said: Metadata, target: Target, extra: str = "") -> Iterator[str]:
+def _depends(said: Stated, target: Target, extra: str = "") -> Iterator[str]:
     return (spec for line in requirements_for(said, target, extra) for spec in conda_depends(line))
 
 
@@ -247,7 +254,7 @@ def _build_prefix(wheel: StatedWheel, cuda: str) -> str:
 
 def stated_license(wheel: StatedWheel) -> str:
     """Return the licence that a wheel states: an SPDX expression (PEP 639), or a text; empty where there is none."""
-    text = wheel.said.metadata.get("license_expression") or wheel.said.metadata.get("license") or ""
+    text = wheel.said.raw.get("license_expression") or wheel.said.raw.get("license") or ""
     return text if text.isprintable() and len(text) <= _LONGEST_LICENSE else ""
 
 
@@ -279,7 +286,7 @@ def write_wheel(channel: Path, plan: PackagePlan, wheel: Wheel, target: Target) 
     layout = _Layout(plan, wheel, target, channel)
     files = [*layout.files(), *layout.scripts()]
     files += layout.installer_files(files)
-    about = {"summary": wheel.said.metadata.get("summary", ""), "home": wheel.said.metadata.get("home_page", "")}
+    about = {"summary": wheel.said.raw.get("summary", ""), "home": wheel.said.raw.get("home_page", "")}
     entry_points = [f"{name} = {reference}" for name, reference in sorted(wheel.scripts.items())]
     try:
         return write_conda(
@@ -345,10 +352,8 @@ class _Layout:
         yield File(path=f"{folder}/INSTALLER", source=b"conda\n")
         paths = [file.path for file in files] + [f"{folder}/INSTALLER", f"{folder}/RECORD"]
         paths += [f"{self._bin}/{name}" for name in self._wheel.scripts if self._generic]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows((self._from_site(path), *self._promise(path)) for path in sorted(paths))
-        yield File(path=f"{folder}/RECORD", source=text.getvalue().encode())
+        text = record_text((self._from_site(path), *self._promise(path)) for path in sorted(paths))
+        yield File(path=f"{folder}/RECORD", source=text.encode())
 
     def _place(self, entry: WheelFile) -> tuple[str, str]:
         folder, _, rest = entry.path.partition("/")
@@ -399,8 +404,7 @@ class _Layout:
     def _promise(self, path: str) -> tuple[str, str]:
         # Files that the installer writes or changes have no hash: pip does the same for .pyc files.
         if entry := self._hashes.get(path):
-            digest = base64.urlsafe_b64encode(entry.digest).rstrip(b"=").decode()
-            return f"{entry.algorithm}={digest}", str(entry.size)
+            return record_hash(entry.algorithm, entry.digest), str(entry.size)
         return "", ""
 
 

@@ -6,16 +6,16 @@ does under ``pip install --editable``, and nothing shuts it in.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import parse_wheel_filename
+from pyproject_hooks import BackendUnavailable, BuildBackendHookCaller, HookMissing
 
 from mlviews.errors import BadInputError, FailedError
 from mlviews.files.permissions import keep
@@ -24,25 +24,10 @@ from mlviews.progress import Progress, silent
 from mlviews.wheels.convert import Offer
 from mlviews.wheels.made import pure_wheel
 from mlviews.wheels.pip import install, resolve
-from mlviews.wheels.sdist import Sources, read_sources
+from mlviews.wheels.sdist import DATE, read_sources
 from mlviews.wheels.wheel import open_wheel
 
 _LINES = 15
-# Calls one hook of the backend, or says that it has none: PEP 517 lets it leave out those that ask.
-_CALL = """
-import importlib, json, sys
-answer, backend, hook, paths, arguments = sys.argv[1:]
-sys.path[:0] = json.loads(paths)
-name, _, attribute = backend.partition(":")
-found = importlib.import_module(name)
-for part in attribute.split(".") if attribute else ():
-    found = getattr(found, part)
-if not hasattr(found, hook) and hook == "build_editable":
-    sys.exit(f"{backend} cannot build editable wheels (PEP 660)")
-sys.argv = ["setup.py"]
-result = getattr(found, hook, lambda *a: [])(*json.loads(arguments))
-open(answer, "w").write(json.dumps(result))
-"""
 
 
 def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) -> Offer:
@@ -69,21 +54,29 @@ def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) ->
         except (ValueError, TypeError, AttributeError) as error:
             raise BadInputError("not-a-project", f"{folder}/pyproject.toml: {error}", "Correct that file.") from error
         install(resolve(sources.requires, (), advance), scratch / "tools", advance)
-        more = _call(sources, scratch, "get_requires_for_build_editable")
-        install(resolve([Requirement(line) for line in more], (), advance), scratch / "more", advance)
-        (scratch / "wheel").mkdir()
-        wheel = scratch / "wheel" / str(_call(sources, scratch, "build_editable", str(scratch / "wheel")))
-        return _kept(wheel, home, folder)
+        hooks = BuildBackendHookCaller(str(folder), sources.backend, sources.paths, runner=partial(_run, scratch))
+        try:
+            more = hooks.get_requires_for_build_editable()
+            install(resolve([Requirement(line) for line in more], (), advance), scratch / "more", advance)
+            (scratch / "wheel").mkdir()
+            wheel = hooks.build_editable(str(scratch / "wheel"))
+        except HookMissing as error:
+            raise _failed(folder, f"{sources.backend} cannot build editable wheels (PEP 660)") from error
+        except BackendUnavailable as error:
+            raise _failed(folder, error.traceback) from error
+        return _kept(scratch / "wheel" / wheel, home, folder)
 
 
-def _call(sources: Sources, scratch: Path, hook: str, *arguments: str) -> Any:
-    answer = scratch / "answer.json"
-    paths = [*map(str, sources.paths), str(scratch / "tools"), str(scratch / "more")]
-    command = [str(answer), sources.backend, hook, json.dumps(paths), json.dumps(arguments)]
+def _run(
+    scratch: Path, command: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+) -> None:
+    """Run a hook of the backend: what it requires is there, and nothing of mlviews' own Python."""
+    program, *arguments = command
+    tools = os.pathsep.join([str(scratch / "tools"), str(scratch / "more")])
     done = subprocess.run(
-        [sys.executable, "-S", "-c", _CALL, *command],
-        cwd=sources.folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "SOURCE_DATE_EPOCH": "315532800"},
+        [program, "-S", *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": tools, "SOURCE_DATE_EPOCH": DATE, **(extra_environ or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -92,13 +85,15 @@ def _call(sources: Sources, scratch: Path, hook: str, *arguments: str) -> Any:
         check=False,
     )
     if done.returncode:
-        words = "\n".join(done.stdout.splitlines()[-_LINES:])
-        raise FailedError(
-            "editable-failed",
-            f"{sources.folder} cannot be prepared:\n{words}",
-            f"`pip install --editable {sources.folder}`, in an environment of its own, says more.",
-        )
-    return json.loads(answer.read_text(encoding="utf-8"))
+        raise _failed(cwd, done.stdout)
+
+
+def _failed(folder: Path | str | None, words: str) -> FailedError:
+    return FailedError(
+        "editable-failed",
+        f"{folder} cannot be prepared:\n" + "\n".join(words.splitlines()[-_LINES:]),
+        f"`pip install --editable {folder}`, in an environment of its own, says more.",
+    )
 
 
 def _kept(wheel: Path, home: Path, folder: Path) -> Offer:

@@ -6,11 +6,11 @@ takes it before the index's own. So what is installed says of itself what holds,
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from email import message_from_bytes, policy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filen
 from mlviews.files.permissions import keep
 from mlviews.files.writing import file_sha256, make_folder
 from mlviews.wheels.pip import Found, fetch
-from mlviews.wheels.wheel import Wheel, open_wheel
+from mlviews.wheels.wheel import Stated, Wheel, open_wheel, record_hash, record_text
 
 if TYPE_CHECKING:
     from mlviews.progress import Advance
@@ -74,7 +74,7 @@ def _numbered(name: str) -> str:
 
 
 def _write(wheel: Wheel, path: Path, overrides: Overrides) -> None:
-    record = []
+    record: list[tuple[str, str, object]] = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
 
         def put(name: str, content: bytes, mode: int) -> None:
@@ -86,21 +86,16 @@ def _write(wheel: Wheel, path: Path, overrides: Overrides) -> None:
             with wheel.open(entry) as file:
                 content = file.read()
             if entry.path == f"{wheel.dist_info}/METADATA":
-                content = _metadata(content.decode(), wheel.name, overrides).encode()
+                content = _metadata(content, wheel.said, overrides)
             put(entry.path, content, 0o755 if entry.executable else 0o644)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            record.append(f'"{entry.path}",sha256={digest},{len(content)}\n')
+            record.append((entry.path, record_hash("sha256", hashlib.sha256(content).digest()), len(content)))
         own = f"{wheel.dist_info}/RECORD"
-        put(own, "".join([*record, f"{own},,\n"]).encode(), 0o644)
+        put(own, record_text([*record, (own, "", "")]).encode(), 0o644)
 
 
-def _metadata(text: str, of: str, overrides: Overrides) -> str:
-    key = "Requires-Dist:"
-    head, gap, body = text.partition("\n\n")
-    lines = [
-        f"{key} {loosened(Requirement(line.removeprefix(key).strip()), of, overrides)}"
-        if line.startswith(key)
-        else line
-        for line in head.splitlines()
-    ]
-    return "\n".join(lines) + gap + body
+def _metadata(text: bytes, said: Stated, overrides: Overrides) -> bytes:
+    message = message_from_bytes(text)
+    del message["Requires-Dist"]
+    for line in said.requires:
+        message["Requires-Dist"] = str(loosened(line, said.name, overrides))
+    return message.as_bytes(policy=policy.compat32.clone(max_line_length=0))

@@ -25,7 +25,7 @@ from mlviews.files.permissions import keep
 from mlviews.files.writing import file_sha256, is_intact, write_atomically
 from mlviews.wheels.convert import FORMAT, PackagePlan, plan_wheel, write_wheel
 from mlviews.wheels.pip import Found, fetch
-from mlviews.wheels.wheel import BadWheelError, Metadata, open_wheel
+from mlviews.wheels.wheel import Stated, open_wheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ _AT_ONCE = 4  # one that is fetched while another is converted, and as much agai
 class Converted:
     """What a wheel says, the plan of the package that was made of it, and the sha256 of its archive."""
 
-    said: Metadata
+    said: Stated
     plan: PackagePlan
     sha256: str = ""
 
@@ -200,7 +200,7 @@ def _keep(folder: Path, found: Found, converted: Converted, target: Target) -> N
         "wheel": asdict(found),
         "index": dict(converted.plan.index),
         "glibc": converted.plan.glibc,
-        "metadata": converted.said.text,
+        "metadata": converted.said.raw,
         "archive": converted.sha256,
     }
     write_atomically(_note(folder, found, target), json.dumps(data, sort_keys=True))
@@ -217,8 +217,8 @@ def _kept(folder: Path, found: Found, target: Target) -> Converted | None:
         if (data["format"], data["target"]) != (FORMAT, [target.subdir, target.python, target.abi]):
             return None
         name, version, *_ = parse_wheel_filename(found.file_name)
-        said = Metadata.parse(data["metadata"], name, version)
+        said = Stated.read(data["metadata"], name, version)
         plan = PackagePlan(index=data["index"], glibc=data["glibc"])
         return Converted(said=said, plan=plan, sha256=data["archive"])
-    except (OSError, ValueError, KeyError, TypeError, BadWheelError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # it is then made again

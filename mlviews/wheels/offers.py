@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidName, InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 from pydantic_core import to_json
 from rattler import BuildString, PackageRecord, RepoDataRecord
 
@@ -28,20 +28,20 @@ from mlviews.progress import Progress, silent
 from mlviews.wheels.convert import Offer, PackagePlan, plan_extra, plan_package, plan_wheel, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.loosen import loosened
-from mlviews.wheels.made import Made, made_text, read_made
+from mlviews.wheels.made import Made, file_of, made_text, read_made
 from mlviews.wheels.pip import Found, list_versions, look_up, look_up_sources
 from mlviews.wheels.requirements import EXTRA, conda_depends, conda_name, conda_version, extra_name
-from mlviews.wheels.wheel import BadWheelError, Metadata, read_requirements, read_requires_python
+from mlviews.wheels.wheel import BadWheelError, Stated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from packaging.metadata import RawMetadata
+
     from mlviews.wheels.target import Target
 
     Lacks = Callable[[str, str], Awaitable[bool]]
-
-_KEPT = ("name", "version", "requires_dist", "requires_python", "provides_extra", "license", "license_expression")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +111,7 @@ class Index:
         if kept and kept.made and built_before(self.cache, kept.made):
             return kept
         _, made, said = build_wheel(sdist, self.cache, progress=self.progress)
-        return self._keep(sdist, said.metadata, made)
+        return self._keep(sdist, said.raw, made)
 
     def kept(self, url: str, sha256: str) -> Offer | None:
         """Return a wheel of which is known what it says; None where it is not."""
@@ -122,33 +122,22 @@ class Index:
             return None  # it is looked up again
 
     def _keep(self, wheel: Found, metadata: Mapping[str, Any], made: Made | None = None) -> Offer:
-        said = {key: metadata[key] for key in _KEPT if key in metadata}
-        said |= {"made": made_text({"": made})} if made else {}
-        offer = _offer(wheel.url, wheel.sha256, said)
+        more = {"made": made_text({"": made})} if made else {}
+        offer = _offer(wheel.url, wheel.sha256, {**metadata, **more})
         make_folder(self.folder)
-        write_atomically(self.folder / f"{wheel.sha256}.json", to_json(said).decode())
+        write_atomically(self.folder / f"{wheel.sha256}.json", to_json({**offer.said.raw, **more}).decode())
         return offer
 
 
 def _offer(url: str, sha256: str, said: Mapping[str, Any]) -> Offer:
-    file = url.rpartition("/")[2].partition("#")[0].replace("%2B", "+")
+    file = file_of(url)
     try:
         made = read_made(said.get("made")).get("")
-        file = made.wheel if made else file
-        name, version, _, tags = parse_wheel_filename(file)
-        if canonicalize_name(said["name"], validate=True) != name:
-            raise BadWheelError(f"its metadata is of {said['name']}")
-        metadata = Metadata(
-            name=name,
-            version=version,
-            text="",
-            metadata=said,  # type: ignore[arg-type]  # pip's report spells keys as packaging does
-            requires=read_requirements(said),  # type: ignore[arg-type]
-            requires_python=read_requires_python(said),  # type: ignore[arg-type]
-        )
-    except (BadWheelError, InvalidWheelFilename, InvalidVersion, InvalidName, KeyError) as error:
+        name, version, _, tags = parse_wheel_filename(made.wheel if made else file)
+        stated = Stated.read(cast("RawMetadata", said), name, version)
+    except (BadWheelError, InvalidWheelFilename) as error:
         raise FailedError("bad-wheel", f"{file} cannot be used: {error}", "Choose another version.") from error
-    return Offer(url=url, sha256=sha256, said=metadata, tags=tags, made=made)
+    return Offer(url=url, sha256=sha256, said=stated, tags=tags, made=made)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,6 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -27,6 +26,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.wheels.cuda import asks_for_cuda
+from mlviews.wheels.made import file_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -67,7 +67,7 @@ class Found:
     @property
     def file_name(self) -> str:
         """The file's own name."""
-        return unquote(urlsplit(self.url).path).rpartition("/")[2]
+        return file_of(self.url)
 
 
 def resolve(

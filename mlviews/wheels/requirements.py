@@ -217,9 +217,11 @@ def _conda_constraint(specifiers: SpecifierSet) -> str:
 
 
 def _conda_clauses(specifier: Specifier) -> list[str]:
-    operator, version = specifier.operator, specifier.version.partition("+")[0]
+    operator, (version, local, _) = specifier.operator, specifier.version.partition("+")
     if not _PLAIN.fullmatch(version):
         return []  # the two disagree about the order of 1a1 and 1.0a1, and of post- and development releases
+    if operator == "!=" and local:
+        return []  # the package's version does not tell that build from the others
     if operator == "===":
         return [f"=={version}"]
     if operator == "~=":

@@ -30,7 +30,7 @@ from mlviews.files.writing import is_intact, make_folder
 from mlviews.progress import Advance, Progress, silent
 from mlviews.wheels.made import Made, Tool, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
-from mlviews.wheels.wheel import Metadata, open_wheel
+from mlviews.wheels.wheel import Stated, open_wheel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +41,7 @@ from collections.abc import Sequence
 _PROGRAM = Path(__file__).with_name("build_program.py")
 _REQUIRES = ["setuptools >=40.8.0"]  # of sources that do not say: PEP 518
 _BACKEND = "setuptools.build_meta:__legacy__"  # PEP 517
-_DATE = "315532800"  # 1980-01-01, the first that a wheel can state
+DATE = "315532800"  # 1980-01-01, the first that a wheel can state
 _TIME = 600  # seconds
 _MAX_SOURCES = 1 << 30  # bytes, unpacked
 _MAX_WHEEL = 256 << 20  # bytes
@@ -81,7 +81,7 @@ def rebuilt(sdist: Found, made: Made, cache: Path, *, progress: Progress = silen
 
 def build_wheel(
     sdist: Found, cache: Path, *, tools: Sequence[Found] | None = None, progress: Progress = silent
-) -> tuple[Path, Made, Metadata]:
+) -> tuple[Path, Made, Stated]:
     """Build the wheel of a source distribution, and keep it.
 
     Args:
@@ -125,13 +125,13 @@ class Sources:
 
     Attributes:
         backend: ``module:object`` that builds.
-        paths: folders in them where that may be.
+        paths: folders in them where that may be, as they name them.
     """
 
     folder: Path
     requires: tuple[Requirement, ...]
     backend: str
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
 
 
 def _unpacked(sdist: Found, scratch: Path, advance: Advance) -> Sources:
@@ -154,8 +154,8 @@ def read_sources(folder: Path) -> Sources:
     if project.is_file():
         system = tomllib.loads(project.read_text(encoding="utf-8")).get("build-system", {})
     requires = [Requirement(line) for line in system.get("requires", _REQUIRES)]
-    paths = tuple((folder / path).resolve() for path in system.get("backend-path", ()))
-    if any(not path.is_relative_to(folder) for path in paths):
+    paths = tuple(map(str, system.get("backend-path", ())))
+    if any(path.startswith("/") or not (folder / path).resolve().is_relative_to(folder.resolve()) for path in paths):
         raise ValueError("its backend-path leads out of it")
     held = tuple(line for line in requires if line.marker is None or line.marker.evaluate())
     return Sources(folder, held, str(system.get("build-backend", _BACKEND)), paths)
@@ -188,7 +188,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
     out.mkdir()
     (scratch / "build" / "tmp").mkdir()
     prefixes = {str(Path(prefix).resolve()) for prefix in (sys.prefix, sys.base_prefix)}
-    paths = ":".join(map(str, sources.paths))
+    paths = ":".join(str(sources.folder / path) for path in sources.paths)
     command = [sys.executable, "-S", str(_PROGRAM), str(scratch / "build"), str(scratch / "tools"), sources.backend]
     # Nothing of the user's environment: it may hold passwords.
     environment = {
@@ -198,7 +198,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCE_DATE_EPOCH": _DATE,
+        "SOURCEDATE_EPOCH": DATE,
     }
     with subprocess.Popen(
         [*command, paths, *sorted(prefixes)],
@@ -232,7 +232,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
     return found[0].read_bytes(), found[0].name
 
 
-def _checked(path: Path, made: Made, sdist: Found) -> Metadata:
+def _checked(path: Path, made: Made, sdist: Found) -> Stated:
     """Return what a wheel says that was built, if it is of that project and pure."""
     try:
         pure_wheel(path.name)

@@ -21,21 +21,22 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from email import message_from_string
+from typing import IO, TYPE_CHECKING, cast
 
-from packaging.metadata import RawMetadata, parse_email
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidName, InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
+from packaging.metadata import InvalidMetadata, Metadata, RawMetadata, parse_email
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidWheelFilename, NormalizedName, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from mlviews.errors import FailedError
 from mlviews.wheels.archive import is_safe_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from packaging.requirements import Requirement
     from packaging.tags import Tag
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*\Z")
@@ -47,51 +48,24 @@ class BadWheelError(ValueError):
     """Why a wheel cannot be used; `open_wheel` adds the file's name and makes a `FailedError` of it."""
 
 
-def check_format(text: str) -> None:
-    """Refuse a wheel of another major version of the format."""
-    version = next(
-        (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Wheel-Version:")), ""
-    )
-    if version.split(".")[0] != "1":
-        raise BadWheelError(f"Wheel-Version is {version!r}, not 1.x")
-
-
-def read_metadata(text: str, name: NormalizedName, version: Version) -> RawMetadata:
-    """Read METADATA, which must be of the package that the file name tells."""
-    raw, _ = parse_email(text)
-    try:
-        right = canonicalize_name(raw["name"], validate=True) == name and Version(raw["version"]) == version
-    except (KeyError, InvalidName, InvalidVersion) as error:
-        raise BadWheelError(f"METADATA gives no valid Name and Version ({error})") from error
-    if not right:
-        raise BadWheelError(f"METADATA is of {raw['name']} {raw['version']}")
-    return raw
-
-
-def read_requirements(metadata: RawMetadata) -> tuple[Requirement, ...]:
-    """Return what the package requires, markers and all."""
-    try:
-        return tuple(Requirement(line) for line in metadata.get("requires_dist", []))
-    except InvalidRequirement as error:
-        raise BadWheelError(
-            f"METADATA holds a Requires-Dist that does not parse: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def read_requires_python(metadata: RawMetadata) -> SpecifierSet:
-    """Return the Pythons that the package is for."""
-    try:
-        return SpecifierSet(metadata.get("requires_python", ""))
-    except InvalidSpecifier as error:
-        raise BadWheelError(f"METADATA holds a Requires-Python that does not parse: {error}") from error
-
-
 def read_record(text: str) -> dict[str, str]:
     """Return RECORD's hashes by path."""
     try:
         return {row[0]: row[1] for row in csv.reader(io.StringIO(text), strict=True) if row}
     except (csv.Error, IndexError) as error:
         raise BadWheelError(f"RECORD does not parse ({error})") from error
+
+
+def record_text(rows: Iterable[tuple[str, str, object]]) -> str:
+    """Return RECORD: a path, its hash as `record_hash` writes it, and its size in bytes, a row each."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def record_hash(algorithm: str, digest: bytes) -> str:
+    """Return a hash as RECORD has it (PEP 427)."""
+    return f"{algorithm}={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def read_scripts(text: str) -> dict[str, str]:
@@ -134,6 +108,10 @@ _HASHES = {"sha256", "sha384", "sha512"}  # PEP 427: sha256 or better
 # What zipfile and its decompressors raise for damaged or unknown content.
 _UNPACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
 _UNSIGNED = {"RECORD", "RECORD.jws", "RECORD.p7s"}
+_KEPT = {
+    *("name", "version", "requires_dist", "requires_python", "provides_extra"),
+    *("license", "license_expression", "summary", "home_page"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,32 +126,39 @@ class WheelFile:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Metadata:
-    """What a wheel's METADATA says; ``text`` is the file itself."""
+class Stated:
+    """What a wheel's METADATA says.
+
+    Attributes:
+        raw: what is kept of it, as packaging and pip's report spell its keys.
+    """
 
     name: NormalizedName
     version: Version
-    text: str
-    metadata: RawMetadata
     requires: tuple[Requirement, ...]
     requires_python: SpecifierSet
+    raw: RawMetadata
 
     @classmethod
-    def parse(cls, text: str, name: NormalizedName, version: Version) -> Metadata:
-        """Read a METADATA file, which must be of the package that the wheel's file name tells.
+    def read(cls, raw: RawMetadata, name: NormalizedName, version: Version) -> Stated:
+        """Read core metadata, which must be of the package that the wheel's file name tells.
 
         Raises:
-            BadWheelError: it is of another package, or does not parse.
+            BadWheelError: they are of another package, or do not parse.
         """
-        raw = read_metadata(text, name, version)
-        return cls(
-            name=name,
-            version=version,
-            text=text,
-            metadata=raw,
-            requires=read_requirements(raw),
-            requires_python=read_requires_python(raw),
-        )
+        metadata = Metadata.from_raw(raw, validate=False)  # what older wheels get wrong is mostly not needed here
+        try:
+            if (canonicalize_name(metadata.name), metadata.version) != (name, version):
+                raise BadWheelError(f"METADATA is of {metadata.name} {metadata.version}")
+            return cls(
+                name=name,
+                version=version,
+                requires=tuple(metadata.requires_dist or ()),
+                requires_python=metadata.requires_python or SpecifierSet(),
+                raw=cast("RawMetadata", {key: value for key, value in raw.items() if key in _KEPT}),
+            )
+        except InvalidMetadata as error:
+            raise BadWheelError(f"METADATA does not parse: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +172,7 @@ class StatedWheel:
     """
 
     sha256: str
-    said: Metadata
+    said: Stated
     tags: frozenset[Tag]
     entries: tuple[WheelFile, ...] = ()
 
@@ -284,8 +269,11 @@ def _read(path: Path, sha256: str, archive: zipfile.ZipFile, watch: Callable[[],
         raise BadWheelError(f"its file name is not a wheel's ({error})") from error
     members = _check_members(archive, path.stat().st_size)
     dist_info = _find_dist_info(members, name, version)
-    said = Metadata.parse(_text(archive, members, f"{dist_info}/METADATA"), name, version)
-    check_format(_text(archive, members, f"{dist_info}/WHEEL"))
+    raw, _ = parse_email(_text(archive, members, f"{dist_info}/METADATA"))
+    said = Stated.read(raw, name, version)
+    wheel_format = str(message_from_string(_text(archive, members, f"{dist_info}/WHEEL"))["Wheel-Version"])
+    if wheel_format.partition(".")[0] != "1":
+        raise BadWheelError(f"Wheel-Version is {wheel_format!r}, not 1.x")
     entry_points = f"{dist_info}/entry_points.txt"
     return Wheel(
         path=path,

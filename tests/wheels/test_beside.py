@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from conda_lock.lockfile import parse_conda_lock_file
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from mlviews.lock.parse import read_lock
-from mlviews.wheels.wheel import open_wheel
+from mlviews.wheels.loosen import loosened_wheel
+from mlviews.wheels.offers import Index
+from mlviews.wheels.pip import Found
+from mlviews.wheels.wheel import open_wheel, record_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,6 +165,22 @@ def test_overrides_loosen_one_wheels_pin(cli: Cli, index: Any) -> None:
     assert why in cli("show", "x").out
 
 
+def test_a_loosened_wheel_may_have_any_legal_lines_and_names(index: Any, sha256: Any, tmp_path: Path) -> None:
+    def change(draft: Any) -> None:
+        path = f"{draft.dist_info}/METADATA"
+        text = draft.files[path].replace(b"Requires-Dist: helper", b"requires-dist: helper").replace(b"\n", b"\r\n")
+        draft.files[path] = text + b"\r\nRequires-Dist: of no header\r\n"
+        draft.record[path] = record_hash("sha256", hashlib.sha256(draft.files[path]).digest()) + ","
+
+    wheel = index("narrow", requires=["helper<1", "style"], files={'narrow/a"b.py': "x = 1\n"}, change=change)
+    found = Found(name=canonicalize_name("narrow"), version="1.0", url=wheel.as_uri(), sha256=sha256(wheel))
+    overrides = {(canonicalize_name("helper"), found.name): SpecifierSet(">=1")}
+    path = loosened_wheel(found, overrides, tmp_path, lambda *_, **__: None)
+    with open_wheel(path, sha256(path)) as opened:
+        assert [str(line) for line in opened.said.requires] == ["helper>=1", "style"]
+        assert 'narrow/a"b.py' in {entry.path for entry in opened.entries}
+
+
 def test_what_has_no_wheel_is_told_with_who_needs_it(cli: Cli, index: Any) -> None:
     said = refused(cli, "nowhere", code="wheel-unknown").err
     assert "no wheel of nowhere for Python 3.12 on linux-64" in said
@@ -203,6 +225,18 @@ def test_locking_again_keeps_wheels_and_asks_nobody(cli: Cli, index: Any, monkey
     assert "x: unchanged" in cli("lock", "x").out
     assert cli.lock("x").read_bytes() == before
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("file", ["tagger-1.2%2Bcpu-py3-none-any.whl", "tagger-1.2%2bcpu-py3-none-any.whl?a=b#c=d/e"])
+def test_a_url_names_its_file_in_any_legal_way(tmp_path: Path, file: str) -> None:
+    (tmp_path / f"{'0' * 64}.json").write_text('{"name": "Tagger", "version": "1.2+cpu", "requires_dist": ["numpy"]}')
+    offer = Index(tmp_path, tmp_path).kept(f"https://index.example/{file}", "0" * 64)
+    assert offer
+    assert (offer.name, str(offer.version), [str(line) for line in offer.said.requires]) == (
+        "tagger",
+        "1.2+cpu",
+        ["numpy"],
+    )
 
 
 def test_upgrading_takes_the_newest(cli: Cli, index: Any) -> None:

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mlviews.errors import BadInputError, FailedError
 from mlviews.extend import _add
 from mlviews.hardware import host_glibc
 from mlviews.release import Release
 from mlviews.wheels.archive import read_index
+from mlviews.wheels.editable import editable_offer
 from mlviews.wheels.host_python import open_host_python
 from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shelf import Shelf
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -464,3 +468,47 @@ def test_a_project_as_it_lies(based: Any, index: Any, closed: Any, tmp_path: Pat
     assert based("extend", "demo", "--editable", tmp_path / "none", "--name", "x", "--json").codes == ["not-a-project"]
     based.recipes.recipe("alone", "python", editable=[str(project)])
     assert "only a view `on` another one can have it" in based("lock", "alone").err
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a project whose backend lies beside it, and returns a link to its folder."""
+
+    def write(backend: str, path: str = ".") -> Path:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "real/backend.py").write_text(backend)
+        system = f'[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["{path}"]\n'
+        (tmp_path / "real/pyproject.toml").write_text(system)
+        (tmp_path / "project").symlink_to("real")
+        return tmp_path / "project"
+
+    return write
+
+
+def test_a_project_behind_a_link_has_a_backend_of_its_own(project: Any, tmp_path: Path) -> None:
+    backend = BACKING + EDITABLE.replace("import backing, helper", "").replace("backing.", "").replace(
+        '["helper"]', "[]"
+    )
+    offer = editable_offer(project(backend), tmp_path / "cache")
+    assert (offer.name, str(offer.version)) == ("mine", "0.1.dev1")
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        ("x = 1\n", "backend cannot build editable wheels (PEP 660)"),
+        ("import nowhere\n", "No module named 'nowhere'"),
+        ("def build_editable(*more):\n    raise SystemExit('no compiler')\n", "no compiler"),
+    ],
+)
+def test_a_project_that_cannot_be_prepared(project: Any, tmp_path: Path, backend: str, words: str) -> None:
+    with pytest.raises(FailedError) as caught:
+        editable_offer(project(backend), tmp_path / "cache")
+    assert caught.value.code == "editable-failed"
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("path", ["..", "/", "a/../.."])
+def test_a_backend_outside_its_project_is_refused(project: Any, tmp_path: Path, path: str) -> None:
+    with pytest.raises(BadInputError, match="backend-path leads out of it"):
+        editable_offer(project("", path), tmp_path / "cache")

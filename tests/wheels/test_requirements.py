@@ -139,6 +139,9 @@ _clause = st.one_of(
 @example("1.0a1", ["<=1a1"])
 @example("1.0.post1", ["==1.post1"])
 @example("1.0.dev3", ["<1.dev4"])
+@example("2.0", ["!=2.0+cpu"])
+@example("2.0+cpu", ["==2.0+cpu"])
+@example("2.0+cpu", ["===2.0+cpu"])
 @given(_version, st.lists(_clause, min_size=1, max_size=3))
 def test_conda_takes_every_version_that_a_wheel_takes(version: str, clauses: list[str]) -> None:
     requirement = Requirement(f"a {','.join(clauses)}")

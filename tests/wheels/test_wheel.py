@@ -123,15 +123,15 @@ def _metadata(text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no valid Name and Version"),
-        ("Name: pkg\n", "no valid Name and Version"),
-        ("Name: pkg\nVersion: not a version\n", "no valid Name and Version"),
-        ("Name: ../pkg\nVersion: 1.0\n", "no valid Name and Version"),
+        ("", "'name' is a required field"),
+        ("Name: pkg\n", "'version' is a required field"),
+        ("Name: pkg\nVersion: not a version\n", "'not a version' is invalid for 'version'"),
+        ("Name: ../pkg\nVersion: 1.0\n", "'../pkg' is invalid for 'name'"),
         ("Name: other\nVersion: 1.0\n", "METADATA is of other 1.0"),
         ("Name: pkg\nVersion: 2.0\n", "METADATA is of pkg 2.0"),
-        ("Name: pkg\nVersion: 1.0\nRequires-Dist: $(id) >>>\n", "Requires-Dist that does not parse"),
-        ("Name: pkg\nVersion: 1.0\nRequires-Dist: a; no_such_variable == '1'\n", "Requires-Dist that does not parse"),
-        ("Name: pkg\nVersion: 1.0\nRequires-Python: three\n", "Requires-Python that does not parse"),
+        ("Name: pkg\nVersion: 1.0\nRequires-Dist: $(id) >>>\n", "'$(id) >>>' is invalid for 'requires-dist'"),
+        ("Name: pkg\nVersion: 1.0\nRequires-Dist: a; no_such_variable == '1'\n", "is invalid for 'requires-dist'"),
+        ("Name: pkg\nVersion: 1.0\nRequires-Python: three\n", "'three' is invalid for 'requires-python'"),
     ],
 )
 def test_metadata_must_be_valid_and_of_this_package(make_wheel: Any, tmp_path: Path, text: str, why: str) -> None:
