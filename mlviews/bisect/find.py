@@ -109,60 +109,60 @@ def bisect(
     """
     if site_spec.error:
         raise site_spec.error
-    spec, platform = site_spec.spec, host_platform()
+    spec, tries = site_spec.spec, 1 + retries
     checks = tuple(dict.fromkeys(checks or (*BASIC, *spec.smoke)))
     share(site.root, site.group)
-    channels = () if site.packages == "wheels" and site_spec.base else site.channels
-    sources = open_sources(channels, [platform], mirrors=site.mirrors, cache=site.cache)
-    mixtures = mixtures_of(site_spec, platform, good, bad, sources)
-    _refuse_unsound(mixtures, good.label, bad.label)
+    mixtures = _mixtures(site_spec, site, good, bad)
     ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
     key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
     folder = site.root / "bisect" / f"{spec.name}-{key}"
     make_folder(folder / "trials")
     with scratch(site.root) as place:
-        trials = Trials(site_spec, site, platform, folder / "trials", place, level)
+        trials = Trials(site_spec, site, mixtures.platform, folder / "trials", place, level)
         if not resume:
             trials.forget()
-        tries = 1 + retries
         broken = what_broke(
             (good.label, trials.run(ends[0], checks, tries, label="Trying the good lock", progress=progress)),
             (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
         )
-        found = _Hunt(mixtures, trials, broken, index_of(site, progress), tries, progress)
-        last_good, first_bad = found.nearest()
-        paths = _write_locks(last_good, first_bad, output or folder)
-        return BisectResult(
-            view=spec.name,
-            platform=platform,
-            good=good.label,
-            bad=bad.label,
-            differ=sum(len(unit.names) for unit in mixtures.units),
-            checks=found.says,
-            change=compare(ends[0], first_bad),
-            step=compare(last_good, first_bad),
-            together=found.together,
-            because=tuple(dict.fromkeys(found.because)),
-            skipped=tuple(found.skipped),
-            last_good=paths[0],
-            first_bad=paths[1],
-            builds=trials.builds,
-            kept=trials.kept,
-            unsolvable=found.unsolvable,
-        )
+        hunt = _Hunt(mixtures, trials, broken, index_of(site, progress), tries, progress)
+        last_good, first_bad = hunt.nearest()
+    return BisectResult(
+        view=spec.name,
+        platform=mixtures.platform,
+        good=good.label,
+        bad=bad.label,
+        differ=sum(len(unit.names) for unit in mixtures.units),
+        checks=hunt.says,
+        change=compare(ends[0], first_bad),
+        step=compare(last_good, first_bad),
+        together=hunt.together,
+        because=tuple(dict.fromkeys(hunt.because)),
+        skipped=tuple(hunt.skipped),
+        last_good=_write_lock(last_good, output or folder, "last-good"),
+        first_bad=_write_lock(first_bad, output or folder, "first-bad"),
+        builds=trials.builds,
+        kept=trials.kept,
+        unsolvable=hunt.unsolvable,
+    )
 
 
-def _refuse_unsound(mixtures: Mixtures, good: str, bad: str) -> None:
-    """Refuse locks that the channel has come to contradict: no mixture near to them would stand."""
-    for label, packages in ((good, mixtures.good), (bad, mixtures.bad)):
+def _mixtures(site_spec: SiteSpec, site: Site, good: NamedLock, bad: NamedLock) -> Mixtures:
+    """Compare two locks; refuse those that the channel has come to contradict: no mixture near to them would stand."""
+    platform = host_platform()
+    channels = () if site.packages == "wheels" and site_spec.base else site.channels
+    sources = open_sources(channels, [platform], mirrors=site.mirrors, cache=site.cache)
+    mixtures = mixtures_of(site_spec, platform, good, bad, sources)
+    for named, packages in ((good, mixtures.good), (bad, mixtures.bad)):
         try:
             mixtures.solve(packages)
         except RefusedError as error:
             raise RefusedError(
                 "lock-refused",
-                f"the channel says now that the packages of {label} do not fit together\n\n{error.message}",
+                f"the channel says now that the packages of {named.label} do not fit together\n\n{error.message}",
                 "If this broke the view, the channel has repaired it: lock the view again. If not, name other locks.",
             ) from error
+    return mixtures
 
 
 @dataclass(slots=True)
@@ -267,8 +267,7 @@ class _Hunt:
             self.broken.judge(self._run(packages, self.tries, label), "a mixture of the two locks")
 
 
-def _write_locks(good: Lock, bad: Lock, folder: Path) -> tuple[Path, Path]:
-    paths = lock_path(folder, "last-good"), lock_path(folder, "first-bad")
-    for path, lock in zip(paths, (good, bad), strict=True):
-        write_atomically(path, lock_text(lock))
-    return paths
+def _write_lock(lock: Lock, folder: Path, name: str) -> Path:
+    path = lock_path(folder, name)
+    write_atomically(path, lock_text(lock))
+    return path

@@ -158,6 +158,7 @@ def open_cache(cache: Path) -> Iterator[Path]:
                 *cache.glob("wheels/.new-*"),
                 *cache.glob("made/.new-*"),
                 *folder.glob("*/.*.conda.*"),
+                *folder.glob(".new-*"),
             ]
         ):
             shutil.rmtree(debris) if debris.is_dir() else debris.unlink()

@@ -15,6 +15,8 @@ import io
 import json
 import os
 import re
+import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -22,8 +24,9 @@ from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
+from mlviews.files.writing import make_folder
 from mlviews.wheels.archive import File, write_conda
-from mlviews.wheels.cuda import cuda_depends, cuda_of, finds_cuda_itself, with_runpath
+from mlviews.wheels.cuda import add_runpath, cuda_depends, cuda_of, finds_cuda_itself
 from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
 from mlviews.wheels.wheel import (
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
 
 _LONGEST_LICENSE = 100  # characters; older wheels hold the whole text there
 # A change of what is written for the same wheel changes this number, and with it every build string.
-FORMAT = 2
+FORMAT = 3
 _PYTHON_VARIABLES = {"python_version", "python_full_version", "implementation_version"}
 _SYSTEM_VARIABLES = {"sys_platform", "platform_system", "os_name"}
 
@@ -283,19 +286,20 @@ def write_wheel(channel: Path, plan: PackagePlan, wheel: Wheel, target: Target) 
         BadWheelError: a file that must not be installed, stands twice, or does not match RECORD.
         OSError: the disk.
     """
-    layout = _Layout(plan, wheel, target, channel)
-    files = [*layout.files(), *layout.scripts()]
-    files += layout.installer_files(files)
     about = {"summary": wheel.said.raw.get("summary", ""), "home": wheel.said.raw.get("home_page", "")}
     entry_points = [f"{name} = {reference}" for name, reference in sorted(wheel.scripts.items())]
+    make_folder(channel)
     try:
-        return write_conda(
-            channel,
-            index=plan.index,
-            members=files,
-            about=about,
-            entry_points=entry_points if plan.is_any_python else (),
-        )
+        with tempfile.TemporaryDirectory(dir=channel, prefix=".new-") as scratch:
+            layout = _Layout(plan, wheel, target, Path(scratch))
+            files = [*layout.files(), *layout.scripts()]
+            return write_conda(
+                channel,
+                index=plan.index,
+                members=[*files, *layout.installer_files(files)],
+                about=about,
+                entry_points=entry_points if plan.is_any_python else (),
+            )
     except ValueError as error:
         raise BadWheelError(str(error)) from error
 
@@ -326,9 +330,8 @@ class _Layout:
             else:
                 file = _file(self._wheel, entry, path)
                 if self._counts_on_system and _LIBRARY.search(path):
-                    # It changes, so neither RECORD nor the package can hold the wheel's hash of it.
-                    source = self._with_runpath(_opener(self._wheel, entry), path)
-                    file = replace(file, source=source, sha256=None)
+                    # It may change, so neither RECORD nor the package can hold the wheel's hash of it.
+                    file = replace(file, source=self._with_runpath(entry, path), sha256=None)
                 else:
                     self._hashes[path] = entry
                 yield file
@@ -382,9 +385,16 @@ class _Layout:
         if top == "bin":
             check_script_name(rest)
 
-    def _with_runpath(self, source: Callable[[], io.BufferedIOBase], path: str) -> Callable[[], io.BufferedIOBase]:
-        to_site = os.path.relpath(self._site, PurePosixPath(path).parent)
-        return lambda: with_runpath(source(), to_site, self._scratch)
+    def _with_runpath(self, entry: WheelFile, path: str) -> Path:
+        """Return the library as it will lie at ``path``."""
+        with (
+            self._wheel.open(entry) as source,
+            tempfile.NamedTemporaryFile(dir=self._scratch, delete=False) as file,
+        ):
+            shutil.copyfileobj(source, file, 1 << 20)
+        library = Path(file.name)
+        add_runpath(library, os.path.relpath(self._site, PurePosixPath(path).parent))
+        return library
 
     def _script(self, entry: WheelFile, path: str) -> File:
         with self._wheel.open(entry) as file:

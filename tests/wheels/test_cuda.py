@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-from io import BytesIO
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,8 @@ from rattler import MatchSpec
 
 from mlviews.wheels.channel import make_channel
 from mlviews.wheels.convert import plan_wheel
-from mlviews.wheels.cuda import cuda_of, with_runpath
-from mlviews.wheels.elf import NoRoomError, read_links
+from mlviews.wheels.cuda import add_runpath, cuda_of
+from mlviews.wheels.elf import has_runpath, libraries_needed, set_runpath
 from mlviews.wheels.requirements import stand_ins
 from mlviews.wheels.target import host_target
 from mlviews.wheels.wheel import open_wheel
@@ -99,24 +98,21 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(cublas=cublas, provider=provider, placed=placed)
 
 
-def test_a_runpath_is_added_where_nothing_moves(libraries: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [False, True])
+def test_a_runpath_is_added(libraries: SimpleNamespace, tmp_path: Path, *, first: bool) -> None:
     path = tmp_path / "libprovider.so"
     path.write_bytes(libraries.provider)
     (tmp_path / "there").mkdir()
     (tmp_path / "there/libcublas.so.12").write_bytes(libraries.cublas)
-    with path.open("r+b") as file:
-        links = read_links(file)
-        assert links is not None
-        assert ("libcublas.so.12" in links.needed, links.has_path) == (True, False)
-        links.add_runpath(file, "$ORIGIN/nowhere:$ORIGIN/there")
-        after = read_links(file)
-    assert after is not None
-    assert after.has_path
-    assert path.stat().st_size == len(libraries.provider)
+    assert ("libcublas.so.12" in libraries_needed(path), has_runpath(path)) == (True, False)
+    folders = f"$ORIGIN/nowhere:$ORIGIN/{'x' * 5000}:$ORIGIN/there"
+    set_runpath([path], folders, first=first)
+    assert ("libcublas.so.12" in libraries_needed(path), has_runpath(path)) == (True, True)
     found = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
     assert f"libcublas.so.12 => {tmp_path}/there/libcublas.so.12" in found
     shown = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
-    assert "[$ORIGIN/nowhere:$ORIGIN/there]" in shown
+    assert f"[{folders}]" in shown
+    assert ("(RPATH)" in shown, "(RUNPATH)" in shown) == (first, not first)
 
 
 @pytest.mark.parametrize("folder", ["cublas", "cu13"])
@@ -125,8 +121,8 @@ def test_a_library_looks_where_the_wheels_of_its_cuda_put_it(
 ) -> None:
     path = tmp_path / "onnxruntime/capi/libprovider.so"
     path.parent.mkdir(parents=True)
-    with with_runpath(BytesIO(libraries.provider), "../..", tmp_path) as changed:
-        path.write_bytes(changed.read())
+    path.write_bytes(libraries.provider)
+    add_runpath(path, "../..")
     cublas = tmp_path / "nvidia" / folder / "lib/libcublas.so.12"
     cublas.parent.mkdir(parents=True)
     cublas.write_bytes(libraries.cublas)
@@ -136,23 +132,14 @@ def test_a_library_looks_where_the_wheels_of_its_cuda_put_it(
     assert f"/nvidia/{folder}/lib/libcublas.so.12" in found
 
 
-def test_where_there_is_no_room_nothing_is_written(libraries: SimpleNamespace, tmp_path: Path) -> None:
-    path = tmp_path / "libprovider.so"
-    path.write_bytes(libraries.provider)
-    with path.open("r+b") as file:
-        links = read_links(file)
-        assert links is not None
-        with pytest.raises(NoRoomError):
-            links.add_runpath(file, "x" * 5000)
-    assert path.read_bytes() == libraries.provider
-
-
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF?" + bytes(200), b"text"])
 def test_what_is_no_library_is_left_alone(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.so"
     path.write_bytes(content)
-    with path.open("r+b") as file:
-        assert read_links(file) is None
+    add_runpath(path, "../..")
+    assert path.read_bytes() == content
+    with pytest.raises(ValueError, match="patchelf failed"):
+        set_runpath([path], "$ORIGIN")
 
 
 @pytest.fixture
