@@ -397,7 +397,7 @@ def open_sources(
     gateway = Gateway(cache_dir=fetched, client=client, per_channel_config=mirrored)
     places = {name: mirrors.get(name, channel_url(name)) for name in channels}
     places |= {name: servers[url].url for name in channels if (url := channel_url(name).rstrip("/")) in servers}
-    seen = SeenBuilds(cache / "cuda-builds", places, metadata) if local else None
+    seen = SeenBuilds(places, metadata) if local else None
     return Sources(places, gateway, subdirs, client, fetched, opened, _seen=seen)
 
 
