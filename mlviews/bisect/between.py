@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import FailedError
 from mlviews.lock.packages import locked_wheel
 from mlviews.loop import run
+from mlviews.solve.solver import offers_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -189,24 +190,10 @@ class _Shelf:
 
 
 def _shelf(mixtures: Mixtures, packages: Packages, index: Index) -> _Shelf:
-    from packaging.utils import canonicalize_name  # noqa: PLC0415  (only views with wheels need these)
-
-    from mlviews.wheels.offers import Offers  # noqa: PLC0415
-    from mlviews.wheels.target import target_of  # noqa: PLC0415
-
     asked: set[str] = set()
 
     async def lacks(name: str, versions: str) -> bool:
         return f"{name} {versions}" in asked  # what a wheel needs is in the mixture, or it goes with none
 
-    spec = mixtures.site_spec.spec
     python = mixtures.lock(packages).python(mixtures.platform)
-    offers = Offers(
-        target=target_of(mixtures.platform, *python, glibc=spec.hardware.glibc),
-        index=index,
-        lacks=lacks,
-        channel="file:///wheels",  # no package of it is installed
-        overrides=spec.loosened,
-        sdists=frozenset(map(canonicalize_name, spec.sdists)),
-    )
-    return _Shelf(mixtures, offers, asked)
+    return _Shelf(mixtures, offers_for(mixtures.site_spec.spec, mixtures.platform, python, index, lacks), asked)

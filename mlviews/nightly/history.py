@@ -30,9 +30,8 @@ _LOCK.rebuild(_types_namespace={"Made": Made})  # which a lock's module does not
 _BUSY_SECONDS = 30.0
 _BEGIN = "BEGIN IMMEDIATE"  # two nights at once wait for each other, cell by cell
 _TESTED_FAILURES = FAILURES - {"unsolvable"}
-# One script for each version of the schema; `user_version` says how many a file has seen.
-_SCHEMA = (
-    f"""
+_VERSION = 1  # of the tables, as `user_version` has it; 0 is a file without any
+_TABLES = f"""
     CREATE TABLE cells (
         variant TEXT NOT NULL,
         view TEXT NOT NULL,
@@ -46,8 +45,7 @@ _SCHEMA = (
     );
     CREATE INDEX cells_by_night ON cells (variant, night);
     CREATE TABLE locks (digest TEXT PRIMARY KEY, body BLOB NOT NULL);
-    """,
-)
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ def _opened(path: Path) -> Iterator[History]:
     with _failing(path):
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            _migrate(connection, path)
+            _prepare(connection, path)
             yield History(connection)
         finally:
             connection.close()
@@ -158,19 +156,17 @@ def _unusable(path: Path, why: str) -> FailedError:
     )
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     with connection:  # commits, or rolls back
         connection.execute(_BEGIN)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > len(_SCHEMA):
+        if version > _VERSION:
             raise FailedError(
                 "history-newer", f"{path} was written by a newer mlviews", "Upgrade mlviews, or name another --root."
             )
-        for script in _SCHEMA[version:]:
-            for statement in filter(str.strip, script.split(";")):
+        if not version:
+            for statement in (*filter(str.strip, _TABLES.split(";")), f"PRAGMA user_version = {_VERSION}"):
                 connection.execute(statement)
-        if version < len(_SCHEMA):
-            connection.execute(f"PRAGMA user_version = {len(_SCHEMA)}")
 
 
 class History:

@@ -154,18 +154,6 @@ def _module(value: str) -> str:
     return value
 
 
-def _package_name(value: str) -> str:
-    if not _PACKAGE.match(value):
-        raise ValueError("is not the name of a conda package: lower-case letters, digits, and inner . _ -")
-    return value
-
-
-def _project(value: str) -> str:
-    if not _PROJECT.fullmatch(value):
-        raise ValueError("is not the name of a project: letters, digits, and inner . _ -")
-    return value
-
-
 def _base(value: str) -> str:
     view, _, release = value.partition("/")
     if not value.startswith("/") and (not _NAME.fullmatch(view) or "/" in release or release in {".", ".."}):
@@ -179,16 +167,19 @@ def _folder(value: str) -> str:
     return value
 
 
-def _version(value: str) -> str:
-    if not _VERSION.fullmatch(value):
-        raise ValueError("must be MAJOR.MINOR, such as '12.9'")
-    return value
-
-
 def _one_of(known: tuple[str, ...]) -> AfterValidator:
     def check(value: str) -> str:
         if value not in known:
             raise ValueError(f"is none of {', '.join(known)}{nearest(value, known)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _like(pattern: re.Pattern[str], fault: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(fault)
         return value
 
     return AfterValidator(check)
@@ -216,13 +207,21 @@ _Module = Annotated[
     ),
 ]
 _VariantName = Annotated[Text, AfterValidator(_variant_name), _schema(pattern=f"^(?!{OWN}$){_VARIANT.pattern}$")]
-_Version = Annotated[Text, AfterValidator(_version), _schema(pattern=r"^\d+\.\d+$")]
+_Version = Annotated[Text, _like(_VERSION, "must be MAJOR.MINOR, such as '12.9'"), _schema(pattern=r"^\d+\.\d+$")]
 _Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
 _Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
-_Project = Annotated[Text, AfterValidator(_project), _schema(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
+_Project = Annotated[
+    Text,
+    _like(_PROJECT, "is not the name of a project: letters, digits, and inner . _ -"),
+    _schema(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"),
+]
 _Base = Annotated[Text, AfterValidator(_base), _schema(pattern=f"^(/.+|{_NAME.pattern}(/[^/]+)?)$")]
 _Folder = Annotated[Text, AfterValidator(_folder), _schema(pattern="^/.*$")]
-_PackageName = Annotated[Text, AfterValidator(_package_name), _schema(pattern=_PACKAGE.pattern)]
+_PackageName = Annotated[
+    Text,
+    _like(_PACKAGE, "is not the name of a conda package: lower-case letters, digits, and inner . _ -"),
+    _schema(pattern=_PACKAGE.pattern),
+]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
 GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]

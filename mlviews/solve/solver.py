@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mlviews.hardware import VirtualPackage
     from mlviews.wheels.convert import Offer
-    from mlviews.wheels.offers import Index, Taken
+    from mlviews.wheels.offers import Index, Offers, Taken
     from mlviews.wheels.pip import Found
 
 _STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
@@ -150,38 +150,68 @@ async def _with_wheels(
     from packaging.requirements import Requirement  # noqa: PLC0415  (only views with wheels need these)
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
-    from mlviews.wheels.offers import Offers  # noqa: PLC0415
     from mlviews.wheels.requirements import conda_depends  # noqa: PLC0415
-    from mlviews.wheels.target import target_of  # noqa: PLC0415
 
     if task.as_of:
         raise RefusedError(
             "as-of-wheels", f"view {spec.name} has no --as-of: wheels carry no date", "Leave --as-of out."
         )
     python = await _python(task, sources, blame=blame)
-    target = target_of(task.platform, str(python.version), str(python.build), glibc=spec.hardware.glibc)
-    offers = Offers(
-        target=target,
-        index=index,
-        lacks=_lacking(task, python, sources),
+    offers = offers_for(
+        spec,
+        task.platform,
+        (str(python.version), str(python.build)),
+        index,
+        _lacking(task, python, sources),
         channel=next(map(channel_url, sources.places), _NOWHERE),
-        overrides=spec.loosened,
-        kept=[offer for wheel in kept if (offer := index.kept(wheel.url, wheel.sha256))],
-        sdists=frozenset(map(canonicalize_name, spec.sdists)),
+        kept=kept,
     )
     own = [
         Request(text, (Origin("editable", folder),))
         for text, folder in zip(offers.give(editable), spec.editable, strict=True)
     ]
     asked = [(Requirement(request.text), request) for request in (*spec.pypi, *own)]
-    held = [(line, request) for line, request in asked if line.marker is None or line.marker.evaluate(target.markers)]
+    held = [
+        (line, request) for line, request in asked if line.marker is None or line.marker.evaluate(offers.target.markers)
+    ]
     await offers.look_up(line for line, _ in held)
     specs = tuple(Request(text, request.origins) for line, request in held for text in conda_depends(line))
     rule = Origin("rule", "wheels were looked up for this Python")
-    fixed = Request(f"python {target.minor}.*", (rule,))
+    fixed = Request(f"python {offers.target.minor}.*", (rule,))
     task = replace(task, specs=(*task.specs, *specs), constraints=(*task.constraints, fixed), offers=offers)
     _refuse_unknown_wheels(task, [(canonicalize_name(line.name), request) for line, request in held])
     return task
+
+
+def offers_for(
+    spec: ViewSpec,
+    platform: str,
+    python: tuple[str, str],
+    index: Index,
+    lacks: Callable[[str, str], Awaitable[bool]],
+    *,
+    channel: str = _NOWHERE,
+    kept: Sequence[Found] = (),
+) -> Offers:
+    """Return the wheels that may be in a view, none of which is looked up yet; see `Offers`.
+
+    Args:
+        python: version and build of the view's.
+    """
+    from packaging.utils import canonicalize_name  # noqa: PLC0415  (only views with wheels need these)
+
+    from mlviews.wheels.offers import Offers  # noqa: PLC0415
+    from mlviews.wheels.target import target_of  # noqa: PLC0415
+
+    return Offers(
+        target=target_of(platform, *python, glibc=spec.hardware.glibc),
+        index=index,
+        lacks=lacks,
+        channel=channel,
+        overrides=spec.loosened,
+        kept=[offer for wheel in kept if (offer := index.kept(wheel.url, wheel.sha256))],
+        sdists=frozenset(map(canonicalize_name, spec.sdists)),
+    )
 
 
 async def _python(task: Task, sources: Sources, *, blame: bool) -> RepoDataRecord:

@@ -13,10 +13,10 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
 from mlviews.errors import FailedError
 from mlviews.hardware import PLATFORMS
+from mlviews.wheels.elf import LEGACY
 
 _SUBDIRS = {machine: subdir for subdir, machine in PLATFORMS.items()}
-# PEP 513, 571 and 599; PEP 600 names all others, from glibc 2.5 on x86_64 and 2.17 elsewhere.
-_LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+# PEP 600 begins with glibc 2.5 on x86_64 and 2.17 elsewhere.
 _OLDEST = {"x86_64": 5, "aarch64": 17}
 
 
@@ -96,7 +96,7 @@ def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
     platforms = tuple(
         f"{name}_{machine}"
         for figure in range(int(glibc.split(".")[1]), _OLDEST[machine] - 1, -1)
-        for name in (f"manylinux_2_{figure}", _LEGACY.get(figure))
+        for name in (f"manylinux_2_{figure}", LEGACY.get(f"2.{figure}"))
         if name
     )
     version = (major, minor)
