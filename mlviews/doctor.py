@@ -261,11 +261,8 @@ def _archspec() -> str:
 def _driver() -> tuple[str, str]:
     """Return the GPUs with their driver's version, and the newest CUDA that the driver supports."""
     try:
-        smi = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"],
-            capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS,
-        )  # fmt: skip
-        driver = "; ".join(smi.stdout.split("\n")).strip("; ") if smi.returncode == 0 else ""
+        listed = _said("nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader")
+        driver = "; ".join(listed.split("\n")).strip("; ")
     except (OSError, subprocess.TimeoutExpired):
         driver = ""
     try:
@@ -404,16 +401,20 @@ def _batch(system: System, batch: BatchSystem) -> Finding:
 def _partitions() -> set[str]:
     """Return the names of Slurm's partitions; empty where its controller does not answer."""
     try:
-        listed = subprocess.run(
-            ["sinfo", "--noheader", "--format=%R"],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_PATIENCE_SECONDS,
-        )
+        return {*_said("sinfo", "--noheader", "--format=%R").split()}
     except (OSError, subprocess.TimeoutExpired):
         return set()
-    return set(listed.stdout.split())
+
+
+def _said(*command: str) -> str:
+    """Return what a program prints; nothing where it fails.
+
+    Raises:
+        OSError: it is not here.
+        subprocess.TimeoutExpired: it does not answer.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
+    return "" if done.returncode else done.stdout
 
 
 def _quota(folder: Path) -> int:
@@ -421,9 +422,7 @@ def _quota(folder: Path) -> int:
     unlimited = 1 << 62
     if not folder.is_relative_to(_AFS) or not shutil.which("fs"):
         return unlimited
-    command = ["fs", "listquota", str(folder)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
-    words = listed.stdout.splitlines()[-1].split() if listed.returncode == 0 and listed.stdout else []
+    words = (_said("fs", "listquota", str(folder)).splitlines() or [""])[-1].split()
     if len(words) > 2 and words[1].isdecimal() and words[2].isdecimal():  # noqa: PLR2004  (volume, quota, used: in kB)
         return (int(words[1]) - int(words[2])) * 1024
     return unlimited

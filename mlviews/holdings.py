@@ -246,7 +246,7 @@ def packages_of(held: Holdings, store: Store) -> tuple[HeldPackage, ...]:
 def _held(held: Holdings, locked: Iterable[LockedPackage], asked: Iterable[str]) -> tuple[HeldPackage, ...]:
     of = held.release or held.spec
     variant = of.variant if of else None
-    names = {str(canonicalize_name(spec_name(text))) for text in asked}
+    names = {canonicalize_name(spec_name(text)) for text in asked}
     found = [
         HeldPackage(
             view=held.view,
@@ -257,7 +257,7 @@ def _held(held: Holdings, locked: Iterable[LockedPackage], asked: Iterable[str])
             version=package.version,
             build=package.build,
             cuda=cuda_of(package),
-            asked=str(canonicalize_name(package.name)) in names,
+            asked=canonicalize_name(package.name) in names,
         )
         for package in locked
     ]
@@ -295,12 +295,16 @@ def search(name: str, held: AllHoldings) -> SearchResult:
     Raises:
         RefusedError: no view holds any, and none says why; where some views could not be looked at, their errors.
     """
-    wanted = _alike(name)
+    wanted = canonicalize_name(name)
     pattern = wanted if "*" in wanted else f"*{wanted}*"
-    found = [package for package in held.packages if fnmatchcase(_alike(package.name), pattern)]
-    found.sort(key=lambda package: (_alike(package.name) != wanted, package.name, package.view, package.platform))
-    gaps = [gap for gap in held.gaps if fnmatchcase(_alike(gap.package), pattern)]
-    asking = [view for view, asked in held.unread.items() if any(fnmatchcase(_alike(one), pattern) for one in asked)]
+
+    def matches(name: str) -> bool:
+        return fnmatchcase(canonicalize_name(name), pattern)
+
+    found = [package for package in held.packages if matches(package.name)]
+    found.sort(key=lambda it: (canonicalize_name(it.name) != wanted, it.name, it.view, it.platform))
+    gaps = [gap for gap in held.gaps if matches(gap.package)]
+    asking = [view for view, asked in held.unread.items() if any(map(matches, asked))]
     if not found and not gaps and held.errors:
         raise held.errors[0]
     if not found and not gaps:
@@ -326,21 +330,18 @@ def _not_found(name: str, asking: Sequence[str], held: AllHoldings) -> RefusedEr
     return RefusedError("package-unknown", message, "`mlviews extend VIEW PACKAGE` puts it on top of a view.")
 
 
-def _alike(name: str) -> str:
-    return name.lower().replace("_", "-").replace(".", "-")
-
-
 def catalogue_view(held: Holdings, store: Store) -> CatalogueView:
     """Return what the catalogue tells of a view."""
     release, spec = held.release, held.spec
+    of = release or spec
     digest = release.lock_digest if release else held.lock.digest if held.lock else ""
     records = read_records(store.root, held.view, digest) if digest else ()
     results = last_results(records)
     claimed = release.gpus if release else spec.hardware.gpus if spec else ()
     return CatalogueView(
         view=held.view,
-        summary=release.summary if release else spec.summary if spec else "",
-        module=release.module if release else spec.module if spec else "",
+        summary=of.summary if of else "",
+        module=of.module if of else "",
         source="release" if release else "lock" if held.lock else "none",
         release=release.release if release else None,
         cuda=release.cuda if release else spec.hardware.cuda if spec else None,

@@ -36,9 +36,9 @@ def silent(label: str, *, total: int | None = None, unit: str = "items") -> Iter
     yield advance
 
 
-def counted(number: int, thing: str) -> str:
-    """Write how many there are of a thing: ``1 package``, ``2 packages``."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """Write how many there are of a thing: ``1 package``, ``2 packages``; ``things`` where no `s` makes it several."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 _KILO = 1000

@@ -369,26 +369,6 @@ def complete_release(context: click.Context, parameter: click.Parameter, incompl
     return sorted(name for name in names if name.startswith(incomplete))
 
 
-def complete_release_alone(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete a release of the view that the call names already."""
-    # A line that ends with an option is none that click can read: it leaves the words as they are.
-    view = str(context.params.get("view") or next(iter(context.args), ""))
-    found = complete_release(context, parameter, f"{view}/{incomplete}") if view else []
-    return [name.partition("/")[2] for name in found]
-
-
-def split_release(text: str) -> tuple[str, str]:
-    """Return the view and the release that VIEW/RELEASE names.
-
-    Raises:
-        click.BadParameter: it names no release.
-    """
-    view, _, release = text.partition("/")
-    if not view or not release:
-        raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
-    return view, release
-
-
 def reader(name: str) -> Callable[[click.Context, click.Parameter, str | None], Any]:
     """Return what reads an option by a function of `mlviews.site.batch`."""
 
@@ -409,9 +389,3 @@ def reader(name: str) -> Callable[[click.Context, click.Parameter, str | None], 
 def end_of_day(day: date) -> datetime:
     """Return the last moment of a day (UTC)."""
     return datetime(day.year, day.month, day.day, tzinfo=timezone.utc) + timedelta(days=1, microseconds=-1)
-
-
-def ends_of_months(first: date, last: date) -> tuple[date, ...]:
-    """Return the last day of each month, from the one of ``first`` to the one of ``last``."""
-    months = range(first.year * 12 + first.month, last.year * 12 + last.month + 1)
-    return tuple(date(month // 12, month % 12 + 1, 1) - timedelta(days=1) for month in months)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.view import ViewSpec
     from mlviews.results import ListResult, ViewLine
-    from mlviews.site.profile import Site
     from mlviews.store.built import BuiltView
+    from mlviews.store.disk import Store
 
 
 @verb("list")
@@ -34,7 +34,7 @@ def list_views(app: App) -> Outcome:
         try:
             spec = app.catalogue.view(name)
             found = lock_status(for_site(spec, site), site)
-            lines.append(_line(spec, found, _built(name, site, errors), own=name in app.catalogue.own))
+            lines.append(_line(spec, found, _built(name, app.store, errors), own=name in app.catalogue.own))
             errors += found.unreadable
         except MlviewsError as error:
             errors.append(error)
@@ -59,13 +59,12 @@ def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
         return []
 
 
-def _built(view: str, site: Site, errors: list[MlviewsError]) -> BuiltView | None:
+def _built(view: str, store: Store, errors: list[MlviewsError]) -> BuiltView | None:
     from mlviews.files.reading import UnreadableError
     from mlviews.store.built import built_view
-    from mlviews.store.disk import Store
 
     try:
-        return built_view(Store(site.root, site.prefix), view)
+        return built_view(store, view)
     except UnreadableError as error:
         errors.append(error)
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release_alone, complete_view, shared_options, verb
+from mlviews.cli.app import App, Outcome, complete_release, complete_view, shared_options, verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 @shared_options(environment=False)
 def kernel() -> None:
     """Add, list or remove Jupyter and SWAN kernels of views."""
+
+
+def _complete_release_alone(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a release of the view that the call names already."""
+    # A line that ends with an option is none that click can read: it leaves the words as they are.
+    view = str(context.params.get("view") or next(iter(context.args), ""))
+    found = complete_release(context, parameter, f"{view}/{incomplete}") if view else []
+    return [name.partition("/")[2] for name in found]
 
 
 def _places(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +46,7 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.argument("view", shell_complete=complete_view)
 @_places
 @click.option(
-    "--release", metavar="RELEASE", shell_complete=complete_release_alone,
+    "--release", metavar="RELEASE", shell_complete=_complete_release_alone,
     help="Always run this release.  [default: follow the view's default]",
 )  # fmt: skip
 def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
@@ -74,7 +82,7 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
 @click.argument("view", shell_complete=complete_view)
 @_places
 @click.option(
-    "--release", metavar="RELEASE|default", shell_complete=complete_release_alone,
+    "--release", metavar="RELEASE|default", shell_complete=_complete_release_alone,
     help="Only that kernel.  [default: all of the view's]",
 )  # fmt: skip
 def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:

@@ -3,14 +3,14 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, end_of_day, ends_of_months, verb
+from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
 from mlviews.cli.output import distinct
 from mlviews.progress import counted
 
@@ -36,6 +36,12 @@ def _cuda(context: click.Context, parameter: click.Parameter, value: str | None)
     return value
 
 
+def _ends_of_months(first: date, last: date) -> tuple[date, ...]:
+    """Return the last day of each month, from the one of ``first`` to the one of ``last``."""
+    months = range(first.year * 12 + first.month, last.year * 12 + last.month + 1)
+    return tuple(date(month // 12, month % 12 + 1, 1) - timedelta(days=1) for month in months)
+
+
 def _months(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[date, ...]:
     del context, parameter
     if value is None:
@@ -44,7 +50,7 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
         first, last = (datetime.strptime(part, "%Y-%m").date() for part in value.split(".."))  # noqa: DTZ007
     except ValueError:
         raise click.BadParameter(f"{value!r} is not FROM..TO, such as 2026-01..2026-10") from None
-    if not (days := ends_of_months(first, last)):
+    if not (days := _ends_of_months(first, last)):
         raise click.BadParameter(f"{value!r} ends before it begins")
     return days
 

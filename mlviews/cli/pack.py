@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.cli.store import intact_release
 from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
@@ -48,17 +49,9 @@ def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> O
 
 
 def _image(app: App, view: str, path: Path) -> PackedImage:
-    from mlviews.errors import RefusedError
     from mlviews.pack.squashfs import pack as write_image
-    from mlviews.prefix.verify import verify
-    from mlviews.store.launcher import release_here
 
-    prefix, release = release_here(app.root, view)
-    name = f"{release.view}/{release.release}"
-    if verify(prefix, shared=app.site.group is not None, progress=app.progress).faults:
-        raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
-        )
+    prefix, release = intact_release(app, view)
     return write_image(prefix, release, path, progress=app.progress)
 
 

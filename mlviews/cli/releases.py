@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, complete_view, split_release, verb
+from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -89,6 +89,18 @@ def _checks(line: ReleaseSummary) -> tuple[str, str]:
     return told or "-", "red" if line.failed else ""
 
 
+def _split(text: str) -> tuple[str, str]:
+    """Return the view and the release that VIEW/RELEASE names.
+
+    Raises:
+        click.BadParameter: it names no release.
+    """
+    view, _, release = text.partition("/")
+    if not view or not release:
+        raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
+    return view, release
+
+
 @verb("promote")
 @click.argument("release", metavar="VIEW/RELEASE", shell_complete=complete_release)
 @click.option(
@@ -99,7 +111,7 @@ def promote(app: App, release: str, *, override: str) -> Outcome:
     from mlviews.smoke.report import printable
     from mlviews.store.releases import promote as promote_release
 
-    view, name = split_release(release)
+    view, name = _split(release)
     result = promote_release(
         app.store, view, name,
         demands=app.site.promotion, override=printable(override).strip(), progress=app.progress,
@@ -138,7 +150,7 @@ def pin(app: App, release: str, *, undo: bool) -> Outcome:
     from mlviews.cli.terminal import say
     from mlviews.store.releases import pin as pin_release
 
-    view, name = split_release(release)
+    view, name = _split(release)
     result = pin_release(app.store, view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
     return Outcome(result, lambda console: say(console, text))
@@ -163,7 +175,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     if "/" not in release:
         whole = f"`mlviews uninstall {release}` removes all of the view"
         raise click.BadParameter(f"{release!r} is not VIEW/RELEASE: `mlviews releases {release}` lists them; {whole}")
-    view, name = split_release(release)
+    view, name = _split(release)
     result = remove_release(app.store, view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"

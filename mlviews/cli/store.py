@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
     from mlviews.provenance.attest import Attestation
+    from mlviews.release import Release
     from mlviews.store.collect import GcResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
@@ -78,20 +79,12 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
     """
     from mlviews.cli.terminal import say
-    from mlviews.errors import RefusedError
     from mlviews.files.writing import write_atomically
-    from mlviews.prefix.verify import verify as verify_prefix
     from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
     from mlviews.smoke.records import read_records
-    from mlviews.store.launcher import release_here
 
     signer = read_signer(key.absolute())  # before all files are read
-    prefix, release = release_here(app.site.root, view)
-    name = f"{release.view}/{release.release}"
-    if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
-        raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
-        )
+    prefix, release = intact_release(app, view)
     records = read_records(app.site.root, release.view, release.lock_digest)
     found = statements(prefix, release, records, builder=builder)
     text, keyid = sign(found, signer)
@@ -100,8 +93,27 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     result = AttestResult(
         release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
     )  # fmt: skip
-    told = f"{name}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
+    told = f"{release.view}/{release.release}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
     return Outcome(result, lambda console: say(console, told))
+
+
+def intact_release(app: App, view: str) -> tuple[Path, Release]:
+    """Return the prefix and the release that a view's name means, to be taken elsewhere.
+
+    Raises:
+        RefusedError: there is none, or its files are not as they were built.
+    """
+    from mlviews.errors import RefusedError
+    from mlviews.prefix.verify import verify as verify_prefix
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.site.root, view)
+    name = f"{release.view}/{release.release}"
+    if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
+        raise RefusedError(
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
+        )
+    return prefix, release
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:

@@ -38,9 +38,8 @@ from mlviews.values import told_by
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mlviews.licences import Licences
     from mlviews.progress import Progress
-    from mlviews.site.model import Promotion
+    from mlviews.site.profile import Site
     from mlviews.store.disk import ReleaseEntry, Store
 
 Change = Literal["release", "promotion", "rollback", "removal", "records"]
@@ -121,27 +120,23 @@ class _Draft:
 
 def plan(
     store: Store,
+    site: Site,
     view: str,
     release: str | None = None,
     *,
     published: bool = False,
     tar: Path | None = None,
-    demands: Promotion | None = None,
-    licences: Licences | None = None,
-    shared: bool = False,
     progress: Progress,
 ) -> tuple[PublishResult, tuple[Item, ...]]:
     """Plan what a repository lacks of a view.
 
     Args:
         store: where the view lies; its prefix is where it will lie.
+        site: what it demands of a default, which licences it refuses, and whether a group shares the root.
         release: one of its releases, or one that was removed. None: the default where the repository has another one,
             else the newest.
         published: whether the repository holds the release already, where this host cannot see that.
         tar: where the change should be packed, if it should; the plan names it only where no rule forbids it.
-        demands: what must be proved of a release before it becomes the default.
-        licences: which of them are refused.
-        shared: whether a group shares the root; a tar never says so.
 
     Returns:
         The plan, and every file, link and folder of its tar, folders before what they hold.
@@ -160,15 +155,20 @@ def plan(
     else:
         entry = _entry(store, repository, view, release, published=published)
         draft = _addition(store, repository, view, entry, published=published)
-        judged: list[PublishRemark] = []
-        for platform in draft.platforms:
-            judged += of_platform(store, view, entry, platform, shared=shared, progress=progress)
-            judged += of_licences(store, view, entry, platform, licences)
-        if "promotion" in draft.changes:
-            judged += of_promotion(store, view, entry, demands)
-        draft = replace(draft, remarks=(*draft.remarks, *judged))
+        draft = replace(draft, remarks=(*draft.remarks, *_judged(store, site, draft, entry, progress)))
     refuse_odd(draft.release, "the release's name")
     return _result(store, repository, draft, tar), draft.items
+
+
+def _judged(
+    store: Store, site: Site, draft: _Draft, entry: ReleaseEntry, progress: Progress
+) -> Iterator[PublishRemark]:
+    """Judge a release as a whole: each platform that it brings, and whether it may become the default."""
+    for platform in draft.platforms:
+        yield from of_platform(store, draft.view, entry, platform, shared=site.group is not None, progress=progress)
+        yield from of_licences(store, draft.view, entry, platform, site.licences)
+    if "promotion" in draft.changes:
+        yield from of_promotion(store, draft.view, entry, site.promotion)
 
 
 def _entry(store: Store, repository: Repository, view: str, release: str | None, *, published: bool) -> ReleaseEntry:

@@ -63,11 +63,8 @@ def publish(store: Store, site: Site, view: str, release: str | None, *, progres
     folder = store.root / _FOLDER
     with hold(folder / LOCK, waiting=announce(progress, repository.name)) as lock:
         server = _Server(repository.name, lock, progress)
-        _finish(store, server, folder)
-        found, items = plan(
-            store, view, release, tar=folder / _TAR, demands=site.promotion, licences=site.licences,
-            shared=site.group is not None, progress=progress,
-        )  # fmt: skip
+        _finish(store, site, server, folder)
+        found, items = plan(store, site, view, release, tar=folder / _TAR, progress=progress)
         if found.forbidden or not found.changes:
             return found
         write_atomically(folder / _NOTE, _Note(view=view, release=found.release, tag=found.tag).text())
@@ -102,7 +99,7 @@ def _own(store: Store, site: Site) -> Repository:
     return repository
 
 
-def _finish(store: Store, server: _Server, folder: Path) -> None:
+def _finish(store: Store, site: Site, server: _Server, folder: Path) -> None:
     """Clear up after a call that was killed, which held the lock that is held now: nothing of it runs any more.
 
     What it had done is done; the name of that state may be missing. What it had not done, is planned anew.
@@ -119,15 +116,15 @@ def _finish(store: Store, server: _Server, folder: Path) -> None:
                 "Wait until it is closed; `cvmfs_server list` shows it.",
             )
         server.abort()
-    if note and note.tag and not _left(store, note):
+    if note and note.tag and not _left(store, site, note):
         server.run(f"cvmfs_server tag -a {note.tag} {server.name}")
     delete_tree(folder, keep={LOCK})
 
 
-def _left(store: Store, note: _Note) -> bool:
+def _left(store: Store, site: Site, note: _Note) -> bool:
     """Tell whether any of what a note says is still to be done."""
     with suppress(RefusedError):
-        found, _ = plan(store, note.view, note.release, progress=silent)
+        found, _ = plan(store, site, note.view, note.release, progress=silent)
         return bool(found.changes)
     return True
 

@@ -78,6 +78,17 @@ def test_what_a_rule_forbids_is_not_begun(server, build, repository, tmp_path):
     assert (refused.code, refused.data["done"], repository.revisions(), is_open(repository)) == (1, False, 1, False)
 
 
+def test_with_v_it_says_all_that_forbids_it(server, build, tmp_path):
+    name = build()
+    for number in range(7):
+        os.mkfifo(tmp_path / f"staging/envs/demo/{name}/linux-64/share/pipe{number}")
+
+    short, long = server("publish", "demo").out, server("publish", "demo", "-v").out
+
+    assert (short.count("forbidden special: "), short.count("special: 2 more (-v lists them)")) == (5, 1)
+    assert (long.count("forbidden special: "), long.count("-v lists them")) == (7, 0)
+
+
 def test_a_fault_of_the_server_is_told_and_its_transaction_aborted(server, build, repository, monkeypatch):
     build()
     full = repository.state / f"{repository.mount.name}.scratch"
