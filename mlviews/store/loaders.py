@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import mlviews
 from mlviews import jupyter
-from mlviews.files.reading import content, link_text, names_in, status
+from mlviews.files.reading import content, is_file, link_text, names_in, status
 from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
 from mlviews.render import modulefile
 from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name, render_default, render_nothing_promoted
@@ -193,9 +194,21 @@ def write_removed_loaders(store: Store, view: str, entry: ReleaseEntry) -> None:
 def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple[str, str]]]) -> None:
     """Delete what leads to a view that has no release any more: modulefiles, their default, kernels, ``views/<view>``.
 
+    What leads to releases whose folders somebody deleted by hand is found by the paths that it names.
+
     Args:
         modules: of each release that was removed, the modules and versions that tell of it.
     """
+    below = store.baked(store.view_folder(view))
+    for module in {module for found in modules.values() for module, _ in found}:
+        folder = store.root / "modulefiles" / module
+        for name in names_in(folder):
+            if not is_file(folder / name):
+                continue
+            named = re.search(re.escape(f"{below}/").encode() + rb"([^/]+)/", content(folder / name) or b"")
+            if named and name.startswith(os.fsdecode(named[1])):
+                remove_file(folder / name)
+    jupyter.remove_below(jupyter.Place("path", store.root / "kernels"), below)
     for release, found in modules.items():
         delete_tree(store.root / "kernels" / f"{view}-{release}")
         for module, version in found:
