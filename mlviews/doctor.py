@@ -389,8 +389,11 @@ def _batch(system: System, batch: BatchSystem) -> Finding:
         return Finding(
             name=name, status="note", found=f"{program} is missing", advice="Submit jobs from a host that has it."
         )
-    lacking = set(batch.queues) - _partitions() if system == "slurm" and batch.queues else set()
-    if lacking:
+    known = _partitions() if system == "slurm" and batch.queues else {*batch.queues}
+    if batch.queues and not known:
+        what = f"{program} is here, but sinfo names no partition"
+        return Finding(name=name, status="problem", found=what, advice="Does Slurm run? `sinfo` says more.")
+    if lacking := {*batch.queues} - known:
         what = f"there is no partition {', '.join(sorted(lacking))}; the site's file names {queues}"
         return Finding(
             name=name, status="problem", found=what, advice="`sinfo` lists the partitions. Correct the site's file."

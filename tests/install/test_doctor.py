@@ -211,6 +211,23 @@ def test_a_root_that_others_fill_is_no_problem_for_who_reads_it(cli, monkeypatch
     assert (space["status"], space["found"]) == ("note", f"{cli.root} is not writable for you")
 
 
+def test_a_slurm_that_does_not_answer_is_the_problem_and_not_the_partitions_that_a_site_names(tmp_path, monkeypatch):
+    for name in ("sbatch", "sinfo"):
+        (tmp_path / name).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "mine.yaml").write_text(
+        f"schema: 1\nname: mine\nsummary: Mine\nroot: {tmp_path}\nchannels: [conda-forge]\n"
+        "batch: {slurm: {queues: {main: {}}}}\n"
+    )
+
+    found = next(
+        finding for finding in examine(open_site(str(tmp_path / "mine.yaml"))).findings if finding.name == "Slurm"
+    )
+
+    assert (found.status, found.found) == ("problem", "sbatch is here, but sinfo names no partition")
+
+
 def test_a_quota_that_nobody_tells_and_a_folder_that_nobody_may_see_are_findings(tmp_path, monkeypatch):
     import mlviews.doctor as module
 
