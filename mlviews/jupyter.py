@@ -135,7 +135,7 @@ class Kernel:
         lock: the release's lock digest.
         launch: what it starts.
         state: ``ok`` where that starts a release, ``removed`` where it says that the release was removed, ``gone``
-            where nothing is there.
+            where nothing is there, or not the release that this one extends.
     """
 
     name: str
@@ -320,9 +320,20 @@ def _specification(folder: Path) -> Any:
 
 
 def _state(launch: Path) -> Literal["ok", "removed", "gone"]:
+    release = launch.with_name(RELEASE_FILE)
     if not os.access(launch, os.X_OK):
         return "gone"
-    return "ok" if os.access(launch.with_name(RELEASE_FILE), os.F_OK) else "removed"
+    if not os.access(release, os.F_OK):
+        return "removed"
+    base = _base(release)
+    return "ok" if base is None or is_folder_at(base / "bin", follow=True) else "gone"
+
+
+def _base(release: Path) -> Path | None:
+    """Return the prefix of the release that one extends; None where it extends none, or does not say."""
+    with suppress(UnreadableError, ValueError, RecursionError, LookupError, TypeError):
+        return Path(json.loads(content(release) or b"")["base"]["prefix"])
+    return None
 
 
 def _user_data() -> Path:

@@ -355,7 +355,17 @@ def test_a_base_that_is_gone_is_told(based: Any, index: Any) -> None:
     index("tagger")
     assert based("extend", "demo", "tagger").code == 0
     base, prefix = release_of(based.root, "demo")[0], release_of(based.root, "my-demo")[0]
+    started = {"argv": [f"{prefix}/launch"], "metadata": {"mlviews": {"view": "my-demo", "release": "1", "lock": ""}}}
+    (kernels := Path(os.environ["HOME"]) / ".local/share/jupyter/kernels/my-demo").mkdir(parents=True)
+    (kernels / "kernel.json").write_text(json.dumps(started))
+
+    def state() -> str:
+        (line,) = (one for one in based("kernel", "list", "--json").data["kernels"] if one["folder"] == str(kernels))
+        return str(line["state"])
+
+    assert state() == "ok"
     (base / "bin").rename(base / "gone")
+    assert state() == "gone"
     ran = based.process("run", "my-demo", "--", "python", "-c", "1")
     assert (ran.code, str(base) in ran.err) == (127, True)
     sourced = subprocess.run(["sh", "-c", f". {prefix}/setup.sh"], capture_output=True, text=True, check=False)
