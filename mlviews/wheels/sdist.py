@@ -198,7 +198,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
         "LC_ALL": "C.UTF-8",
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "SOURCEDATE_EPOCH": DATE,
+        "SOURCE_DATE_EPOCH": DATE,
     }
     with subprocess.Popen(
         [*command, paths, *sorted(prefixes)],
