@@ -211,7 +211,7 @@ def unpacked() -> Any:
                 packed = archive.read(f"pkg-{path.stem}.tar.zst")
             content = zstd.decompress(packed)
             with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-                tar.extractall(folder, filter="data")
+                tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
         return folder
 
     return unpack

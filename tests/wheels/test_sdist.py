@@ -175,6 +175,32 @@ def test_what_is_refused(built: Any, keys: dict[str, Any], reason: str, tmp_path
     assert not list(tmp_path.glob("**/build/evil"))
 
 
+@pytest.mark.parametrize("filters", [True, False], ids=["filters", "older"])
+def test_sources_are_unpacked_alike_by_a_python_without_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: bool
+) -> None:
+    """Those of PEP 706 came with 3.10.12 and 3.11.4, and Debian 12 has 3.11.2."""
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+    def unpacked(number: int, *members: tuple[str, int, str]) -> Path:
+        archive = tmp_path / f"{number}.tar.gz"
+        with tarfile.open(archive, "w:gz") as packed:
+            for name, mode, link in members:
+                header = tarfile.TarInfo(name)
+                header.mode, header.linkname, header.size = mode, link, 0 if link else 4
+                header.type = tarfile.SYMTYPE if link else tarfile.REGTYPE
+                packed.addfile(header, io.BytesIO(b"text"))
+        return sdist._unpack(archive, tmp_path / str(number))
+
+    top = unpacked(1, ("style-1.0/a/run", 0o777, ""), ("/style-1.0/read", 0o4464, ""))
+    found = {path.name: (path.stat().st_mode & 0o7777, path.read_text()) for path in top.rglob("*") if path.is_file()}
+    assert found == {"run": (0o755, "text"), "read": (0o644, "text")}
+    for number, member in enumerate((("../out", 0o644, ""), ("style-1.0/../../out", 0o644, ""), ("in", 0o644, "/etc"))):
+        with pytest.raises(tarfile.TarError):
+            unpacked(2 + number, member)
+
+
 def test_sources_that_no_recipe_names_run_nowhere(cli: Any, sources: PutSources, tmp_path: Path) -> None:
     """Nor do those that are looked up and fetched: pip is given what they say of themselves."""
     ran = tmp_path / "ran"
