@@ -22,7 +22,7 @@ from mlviews.smoke.programs import BASIC, programs
 from mlviews.smoke.records import last_results, proves, read_records, write_record
 from mlviews.smoke.report import CheckLine, failures
 from mlviews.store.disk import ReleaseEntry, Store
-from mlviews.values import told_by
+from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +107,7 @@ def _result(
     checks: Sequence[CheckLine],
     unreadable: Sequence[Unreadable] = (),
 ) -> BuildResult:
-    return told_by(
+    return from_attributes(
         BuildResult,
         release,
         status=status,

@@ -35,8 +35,8 @@ class Problem:
         object.__setattr__(self, "message", hide(self.message))
 
 
-def told_by(kind: type[_Kind], source: object, **more: Any) -> _Kind:
-    """Return a dataclass that tells part of another value: its fields are the source's of the same names.
+def from_attributes(kind: type[_Kind], source: object, **more: Any) -> _Kind:
+    """Return a dataclass whose fields are the attributes of another value with the same names.
 
     Args:
         more: the fields that the source does not have, or has otherwise.

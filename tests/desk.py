@@ -88,7 +88,7 @@ class Desk:
         return sorted(self.folder.glob(f"tagging-{number}/checkpoint-*"))
 
     def history(self) -> list[tuple[str, int, int]]:
-        """Return in order what trainings did: a start ``begins`` at a step, or ``names`` a checkpoint after one."""
+        """Return in order what trainings did: a start ``begins`` at a step, ``would-name``, ``names`` a checkpoint."""
         log = self.folder / "result.log"
         lines = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
         return [(what, int(start), int(step)) for what, start, step in lines]

@@ -9,7 +9,7 @@ import click
 from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
 from mlviews.cli.packages import list_packages
 from mlviews.progress import counted, size
-from mlviews.values import told_by
+from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -48,7 +48,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     found = lock_status(site_spec, app.site)
     lock = found.summary
     records = read_records(app.site.root, spec.name, lock.digest) if lock else ()
-    recipe = told_by(
+    recipe = from_attributes(
         ShownRecipe,
         spec,
         dependencies=_asked(spec.dependencies),
@@ -74,7 +74,7 @@ def _show_release(app: App, label: str) -> Outcome:
     one = entry.release
     (facts,) = (line for line in releases_of(store, view).releases if line.release == entry.name)
     base = f"{one.base.view}/{one.base.release}" if one.base else None
-    release = told_by(ShownRelease, one, facts=facts, base=base)
+    release = from_attributes(ShownRelease, one, facts=facts, base=base)
     return Outcome(ShowResult(view, None, release), lambda console: _write_release(console, release))
 
 

@@ -9,7 +9,7 @@ import click
 
 from mlviews.cli.app import App, Outcome, complete_check, complete_view_or_release, reader, verb
 from mlviews.cli.cluster import prove_on_cluster
-from mlviews.values import told_by
+from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -188,7 +188,7 @@ def _of_view(
     entered = _routes(run, view, routes, base) if routes else []
     one, errors = _view(run, view, entered[0].checks if entered else None)
     apart = differences(entered) if entered else ()
-    result = told_by(SmokeResult, one, level=run.level, routes=entered, differences=apart)
+    result = from_attributes(SmokeResult, one, level=run.level, routes=entered, differences=apart)
     return result, (*errors, *_different(result))
 
 

@@ -26,11 +26,8 @@ _NO_LIBRARIES = frozenset({
     ".py", ".pyc", ".pyi", ".pyx", ".qml", ".root", ".rst", ".sh", ".sql", ".svg", ".tcl", ".tex", ".toml", ".ts",
     ".ttf", ".txt", ".whl", ".xml", ".xz", ".yaml", ".yml", ".zip", ".zst",
 })  # fmt: skip
-_NO_FOLDERS = (
-    Path("/dev"),
-    Path("/proc"),
-    Path("/sys"),
-)  # a link into these leads out of any file system that holds libraries
+# A link into these leads out of any file system that holds libraries.
+_NO_FOLDERS = (Path("/dev"), Path("/proc"), Path("/sys"))
 _AT_ONCE = 8  # a network file system answers several reads as fast as one
 
 

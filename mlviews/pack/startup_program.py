@@ -45,11 +45,8 @@ def main(module: str) -> None:
     sys.addaudithook(listen)
     start = time.perf_counter()
     __import__(module)
-    seconds, opens, ended = (
-        time.perf_counter() - start,
-        opened,
-        time.monotonic_ns(),
-    )  # the host's clock, for all programs
+    # The last is the host's clock, for all programs.
+    seconds, opens, ended = time.perf_counter() - start, opened, time.monotonic_ns()
     after = counters()
     found = {
         "ended": ended,

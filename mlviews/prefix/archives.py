@@ -186,7 +186,7 @@ def _sha256(item: Located, *, over: Event) -> str:
     return digest.hexdigest()
 
 
-def read_from(item: Located, scratch: Path | None) -> RepoDataRecord:
+def source_record(item: Located, scratch: Path | None) -> RepoDataRecord:
     """Return what rattler is told of a package.
 
     Args:

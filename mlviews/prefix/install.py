@@ -24,7 +24,7 @@ from mlviews.files.filelock import LOCK, announce, hold
 from mlviews.files.permissions import CLOSED, group_id, settle
 from mlviews.files.writing import delete_tree, make_folder, write_failure
 from mlviews.loop import run
-from mlviews.prefix.archives import Located, check_archives, install_failure, local_archive, read_from, refused_path
+from mlviews.prefix.archives import Located, check_archives, install_failure, local_archive, refused_path, source_record
 from mlviews.prefix.clobbers import LINKING_FAILED, Programs, link_all
 from mlviews.prefix.complete import complete_records
 from mlviews.prefix.realize import realized
@@ -148,7 +148,7 @@ def _link(
         progress("Linking", total=len(located)) as linked,
     ):
         try:
-            wanted = [read_from(item, scratch if item.package.name in fresh else None) for item in located]
+            wanted = [source_record(item, scratch if item.package.name in fresh else None) for item in located]
             with _noted(linker.unpacked, located, fresh, group=group, prefix=linker.prefix, progress=progress):
                 run(linker.link_all(wanted, loaded, linked))
             return complete_records(linker.prefix, {item.package.archive: item.package for item in located})

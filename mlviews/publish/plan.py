@@ -33,7 +33,7 @@ from mlviews.store.launcher import no_release_error
 from mlviews.store.layout import NOTE
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
-from mlviews.values import told_by
+from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -284,7 +284,7 @@ def _result(store: Store, repository: Repository, draft: _Draft, tar: Path | Non
     packed = tar if draft.items and not any(remark.forbids for remark in remarks) else None
     names = [item for item in draft.items if not is_folder(item.status)]
     sizes = [item.status.st_size for item in names if stat.S_ISREG(item.status.st_mode)]
-    return told_by(
+    return from_attributes(
         PublishResult,
         draft,
         repository=repository.name,

@@ -12,7 +12,7 @@ from mlviews.files.kept import Kept, state_of
 from mlviews.files.reading import content, is_folder_at
 from mlviews.files.writing import folder
 from mlviews.site.file import expand, is_path, site_files, site_path, user_sites
-from mlviews.values import told_by
+from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ class _FoundSite:
         )
         summary = kept.recall(lambda said: _Summary(**said))
         if summary is None:
-            summary = told_by(_Summary, self.file, given=sorted(self.file.model_fields_set))
+            summary = from_attributes(_Summary, self.file, given=sorted(self.file.model_fields_set))
             kept.keep(asdict(summary))
         return summary
 
@@ -199,7 +199,7 @@ def open_site(
     where = lockfiles or expand((given.lockfiles or usual).replace("{root}", str(own_root)))
     # Locks of one's own folder or of wheels stand alone: another's lock would be a surprise.
     alone = lockfiles is not None or wheels
-    return told_by(
+    return from_attributes(
         Site,
         given,
         root=own_root,

@@ -1,7 +1,8 @@
 """A training without any framework: its state is a hash that each step changes, so that a lost or repeated step shows.
 
 training.py OUTPUT STEPS SECONDS LATER WORKERS: SECONDS pass in each step of the first start, LATER in those of others;
-the last hash goes into OUTPUT. OUTPUT.log tells at which step each start begins, and after which it names a checkpoint.
+the last hash goes into OUTPUT. OUTPUT.log tells at which step each start begins, and after which it would name, and
+then names, a checkpoint.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def main(output: Path, steps: int, seconds: float, later: float, workers: int) -
     replace = Path.replace
 
     def logged(self: Path, target: Path) -> Path:
-        """Write down who writes, while nobody else can."""
+        """Write down who writes, while nobody else can: before as well, since a kill may fall in between."""
+        note("would-name")
         done = replace(self, target)
         note("names")
         return done

@@ -98,6 +98,15 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(cublas=cublas, provider=provider, placed=placed)
 
 
+def test_a_library_that_says_where_others_lie_is_left_as_it_is(libraries: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "libprovider.so"
+    path.write_bytes(libraries.provider)
+    set_runpath([path], "$ORIGIN/own")
+    before = path.read_bytes()
+    add_runpath(path, "../..")
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_runpath_is_added(libraries: SimpleNamespace, tmp_path: Path, *, first: bool) -> None:
     path = tmp_path / "libprovider.so"
