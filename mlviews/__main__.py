@@ -165,11 +165,10 @@ def _system_error(error: OSError) -> MlviewsError:
 
 
 def _report(app: App, error: MlviewsError) -> int:
-    from mlviews.cli.output import write_errors  # noqa: PLC0415
     from mlviews.errors import FailedError  # noqa: PLC0415
 
     try:
-        write_errors(app, [error])
+        app.fail(error)
     except OSError as failure:  # stdout itself: then its reader gets no envelope, but people a message
         _give_up_stdout()
         sys.stderr.write(f"error: {failure}\n")
@@ -178,14 +177,13 @@ def _report(app: App, error: MlviewsError) -> int:
 
 
 def _interrupted(app: App) -> int:
-    from mlviews.cli.output import write_errors  # noqa: PLC0415
     from mlviews.errors import FailedError  # noqa: PLC0415
 
     goes_on = "To go on, type the same command again: what was downloaded stays."
     # click has ended the line of the terminal's ^C
     sys.stderr.write("interrupted\n" if app.json else f"interrupted. {goes_on}\n")
     if app.json:
-        write_errors(app, [FailedError("interrupted", "interrupted by a signal", goes_on)])
+        app.fail(FailedError("interrupted", "interrupted by a signal", goes_on))
     return INTERRUPTED
 
 

@@ -12,14 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from mlviews.cli.terminal import COLOURS, Bars, Column, Console, _progress, say, write_changes, write_table
+from mlviews.cli.output import write_changes
+from mlviews.cli.table import Column
+from mlviews.cli.terminal import COLOURS, Bars, Console, _progress
 from mlviews.lock.diff import PackageChange
 from mlviews.progress import counted
 
 
 def _written(width: int, columns: tuple[Column, ...], rows: list[tuple[str, ...]]) -> list[str]:
     out = io.StringIO()
-    write_table(Console(file=out, width=width), columns, rows)
+    Console(file=out, width=width).table(columns, rows)
     return out.getvalue().splitlines()
 
 
@@ -101,8 +103,8 @@ def test_nothing_is_cut_whatever_the_texts_and_the_width(rows: list[tuple[str, .
 def test_markup_and_escapes_of_foreign_texts_stay_text() -> None:
     out = io.StringIO()
     console = Console(file=out, width=80, force_terminal=True, color_system="truecolor", no_color=True)
-    write_table(console, (Column("Name"),), [("[red]x[/]\x1b[2J:smile:",)], header=False)
-    say(console, "[bold]y\x07", (" [/]", "dim"))
+    console.table((Column("Name"),), [("[red]x[/]\x1b[2J:smile:",)], header=False)
+    console.say("[bold]y\x07", (" [/]", "dim"))
     plain = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue())
     assert plain == "[red]x[/]\\x1b[2J:smile:\n[bold]y\\x07 [/]\n"
 
@@ -118,7 +120,7 @@ class Window(io.StringIO):
 
 
 def _said(out: io.StringIO, *parts: str, folds: bool = True) -> list[str]:
-    say(Console(file=out, width=30), *parts, folds=folds)
+    Console(file=out, width=30).say(*parts, folds=folds)
     return out.getvalue().splitlines()
 
 
@@ -224,7 +226,7 @@ def test_colours_can_be_read_on_white_and_on_black(name: str) -> None:
 def test_a_colour_by_its_name_is_the_one_that_can_be_read(style: str) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, color_system="256")
-    say(console, ("x", style))
+    console.say(("x", style))
     console.print(f"[{style}]x[/]")
     number, _ = COLOURS[style.rsplit(maxsplit=1)[-1]]
     assert out.getvalue().count(f"38;5;{number}m") == 2

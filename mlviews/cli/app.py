@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlviews.cli.output import write_outcome
+from mlviews.cli.output import write_envelope, write_error, write_stdout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
+    from mlviews.cli.output import Outcome
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
     from mlviews.progress import Progress
@@ -29,35 +30,6 @@ if TYPE_CHECKING:
 
 _PIPED_WIDTH = 200
 _T = TypeVar("_T")
-
-
-class Show(Protocol):
-    """Writes a result for people."""
-
-    def __call__(self, console: Console, /) -> None:
-        """Write it."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a verb gives back.
-
-    Attributes:
-        data: the result, a value; with ``--json`` it is the envelope's ``data``.
-        show: writes the same for people.
-        stated: the exit code, 1 where the answer is no; None for that of the worst error.
-        errors: what went wrong with parts of the work that did not stop the rest.
-    """
-
-    data: Any
-    show: Show
-    stated: int | None = None
-    errors: Sequence[MlviewsError] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """The process's."""
-        return max((error.exit_code for error in self.errors), default=0) if self.stated is None else self.stated
 
 
 @dataclass
@@ -185,9 +157,24 @@ class App:
     def remark(self, text: str) -> None:
         """Tell people, on stderr, what is no error; with ``--json`` the result is to hold it."""
         if not self.json:
-            from mlviews.cli.terminal import say
+            self.console(stderr=True).say(("note: ", "bold yellow"), text)
 
-            say(self.console(stderr=True), ("note: ", "bold yellow"), text)
+    def give(self, outcome: Outcome) -> None:
+        """Print a verb's result to stdout; errors of parts of the work go to stderr, or into the envelope."""
+        if self.json:
+            write_envelope(self.command, outcome.data, outcome.errors, ok=outcome.exit_code == 0)
+            return
+        outcome.show(self.console())
+        write_stdout("")
+        for error in outcome.errors:
+            write_error(self.console(stderr=True), error, self.verbosity)
+
+    def fail(self, error: MlviewsError) -> None:
+        """Print the error that ended a verb."""
+        if self.json:
+            write_envelope(self.command, None, [error], ok=False)
+        else:
+            write_error(self.console(stderr=True), error, self.verbosity)
 
     @property
     def progress(self) -> Progress:
@@ -315,7 +302,7 @@ def verb(name: str, **settings: Any) -> Callable[[Callable[..., Outcome | None]]
             outcome = function(app, **arguments)
             if outcome is None:
                 return 0
-            write_outcome(app, outcome)
+            app.give(outcome)
             return outcome.exit_code
 
         made: click.Command = command

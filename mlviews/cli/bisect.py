@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_check, complete_view, verb
+from mlviews.cli.app import App, complete_check, complete_view, verb
+from mlviews.cli.output import Outcome, write_changes
 
 if TYPE_CHECKING:
     from mlviews.bisect.find import BisectResult
@@ -72,10 +73,9 @@ def bisect(
 
 
 def _write(console: Console, result: BisectResult) -> None:
-    from mlviews.cli.terminal import say, write_changes
 
     def line(text: str, style: str = "") -> None:
-        say(console, (text, style))
+        console.say((text, style))
 
     line(f"{result.good} -> {result.bad}", "dim")
     line(_heading(result), "bold")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from mlviews.cli.app import App, Outcome, Verb, complete_release, complete_view, verb
+from mlviews.cli.app import App, Verb, complete_release, complete_view, verb
+from mlviews.cli.output import STATUS_STYLES, Outcome, tell_unreadable, write_changes
+from mlviews.cli.table import Column
 from mlviews.progress import counted
 
 if TYPE_CHECKING:
@@ -89,72 +91,67 @@ def _variants(app: App, view: str, variant: str | None, *, every: bool) -> tuple
 
 def write_built(console: Console, built: BuildResult, app: App) -> None:
     """Write what a build gave, for people, and how to use it."""
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, tell_unreadable, write_changes, write_table
     from mlviews.release import served_in_words
 
     name = f"{built.view}/{built.release}"
     if built.chosen:
-        say(console, ("variant", "yellow"), f" {built.view}: {built.chosen}")
+        console.say(("variant", "yellow"), f" {built.view}: {built.chosen}")
     if built.status == "unchanged":
         what = "checks of its recipe ran" if built.checks else "nothing to do"
-        say(console, f"{name} is there already, from the same lock: {what}")
+        console.say(f"{name} is there already, from the same lock: {what}")
     else:
-        say(console, ("built", "bold green"), f" {name}: {counted(built.packages, 'package')} for {built.platform}")
+        console.say(("built", "bold green"), f" {name}: {counted(built.packages, 'package')} for {built.platform}")
     if built.base_changes:
-        say(console, f"the base is now {built.base}; it differs from the base of the build before:")
+        console.say(f"the base is now {built.base}; it differs from the base of the build before:")
         write_changes(console, built.base_changes)
     checks = (
         ((check.status, STATUS_STYLES[check.status]), check.name, f"{check.seconds:.1f} s", check.reason)
         for check in built.checks
     )
-    write_table(console, (Column(), Column(), Column(rank=1, right=True), Column(folds=30)), checks, header=False)
+    console.table((Column(), Column(), Column(rank=1, right=True), Column(folds=30)), checks, header=False)
     if built.served:
-        say(console, f"serves {served_in_words(built.served)}")
+        console.say(f"serves {served_in_words(built.served)}")
     for gpu in built.left_out:
-        say(console, ("leaves out", "yellow"), f" {gpu}, which the recipe names: `mlviews gpus {built.view}` says why")
+        console.say(("leaves out", "yellow"), f" {gpu}, which the recipe names: `mlviews gpus {built.view}` says why")
     _tell_limits(console, built)
     _tell_link_scripts(console, built.link_scripts)
     for clobber in built.clobbers:
-        say(
-            console,
+        console.say(
             ("lost", "yellow"),
             f" {clobber.path} of {clobber.lost}: the file of {clobber.kept} has replaced it",
         )
     for package, why in built.pip_check_waivers.items():
-        say(console, ("waived", "yellow"), f" a requirement of {package}: {why}")
+        console.say(("waived", "yellow"), f" a requirement of {package}: {why}")
     tell_unreadable(console, built.unreadable)
     if not built.default:
         now, lost = app.store.default(built.view), app.store.lost_default(built.view)
         which = f"{now}{', a release that is not there any more' if lost else ''}"
         state = f"not the default, which is {which}" if now else f"not the default: {built.view} has none yet"
-        say(console, (f"It is {state}. `mlviews promote {name}` makes it that.", "yellow"))
+        console.say((f"It is {state}. `mlviews promote {name}` makes it that.", "yellow"))
     _next(console, built, app)
 
 
 def _tell_limits(console: Console, built: BuildResult) -> None:
     """Write in what the release is not what its recipe, its packages or their scripts may lead one to expect."""
-    from mlviews.cli.terminal import say
-
     for what, instead in built.differs.items():
-        say(console, ("differs", "yellow"), f" {what}: here {instead}")
+        console.say(("differs", "yellow"), f" {what}: here {instead}")
     for package, why in {**built.absent, **built.gaps}.items():
-        say(console, ("lacks", "yellow"), f" {package}: {why}")
+        console.say(("lacks", "yellow"), f" {package}: {why}")
     for loosened in built.overrides:
-        say(console, ("loosened", "yellow"), f" {loosened}")
+        console.say(("loosened", "yellow"), f" {loosened}")
     for folder in built.editable:
-        say(console, ("editable", "yellow"), f" {folder}: read where it lies; what changes there changes the view")
+        console.say(("editable", "yellow"), f" {folder}: read where it lies; what changes there changes the view")
     for package, versions in built.replaced.items():
-        say(console, ("replaced", "yellow"), f" {package}: {versions}")
+        console.say(("replaced", "yellow"), f" {package}: {versions}")
     for package, asked in built.broken.items():
-        say(console, ("breaks", "bold red"), f" {package}, which asks for {asked}")
+        console.say(("breaks", "bold red"), f" {package}, which asks for {asked}")
     if built.sdists:
-        say(console, ("built from source", "yellow"), f" where there is no wheel: {', '.join(built.sdists)}")
+        console.say(("built from source", "yellow"), f" where there is no wheel: {', '.join(built.sdists)}")
     for note in built.notes:
-        say(console, ("note", "yellow"), f" {note}")
+        console.say(("note", "yellow"), f" {note}")
 
 
 def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:
-    from mlviews.cli.terminal import say
 
     for title, packages in (
         ("the link scripts ran of", scripts.run),
@@ -162,13 +159,12 @@ def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:
         ("the recipe names link scripts that are not there, of", scripts.without),
     ):
         if packages:
-            say(console, ("note", "yellow"), f" {title} {', '.join(packages)}")
+            console.say(("note", "yellow"), f" {title} {', '.join(packages)}")
     for note in scripts.notes:
-        say(console, ("note", "yellow"), f" link script of {note}")
+        console.say(("note", "yellow"), f" link script of {note}")
 
 
 def _next(console: Console, built: BuildResult, app: App) -> None:
-    from mlviews.cli.terminal import say
     from mlviews.jupyter import holds_ipykernel
 
     version = "" if built.default else f"/{built.release}"
@@ -178,12 +174,12 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     baked = app.site.prefix / built.folder.relative_to(app.site.root)
     undone = ""
     if baked != built.folder and not baked.exists():
-        say(console, ("\nIt can be loaded once it is published. Next:", "bold"))
+        console.say(("\nIt can be loaded once it is published. Next:", "bold"))
         lines = [f"{_program()} publish {built.view}/{built.release}{options} --plan --tar FILE"]
         if not built.default:
             lines.insert(0, f"{_program()} promote {built.view}/{built.release}{options}")
     else:
-        say(console, ("\nNext, one of:", "bold"))
+        console.say(("\nNext, one of:", "bold"))
         undone = f"`mlviews_deactivate` undoes the first, `module unload {built.module}` the second."
         python = (built.folder / "bin/python").exists()
         lines = [
@@ -195,9 +191,9 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
             which = "" if built.default else f" --release {built.release}"
             lines.append(f"{_program()} kernel add {built.view}{which}{options}")
     for line in lines:
-        say(console, f"  {line}", folds=False)
+        console.say(f"  {line}", folds=False)
     if undone:
-        say(console, (undone, "dim"))
+        console.say((undone, "dim"))
 
 
 def _program() -> str:
@@ -294,12 +290,11 @@ def _release_like(app: App, stamp: Stamp) -> str:
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 def shell(app: App, view: str) -> Outcome | None:
     """Start your shell with a view loaded: `exit` leaves it."""
-    from mlviews.cli.terminal import say
     from mlviews.shell import enter
     from mlviews.store.launcher import launcher
 
     name, _, release = view.partition("/")
     prefix = launcher(app.root, name, release or None).parent
     if app.verbosity >= 0:
-        say(app.console(stderr=True), f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
+        app.console(stderr=True).say(f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
     enter(prefix, os.environ)

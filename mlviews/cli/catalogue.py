@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlviews.cli.app import App, Outcome, verb
+from mlviews.cli.app import App, verb
+from mlviews.cli.output import Outcome, tell_variants
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,32 +92,28 @@ _LOCK_STYLES = {"current": "green", "stale": "yellow", "invalid": "red", "none":
 
 
 def _list(console: Console, result: ListResult) -> None:
-    from mlviews.cli.terminal import say, tell_variants
 
     own, others = ([line for line in result.views if line.own is own] for own in (True, False))
     if own and others:
-        say(console, ("own recipes", "bold"), f" in {result.recipes}")
+        console.say(("own recipes", "bold"), f" in {result.recipes}")
         _table(console, own)
-        say(console, ("\nthe catalogue", "bold"))
+        console.say(("\nthe catalogue", "bold"))
     _table(console, others if own and others else result.views)
     if result.elsewhere:
-        say(console, f"Built here too, from recipes in other folders (--recipes): {', '.join(result.elsewhere)}")
+        console.say(f"Built here too, from recipes in other folders (--recipes): {', '.join(result.elsewhere)}")
     if same := [view for view, by in result.hidden.items() if view == by]:
-        say(
-            console,
+        console.say(
             f"The catalogue's views of the same names as recipes in {result.recipes} are hidden: {', '.join(same)}",
         )
     for view, by in result.hidden.items():
         if view != by:
-            say(console, f"The catalogue's {view} is hidden: {by} in {result.recipes} has the module of {view}.")
+            console.say(f"The catalogue's {view} is hidden: {by} in {result.recipes} has the module of {view}.")
     if name := next((line.name for line in result.views if line.lock == "unavailable"), None):
-        say(console, f"unavailable: this site cannot have the view; `mlviews lock {name}` says why")
+        console.say(f"unavailable: this site cannot have the view; `mlviews lock {name}` says why")
     tell_variants(console, result.variants)
 
 
 def _table(console: Console, lines: Sequence[ViewLine]) -> None:
-    from mlviews.cli.terminal import Column, write_table
-
     columns = (
         Column("View", style="bold"), Column("Module", rank=1), Column("CUDA"), Column("Platforms", rank=2),
         Column("Lock", rank=3), Column("Packages", rank=4, right=True), Column("Built", folds=13),
@@ -128,7 +126,7 @@ def _table(console: Console, lines: Sequence[ViewLine]) -> None:
         )
         for line in lines
     )  # fmt: skip
-    write_table(console, columns, rows)
+    console.table(columns, rows)
 
 
 def _told(built: BuiltView | None) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -156,8 +154,6 @@ def layers(app: App) -> Outcome:
     result = LayersResult(lines)
 
     def write(console: Console) -> None:
-        from mlviews.cli.terminal import Column, write_table
-
         columns = (
             Column("Layer", style="bold"), Column("Summary", folds=24), Column("Asks for", folds=30),
             Column("Checks", rank=1, folds=30),
@@ -171,7 +167,7 @@ def layers(app: App) -> Outcome:
             )
             for line in lines
         )
-        write_table(console, columns, rows)
+        console.table(columns, rows)
 
     return Outcome(result, write)
 
@@ -188,7 +184,6 @@ def checks(app: App) -> Outcome:
     ]
 
     def write(console: Console) -> None:
-        from mlviews.cli.terminal import Column, say, write_table
 
         columns = (
             Column("Check", style="bold"),
@@ -196,11 +191,9 @@ def checks(app: App) -> Outcome:
             Column("Level", rank=2),
             Column("Proves", folds=30),
         )
-        write_table(
-            console, columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in lines)
-        )
+        console.table(columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in lines))
         for line in lines:
             if line.file:
-                say(console, f"{line.name} is your own: {line.file}")
+                console.say(f"{line.name} is your own: {line.file}")
 
     return Outcome(ChecksResult(lines), write)

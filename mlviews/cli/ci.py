@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, Outcome, shared_options, verb
+from mlviews.cli.app import App, shared_options, verb
+from mlviews.cli.output import Outcome, write_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,8 +116,6 @@ def _settings(
 
 
 def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
-    from mlviews.cli.output import write_stdout
-    from mlviews.cli.terminal import say
     from mlviews.files.writing import write_atomically
 
     if output:
@@ -124,7 +123,7 @@ def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
 
     def write(console: Console) -> None:
         if output:
-            say(console, f"wrote {output}")
+            console.say(f"wrote {output}")
         else:
             write_stdout(text)
 

@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.cli.app import App, Outcome
+from mlviews.cli.output import STATUS_STYLES, Outcome
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
+    from mlviews.cli.app import App
     from mlviews.cli.terminal import Console
     from mlviews.jobs.prove import GpuNodes
     from mlviews.release import Release
@@ -108,8 +110,6 @@ def _prove(
 
 def _write_gpus(console: Console, result: SmokeResult) -> None:
     """Write what was found on each kind of GPU: a row a kind, then what did not pass, then the records."""
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
-
     rows = []
     for line in result.gpus:
         found = [check.status for check in line.checks]
@@ -117,13 +117,13 @@ def _write_gpus(console: Console, result: SmokeResult) -> None:
         devices = dict.fromkeys(check.device for check in line.checks if check.device not in {"", "cpu"})
         rows.append((line.gpu, line.queue, line.job, ", ".join(devices), counts))
     columns = (Column("GPU"), Column("Queue"), Column("Job", rank=2), Column("Device", rank=1), Column("Checks"))
-    write_table(console, columns, rows)
+    console.table(columns, rows)
     for line in result.gpus:
         for check in (check for check in line.checks if check.status != "pass"):
             style = STATUS_STYLES[check.status]
-            say(console, (check.status, style), f" {line.gpu}, {check.name}: {check.reason}")
+            console.say((check.status, style), f" {line.gpu}, {check.name}: {check.reason}")
     for line in result.gpus:
         if line.record:
-            say(console, f"recorded in {line.record}")
+            console.say(f"recorded in {line.record}")
     if not result.proved:
-        say(console, ("nothing was proved", "bold yellow"))
+        console.say(("nothing was proved", "bold yellow"))

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_site, verb
+from mlviews.cli.app import App, complete_site, verb
+from mlviews.cli.output import Outcome, tell_variants
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -44,16 +46,15 @@ _HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
 
 def _write(console: Console, result: DoctorResult) -> None:
-    from mlviews.cli.terminal import Column, say, tell_variants, write_table
 
     columns = (Column(), Column(), Column(folds=20), Column(folds=20))
     findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
-    write_table(console, columns, findings, header=False)
+    console.table(columns, findings, header=False)
     console.print()
     views = ((fit.view, _RUNS.get((fit.runs, fit.built), _DOES_NOT), fit.why) for fit in result.views)
-    write_table(console, (Column("View"), Column("Here"), Column("Why not", folds=30)), views)
+    console.table((Column("View"), Column("Here"), Column("Why not", folds=30)), views)
     if any(fit.runs and not fit.built for fit in result.views):
-        say(console, "`mlviews build VIEW` builds a view that would run.")
+        console.say("`mlviews build VIEW` builds a view that would run.")
     tell_variants(console, result.variants)
     if result.drivers:
         console.print()
@@ -61,20 +62,17 @@ def _write(console: Console, result: DoctorResult) -> None:
 
 
 def _write_drivers(console: Console, result: DoctorResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
 
     columns = (Column("CUDA"), Column("Needs NVIDIA driver"), Column("Here"), Column("Views", folds=20))
     rows = (
         (line.cuda, f"{line.driver} or newer" if line.driver else "unknown", _HERE[line.here], ", ".join(line.views))
         for line in result.drivers
     )
-    write_table(console, columns, rows)
+    console.table(columns, rows)
     missing = [line for line in result.drivers if not line.here and line.driver]
     has_gpu = any(finding.name == "GPU" and finding.found != "none" for finding in result.findings)
     if missing and has_gpu:
-        say(
-            console, f"To run all of them, ask the administrator of this host for driver {missing[-1].driver} or newer."
-        )
+        console.say(f"To run all of them, ask the administrator of this host for driver {missing[-1].driver} or newer.")
 
 
 @verb("use")
@@ -84,7 +82,6 @@ def use(app: App, chosen: str | None) -> Outcome:
 
     `--site` and the variable MLVIEWS_SITE win over it. `mlviews use local` goes back.
     """
-    from mlviews.cli.terminal import say
     from mlviews.results import UseResult
     from mlviews.site.file import absolute, use_site
     from mlviews.site.profile import open_site
@@ -93,4 +90,4 @@ def use(app: App, chosen: str | None) -> Outcome:
     file = use_site(absolute(chosen)) if chosen else None
     result = UseResult(site=site.name, root=str(site.root), file=str(file) if file else None)
     told = f"this is saved in {file}" if file else "`mlviews use SITE` chooses another one"
-    return Outcome(result, lambda console: say(console, f"site {result.site}: views lie in {result.root}; {told}"))
+    return Outcome(result, lambda console: console.say(f"site {result.site}: views lie in {result.root}; {told}"))

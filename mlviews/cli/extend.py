@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, own_recipes, verb
+from mlviews.cli.app import App, complete_release, own_recipes, verb
+from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -58,11 +59,10 @@ def extend(
 
 def _write(console: Console, done: ExtendResult, app: App) -> None:
     from mlviews.cli.build import write_built
-    from mlviews.cli.terminal import say
     from mlviews.progress import size
 
-    say(console, f"{done.recipe} makes a view on top of {done.base}, which stays as it is")
+    console.say(f"{done.recipe} makes a view on top of {done.base}, which stays as it is")
     added = ", ".join(f"{name} {version}" for name, version in done.added.items())
     added = added or "nothing, because the base holds all of them"
-    say(console, ("adds", "bold green"), f" {added}; {size(done.bytes)}")
+    console.say(("adds", "bold green"), f" {added}; {size(done.bytes)}")
     write_built(console, done.built, app)

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, verb
+from mlviews.cli.app import App, complete_view, verb
+from mlviews.cli.output import Outcome, tell_variants
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlviews.cli.terminal import Console, Part
+    from mlviews.cli.table import Part
+    from mlviews.cli.terminal import Console
     from mlviews.gpus.coverage import CodeLine, GpusResult, LibraryServing
     from mlviews.release import Release
     from mlviews.upstream import Ending, GpusAllResult, ViewGpus
@@ -98,32 +101,29 @@ _NONE = ("-", "dim")
 
 
 def _write(console: Console, result: GpusResult) -> None:
-    from mlviews.cli.terminal import say
 
     if result.view:
-        say(console, (result.view, "bold"), f" {result.release}")
+        console.say((result.view, "bold"), f" {result.release}")
     if result.packages:
         _write_libraries(console, result)
         console.print()
         _write_verdicts(console, result)
     else:
         runs = f"; {result.view} is a view for the CPU" if result.view else ""
-        say(console, f"{result.folder} holds no GPU code; {result.files} files were read{runs}")
+        console.say(f"{result.folder} holds no GPU code; {result.files} files were read{runs}")
     if result.chosen:
-        say(console, f"variant for this host: {result.chosen}")
+        console.say(f"variant for this host: {result.chosen}")
     for package in result.packages:
         if package.why_some:
-            say(console, f"{package.package} may not serve every GPU: {package.why_some}")
+            console.say(f"{package.package} may not serve every GPU: {package.why_some}")
     for library in result.libraries:
         if library.fault:
-            say(console, ("damaged", "yellow"), f" {library.path}: {library.fault}")
+            console.say(("damaged", "yellow"), f" {library.path}: {library.fault}")
     for path, why in result.unread.items():
-        say(console, ("not read", "yellow"), f" {path}: {why}")
+        console.say(("not read", "yellow"), f" {path}: {why}")
 
 
 def _write_libraries(console: Console, result: GpusResult) -> None:
-    from mlviews.cli.terminal import Column, write_table
-
     columns = (
         Column("Library", folds=20), *(Column(verdict.gpu) for verdict in result.gpus),
         Column("Made for", rank=1, folds=40),
@@ -136,7 +136,7 @@ def _write_libraries(console: Console, result: GpusResult) -> None:
             # Beside what the package does as a whole, a library that does nothing is no fault.
             ways = (_WAYS[served.way] if served.way != "none" else _NONE for served in library.gpus)
             rows.append((f"  {name}", *ways, _targets(library.code)))
-    write_table(console, columns, rows)
+    console.table(columns, rows)
 
 
 def _alike(libraries: Iterable[LibraryServing]) -> list[tuple[LibraryServing, int]]:
@@ -163,7 +163,6 @@ def _targets(code: Sequence[CodeLine]) -> str:
 
 
 def _write_verdicts(console: Console, result: GpusResult) -> None:
-    from mlviews.cli.terminal import Column, write_table
 
     columns = (Column("GPU"), Column("Code"), Column("Driver"), Column("No code in", folds=20))
     rows = []
@@ -171,33 +170,32 @@ def _write_verdicts(console: Console, result: GpusResult) -> None:
         driver = f"{verdict.driver} or newer" if verdict.driver else "not known" if verdict.way != "none" else ""
         name = f"{verdict.gpu} (asked for)" if verdict.asked else verdict.gpu
         rows.append((name, _WAYS[verdict.way], driver, ", ".join(verdict.lacking)))
-    write_table(console, columns, rows)
+    console.table(columns, rows)
 
 
 def _write_all(console: Console, result: GpusAllResult) -> None:
-    from mlviews.cli.terminal import Column, say, tell_variants, write_table
 
     columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
     if rows := [row for view in result.views for row in _rows(view)]:
-        write_table(console, columns, rows)
+        console.table(columns, rows)
     if any(view.source == "none" for view in result.views):
-        say(console, "none: the view has no release and no lock; `mlviews lock VIEW` makes a lock")
+        console.say("none: the view has no release and no lock; `mlviews lock VIEW` makes a lock")
     if any(view.unknown for view in result.views):
         console.print()
-        say(console, "?: mlviews does not know these packages; the answers come from the other packages of the view:")
+        console.say("?: mlviews does not know these packages; the answers come from the other packages of the view:")
         for view in result.views:
             if view.unknown:
-                say(console, f"  {view.view}: {', '.join(view.unknown)}")
+                console.say(f"  {view.view}: {', '.join(view.unknown)}")
     if result.cpu:
-        say(console, f"for CPUs: {', '.join(result.cpu)}")
+        console.say(f"for CPUs: {', '.join(result.cpu)}")
     tell_variants(console, result.variants)
-    say(console, "A MIG slice of an A100 or H100 needs the same code as the whole GPU.")
+    console.say("A MIG slice of an A100 or H100 needs the same code as the whole GPU.")
     console.print()
     ends = (
         Column("No code for"), Column("In", folds=20), Column("From version", folds=12), Column("Date"),
         Column("Source", below=True),
     )  # fmt: skip
-    write_table(console, ends, map(_end, result.endings))
+    console.table(ends, map(_end, result.endings))
 
 
 def _end(end: Ending) -> tuple[Part, ...]:

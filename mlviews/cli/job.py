@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, reader, verb
+from mlviews.cli.app import App, complete_release, reader, verb
+from mlviews.cli.output import Outcome, write_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,8 +195,6 @@ def _outcome(result: JobResult) -> Outcome:
 
 
 def _write(console: Console, result: JobResult) -> None:
-    from mlviews.cli.output import write_stdout
-    from mlviews.cli.terminal import say
 
     if result.line:
         write_stdout(f"{result.line}\n")
@@ -203,6 +202,6 @@ def _write(console: Console, result: JobResult) -> None:
         write_stdout(next(iter(result.files.values())))
     else:
         for name in result.files:
-            say(console, str(result.path.parent / name))
+            console.say(str(result.path.parent / name))
     if result.submitted:
-        say(console, result.submitted)
+        console.say(result.submitted)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, complete_view, shared_options, verb
+from mlviews.cli.app import App, complete_release, complete_view, shared_options, verb
+from mlviews.cli.output import Outcome
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -89,7 +91,6 @@ def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan:
     """Remove a view's kernels; nothing else changes."""
     del app
     from mlviews import jupyter
-    from mlviews.cli.terminal import say
     from mlviews.results import KernelRemoveResult
 
     removed = jupyter.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
@@ -97,7 +98,7 @@ def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan:
 
     def write(console: Console) -> None:
         for line in result.removed:
-            say(console, f"removed {line.folder}")
+            console.say(f"removed {line.folder}")
 
     return Outcome(result, write)
 
@@ -117,18 +118,17 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
 
 
 def _write_added(console: Console, result: KernelAddResult, *, given: bool) -> None:
-    from mlviews.cli.terminal import say
 
     line = result.kernel
     runs = f"release {line.release}" if line.follows == "release" else f"the default release, now {line.release}"
-    say(console, ("added", "bold green"), f" kernel {line.name}: {runs}")
-    say(console, str(line.folder))
+    console.say(("added", "bold green"), f" kernel {line.name}: {runs}")
+    console.say(str(line.folder))
     if not (result.script or given or shutil.which("jupyter")):
-        say(console, "There is no jupyter on PATH. The view lab holds JupyterLab, and finds the kernels of all views:")
-        say(console, "  mlviews build lab; mlviews run lab -- jupyter lab", folds=False)
+        console.say("There is no jupyter on PATH. The view lab holds JupyterLab, and finds the kernels of all views:")
+        console.say("  mlviews build lab; mlviews run lab -- jupyter lab", folds=False)
     if result.script:
-        say(console, ("\nIn SWAN's form, as environment script:", "bold"))
-        say(console, f"  {_in_swan(result.script)}")
+        console.say(("\nIn SWAN's form, as environment script:", "bold"))
+        console.say(f"  {_in_swan(result.script)}")
 
 
 def _in_swan(script: Path) -> str:
@@ -142,10 +142,9 @@ _STATE_STYLES = {"ok": "green", "removed": "yellow", "gone": "red"}
 
 
 def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
 
     if not kernels:
-        say(console, "there is no kernel of a view; `mlviews kernel add VIEW` makes one")
+        console.say("there is no kernel of a view; `mlviews kernel add VIEW` makes one")
         return
     columns = (
         Column("Kernel"), Column("Runs", folds=16), Column("Lock", rank=1), Column("State"),
@@ -158,4 +157,4 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
         )
         for line in kernels
     )  # fmt: skip
-    write_table(console, columns, rows)
+    console.table(columns, rows)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
-from mlviews.cli.output import distinct
+from mlviews.cli.app import App, complete_view, end_of_day, verb
+from mlviews.cli.output import Outcome, distinct, write_changes
 from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def lock(
 
 
 def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], *, check: bool, details: bool) -> None:
-    from mlviews.cli.terminal import say, write_changes
 
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
@@ -85,22 +84,22 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
         if line.status == "failed":
             continue
         if line.status == "none":
-            say(console, f"{line.view}: no lock; it needs wheels, so a build makes its lock")
+            console.say(f"{line.view}: no lock; it needs wheels, so a build makes its lock")
             continue
         counts = Counter(change.kind for change in line.changes)
         summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         status = words.get(line.status, line.status)
         packages = counted(line.packages, "package")
-        say(console, f"{line.view}: {status}, {packages}{f' ({summary})' if summary else ''}")
+        console.say(f"{line.view}: {status}, {packages}{f' ({summary})' if summary else ''}")
         if line.changes and details:
             write_changes(console, line.changes)
         elif main := _main_changes(line.changes, asked[line.view], console.width - 2):
-            say(console, f"  {main}")
+            console.say(f"  {main}")
         _write_remarks(console, line, asked[line.view])
     for archive, why in sorted(result.unusable.items()):
-        say(console, f"left out {archive}: {why}")
+        console.say(f"left out {archive}: {why}")
     if check:
-        say(console, ("No channel was asked. A build tells whether the channels still have each package.", "dim"))
+        console.say(("No channel was asked. A build tells whether the channels still have each package.", "dim"))
 
 
 def _main_changes(changes: Sequence[PackageChange], spec: ViewSpec, width: int) -> str:
@@ -124,17 +123,16 @@ def _in_words(change: PackageChange) -> str:
 
 
 def _write_remarks(console: Console, line: LockedView, spec: ViewSpec) -> None:
-    from mlviews.cli.terminal import say
     from mlviews.smoke.programs import unknown_checks
 
     if line.link_scripts:
         told = f"{line.view}: a build does not run the link scripts of {', '.join(line.link_scripts)}"
-        say(console, (told, "yellow"))
+        console.say((told, "yellow"))
     for name in unknown_checks(spec.smoke, spec.own_checks):
-        say(console, f"{line.view}: ", ("there is no check", "yellow"), f" {name}")
+        console.say(f"{line.view}: ", ("there is no check", "yellow"), f" {name}")
     for remark in line.licences:
         text = f" {remark.package} of {line.view}: {remark.licence or 'no licence'}: {remark.why}"
-        say(console, (f"{remark.verdict} licence", "yellow"), text)
+        console.say((f"{remark.verdict} licence", "yellow"), text)
 
 
 @verb("diff")
@@ -164,12 +162,11 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:
-    from mlviews.cli.terminal import say, write_changes
 
-    say(console, (f"{result.before} -> {result.after}", "dim"))
+    console.say((f"{result.before} -> {result.after}", "dim"))
     if not result.changes:
-        say(console, "no difference")
+        console.say("no difference")
         return
     write_changes(console, result.changes)
     count = f"{len(result.changes)} packages differ" if len(result.changes) > 1 else "1 package differs"
-    say(console, f"{count}, {size(result.bytes, sign=True)}")
+    console.say(f"{count}, {size(result.bytes, sign=True)}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, own_recipes, verb
+from mlviews.cli.app import App, own_recipes, verb
+from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -63,31 +64,29 @@ def _locks(app: App) -> dict[str, Lock]:
 
 
 def _write(console: Console, result: NewResult) -> None:
-    from mlviews.cli.terminal import say
 
-    say(console, result.path)
+    console.say(result.path)
     if result.adopted:
         _tell(console, result, result.adopted)
-    say(console, f"Next: edit it, then `mlviews lock {result.view}` and `mlviews build {result.view}`.")
+    console.say(f"Next: edit it, then `mlviews lock {result.view}` and `mlviews build {result.view}`.")
 
 
 def _tell(console: Console, result: NewResult, adopted: Adopted) -> None:
-    from mlviews.cli.terminal import say
 
     for text in adopted.left_out:
-        say(console, ("left out ", "yellow"), text)
+        console.say(("left out ", "yellow"), text)
     if adopted.pypi:
-        say(console, f"under `pypi`, since no channel is known to have them: {', '.join(adopted.pypi)}")
+        console.say(f"under `pypi`, since no channel is known to have them: {', '.join(adopted.pypi)}")
     held = result.held
     if held is None:
         return
     count = len(adopted.dependencies) + len(adopted.pypi)
-    say(console, (held.view, "bold"), f" holds {len(held.holds)} of the {count} already: {', '.join(held.holds)}")
+    console.say((held.view, "bold"), f" holds {len(held.holds)} of the {count} already: {', '.join(held.holds)}")
     if held.differs:
-        say(console, f"  in another version: {', '.join(held.differs)}")
+        console.say(f"  in another version: {', '.join(held.differs)}")
     if held.adds:
         asked = " ".join(f'"{text}"' for text in held.adds)
-        say(console, f"  it lacks: {', '.join(held.adds)}")
-        say(console, f"Perhaps that is enough for you: `mlviews extend {held.view} {asked}`")
+        console.say(f"  it lacks: {', '.join(held.adds)}")
+        console.say(f"Perhaps that is enough for you: `mlviews extend {held.view} {asked}`")
     elif not held.differs:
-        say(console, f"Perhaps you need no view of your own: `mlviews build {held.view}`")
+        console.say(f"Perhaps you need no view of your own: `mlviews build {held.view}`")

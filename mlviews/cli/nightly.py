@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, end_of_day, verb
-from mlviews.cli.output import distinct
+from mlviews.cli.app import App, complete_view, end_of_day, verb
+from mlviews.cli.output import Outcome, distinct, write_changes
+from mlviews.cli.table import Column
 from mlviews.progress import counted
 
 if TYPE_CHECKING:
@@ -215,15 +216,14 @@ def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
 
 
 def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
-    from mlviews.cli.terminal import say
 
     for run in result.nights:
         what = "solved, nothing installed" if run.solve_only else "installed and checked"
         cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""
         told = f"  ({what}{cuda}, {run.seconds:.1f} s)"
-        say(console, (run.night, "bold"), f"  {_counts(run.cells)}", (told, "dim"))
+        console.say((run.night, "bold"), f"  {_counts(run.cells)}", (told, "dim"))
     _cells(console, result.nights[-1].cells, details=details)
-    say(console, f"report: {result.report}")
+    console.say(f"report: {result.report}")
 
 
 def _counts(cells: Sequence[NightCell]) -> str:
@@ -232,7 +232,6 @@ def _counts(cells: Sequence[NightCell]) -> str:
 
 
 def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> None:
-    from mlviews.cli.terminal import Column, say, write_changes, write_table
     from mlviews.nightly.cell import FAILURES
 
     columns = (
@@ -246,13 +245,13 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
         )
         for cell in cells
     )  # fmt: skip
-    write_table(console, columns, rows)
+    console.table(columns, rows)
     for cell in cells:
         if cell.problem and cell.state in FAILURES:
-            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {cell.problem.message}")
+            console.say((f"\n{cell.view} {cell.platform}", "bold"), f": {cell.problem.message}")
         if changes := (cell.suspects or cell.changes if details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
-            say(console, (f"\n{cell.view} {cell.platform}", "bold"), f": {counted(len(changes), 'change')} {since}")
+            console.say((f"\n{cell.view} {cell.platform}", "bold"), f": {counted(len(changes), 'change')} {since}")
             write_changes(console, changes)
 
 

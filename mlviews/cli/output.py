@@ -1,22 +1,58 @@
-"""How results and errors leave the program: text for people, one envelope for machines."""
+"""What a verb gives back, and how it leaves the program: text for people, one envelope for machines."""
 
 from __future__ import annotations
 
 import json
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mlviews.cli.table import Column
+from mlviews.progress import size
 from mlviews.values import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mlviews.cli.app import App, Outcome
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
+    from mlviews.files.reading import Unreadable
+    from mlviews.lock.diff import PackageChange
+    from mlviews.variants import VariantChoice
 
 ENVELOPE_VERSION = 1
+STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
+_CHANGE_STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
+
+
+class Show(Protocol):
+    """Writes a result for people."""
+
+    def __call__(self, console: Console, /) -> None:
+        """Write it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a verb gives back.
+
+    Attributes:
+        data: the result, a value; with ``--json`` it is the envelope's ``data``.
+        show: writes the same for people.
+        stated: the exit code, 1 where the answer is no; None for that of the worst error.
+        errors: what went wrong with parts of the work that did not stop the rest.
+    """
+
+    data: Any
+    show: Show
+    stated: int | None = None
+    errors: Sequence[MlviewsError] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The process's."""
+        return max((error.exit_code for error in self.errors), default=0) if self.stated is None else self.stated
 
 
 def distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
@@ -29,32 +65,18 @@ def distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:
     return tuple(seen.values())
 
 
-def write_outcome(app: App, outcome: Outcome) -> None:
-    """Print a verb's result to stdout; errors of parts of the work go to stderr, or into the envelope."""
-    if app.json:
-        status = "ok" if outcome.exit_code == 0 else "failed"
-        _envelope(app, status, to_json(outcome.data), outcome.errors)
-        return
-    console = app.console()
-    outcome.show(console)
-    write_stdout("")
-    _people(app, outcome.errors)
+def write_envelope(command: str, data: Any, errors: Sequence[MlviewsError], *, ok: bool) -> None:
+    """Print one JSON object to stdout.
 
-
-def write_errors(app: App, errors: Sequence[MlviewsError]) -> None:
-    """Print the errors that ended a verb."""
-    if app.json:
-        _envelope(app, "failed", None, errors)
-    else:
-        _people(app, errors)
-
-
-def _envelope(app: App, status: str, data: Any, errors: Sequence[MlviewsError]) -> None:
+    Args:
+        command: the verb, with its group.
+        data: the result; None where an error ended the verb.
+    """
     envelope = {
         "mlviews": ENVELOPE_VERSION,
-        "command": app.command,
-        "status": status,
-        "data": data,
+        "command": command,
+        "status": "ok" if ok else "failed",
+        "data": to_json(data),
         "errors": [entry for error in errors for entry in _entries(error)],
     }
     write_stdout(json.dumps(envelope, indent=2) + "\n")
@@ -65,26 +87,17 @@ def _entries(error: MlviewsError) -> list[dict[str, str]]:
     return [{"code": error.code, "message": message, "hint": error.hint} for message in messages]
 
 
-def _people(app: App, errors: Sequence[MlviewsError]) -> None:
-    if not errors:
-        return
-    console = app.console(stderr=True)
-    for error in errors:
-        _one(console, error, app.verbosity)
-
-
-def _one(console: Console, error: MlviewsError, verbosity: int) -> None:
-    from mlviews.cli.terminal import say
-
-    say(console, ("error: ", "bold red"), error.message)
+def write_error(console: Console, error: MlviewsError, verbosity: int) -> None:
+    """Write an error for people: its detail from verbosity 1 on, from 2 on where it was raised."""
+    console.say(("error: ", "bold red"), error.message)
     for fault in error.faults:
-        say(console, f"  {fault}")
+        console.say(f"  {fault}")
     if error.hint:
-        say(console, ("hint: ", "bold cyan"), error.hint)
+        console.say(("hint: ", "bold cyan"), error.hint)
     if error.detail and verbosity > 0:
-        say(console, error.detail, folds=False)
+        console.say(error.detail, folds=False)
     if verbosity > 1:
-        say(console, "".join(traceback.format_exception(error)), folds=False)
+        console.say("".join(traceback.format_exception(error)), folds=False)
 
 
 def write_stdout(text: str) -> None:
@@ -94,3 +107,38 @@ def write_stdout(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise BrokenPipeError from None  # without its number, by which click knows it and ends the process
+
+
+def write_changes(console: Console, changes: Iterable[PackageChange]) -> None:
+    """Write what differs between two locks as a table."""
+    columns = (
+        Column("Change"), Column("Package", folds=16), Column("Platform", rank=1), Column("Before", folds=24),
+        Column("After", folds=24), Column("Size", right=True),
+    )  # fmt: skip
+    rows = (
+        (
+            (c.kind, _CHANGE_STYLES[c.kind]),
+            c.name,
+            c.platform,
+            c.before or "-",
+            c.after or "-",
+            size(c.bytes, sign=True),
+        )
+        for c in changes
+    )
+    console.table(columns, rows)
+
+
+def tell_unreadable(console: Console, found: Iterable[Unreadable]) -> None:
+    """Say what cannot be read, and so was left as it is."""
+    for item in found:
+        console.say(("cannot be read", "bold red"), f" and stays: {item.path}: {item.why}")
+
+
+def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
+    """Say which variant this host takes of each view that has some, and why; one line for all with the same reason."""
+    by_reason: dict[str, list[str]] = {}
+    for choice in found:
+        by_reason.setdefault(choice.why, []).append(choice.takes)
+    for why, takes in by_reason.items():
+        console.say("variants for this host: ", (", ".join(takes), "bold"), f"; {why}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.output import Outcome
 from mlviews.cli.store import intact_release
 from mlviews.progress import counted, size
 
@@ -69,24 +70,22 @@ def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
 
 
 def _write_image(console: Console, image: PackedImage) -> None:
-    from mlviews.cli.terminal import say
 
     name = f"{image.view}/{image.release}"
-    say(console, f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
+    console.say(f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
 
 
 def _write_channel(console: Console, channel: OfflineChannel) -> None:
-    from mlviews.cli.terminal import say
 
     new = f"{channel.fetched} of them new" if channel.fetched else "all of them there already"
     what = f"{channel.archives} archives, {size(channel.bytes)}, {new}"
-    say(console, f"{channel.view}: {what}, for {', '.join(channel.platforms)} in {channel.folder}")
+    console.say(f"{channel.view}: {what}, for {', '.join(channel.platforms)} in {channel.folder}")
     if channel.removed:
-        say(console, f"removed {counted(len(channel.removed), 'package')} of an earlier lock")
-    say(console, ("\nWithout a network, where FOLDER is a copy of that folder:", "bold"))
+        console.say(f"removed {counted(len(channel.removed), 'package')} of an earlier lock")
+    console.say(("\nWithout a network, where FOLDER is a copy of that folder:", "bold"))
     mirrors = " ".join(f"--mirror {shlex.quote(name)}=FOLDER" for name in channel.channels)
     lockfiles = f"FOLDER/{channel.lockfile.parent.name}"
-    say(console, f"  mlviews build {channel.view} --lockfiles {lockfiles} {mirrors}", folds=False)
+    console.say(f"  mlviews build {channel.view} --lockfiles {lockfiles} {mirrors}", folds=False)
 
 
 @verb("stamp")
@@ -120,6 +119,5 @@ def _told_by(app: App, view: str) -> Mapping[str, str]:
 
 
 def _write_stamp(console: Console, result: StampResult) -> None:
-    from mlviews.cli.terminal import say
 
-    say(console, f"{result.written} says {result.view}/{result.release}, lock {result.lock[:12]}")
+    console.say(f"{result.written} says {result.view}/{result.release}, lock {result.lock[:12]}")

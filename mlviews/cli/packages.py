@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
+from mlviews.cli.app import App, complete_view_or_release, verb
+from mlviews.cli.output import Outcome
+from mlviews.cli.table import Column
 from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlviews.cli.terminal import Console, Part
+    from mlviews.cli.table import Part
+    from mlviews.cli.terminal import Console
     from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
 
 
@@ -77,17 +80,16 @@ def catalogue(app: App, output: Path) -> Outcome:
 
 
 def _write_packages(console: Console, result: PackagesResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
 
-    say(console, (result.view, "bold"), f" {result.release or 'is not built: this is its lock'}")
+    console.say((result.view, "bold"), f" {result.release or 'is not built: this is its lock'}")
     columns = (
         Column("Package"), Column("Version"), Column("Build", rank=2, folds=20), Column("CUDA", rank=1),
         Column("Platform", rank=3, folds=13),
     )  # fmt: skip
     first = sorted(result.packages, key=lambda package: not package.asked)
-    write_table(console, columns, _alike(first))
+    console.table(columns, _alike(first))
     asked = len({package.name for package in result.packages if package.asked})
-    say(console, (f"The recipe asks for the first {asked} packages; these need the others.", "dim"))
+    console.say((f"The recipe asks for the first {asked} packages; these need the others.", "dim"))
 
 
 def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:
@@ -103,7 +105,6 @@ def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:
 
 
 def _write_found(console: Console, result: SearchResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
 
     if result.packages:
         columns = (
@@ -122,16 +123,15 @@ def _write_found(console: Console, result: SearchResult) -> None:
             )
             for one in result.packages
         )
-        write_table(console, columns, rows)
+        console.table(columns, rows)
     if result.asking:
         views = ", ".join(result.asking)
-        say(console, f"neither built nor locked here, but their recipes ask for it: {views}")
+        console.say(f"neither built nor locked here, but their recipes ask for it: {views}")
     for gap in result.gaps:
-        say(console, (f"{gap.view} cannot have {gap.package} yet", "yellow"), f": {gap.why}")
+        console.say((f"{gap.view} cannot have {gap.package} yet", "yellow"), f": {gap.why}")
 
 
 def _write_page(console: Console, result: CatalogueResult) -> None:
-    from mlviews.cli.terminal import say
 
-    say(console, f"{counted(len(result.views), 'view')}, {counted(len(result.packages), 'package')}")
-    say(console, str(result.page))
+    console.say(f"{counted(len(result.views), 'view')}, {counted(len(result.packages), 'package')}")
+    console.say(str(result.page))

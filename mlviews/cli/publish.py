@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.output import Outcome
 from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
@@ -68,59 +69,54 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
 
 def _write(console: Console, result: PublishResult, items: Sequence[Item], *, details: bool) -> None:
     """Write what changes in a screenful; each name where details are wanted."""
-    from mlviews.cli.terminal import say
-
     place = result.repository if result.base == "/" else f"{result.repository}/{result.base}"
     if not result.changes and result.replaced is None:
-        say(console, f"{result.view}/{result.release}: nothing is missing there, if {place} holds the release")
+        console.say(f"{result.view}/{result.release}: nothing is missing there, if {place} holds the release")
     elif not result.changes:
-        say(console, f"{result.view}/{result.release}: {place} holds all of it")
+        console.say(f"{result.view}/{result.release}: {place} holds all of it")
     else:
         what = " and ".join(_WAYS[change] for change in result.changes)
-        say(console, (f"{result.view}/{result.release}", "bold"), f" for {place}: {what}")
+        console.say((f"{result.view}/{result.release}", "bold"), f" for {place}: {what}")
         _write_contents(console, result, items, details=details)
     _write_remarks(console, result, details=details)
     if result.done:
-        say(console, ("published", "bold green"), f", {result.tag or 'without a tag'}")
+        console.say(("published", "bold green"), f", {result.tag or 'without a tag'}")
     elif result.commands and not result.forbidden:
-        say(console, ("\nOn the host that publishes, with no transaction open:", "bold"))
+        console.say(("\nOn the host that publishes, with no transaction open:", "bold"))
         for command in result.commands:
-            say(console, f"  {command}", folds=False)
+            console.say(f"  {command}", folds=False)
 
 
 def _write_contents(console: Console, result: PublishResult, items: Sequence[Item], *, details: bool) -> None:
-    from mlviews.cli.terminal import say
 
     files, links = counted(result.files, "file"), counted(result.links, "link")
-    say(console, f"  puts     {files}, {links}, {size(result.bytes)}")
+    console.say(f"  puts     {files}, {links}, {size(result.bytes)}")
     for item in items if details else ():
-        say(console, f"    {item.path}")
+        console.say(f"    {item.path}")
     if result.default:
-        say(console, f"  default  {result.default}")
+        console.say(f"  default  {result.default}")
     for path in result.deleted:
-        say(console, f"  deletes  {path}")
+        console.say(f"  deletes  {path}")
     for catalog in result.catalogs:
-        say(console, f"  catalog  of {counted(catalog.entries, 'entry', 'entries')}: {catalog.folder}")
+        console.say(f"  catalog  of {counted(catalog.entries, 'entry', 'entries')}: {catalog.folder}")
     if result.replaced is None:
-        say(console, "  The repository is not mounted here, so mlviews does not know what it holds.")
+        console.say("  The repository is not mounted here, so mlviews does not know what it holds.")
         if "release" in result.changes:
-            say(console, "  If it holds the release, give --published: then the plan only makes it the default.")
+            console.say("  If it holds the release, give --published: then the plan only makes it the default.")
     elif result.replaced:
-        say(console, f"  replaces {len(result.replaced)} of these")
+        console.say(f"  replaces {len(result.replaced)} of these")
         for path in result.replaced if details else ():
-            say(console, f"    {path}")
+            console.say(f"    {path}")
 
 
 def _write_remarks(console: Console, result: PublishResult, *, details: bool) -> None:
     """Write what rules say; of one rule the first few, unless details are wanted."""
-    from mlviews.cli.terminal import say
-
     seen: Counter[str] = Counter()
     for remark in sorted(result.remarks, key=lambda remark: not remark.forbids):
         seen[remark.rule] += 1
         if details or seen[remark.rule] <= _SHOWN:
             label = ("forbidden", "red") if remark.forbids else ("note", "yellow")
-            say(console, "  ", label, f" {remark.rule}: {remark.path}: {remark.why}")
+            console.say("  ", label, f" {remark.rule}: {remark.path}: {remark.why}")
     for rule, count in seen.items():
         if count > _SHOWN and not details:
-            say(console, f"  {rule}: {count - _SHOWN} more (-v lists them)")
+            console.say(f"  {rule}: {count - _SHOWN} more (-v lists them)")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, shared_options, verb
+from mlviews.cli.app import App, shared_options, verb
+from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -46,12 +47,11 @@ def gather(app: App, files: tuple[Path, ...]) -> Outcome:
 
 
 def _write(console: Console, result: RecordsGatherResult) -> None:
-    from mlviews.cli.terminal import say
 
     for record in result.records:
         state = ("taken in", "green") if record.status == "new" else ("known already", "dim")
         what = f" {record.view}, lock {record.lock[:8]}: {record.host}, {record.created:%Y-%m-%d %H:%M}"
-        say(console, state, what)
+        console.say(state, what)
 
 
 records.add_command(gather)

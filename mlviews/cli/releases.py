@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
+from mlviews.cli.app import App, complete_release, complete_view, verb
+from mlviews.cli.output import Outcome, tell_unreadable
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -32,38 +34,36 @@ def releases(app: App, view: str | None) -> Outcome:
 
 
 def _write(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
-    from mlviews.cli.terminal import say, tell_unreadable
     from mlviews.release import gpus_in_words
 
     tell_unreadable(console, result.unreadable)
     for name in result.lost:
         view = name.partition("/")[0]
         text = f"the default {name} is not there any more: `mlviews promote {view}/RELEASE` makes another the default"
-        say(console, (text, "yellow"))
+        console.say((text, "yellow"))
     if not result.releases:
         what = f"of {result.view}; `mlviews build {result.view}`" if result.view else "is here; `mlviews build VIEW`"
-        say(console, f"no release {what} makes one")
+        console.say(f"no release {what} makes one")
         return
     _write_releases(console, result, store, details=details)
     for line in result.releases:
         name = line.release if result.view else f"{line.view}/{line.release}"
         if details and line.failed:
-            say(console, f"{name} failed: {', '.join(line.failed)}")
+            console.say(f"{name} failed: {', '.join(line.failed)}")
         if line.override:
-            say(console, f"{name} was promoted without proof: {line.override}")
+            console.say(f"{name} was promoted without proof: {line.override}")
         if line.gpus:
-            say(console, f"{name} on GPUs: {gpus_in_words(line.gpus)}")
+            console.say(f"{name} on GPUs: {gpus_in_words(line.gpus)}")
     if details:
         for gone in result.removed:
-            say(console, (f"removed {gone.view}/{gone.release} on {gone.removed:%Y-%m-%d}", "dim"))
+            console.say((f"removed {gone.view}/{gone.release} on {gone.removed:%Y-%m-%d}", "dim"))
     elif result.view and result.removed:
         names = ", ".join(line.release for line in result.removed[-_NAMED:])
         more = len(result.removed) - _NAMED
-        say(console, (f"removed: {names}{f' and {more} before' if more > 0 else ''}", "dim"))
+        console.say((f"removed: {names}{f' and {more} before' if more > 0 else ''}", "dim"))
 
 
 def _write_releases(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
-    from mlviews.cli.terminal import Column, write_table
     from mlviews.progress import size
 
     columns = (
@@ -80,7 +80,7 @@ def _write_releases(console: Console, result: ReleasesResult, store: Store, *, d
         folder = str(store.view_folder(line.view) / line.release) if details else ""
         rows.append((line.view, line.release, marks, built, " ".join(line.platforms), *figures, folder))
     of_one = result.view is not None  # who named it knows it
-    write_table(console, columns[of_one:], [row[of_one:] for row in rows])
+    console.table(columns[of_one:], [row[of_one:] for row in rows])
 
 
 def _checks(line: ReleaseSummary) -> tuple[str, str]:
@@ -120,26 +120,24 @@ def promote(app: App, release: str, *, override: str) -> Outcome:
 
 
 def _write_promotion(console: Console, result: PromoteResult) -> None:
-    from mlviews.cli.terminal import say
 
     same = result.before == result.release
     was = "it was that already" if same else f"before it was {result.before or 'none'}"
-    say(console, f"{result.view}: the default is {result.release}; {was}")
+    console.say(f"{result.view}: the default is {result.release}; {was}")
     for line in result.missing if result.override else ():
-        say(console, ("without proof", "yellow"), f" {line}")
+        console.say(("without proof", "yellow"), f" {line}")
 
 
 @verb("rollback")
 @click.argument("view", shell_complete=complete_view)
 def rollback(app: App, view: str) -> Outcome:
     """Make the previous default the default again. Repeat it to go back further."""
-    from mlviews.cli.terminal import say
     from mlviews.store.releases import rollback as roll_back
 
     result = roll_back(app.store, view, progress=app.progress)
     until = f"{result.before} stays until `mlviews gc` or `mlviews remove` takes it"
     text = f"{view}: the default is {result.release} again; {until}"
-    return Outcome(result, lambda console: say(console, text))
+    return Outcome(result, lambda console: console.say(text))
 
 
 @verb("pin")
@@ -147,13 +145,12 @@ def rollback(app: App, view: str) -> Outcome:
 @click.option("--undo", is_flag=True, help="Unpin it.")
 def pin(app: App, release: str, *, undo: bool) -> Outcome:
     """Keep a release: neither `gc` nor `remove` removes it."""
-    from mlviews.cli.terminal import say
     from mlviews.store.releases import pin as pin_release
 
     view, name = _split(release)
     result = pin_release(app.store, view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
-    return Outcome(result, lambda console: say(console, text))
+    return Outcome(result, lambda console: console.say(text))
 
 
 _force = click.option("--force", is_flag=True, help="Remove it even if it is in use.")
@@ -168,7 +165,6 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     If processes, kernels, venvs or views on top use it, as far as you can see that from this host, it stays, and they
     are named.
     """
-    from mlviews.cli.terminal import say
     from mlviews.progress import size
     from mlviews.store.releases import remove as remove_release
 
@@ -179,7 +175,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     result = remove_release(app.store, view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
-    return Outcome(result, lambda console: say(console, text))
+    return Outcome(result, lambda console: console.say(text))
 
 
 @verb("uninstall")
@@ -187,7 +183,6 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
 @_force
 def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     """Remove all releases, modules and kernels of a view. Its recipe, lock and records stay; `build` makes it again."""
-    from mlviews.cli.terminal import say
     from mlviews.jupyter import swan_place, user_place
     from mlviews.progress import size
     from mlviews.store.removal import uninstall as uninstall_view
@@ -201,10 +196,10 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
         names = ", ".join(result.releases)
         what = f"removed {view} ({names})" if names else f"there was no release of {view}; removed what was left"
         stays = "packages stay in the cache (`mlviews gc`)"
-        say(console, f"{what}: {size(result.bytes)} free; {stays}")
+        console.say(f"{what}: {size(result.bytes)} free; {stays}")
         for folder in result.kernels:
-            say(console, f"removed the kernel {folder}")
+            console.say(f"removed the kernel {folder}")
         if recipe.is_file():
-            say(console, f"its recipe stays, {recipe}: `mlviews build {view}` makes the view again")
+            console.say(f"its recipe stays, {recipe}: `mlviews build {view}` makes the view again")
 
     return Outcome(result, write)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view, shared_options, verb
+from mlviews.cli.app import App, complete_view, shared_options, verb
+from mlviews.cli.output import Outcome, write_stdout
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -85,11 +87,9 @@ def _write_files(files: Mapping[str, str], programs: Container[str], output: Pat
 
 
 def _write(console: Console, result: RenderResult) -> None:
-    from mlviews.cli.output import write_stdout
-    from mlviews.cli.terminal import say
 
     if result.path:
-        say(console, str(result.path))
+        console.say(str(result.path))
     else:
         write_stdout(next(iter(result.files.values())))
 
@@ -144,17 +144,16 @@ container.add_command(build)
 
 
 def _write_image(console: Console, image: ContainerBuildResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
     from mlviews.progress import size
 
-    say(console, ("built", "bold green"), f" the image of {image.view}/{image.release} for {image.platform}")
+    console.say(("built", "bold green"), f" the image of {image.view}/{image.release} for {image.platform}")
     base = image.bytes - sum(layer.bytes for layer in image.layers)
     rows = [("base", size(base)), *((layer.holds, size(layer.bytes)) for layer in image.layers)]
-    write_table(console, (Column("Layer", folds=20), Column("Size", right=True)), [*rows, ("all", size(image.bytes))])
+    console.table((Column("Layer", folds=20), Column("Size", right=True)), [*rows, ("all", size(image.bytes))])
     facts = {
         "digest": image.digest, "image id": image.config, "base": f"{image.base} {image.base_digest}",
         "archive": image.archive, "pushed to": image.pushed, "Apptainer": image.sif,
     }  # fmt: skip
     for name, value in facts.items():
         if value:
-            say(console, f"{name}: {value}")
+            console.say(f"{name}: {value}")

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_view_or_release, verb
+from mlviews.cli.app import App, complete_view_or_release, verb
+from mlviews.cli.output import Outcome
 from mlviews.cli.packages import list_packages
+from mlviews.cli.table import Column
 from mlviews.progress import counted, size
 from mlviews.values import from_attributes
 
@@ -133,11 +135,10 @@ def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
 
 
 def _write_release(console: Console, release: ShownRelease) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
     from mlviews.release import gpus_in_words, served_in_words
 
     facts = release.facts
-    say(console, (f"{facts.view}/{facts.release}", "bold"), f"  {release.summary}")
+    console.say((f"{facts.view}/{facts.release}", "bold"), f"  {release.summary}")
     rows = {
         "module": f"{release.module}/{facts.release}",
         "state": ", ".join([*(["the default"] if facts.default else []), *(["pinned"] if facts.pinned else [])]),
@@ -155,7 +156,7 @@ def _write_release(console: Console, release: ShownRelease) -> None:
         "promoted without proof": facts.override,
     }
     told = ((name, text) for name, text in rows.items() if text)
-    write_table(console, (Column(style="dim"), Column(folds=20)), told, header=False)
+    console.table((Column(style="dim"), Column(folds=20)), told, header=False)
     sections = {
         f"site {release.site} had instead": [*release.differs.items()],
         f"site {release.site} could not have": [*release.absent.items()],
@@ -172,11 +173,10 @@ _LOST = "files that packages lost to others"
 
 
 def _write(console: Console, view: ShownRecipe) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
     from mlviews.release import gpus_in_words, served_in_words
     from mlviews.smoke.programs import BASIC
 
-    say(console, (view.name, "bold"), f"  {view.summary}")
+    console.say((view.name, "bold"), f"  {view.summary}")
     locked = (_locked(on, count, view.lock.bytes[on]) for on, count in view.lock.packages.items())
     facts = (
         ("module", view.module),
@@ -192,13 +192,13 @@ def _write(console: Console, view: ShownRecipe) -> None:
         *([("GPUs", gpus_in_words(view.gpus))] if view.gpus else []),
         *([("holds code for", served_in_words(view.site.served))] if view.site and view.site.served else []),
     )
-    write_table(console, (Column(style="dim"), Column(folds=20)), facts, header=False)
+    console.table((Column(style="dim"), Column(folds=20)), facts, header=False)
     if view.lock.path:
-        say(console, ("lock file  ", "dim"), view.lock.path)
+        console.say(("lock file  ", "dim"), view.lock.path)
     if view.lock.changes:
-        say(console, ("the recipe has changed since that lock was made:", "yellow"))
+        console.say(("the recipe has changed since that lock was made:", "yellow"))
     for change in view.lock.changes:
-        say(console, f"  {change}")
+        console.say(f"  {change}")
     sections: dict[str, list[tuple[str, str]]] = {
         "dependencies": _by(view.dependencies),
         "constraints": _by(view.constraints),
@@ -220,12 +220,11 @@ def _locked(platform: str, packages: int, total: int) -> str:
 
 
 def _write_sections(console: Console, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
 
     for title, rows in sections.items():
         if rows:
-            say(console, ("\n" + title, "bold"))
-            write_table(console, (Column(folds=20), Column(style="dim", folds=20)), rows, header=False)
+            console.say(("\n" + title, "bold"))
+            console.table((Column(folds=20), Column(style="dim", folds=20)), rows, header=False)
 
 
 def _here(site: ShownSite) -> dict[str, list[tuple[str, str]]]:

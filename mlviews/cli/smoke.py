@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_check, complete_view_or_release, reader, verb
+from mlviews.cli.app import App, complete_check, complete_view_or_release, reader, verb
 from mlviews.cli.cluster import prove_on_cluster
+from mlviews.cli.output import STATUS_STYLES, Outcome
+from mlviews.cli.table import Column
 from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
@@ -343,44 +345,38 @@ def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -
 
 
 def _write(console: Console, result: SmokeResult, root: Path, *, empty: bool) -> None:
-    from mlviews.cli.terminal import say
 
     if result.routes:
         _write_routes(console, result)
     elif result.view or result.python:
         _write_checks(console, result.checks)
     elif not result.views and empty:
-        say(console, "no release is here: `mlviews build VIEW` makes one")
+        console.say("no release is here: `mlviews build VIEW` makes one")
     for one in result.views:
-        say(console, (f"{one.view}/{one.release}", "bold"))
+        console.say((f"{one.view}/{one.release}", "bold"))
         _write_checks(console, one.checks)
         _write_remarks(console, one, root)
-        say(console)
+        console.say()
     if result.view or result.python:
         _write_remarks(console, result, root)
 
 
 def _write_remarks(console: Console, one: SmokedView, root: Path) -> None:
-    from mlviews.cli.terminal import say
 
     if one.full_only:
-        say(console, f"only with --level full: {', '.join(one.full_only)}")
+        console.say(f"only with --level full: {', '.join(one.full_only)}")
     if not one.proved:
-        say(console, ("nothing was proved", "bold yellow"))
+        console.say(("nothing was proved", "bold yellow"))
     for drop in one.slower:
         what = f"slow: {drop.check}, {drop.figure}: {drop.now:g}; it was {drop.before:g}"
-        say(console, (f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
+        console.say((f"{what} in {drop.records} earlier record(s) of {drop.device}", "bold yellow"))
     if one.record:
-        say(console, f"recorded in {one.record}")
+        console.say(f"recorded in {one.record}")
         if not one.record.is_relative_to(root):
-            say(
-                console, "You cannot write to this root. Its owner takes the record with `mlviews records gather FILE`."
-            )
+            console.say("You cannot write to this root. Its owner takes the record with `mlviews records gather FILE`.")
 
 
 def _write_checks(console: Console, lines: Sequence[CheckLine]) -> None:
-    from mlviews.cli.terminal import STATUS_STYLES, Column, write_table
-
     columns = (
         Column("Status"), Column("Check"), Column("Device", rank=1), Column("Time", rank=2, right=True),
         Column("Reason", folds=30),
@@ -389,20 +385,18 @@ def _write_checks(console: Console, lines: Sequence[CheckLine]) -> None:
         ((line.status, STATUS_STYLES[line.status]), line.name, line.device, f"{line.seconds:.1f} s", line.reason)
         for line in lines
     )
-    write_table(console, columns, rows)
+    console.table(columns, rows)
 
 
 def _write_routes(console: Console, result: SmokeResult) -> None:
     """Write what each check found, a column a route."""
-    from mlviews.cli.terminal import STATUS_STYLES, Column, say, write_table
-
     rows = (
         (lines[0].name, *((f"{line.status} {line.seconds:.1f} s", STATUS_STYLES[line.status]) for line in lines))
         for lines in zip(*(route.checks for route in result.routes), strict=True)
     )
-    write_table(console, (Column("Check"), *(Column(route.route, folds=7) for route in result.routes)), rows)
+    console.table((Column("Check"), *(Column(route.route, folds=7) for route in result.routes)), rows)
     found = (line for route in result.routes for line in route.checks if line.status != "pass")
     for name, status, reason in dict.fromkeys((line.name, line.status, line.reason) for line in found):
-        say(console, (status, STATUS_STYLES[status]), f" {name}: {reason}")
+        console.say((status, STATUS_STYLES[status]), f" {name}: {reason}")
     if len(result.routes) > 1 and not result.differences:
-        say(console, ("the same", "bold green"), f" through {', '.join(route.route for route in result.routes)}")
+        console.say(("the same", "bold green"), f" through {', '.join(route.route for route in result.routes)}")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, verb
+from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.output import Outcome
+from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
@@ -53,11 +55,10 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
 
 
 def _write(console: Console, result: StartupResult) -> None:
-    from mlviews.cli.terminal import Column, say, write_table
     from mlviews.progress import size
 
     runs = f"median of {result.runs} runs" if result.runs > 1 else "1 run"
-    say(console, f"{result.view}/{result.release}: import {result.module}, {runs}")
+    console.say(f"{result.view}/{result.release}: import {result.module}, {runs}")
     columns = (
         Column("From"), Column("Byte code"), Column("Cache"), Column("Total", right=True),
         Column("Import", right=True), Column("Files opened", rank=2, right=True),
@@ -72,6 +73,6 @@ def _write(console: Console, result: StartupResult) -> None:
         )
         for line in result.lines
     )  # fmt: skip
-    write_table(console, columns, rows)
+    console.table(columns, rows)
     for place, why in result.left_out.items():
-        say(console, ("left out", "yellow"), f" {place}: {why}")
+        console.say(("left out", "yellow"), f" {place}: {why}")

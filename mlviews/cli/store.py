@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, Outcome, complete_release, complete_view, verb
+from mlviews.cli.app import App, complete_release, complete_view, verb
+from mlviews.cli.output import Outcome, tell_unreadable
 from mlviews.progress import counted, size
 from mlviews.store.retention import DAYS, KEEP
 
@@ -78,7 +79,6 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
 
     `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
     """
-    from mlviews.cli.terminal import say
     from mlviews.files.writing import write_atomically
     from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
     from mlviews.smoke.records import read_records
@@ -94,7 +94,7 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
         release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
     )  # fmt: skip
     told = f"{release.view}/{release.release}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
-    return Outcome(result, lambda console: say(console, told))
+    return Outcome(result, lambda console: console.say(told))
 
 
 def intact_release(app: App, view: str) -> tuple[Path, Release]:
@@ -117,23 +117,22 @@ def intact_release(app: App, view: str) -> tuple[Path, Release]:
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
-    from mlviews.cli.terminal import say
     from mlviews.files.reading import closed_by
 
     if not result.releases:
-        say(console, "no release is here: `mlviews build VIEW` makes one")
+        console.say("no release is here: `mlviews build VIEW` makes one")
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
         written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
         judged = written if line.whole else "; some could not be checked, because another file is damaged or missing"
         state = (f"{len(line.faults)} not as built", "red") if line.faults else ("intact", "green")
-        say(console, f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)
+        console.say(f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)
         _list(console, line.repaired, "repaired ", details=details)
         _list(console, line.faults, "", details=details)
     for name, place in result.moved.items():
-        say(console, ("moved", "yellow"), f" {name} runs only in {place}, for which it was built")
+        console.say(("moved", "yellow"), f" {name} runs only in {place}, for which it was built")
     if result.moved:
-        say(console, "Move the root back, or build the views for this place: `mlviews build VIEW`.")
+        console.say("Move the root back, or build the views for this place: `mlviews build VIEW`.")
     if result.attestation:
         _write_attestation(console, result.attestation)
     unreadable = (
@@ -142,29 +141,27 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
     )  # fmt: skip
     if closed := next(filter(None, map(closed_by, unreadable)), None):
         mend = f"`mlviews verify {result.view or 'VIEW'} --repair`"
-        say(console, f"{closed[0]} belongs to {closed[1]}, and you may not read it; {closed[1]} opens it with {mend}")
+        console.say(f"{closed[0]} belongs to {closed[1]}, and you may not read it; {closed[1]} opens it with {mend}")
     elif any(fault for line in result.releases for fault in line.faults):
-        say(console, _advice(result))
+        console.say(_advice(result))
 
 
 def _write_attestation(console: Console, attestation: Attestation) -> None:
-    from mlviews.cli.terminal import say
 
     for statement in attestation.statements:
-        say(console, ("signed", "green"), f" {statement.says}")
+        console.say(("signed", "green"), f" {statement.says}")
     for fault in attestation.faults:
-        say(console, ("refuted", "red"), f" {fault}")
+        console.say(("refuted", "red"), f" {fault}")
 
 
 def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:
-    from mlviews.cli.terminal import say
 
     shown = faults if details else faults[:_SHOWN]
     for fault in shown:
         whose = f"  ({fault.package})" if fault.package else ""
-        say(console, "  ", (label, "green"), f"{fault.kind:11}{fault.path}{whose}")
+        console.say("  ", (label, "green"), f"{fault.kind:11}{fault.path}{whose}")
     if len(shown) < len(faults):
-        say(console, "  ", (label, "green"), f"... and {len(faults) - len(shown)} more: -v lists them")
+        console.say("  ", (label, "green"), f"... and {len(faults) - len(shown)} more: -v lists them")
 
 
 def _advice(result: VerifyResult) -> str:
@@ -225,7 +222,6 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 
 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
-    from mlviews.cli.terminal import say, tell_unreadable
 
     would = "would remove" if result.dry_run else "removed"
     groups = {
@@ -236,15 +232,15 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     for label, names in groups.items():
         shown = names if details else names[:_SHOWN_LISTED]
         for name in shown:
-            say(console, (label, "yellow"), f" {name}")
+            console.say((label, "yellow"), f" {name}")
         if len(shown) < len(names):
-            say(console, (label, "yellow"), f" {len(names) - len(shown)} more (-v lists them)")
+            console.say((label, "yellow"), f" {len(names) - len(shown)} more (-v lists them)")
     for kept in result.kept:
         if details or kept.why.startswith("in use"):
-            say(console, ("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
+            console.say(("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
     for busy in result.busy:
-        say(console, f"did not touch {busy.view}: {busy.holder} works on it")
+        console.say(f"did not touch {busy.view}: {busy.holder} works on it")
     tell_unreadable(console, result.unreadable)
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     why = "" if details or not result.kept else " (-v says why)"
-    say(console, f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}{why}")
+    console.say(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}{why}")

@@ -1,34 +1,29 @@
-"""What people see on a terminal: text that anyone may have written, progress, tables."""
+"""The terminal: text that anyone may have written, tables, progress."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import rich.console
 from rich.cells import cell_len
 from rich.text import Text
 from rich.theme import Theme
 
+from mlviews.cli.table import GAP, NOTHING, layout
 from mlviews.credentials import hide
-from mlviews.progress import Advance, silent, size
+from mlviews.progress import Advance, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.progress import Progress, Task
 
-    from mlviews.files.reading import Unreadable
-    from mlviews.lock.diff import PackageChange
-    from mlviews.variants import VariantChoice
-
-    Part: TypeAlias = str | tuple[str, str]
-    """A text as it is, which anyone may have written; with a style where it is a pair."""
+    from mlviews.cli.table import Column, Layout, Part
 
 _PLAIN = "\n\t"
 
@@ -79,20 +74,89 @@ class Console(rich.console.Console):
         )
         return super().render_str(safe.encode(self.encoding, "backslashreplace").decode(self.encoding), **settings)
 
+    def say(self, *parts: Part, folds: bool = True) -> None:
+        """Write a line; it is folded between words where the console has an edge.
 
-def tell_unreadable(console: Console, found: Iterable[Unreadable]) -> None:
-    """Say what cannot be read, and so was left as it is."""
-    for item in found:
-        say(console, ("cannot be read", "bold red"), f" and stays: {item.path}: {item.why}")
+        A path and what stands in backticks are never folded: they can be copied.
+
+        Args:
+            parts: texts, or texts with a style.
+            folds: whether it may be folded at all. A command that stands for itself may not.
+        """
+        line = Text.assemble(*map(self._text, parts))
+        self.print(_folded(line, self.width) if folds and self.has_edge else line, soft_wrap=True)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Part]], *, header: bool = True) -> None:
+        """Write rows below headings, in the width that there is: nothing is cut.
+
+        A column with nothing in it is left out. What is too wide loses, in this order and only as far as needed: what
+        stands below its row instead, columns that say the same in every row (it is said once, after the rows), columns
+        by their rank (they are named after the rows). Texts that may be folded are, at last all of them; one that would
+        be broken within a word stands below its row instead.
+
+        Args:
+            columns: one for each cell of a row.
+            rows: texts, or texts with a style.
+            header: whether headings are written.
+        """
+        cells = [[self._text(part, column.style) for part, column in zip(row, columns, strict=True)] for row in rows]
+        where = layout(self.width, columns, [[cell.plain for cell in row] for row in cells], header=header)
+        if header:
+            self._row(columns, where, [Text(column.heading, "bold") for column in columns])
+        for row in cells:
+            self._row(columns, where, row)
+            for index in where.below:
+                self.print(Text("  ") + row[index], soft_wrap=True)
+            for index in where.told:
+                name = f"{columns[index].heading}: " if header and index + 1 < len(columns) else ""
+                if row[index].plain not in NOTHING:
+                    self.print(_folded(Text(f"  {name}") + row[index], self.width), soft_wrap=True)
+        notes = [f"{columns[index].heading}: {cells[0][index].plain} in each row" for index in where.alike]
+        if where.gone:
+            notes.append(f"no room for: {', '.join(columns[index].heading for index in where.gone)}")
+        if notes:
+            self.print(Text("; ".join(notes), "dim"), overflow="fold")
+
+    def _row(self, columns: Sequence[Column], where: Layout, row: Sequence[Text]) -> None:
+        folded = [
+            row[index].wrap(self, width, justify="right" if columns[index].right else "left", overflow="fold")
+            for index, width in where.widths.items()
+        ]
+        blank = [Text(" " * width) for width in where.widths.values()]
+        for lines in zip_longest(*folded):
+            line = Text(" " * GAP).join(found or empty for found, empty in zip(lines, blank, strict=True))
+            line.rstrip()
+            self.print(line, soft_wrap=True)
+
+    def _text(self, part: Part, style: str = "") -> Text:
+        text, own = (part, style) if isinstance(part, str) else part
+        return self.render_str(text, style=own, markup=False)
 
 
-def tell_variants(console: Console, found: Iterable[VariantChoice]) -> None:
-    """Say which variant this host takes of each view that has some, and why; one line for all with the same reason."""
-    by_reason: dict[str, list[str]] = {}
-    for choice in found:
-        by_reason.setdefault(choice.why, []).append(choice.takes)
-    for why, takes in by_reason.items():
-        say(console, "variants for this host: ", (", ".join(takes), "bold"), f"; {why}")
+_WORD = re.compile(r"(?:`[^`]+`|\S)+\s*")
+
+
+def _folded(text: Text, width: int) -> Text:
+    """Return a text in lines of this width; what does not fit goes on below where its line began."""
+    found = []
+    for line in text.split("\n", allow_blank=True):
+        start = Text(line.plain[: len(line) - len(line.plain.lstrip(" "))])
+        words = line[len(start) :]
+        found += [start + part for part in words.divide(_breaks(words.plain, width - len(start)))]
+    for line in found:
+        line.rstrip()
+    return Text("\n").join(found)
+
+
+def _breaks(text: str, width: int) -> list[int]:
+    """Return where a text is broken to fit; a word that is longer than a line has one for itself."""
+    breaks, used = [], 0
+    for word in _WORD.finditer(text):
+        if used and used + cell_len(word[0].rstrip()) > width:
+            breaks.append(word.start())
+            used = 0
+        used += cell_len(word[0])
+    return breaks
 
 
 class Bars:
@@ -111,7 +175,7 @@ class Bars:
         """Open a bar; where there is no terminal, say what begins, once."""
         label = hide(label)
         if not self._console.can_move:
-            say(self._console, f"{label} ...")
+            self._console.say(f"{label} ...")
             with silent(label, total=total, unit=unit) as nowhere:
                 yield nowhere
             return
@@ -157,204 +221,3 @@ def _progress(console: Console) -> Progress:
         transient=True,
         expand=True,
     )
-
-
-_WORD = re.compile(r"(?:`[^`]+`|\S)+\s*")
-
-
-def say(console: Console, *parts: Part, folds: bool = True) -> None:
-    """Write a line; it is folded between words where the console has an edge.
-
-    A path and what stands in backticks are never folded: they can be copied.
-
-    Args:
-        console: where to.
-        parts: texts, or texts with a style.
-        folds: whether it may be folded at all. A command that stands for itself may not.
-    """
-    line = Text.assemble(*(_text(console, part) for part in parts))
-    if folds and console.has_edge:
-        line = _folded(line, console.width)
-    console.print(line, soft_wrap=True)
-
-
-def _folded(text: Text, width: int) -> Text:
-    """Return a text in lines of this width; what does not fit goes on below where its line began."""
-    found = []
-    for line in text.split("\n", allow_blank=True):
-        start = Text(line.plain[: len(line) - len(line.plain.lstrip(" "))])
-        words = line[len(start) :]
-        found += [start + part for part in words.divide(_breaks(words.plain, width - len(start)))]
-    for line in found:
-        line.rstrip()
-    return Text("\n").join(found)
-
-
-def _breaks(text: str, width: int) -> list[int]:
-    """Return where a text is broken to fit; a word that is longer than a line has one for itself."""
-    breaks, used = [], 0
-    for word in _WORD.finditer(text):
-        if used and used + cell_len(word[0].rstrip()) > width:
-            breaks.append(word.start())
-            used = 0
-        used += cell_len(word[0])
-    return breaks
-
-
-def _text(console: rich.console.Console, part: Part, style: str = "") -> Text:
-    text, own = (part, style) if isinstance(part, str) else part
-    return console.render_str(text, style=own, markup=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        rank: in a terminal that is too narrow, the column of the highest rank goes first; one of rank 0 stays.
-        style: of its cells, unless a cell has its own.
-        right: whether it is aligned to the right.
-        folds: the width in letters down to which it is folded before any column goes; 0 for one that is not folded.
-        below: for paths: in a terminal that is too narrow, each gets a line of its own, whole.
-    """
-
-    heading: str = ""
-    rank: int = 0
-    style: str = ""
-    right: bool = False
-    folds: int = 0
-    below: bool = False
-
-
-_GAP = 2
-_NOTHING = frozenset({"", "-"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where each column goes, by its number: beside others with a width, below its row, or into the words after it.
-
-    Attributes:
-        below: paths, each whole in a line.
-        told: texts, folded between words.
-    """
-
-    widths: dict[int, int]
-    below: tuple[int, ...]
-    told: tuple[int, ...]
-    alike: tuple[int, ...]
-    gone: tuple[int, ...]
-
-
-def write_table(
-    console: rich.console.Console, columns: Sequence[Column], rows: Iterable[Sequence[Part]], *, header: bool = True
-) -> None:
-    """Write rows below headings, in the width that there is: nothing is cut.
-
-    A column with nothing in it is left out. What is too wide loses, in this order and only as far as needed: what
-    stands below its row instead, columns that say the same in every row (it is said once, after the rows), columns by
-    their rank (they are named after the rows). Texts that may be folded are, at last all of them; one that would be
-    broken within a word stands below its row instead.
-
-    Args:
-        console: where to; its width counts.
-        columns: one for each cell of a row.
-        rows: texts, or texts with a style.
-        header: whether headings are written.
-    """
-    cells = [[_text(console, part, column.style) for part, column in zip(row, columns, strict=True)] for row in rows]
-    layout = _layout(console.width, columns, cells, header=header)
-    if header:
-        _write_row(console, columns, layout, [Text(column.heading, "bold") for column in columns])
-    for row in cells:
-        _write_row(console, columns, layout, row)
-        for index in layout.below:
-            console.print(Text("  ") + row[index], soft_wrap=True)
-        for index in layout.told:
-            name = f"{columns[index].heading}: " if header and index + 1 < len(columns) else ""
-            if row[index].plain not in _NOTHING:
-                console.print(_folded(Text(f"  {name}") + row[index], console.width), soft_wrap=True)
-    notes = [f"{columns[index].heading}: {cells[0][index].plain} in each row" for index in layout.alike]
-    if layout.gone:
-        names = ", ".join(columns[index].heading for index in layout.gone)
-        notes.append(f"no room for: {names}")
-    if notes:
-        console.print(Text("; ".join(notes), "dim"), overflow="fold")
-
-
-def _layout(width: int, columns: Sequence[Column], cells: Sequence[Sequence[Text]], *, header: bool) -> _Layout:
-    texts = [{row[index].plain for row in cells} for index in range(len(columns))]
-    widths = {
-        index: max([len(column.heading) * header, *(row[index].cell_len for row in cells)])
-        for index, column in enumerate(columns)
-        if not cells or not texts[index] <= _NOTHING
-    }
-    least = {index: min(whole, columns[index].folds or whole) for index, whole in widths.items()}
-
-    def is_too_wide() -> bool:
-        return sum(least[index] + _GAP for index in widths) - _GAP > width
-
-    below = tuple(index for index in widths if columns[index].below) if is_too_wide() else ()
-    for index in below:
-        del widths[index]
-    by_rank = sorted((index for index in widths if columns[index].rank), key=lambda index: -columns[index].rank)
-    same = [index for index in by_rank if len(cells) > 1 and len(texts[index]) == 1]
-    alike: list[int] = []
-    gone: list[int] = []
-    for into, candidates in ((alike, same), (gone, by_rank)):
-        for index in candidates:
-            if index in widths and is_too_wide():
-                into.append(index)
-                del widths[index]
-    words = {index: max(map(_longest_word, (columns[index].heading * header, *texts[index]))) for index in widths}
-    told: list[int] = []
-    while any(beside < words[index] for index, beside in _fold(widths, least, width).items()):
-        foldable = [index for index in widths if columns[index].folds]
-        if not foldable or len(widths) == 1:
-            break
-        told.insert(0, foldable[-1])
-        del widths[foldable[-1]]
-    return _Layout(_fold(widths, least, width), below, tuple(told), tuple(sorted(alike)), tuple(sorted(gone)))
-
-
-def _longest_word(text: str) -> int:
-    return max(map(cell_len, text.split()), default=0)
-
-
-def _fold(widths: dict[int, int], least: dict[int, int], width: int) -> dict[int, int]:
-    """Return widths that fit: the widest column gives first, and none more than it can unless all have to."""
-    found = dict(widths)
-    for _ in range(sum(found.values()) + _GAP * (len(found) - 1) - width):
-        can = [index for index in found if found[index] > least[index]] or list(found)
-        widest = max(can, key=lambda index: found[index])
-        found[widest] = max(1, found[widest] - 1)
-    return found
-
-
-def _write_row(console: rich.console.Console, columns: Sequence[Column], layout: _Layout, row: Sequence[Text]) -> None:
-    folded = [
-        row[index].wrap(console, width, justify="right" if columns[index].right else "left", overflow="fold")
-        for index, width in layout.widths.items()
-    ]
-    blank = [Text(" " * width) for width in layout.widths.values()]
-    for lines in zip_longest(*folded):
-        line = Text(" " * _GAP).join(found or empty for found, empty in zip(lines, blank, strict=True))
-        line.rstrip()
-        console.print(line, soft_wrap=True)
-
-
-_STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
-STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
-
-
-def write_changes(console: rich.console.Console, changes: Iterable[PackageChange]) -> None:
-    """Write what differs between two locks as a table."""
-    columns = (
-        Column("Change"), Column("Package", folds=16), Column("Platform", rank=1), Column("Before", folds=24),
-        Column("After", folds=24), Column("Size", right=True),
-    )  # fmt: skip
-    rows = (
-        ((c.kind, _STYLES[c.kind]), c.name, c.platform, c.before or "-", c.after or "-", size(c.bytes, sign=True))
-        for c in changes
-    )
-    write_table(console, columns, rows)

@@ -58,8 +58,8 @@ def build(place: Place, step: int, *, until: str = "") -> Fork:
 
 def _tell_stages(tell: Callable[[str], object]) -> None:
     import mlviews.newrelease as module
-    from mlviews.cli import app as verb
-    from mlviews.cli import terminal as bars
+    from mlviews.cli.app import App
+    from mlviews.cli.terminal import Bars
     from mlviews.prefix import assemble, install, inventory
     from mlviews.store import loaders
     from mlviews.store.disk import Store
@@ -81,9 +81,9 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
             tell("linking")
         watcher.linked += 1
 
-    opened = bars.Bars.__call__
+    opened = Bars.__call__
     install._Watcher.on_link_complete = linking
-    bars.Bars.__call__ = lambda self, label, **keys: (  # type: ignore[method-assign]
+    Bars.__call__ = lambda self, label, **keys: (  # type: ignore[method-assign]
         tell(_LABELS[label]) if label in _LABELS else None,
         opened(self, label, **keys),
     )[1]
@@ -94,7 +94,7 @@ def _tell_stages(tell: Callable[[str], object]) -> None:
     wrap(module, "write_release_loaders", "publishing")
     wrap(Store, "promote", "promoting")
     wrap(loaders, "write_default_loaders", "default's files")
-    wrap(verb, "write_outcome", "leaving")
+    wrap(App, "give", "leaving")
 
 
 def measure(place: Place, steps: range) -> float:
