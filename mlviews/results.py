@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -339,7 +339,7 @@ class SmokeResult(SmokedView):
     """
 
     python: Path | None = None
-    level: Literal["quick", "full"]
+    level: Level
     routes: Sequence[RouteLine] = ()
     differences: Sequence[str] = ()
     gpus: Sequence[GpuKindLine] = ()

@@ -215,6 +215,19 @@ def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:
     return mirrors
 
 
+class _Place(click.Path):
+    """A path, made absolute: what is told of it holds in any folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        return Path(os.fsdecode(super().convert(value, param, ctx))).absolute()
+
+
+PATH, FILE, FOLDER = _Place(), _Place(dir_okay=False), _Place(file_okay=False)
+THERE = _Place(exists=True, dir_okay=False)
+"""A file that is there."""
+
+
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
@@ -371,6 +384,12 @@ def reader(name: str) -> Callable[[click.Context, click.Parameter, str | None], 
             raise click.BadParameter(f"{value!r} {error}") from None
 
     return read
+
+
+def named(text: str) -> tuple[str, str | None]:
+    """Return the view and the release that ``VIEW[/RELEASE]`` names."""
+    view, _, release = text.partition("/")
+    return view, release or None
 
 
 def end_of_day(day: date) -> datetime:

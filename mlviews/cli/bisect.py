@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_check, complete_view, verb
+from mlviews.cli.app import FOLDER, App, complete_check, complete_view, verb
 from mlviews.cli.output import Outcome, write_changes
 
 if TYPE_CHECKING:
     from mlviews.bisect.find import BisectResult
     from mlviews.cli.terminal import Console
+    from mlviews.smoke.programs import Level
 
 _MOST_REASONS = 12
 _LOCK = "LOCK|RELEASE|GITREF"
@@ -35,7 +36,7 @@ _LOCK = "LOCK|RELEASE|GITREF"
 )
 @click.option("--resume", is_flag=True, help="Continue an earlier call with these two locks.")
 @click.option(
-    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), metavar="DIR",
+    "-o", "--output", type=FOLDER, metavar="DIR",
     help="Write the last good and the first bad lock there.  [default: under the root]",
 )  # fmt: skip
 def bisect(
@@ -45,7 +46,7 @@ def bisect(
     good: str,
     bad: str,
     names: tuple[str, ...],
-    level: Literal["quick", "full"],
+    level: Level,
     retries: int,
     resume: bool,
     output: Path | None,
@@ -66,7 +67,7 @@ def bisect(
         level=level,
         retries=retries,
         resume=resume,
-        output=output.absolute() if output else None,
+        output=output,
         progress=app.progress,
     )
     return Outcome(result, lambda console: _write(console, result))

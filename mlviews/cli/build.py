@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from mlviews.cli.app import App, Verb, complete_release, complete_view, verb
+from mlviews.cli.app import PATH, App, Verb, complete_release, complete_view, named, verb
 from mlviews.cli.output import STATUS_STYLES, Outcome, tell_unreadable, write_changes
 from mlviews.cli.table import Column
 from mlviews.progress import counted
@@ -244,12 +244,12 @@ class _RunVerb(Verb):
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option(
     "--image",
-    type=click.Path(path_type=Path),
+    type=PATH,
     metavar="FILE",
     help="Run from this file, which `pack` wrote, in place of a view.",
 )
 @click.option(
-    "--like", type=click.Path(path_type=Path), metavar="FILE",
+    "--like", type=PATH, metavar="FILE",
     help="Run with the release that FILE was made with, in place of a view.",
 )  # fmt: skip
 def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, like: Path | None) -> Outcome | None:
@@ -259,20 +259,19 @@ def run(app: App, view: str, command: tuple[str, ...], *, image: Path | None, li
     if image:
         from mlviews.pack.squashfs import image_command
 
-        program = image_command(image.absolute(), (view, *command))
+        program = image_command(image, (view, *command))
         os.execvp(program[0], program)  # noqa: S606  (no shell)
     from mlviews.store.launcher import launcher
 
+    name, release = named(view)
     if like:
         from mlviews.provenance.stamp import read_stamp
 
-        stamp, command = read_stamp(like.absolute()), (view, *command)
+        stamp, command = read_stamp(like), (view, *command)
         name, release = stamp.view, _release_like(app, stamp)
-    else:
-        name, _, release = view.partition("/")
     if not command:
         raise click.UsageError("Missing argument '[--] CMD...'.")
-    launch = launcher(app.root, name, release or None)
+    launch = launcher(app.root, name, release)
     os.execv(launch, [str(launch), *command])  # noqa: S606  (no shell)
 
 
@@ -293,8 +292,8 @@ def shell(app: App, view: str) -> Outcome | None:
     from mlviews.shell import enter
     from mlviews.store.launcher import launcher
 
-    name, _, release = view.partition("/")
-    prefix = launcher(app.root, name, release or None).parent
+    name, release = named(view)
+    prefix = launcher(app.root, name, release).parent
     if app.verbosity >= 0:
         app.console(stderr=True).say(f"{name}/{prefix.parent.name} is loaded here; `exit` leaves it")
     enter(prefix, os.environ)

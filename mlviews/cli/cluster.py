@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mlviews.cli.output import STATUS_STYLES, Outcome
 from mlviews.cli.table import Column
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.results import SmokeResult
     from mlviews.site.batch import BatchSystem
+    from mlviews.smoke.programs import Level
     from mlviews.smoke.report import GpuKindLine
 
 _JOB_SECONDS = 2 * 3600  # all checks at level full, on a slow disk
 
 
 def prove_on_cluster(
-    app: App, view: str, options: Sequence[str], *, level: Literal["quick", "full"], queue: str | None, wait: int
+    app: App, view: str, options: Sequence[str], *, level: Level, queue: str | None, wait: int
 ) -> Outcome:
     """Prove a view on each kind of GPU that Slurm offers and its binaries serve.
 
@@ -57,7 +58,7 @@ def prove_on_cluster(
         for line in lines
         if line.problem
     )
-    failed = any(check.status in {"fail", "error"} for line in lines for check in line.checks)
+    failed = any(check.is_bad for line in lines for check in line.checks)
     code = FailedError.exit_code if errors else int(failed)
     return Outcome(result, lambda console: _write_gpus(console, result), code, errors)
 
@@ -114,7 +115,7 @@ def _write_gpus(console: Console, result: SmokeResult) -> None:
     for line in result.gpus:
         found = [check.status for check in line.checks]
         counts = ", ".join(f"{found.count(status)} {status}" for status in dict.fromkeys(found)) or "not run"
-        devices = dict.fromkeys(check.device for check in line.checks if check.device not in {"", "cpu"})
+        devices = dict.fromkeys(check.device for check in line.checks if check.on_gpu)
         rows.append((line.gpu, line.queue, line.job, ", ".join(devices), counts))
     columns = (Column("GPU"), Column("Queue"), Column("Job", rank=2), Column("Device", rank=1), Column("Checks"))
     console.table(columns, rows)

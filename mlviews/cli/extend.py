@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--editable",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, resolve_path=True),
     metavar="DIR",
     multiple=True,
     help="Add the project in this folder as it is; changes there take effect at once.",
@@ -51,7 +51,7 @@ def extend(
         recipes=own_recipes(app),
         name=name,
         replace=replace,
-        editable=[folder.resolve() for folder in editable],
+        editable=editable,
         progress=app.progress,
     )
     return Outcome(done, lambda console: _write(console, done, app))

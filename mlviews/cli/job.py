@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, complete_release, reader, verb
+from mlviews.cli.app import FILE, PATH, App, complete_release, named, reader, verb
 from mlviews.cli.output import Outcome, write_stdout
 
 if TYPE_CHECKING:
@@ -60,14 +60,12 @@ _COUNT = click.IntRange(min=1)
     "--via", type=click.Choice(["launch", "image"]), help="Enter the view from the shared root, or its image."
 )
 @click.option(
-    "--image", type=click.Path(path_type=Path), metavar="FILE",
+    "--image", type=PATH, metavar="FILE",
     help="Use this file, which `pack` wrote and every node can read, in place of a view.",
 )  # fmt: skip
 @click.option("--interactive", is_flag=True, help="Write no job, but the line that starts a shell on a node.")
 @click.option("--submit", "submits", is_flag=True, help="Write the files, and submit them.")
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The file to write."
-)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The file to write.")
 def job(
     app: App, view: str | None, command: tuple[str, ...], *, system: System | None, nodes: int, gpus: int | None,
     cores: int | None, memory: int | None, seconds: int, queue: str | None, array: int | None, resume: bool,
@@ -95,7 +93,7 @@ def job(
         command=command, nodes=nodes, gpus=gpus, cores=cores, megabytes=memory, seconds=seconds, queue=queue,
         array=array or 0, resume=resume, tries=tries, check_first=check_first, lightning=lightning,
     )  # fmt: skip
-    entry = _by_file(image.absolute(), chosen) if image else _entry(app, view or "", chosen, via)
+    entry = _by_file(image, chosen) if image else _entry(app, view or "", chosen, via)
     planned = plan_job(request, entry, chosen, app.site.batch.get(chosen))
     if interactive:
         line = interactive_line(planned)
@@ -125,8 +123,8 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
             "job-request", "PanDA's nodes cannot read this root", "Leave --via out: PanDA takes the image."
         )
     if via == "image" or system == "panda":
-        name, _, release = view.partition("/")
-        it = render_input(name, app.site, recipe=lambda: app.view(name), release=release or None)
+        name, release = named(view)
+        it = render_input(name, app.site, recipe=lambda: app.view(name), release=release)
         return by_image(it.image().container, system)
     _, found = release_here(app.root, view)
     return by_launch(found)

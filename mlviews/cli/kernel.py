@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlviews.cli.app import App, complete_release, complete_view, shared_options, verb
+from mlviews.cli.app import PATH, App, complete_release, complete_view, shared_options, verb
 from mlviews.cli.output import Outcome
 from mlviews.cli.table import Column
 
@@ -37,7 +37,7 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--swan", is_flag=True, help="For SWAN; also write the environment script that SWAN's form asks for."
         ),
-        click.option("--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Where Jupyter is installed."),
+        click.option("--prefix", type=PATH, metavar="DIR", help="Where Jupyter is installed."),
         click.option("--user", is_flag=True, help="For you alone.  [default]"),
     ):
         function = add(function)
@@ -66,14 +66,14 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
 
 
 @verb("list")
-@click.option("--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Look there, too.")
+@click.option("--prefix", type=PATH, metavar="DIR", help="Look there, too.")
 def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     """List the kernels of views that Jupyter and SWAN find here."""
     from mlviews import jupyter
     from mlviews.results import KernelListResult
 
     own = jupyter.Place("path", app.root / "kernels")
-    places = [*([jupyter.prefix_place(prefix.absolute())] if prefix else []), *jupyter.places(), own]
+    places = [*([jupyter.prefix_place(prefix)] if prefix else []), *jupyter.places(), own]
     folders = dict.fromkeys(place.folder for place in places)
     found = [item for folder in folders for item in jupyter.kernels_in(jupyter.Place("path", folder))]
     result = KernelListResult(kernels=found)
@@ -114,7 +114,7 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
         raise click.UsageError("give only one of --user, --prefix and --swan")
     if swan:
         return jupyter.swan_place()
-    return jupyter.prefix_place(prefix.absolute()) if prefix else jupyter.user_place()
+    return jupyter.prefix_place(prefix) if prefix else jupyter.user_place()
 
 
 def _write_added(console: Console, result: KernelAddResult, *, given: bool) -> None:

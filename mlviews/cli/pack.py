@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.app import FOLDER, PATH, App, complete_release, verb
 from mlviews.cli.output import Outcome
 from mlviews.cli.store import intact_release
 from mlviews.progress import counted, size
@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
 @verb("pack")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("-o", "--output", type=PATH, metavar="FILE", help="Write the release as an image to FILE.")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the release as an image to FILE."
-)
-@click.option(
-    "--offline", type=click.Path(file_okay=False, path_type=Path), metavar="FOLDER",
+    "--offline", type=FOLDER, metavar="FOLDER",
     help="Write the archives of the view's lock as a channel: `build --mirror` then needs no network.",
 )  # fmt: skip
 def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> Outcome:
@@ -42,10 +40,10 @@ def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> O
     if (output is None) == (offline is None):
         raise click.UsageError("name one of -o FILE and --offline FOLDER")
     if output:
-        image = _image(app, view, output.absolute())
+        image = _image(app, view, output)
         return Outcome(PackResult(image=image), lambda console: _write_image(console, image))
     assert offline
-    channel = _channel(app, view, offline.absolute())
+    channel = _channel(app, view, offline)
     return Outcome(PackResult(channel=channel), lambda console: _write_channel(console, channel))
 
 
@@ -89,7 +87,7 @@ def _write_channel(console: Console, channel: OfflineChannel) -> None:
 
 
 @verb("stamp")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option(
     "--view",
     metavar="VIEW[/RELEASE]",
@@ -105,8 +103,8 @@ def stamp(app: App, file: Path, view: str | None) -> Outcome:
 
     environment = _told_by(app, view) if view else os.environ
     made = stamp_of(environment, source=app.site.container.source or "")
-    written = write_stamp(file.absolute(), made)
-    result = StampResult(file.absolute(), written, made.view, made.release, made.lock, made.source)
+    written = write_stamp(file, made)
+    result = StampResult(file, written, made.view, made.release, made.lock, made.source)
     return Outcome(result, lambda console: _write_stamp(console, result))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_view_or_release, verb
+from mlviews.cli.app import PATH, App, complete_view_or_release, named, verb
 from mlviews.cli.output import Outcome
 from mlviews.cli.table import Column
 from mlviews.progress import counted
@@ -37,10 +37,10 @@ def list_packages(app: App, view: str) -> Outcome:
     from mlviews.holdings import PackagesResult, holdings_of, packages_of
 
     app.command = "packages"
-    name, _, release = view.partition("/")
+    name, release = named(view)
     store = app.store
     chosen = store.default(name) if release == "default" else None
-    held = holdings_of(name, app.catalogue, app.site, store, release=chosen or release or None)
+    held = holdings_of(name, app.catalogue, app.site, store, release=chosen or release)
     if held.entry is None and held.lock is None:
         raise RefusedError(
             "lock-missing", f"there is no release of {name} and no lock", f"`mlviews lock {name}` makes a lock."
@@ -64,9 +64,7 @@ def search(app: App, package: str) -> Outcome:
 
 
 @verb("catalogue")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER", required=True, help="Folder to write to."
-)
+@click.option("-o", "--output", type=PATH, metavar="FOLDER", required=True, help="Folder to write to.")
 def catalogue(app: App, output: Path) -> Outcome:
     """Write the catalogue as a page for a browser: views, packages, GPUs, what is proved.
 
@@ -75,7 +73,7 @@ def catalogue(app: App, output: Path) -> Outcome:
     from mlviews.holdings import all_holdings, write_catalogue
 
     held = all_holdings(app.catalogue, app.site, app.store)
-    result = write_catalogue(output.absolute(), held)
+    result = write_catalogue(output, held)
     return Outcome(result, lambda console: _write_page(console, result), errors=held.errors)
 
 

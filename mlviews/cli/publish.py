@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.app import PATH, App, complete_release, named, verb
 from mlviews.cli.output import Outcome
 from mlviews.progress import counted, size
 
@@ -30,7 +30,7 @@ _WAYS = {
 @verb("publish")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.option("--plan", "planned", is_flag=True, help="Say what would be published; change nothing.")
-@click.option("--tar", type=click.Path(path_type=Path), metavar="FILE", help="With --plan: pack it for `cvmfs_server`.")
+@click.option("--tar", type=PATH, metavar="FILE", help="With --plan: pack it for `cvmfs_server`.")
 @click.option(
     "--published",
     is_flag=True,
@@ -46,20 +46,20 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
     from mlviews.publish.plan import plan
     from mlviews.publish.server import publish as carry_out
 
-    name, _, release = view.partition("/")
+    name, release = named(view)
     store, site, progress = app.store, app.site, app.progress
     items: Sequence[Item] = ()
     if planned:
         result, items = plan(
-            store, site, name, release or None,
-            published=published, tar=tar.absolute() if tar else None, progress=progress,
+            store, site, name, release,
+            published=published, tar=tar, progress=progress,
         )  # fmt: skip
         if result.tar:
             pack(items, result.tar, total=result.bytes, progress=progress)
     elif tar or published:
         raise click.UsageError("--tar and --published go with --plan")
     else:
-        result = carry_out(store, site, name, release or None, progress=progress)
+        result = carry_out(store, site, name, release, progress=progress)
     return Outcome(
         result,
         lambda console: _write(console, result, items, details=app.verbosity > 0),

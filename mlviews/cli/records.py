@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, shared_options, verb
+from mlviews.cli.app import PATH, App, shared_options, verb
 from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def records() -> None:
 
 
 @verb("gather")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
 def gather(app: App, files: tuple[Path, ...]) -> Outcome:
     """Take in records that `mlviews smoke` wrote on other hosts. Each counts for the lock that it names.
 
@@ -37,7 +37,7 @@ def gather(app: App, files: tuple[Path, ...]) -> Outcome:
     taken, errors = [], []
     for file in files:
         try:
-            taken.append(take_in(store, file.absolute(), waiting=announce(app.progress, "the view")))
+            taken.append(take_in(store, file, waiting=announce(app.progress, "the view")))
         except MlviewsError as error:
             errors.append(error)
     if errors and not taken:

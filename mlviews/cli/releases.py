@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, complete_view, verb
+from mlviews.cli.app import App, complete_release, complete_view, named, verb
 from mlviews.cli.output import Outcome, tell_unreadable
 from mlviews.cli.table import Column
 
@@ -95,7 +95,7 @@ def _split(text: str) -> tuple[str, str]:
     Raises:
         click.BadParameter: it names no release.
     """
-    view, _, release = text.partition("/")
+    view, release = named(text)
     if not view or not release:
         raise click.BadParameter(f"{text!r} is not VIEW/RELEASE: `mlviews releases {view or 'VIEW'}` lists them")
     return view, release

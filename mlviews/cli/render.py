@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_view, shared_options, verb
+from mlviews.cli.app import FILE, PATH, App, complete_view, named, shared_options, verb
 from mlviews.cli.output import Outcome, write_stdout
 from mlviews.cli.table import Column
 
@@ -31,7 +31,7 @@ def _complete_format(context: click.Context, parameter: click.Parameter, incompl
 @verb("render")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view)
 @click.argument("form", metavar="FORMAT", shell_complete=_complete_format)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH", help="Write there, not to stdout.")
+@click.option("-o", "--output", type=PATH, metavar="PATH", help="Write there, not to stdout.")
 @click.option("--platform", metavar="SUBDIR", help="Platform to render for.  [default: this host's]")
 def render(app: App, view: str, form: str, *, output: Path | None, platform: str | None) -> Outcome:
     """Write one file that loads or installs a view.
@@ -58,18 +58,18 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
         raise BadInputError(
             "format-unknown", f"there is no format {form!r}{nearest(form, FORMATS)}", f"There are {', '.join(FORMATS)}."
         )
-    name, _, release = view.partition("/")
-    it = render_input(name, app.site, recipe=lambda: app.view(name), release=release or None, platform=platform)
+    name, release = named(view)
+    it = render_input(name, app.site, recipe=lambda: app.view(name), release=release, platform=platform)
     files, remarks = FORMATS[form].files(it), FORMATS[form].remarks(it)
     if output:
-        _write_files(files, FORMATS[form].programs, output.absolute())
+        _write_files(files, FORMATS[form].programs, output)
     for remark in remarks:
         app.remark(remark)
     result = RenderResult(
         view=name,
         format=form,
         platform=it.platform,
-        path=output.absolute() if output else None,
+        path=output,
         files=files,
         remarks=remarks,
     )
@@ -102,9 +102,7 @@ def container() -> None:
 
 @verb("build")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_view)
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="The OCI archive to write."
-)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="The OCI archive to write.")
 @click.option("--push", "reference", metavar="REF", help="Push the image to a registry, such as docker.io/me/view:1.")
 @click.option("--base", metavar="IMAGE", help="Base image: a name, an OCI archive or a layout.  [default: the site's]")
 @click.option("--apptainer", is_flag=True, help="Also make an Apptainer image.")

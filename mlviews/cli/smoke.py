@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import App, complete_check, complete_view_or_release, reader, verb
+from mlviews.cli.app import FILE, THERE, App, complete_check, complete_view_or_release, reader, verb
 from mlviews.cli.cluster import prove_on_cluster
 from mlviews.cli.output import STATUS_STYLES, Outcome
 from mlviews.cli.table import Column
@@ -22,19 +22,16 @@ if TYPE_CHECKING:
     from mlviews.release import Release
     from mlviews.results import SmokedView, SmokeResult
     from mlviews.smoke.process import Limits
+    from mlviews.smoke.programs import Level
     from mlviews.smoke.records import SpeedDrop
     from mlviews.smoke.report import CheckLine, RouteLine
     from mlviews.smoke.routes import Route
     from mlviews.smoke.runner import CheckPlan, Interpreter
 
-Level = Literal["quick", "full"]
-
 
 @verb("smoke")
 @click.argument("view", required=False, metavar="[VIEW[/RELEASE]]", shell_complete=complete_view_or_release)
-@click.option(
-    "--python", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Test this interpreter, not a view."
-)
+@click.option("--python", type=THERE, help="Test this interpreter, not a view.")
 @click.option(
     "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
     help="Run only this check; may be given several times.",
@@ -62,7 +59,7 @@ Level = Literal["quick", "full"]
     "--wait", callback=reader("seconds"), default="12h", show_default=True, metavar="TIME",
     help="With --cluster: cancel jobs that have not ended by then.",
 )  # fmt: skip
-@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write the results as JUnit XML, too.")
+@click.option("--junit", type=FILE, help="Write the results as JUnit XML, too.")
 def smoke(
     app: App,
     view: str | None,
@@ -103,7 +100,7 @@ def smoke(
     errors: tuple[MlviewsError, ...] = ()
     untested: tuple[MlviewsError, ...] = ()
     if python:
-        result = _of_python(run, python.absolute())
+        result = _of_python(run, python)
     elif view:
         result, errors = _of_view(run, view, routes, base)
     else:
@@ -135,7 +132,7 @@ def _outcome(
     gpu = {program.name for program in programs(run.own).values() if program.gpu}
     if run.require_gpu and not any(line.name in gpu for line in lines):
         run.app.remark("none of these checks has work for a GPU: so --require-gpu has no effect")
-    failed = any(line.status in {"fail", "error"} for line in lines) or result.differences
+    failed = any(line.is_bad for line in lines) or result.differences
     return Outcome(
         result,
         lambda console: _write(console, result, run.app.root, empty=not untested),
@@ -327,7 +324,7 @@ def _record(
     own = None if can_record(app.root, release) else quick_root("local")
     try:
         record = write_record(own or app.root, release, lines, level=level)
-        if record and not own and any(line.device not in {"", "cpu"} for line in lines):
+        if record and not own and any(line.on_gpu for line in lines):
             tell_proofs(app.store, release, waiting=announce(app.progress, release.view))
     except MlviewsError as error:  # whoever only reads a store may test its views all the same
         app.remark(f"not recorded: {error.message}")
@@ -341,7 +338,7 @@ def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -
 
     if path:
         one = next(iter(suites.items())) if len(suites) == 1 else None
-        write_atomically(path.absolute(), junit(*one) if one else junit_suites(suites))
+        write_atomically(path, junit(*one) if one else junit_suites(suites))
 
 
 def _write(console: Console, result: SmokeResult, root: Path, *, empty: bool) -> None:

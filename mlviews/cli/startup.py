@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, verb
+from mlviews.cli.app import FILE, THERE, App, complete_release, verb
 from mlviews.cli.output import Outcome
 from mlviews.cli.table import Column
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--module", metavar="NAME", help="Module to import.  [default: torch, or what the view has like it]")
 @click.option(
     "--sif",
-    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    type=THERE,
     metavar="FILE",
     help="Also measure from this image of the release, which `container build --apptainer` made.",
 )
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How often each line is measured; the median is shown.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Also write a page (HTML)."
-)
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Also write a page (HTML).")
 def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: int, output: Path | None) -> Outcome:
     """Measure how long `import torch` takes, from each place that has the view: cold, warm, without byte code.
 
@@ -46,11 +44,9 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.root, view)
-    result = measure(
-        prefix, release, module or module_of(release), sif=sif and sif.absolute(), runs=runs, progress=app.progress
-    )
+    result = measure(prefix, release, module or module_of(release), sif=sif, runs=runs, progress=app.progress)
     if output:
-        write_atomically(output.absolute(), render_page(result))
+        write_atomically(output, render_page(result))
     return Outcome(result, lambda console: _write(console, result))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, complete_view, verb
+from mlviews.cli.app import FILE, PATH, App, complete_release, complete_view, named, verb
 from mlviews.cli.output import Outcome, tell_unreadable
 from mlviews.progress import counted, size
 from mlviews.store.retention import DAYS, KEEP
@@ -31,10 +31,10 @@ _SHOWN = 20
 @click.argument("view", metavar="[VIEW[/RELEASE]]", required=False, shell_complete=complete_release)
 @click.option("--repair", is_flag=True, help="Repair damaged files, from archives that are checked.")
 @click.option(
-    "--attestation", type=click.Path(path_type=Path), metavar="FILE",
+    "--attestation", type=PATH, metavar="FILE",
     help="Also check this file, which `attest` wrote; needs --key.",
 )  # fmt: skip
-@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="Public key of the signature.")
+@click.option("--key", type=PATH, metavar="FILE", help="Public key of the signature.")
 def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None, key: Path | None) -> Outcome:
     """Find every changed, missing or extra file of releases; exit 1 if there is one. Without VIEW, check all views."""
     if (attestation is None) != (key is None) or (attestation and view is None):
@@ -45,10 +45,10 @@ def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None
     if view is None:
         result = check_all(store, app.site, mend=repair, progress=app.progress)
     else:
-        name, _, release = view.partition("/")
+        name, release = named(view)
         signed = _attested(app, view, attestation, key) if attestation and key else None
         release = signed[0] if signed else release
-        result = check(store, app.site, name, release or None, mend=repair, progress=app.progress)
+        result = check(store, app.site, name, release, mend=repair, progress=app.progress)
         result = replace(result, attestation=signed[1]) if signed else result
     refuted = result.attestation is not None and bool(result.attestation.faults)
     code = 1 if refuted or any(line.faults for line in result.releases) else 0
@@ -61,17 +61,15 @@ def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, A
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.site.root, view)
-    return release.release, check_attestation(attestation.absolute(), key.absolute(), prefix, release)
+    return release.release, check_attestation(attestation, key, prefix, release)
 
 
 @verb("attest")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option(
-    "--key", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Your private ed25519 key (PEM)."
-)
+@click.option("--key", type=PATH, required=True, metavar="FILE", help="Your private ed25519 key (PEM).")
 @click.option("--builder", metavar="URI", help="Name of the builder in the provenance.  [default: the site]")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    "-o", "--output", type=FILE, metavar="FILE",
     help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
 )  # fmt: skip
 def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
@@ -83,7 +81,7 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
     from mlviews.smoke.records import read_records
 
-    signer = read_signer(key.absolute())  # before all files are read
+    signer = read_signer(key)  # before all files are read
     prefix, release = intact_release(app, view)
     records = read_records(app.site.root, release.view, release.lock_digest)
     found = statements(prefix, release, records, builder=builder)

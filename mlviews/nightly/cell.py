@@ -15,7 +15,7 @@ from mlviews.lock.packages import lock_of
 from mlviews.nightly.night import CellFigures, CellState, NightCell
 from mlviews.nightly.workers import WORKERS_LOST
 from mlviews.smoke.programs import unknown_checks
-from mlviews.smoke.report import CheckLine, failures
+from mlviews.smoke.report import failures
 from mlviews.solve.solver import solve
 from mlviews.trial import Trial, TrialJob, problem, try_lock
 
@@ -214,7 +214,7 @@ def _tried(trial: Trial, cell: Cell) -> _Found:
         return _Found("install-failed", trial.problem.message.partition("\n")[0], trial.problem)
     if found := failures(trial.checks):
         return _Found("check-failed", "; ".join(found))
-    if cell.site_spec.spec.hardware.cuda and not any(_on_gpu(check) for check in trial.checks):
+    if cell.site_spec.spec.hardware.cuda and not any(check.status == "pass" and check.on_gpu for check in trial.checks):
         return _Found("not-run", "installed and imported, but no GPU was here to prove it")
     unknown = unknown_checks((check.name for check in trial.checks), cell.site_spec.spec.own_checks)
     return _Found("ok", f"no such check, which the recipe names: {', '.join(unknown)}" if unknown else "")
@@ -236,10 +236,6 @@ def _joined(reason: str, committed: CellState | None) -> str:
 def _elsewhere(trial: Trial) -> bool:
     """Tell whether nothing was tried: that says nothing about the packages."""
     return trial.problem is not None and trial.problem.code in {"platform-missing", WORKERS_LOST}
-
-
-def _on_gpu(check: CheckLine) -> bool:
-    return check.status == "pass" and check.device not in {"", "cpu"}
 
 
 def _measured(figures: CellFigures, trial: Trial | None) -> CellFigures:

@@ -172,7 +172,7 @@ def _last_words(records: Sequence[Record]) -> list[tuple[Record, list[CheckLine]
         (record.host, line.device, line.name): number
         for number, record in enumerate(records)
         for line in record.checks
-        if line.status in {"pass", "fail"}
+        if line.proves
     }
     found = []
     for number, record in enumerate(records):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import RefusedError
 from mlviews.smoke.programs import BASIC, PROGRAMS
 from mlviews.smoke.records import Record, by_last_text, last_results, product
+from mlviews.smoke.report import NO_GPU
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -33,11 +34,11 @@ def missing_proofs(release: Release, records: Sequence[Record], demands: Promoti
         record for record in records if record.level in {"full", demands.level} and now - record.created <= demands.age
     ]
     asked = [line for record in records for line in record.checks]
-    gpus = {line.name for line in asked if line.digest and line.device not in {"", "cpu"}}
+    gpus = {line.name for line in asked if line.digest and line.on_gpu}
     wanted = sorted(gpus | {line.name for line in asked if line.name in PROGRAMS and PROGRAMS[line.name].gpu})
     kind = "full record" if demands.level == "full" else "record"
     devices = {line.device for line in asked}
-    found = [_missing("any host", kind, BASIC, last_results(_by(counting, {"", "cpu"})))]
+    found = [_missing("any host", kind, BASIC, last_results(_by(counting, NO_GPU)))]
     for gpu in (gpu for gpu in demands.gpus if gpu in release.gpus):
         results = last_results(_by(counting, {device for device in devices if product(device, release.gpus) == gpu}))
         found += [_missing(gpu, kind, wanted or ("a check with work for a GPU",), results)]

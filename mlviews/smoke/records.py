@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import mlviews
 from mlviews.files.reading import DamagedError, content, folders_in, is_file, paths_in
@@ -19,7 +18,8 @@ from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import write_atomically
 from mlviews.hardware import host_platform
 from mlviews.release import GpuLine, Release
-from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
+from mlviews.smoke.programs import Level  # noqa: TC001  (pydantic reads it)
+from mlviews.smoke.report import NO_GPU, CheckLine
 
 LONGEST = 10_000_000
 """Bytes of a record at most."""
@@ -35,18 +35,16 @@ class Record(StoreFile):
     platform: str
     host: str
     created: datetime
-    level: Literal["quick", "full"]
+    level: Level
     checks: tuple[CheckLine, ...]
 
 
 def proves(lines: Sequence[CheckLine]) -> bool:
-    """Tell whether any check passed or failed; what was skipped or could not run proves nothing."""
-    return any(line.status in {"pass", "fail"} for line in lines)
+    """Tell whether any check passed or failed."""
+    return any(line.proves for line in lines)
 
 
-def write_record(
-    root: Path, release: Release, lines: Sequence[CheckLine], *, level: Literal["quick", "full"]
-) -> Path | None:
+def write_record(root: Path, release: Release, lines: Sequence[CheckLine], *, level: Level) -> Path | None:
     """Write ``records/<view>/<lock digest>/<UTC time>-<host>-<process>.json``; None where nothing was proved."""
     if not proves(lines):
         return None
@@ -123,7 +121,7 @@ def own_digests(records: Iterable[Record]) -> dict[str, str]:
     Args:
         records: oldest first.
     """
-    lines = (line for record in records for line in record.checks if line.status in {"pass", "fail"})
+    lines = (line for record in records for line in record.checks if line.proves)
     return {name: digest for name, digest in ((line.name, line.digest) for line in lines) if digest}
 
 
@@ -149,7 +147,7 @@ def _latest(records: Iterable[Record]) -> dict[tuple[str, str], tuple[Record, Ch
     found: dict[tuple[str, str], tuple[Record, CheckLine]] = {}
     for record in by_last_text(records):
         for line in record.checks:
-            if line.status in {"pass", "fail"}:
+            if line.proves:
                 found.pop(("", line.name), None)  # it came to no device then: any later result says more
                 found[line.device, line.name] = (record, line)
     return found
@@ -172,7 +170,7 @@ def proved_gpus(claimed: Sequence[str], records: Iterable[Record]) -> tuple[GpuL
     """
     found: dict[str, list[tuple[Record, CheckLine]]] = {}
     for (device, _), result in _latest(records).items():
-        if device not in {"", "cpu"}:
+        if device not in NO_GPU:
             found.setdefault(product(device, claimed), []).append(result)
     tested = {gpu: _gpu_line(gpu, results) for gpu, results in found.items()}
     untested = {gpu: GpuLine(gpu=gpu, status="unproved") for gpu in claimed}
@@ -249,7 +247,7 @@ def drops(lines: Iterable[CheckLine], earlier: Iterable[Record]) -> tuple[SpeedD
 
 def _rates(line: CheckLine) -> Iterator[tuple[tuple[str, str, str], float]]:
     """Return the figures of a check that passed on a GPU, and are times or rates of that GPU."""
-    if line.status != "pass" or line.device in {"", "cpu"}:
+    if line.status != "pass" or not line.on_gpu:
         return
     for figure, value in line.figures.items():
         on_cpu = figure.lower().startswith("cpu")

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlviews.credentials import hide
 from mlviews.smoke.programs import PROGRAMS
 
+Status = Literal["pass", "fail", "skip", "error"]
+NO_GPU = frozenset({"", "cpu"})
+"""The devices that are no GPU: none did the work, or the processor."""
 NO_SUCH_CHECK = "no such check"
 """How the reason begins of a name that no program answers: it tells of the recipe, and nothing of the release."""
 
@@ -23,7 +26,7 @@ class CheckLine(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    status: Literal["pass", "fail", "skip", "error"]
+    status: Status
     reason: str
     seconds: float
     device: str = Field(
@@ -33,6 +36,21 @@ class CheckLine(BaseModel):
     versions: dict[str, str] = Field({}, description="Of Python and the frameworks.")
     figures: dict[str, int | float | str] = Field({}, description="What was measured; errors in parts of their bound.")
     digest: str = Field("", description="The sha256 of the text of a check that lies beside the recipe.")
+
+    @property
+    def proves(self) -> bool:
+        """Whether it passed or failed: what was skipped or could not run proves nothing."""
+        return self.status in {"pass", "fail"}
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it failed or could not run."""
+        return self.status in {"fail", "error"}
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU did the work."""
+        return self.device not in NO_GPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +84,7 @@ class GpuKindLine:
 
 def failures(checks: Sequence[CheckLine]) -> tuple[str, ...]:
     """Return what speaks against a view, a line each."""
-    found = (check for check in checks if check.status in {"fail", "error"} and not _unknown(check))
+    found = (check for check in checks if check.is_bad and not _unknown(check))
     return tuple(f"{check.name}: {check.reason}" for check in found)
 
 

@@ -21,7 +21,7 @@ from mlviews.errors import BadInputError, nearest
 from mlviews.progress import Progress, silent
 from mlviews.smoke.process import Ended, Limits, run_limited
 from mlviews.smoke.programs import PROGRAMS, Level, Program, programs, unknown_checks
-from mlviews.smoke.report import NO_SUCH_CHECK, CheckLine, printable
+from mlviews.smoke.report import NO_GPU, NO_SUCH_CHECK, CheckLine, Status, printable
 
 if TYPE_CHECKING:
     from mlviews.recipe.view import OwnCheck
@@ -40,7 +40,7 @@ class Claim(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: _Text
-    status: Literal["pass", "fail", "skip", "error"]
+    status: Status
     reason: _Text
     device: _Text
     driver: _Text
@@ -67,7 +67,7 @@ def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, r
     if ended.returncode != _ENDS[claim.status]:
         return _not_run(program, f"said {claim.status}, then {ended.how}{_tail(ended)}", seconds=ended.seconds)
     status, reason = claim.status, printable(claim.reason)
-    if program.gpu and status in {"pass", "skip"} and claim.device in {"", "cpu"}:
+    if program.gpu and status in {"pass", "skip"} and claim.device in NO_GPU:
         status, reason = _without_gpu(claim, reason, claims_gpu=claims_gpu, require_gpu=require_gpu)
     return CheckLine(
         name=program.name,
@@ -85,9 +85,7 @@ def verdict(program: Program, ended: Ended, report: Path, *, claims_gpu: bool, r
     )
 
 
-def _without_gpu(
-    claim: Claim, reason: str, *, claims_gpu: bool, require_gpu: bool
-) -> tuple[Literal["pass", "fail", "skip", "error"], str]:
+def _without_gpu(claim: Claim, reason: str, *, claims_gpu: bool, require_gpu: bool) -> tuple[Status, str]:
     """Judge work that no GPU did: right for a CPU view, no proof for a GPU view, a fault where a GPU lay idle."""
     if claims_gpu and claim.gpus and claim.status == "pass":
         return "fail", f"the driver offers {claim.gpus} GPU(s), and the work was done on the CPU ({reason})"
