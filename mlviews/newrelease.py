@@ -12,7 +12,7 @@ from mlviews.files.writing import write_atomically
 from mlviews.gpus.nvidia import GPUS
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
-from mlviews.prefix.install import installed_licenses
+from mlviews.prefix.install import Prefix, installed_licenses
 from mlviews.prefix.tree import Tree, read_tree
 from mlviews.prefix.verify import verify_new
 from mlviews.progress import Progress, silent
@@ -74,10 +74,8 @@ def make_release(
         found.lock,
         site_spec,
         site,
-        prefix,
-        platform=platform,
+        Prefix(prefix, store.baked(prefix), platform),
         name=name,
-        baked=store.baked(prefix),
         lock_text=found.raw.decode(),
         progress=progress,
     )

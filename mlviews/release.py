@@ -281,26 +281,16 @@ class Loading:
     """What loading changes.
 
     Attributes:
-        prepend: folders put before lists of folders, first folder first.
-        append: folders put after them.
-        set: variables with one value.
+        activation: what was captured, and the variables that tell which view is loaded.
         trace: variables that tell another view's loader what to take out; an image, which holds one view, has none.
-        default: values of variables that are not set.
-        around: text put around a variable's own value.
-        unset: variables that must not reach the view.
         conda: conda's own variables, which are put aside.
         foreign: lists of folders that lose what lies below the given ones.
         caches: in a job whose HOME cannot be written to, variables that are not set get a folder of this name below
             ``MLVIEWS_CACHE``: a new one in ``TMPDIR`` that is the user's alone, where it is not set.
     """
 
-    prepend: Mapping[str, tuple[str, ...]]
-    append: Mapping[str, tuple[str, ...]]
-    set: Mapping[str, str]
+    activation: Activation
     trace: Mapping[str, str]
-    default: Mapping[str, str]
-    around: Mapping[str, Around]
-    unset: tuple[str, ...]
     conda: tuple[str, ...]
     foreign: Mapping[str, tuple[str, ...]]
     caches: Mapping[str, str]
@@ -308,11 +298,12 @@ class Loading:
     @property
     def lists(self) -> tuple[str, ...]:
         """Every list of folders that changes."""
-        return tuple(dict.fromkeys([*self.prepend, *self.append, *self.foreign]))
+        return tuple(dict.fromkeys([*self.activation.prepend, *self.activation.append, *self.foreign]))
 
     def around_list(self, name: str, value: str) -> str:
         """Return a list of folders with those that are put before and after it."""
-        return ":".join([*self.prepend.get(name, ()), *filter(None, [value]), *self.append.get(name, ())])
+        first, last = self.activation.prepend.get(name, ()), self.activation.append.get(name, ())
+        return ":".join([*first, *filter(None, [value]), *last])
 
 
 def loading(release: Release) -> Loading:
@@ -322,13 +313,8 @@ def loading(release: Release) -> Loading:
     fixed = {*captured.set, *captured.unset, *captured.default, *captured.around}
     known = {*fixed, *captured.prepend, *captured.append}
     return Loading(
-        prepend=captured.prepend,
-        append=captured.append,
-        set={**captured.set, **told},
+        activation=captured.model_copy(update={"set": {**captured.set, **told}}),
         trace=_trace(captured),
-        default=captured.default,
-        around=captured.around,
-        unset=captured.unset,
         conda=tuple(name for name in _CONDA if name not in fixed),
         foreign={name: folders for name, folders in _FOREIGN.items() if name not in fixed},
         caches={name: folder for name, folder in _CACHES.items() if name not in known},

@@ -18,6 +18,7 @@ from mlviews.files.filelock import LOCK, HeldError, hold
 from mlviews.files.writing import is_folder, make_folder, walk, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
+from mlviews.prefix.install import Prefix
 from mlviews.progress import Progress, silent
 from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import choose, run_checks
@@ -122,10 +123,8 @@ def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
             job.lock,
             job.site_spec,
             job.site,
-            prefix,
-            platform=host_platform(),
+            Prefix.in_place(prefix, host_platform()),
             name="trial",
-            baked=prefix,
             progress=progress,
         ).release
         return _test(job, prefix, release, time.monotonic() - start, progress)

@@ -113,7 +113,7 @@ def _told_by(app: App, view: str) -> Mapping[str, str]:
     from mlviews.release import loading
     from mlviews.store.launcher import release_here
 
-    return loading(release_here(app.root, view)[1]).set
+    return loading(release_here(app.root, view)[1]).activation.set
 
 
 def _write_stamp(console: Console, result: StampResult) -> None:

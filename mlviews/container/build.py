@@ -22,7 +22,7 @@ from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.parse import read_lock
 from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.install import installed, installed_licenses
+from mlviews.prefix.install import Prefix, installed, installed_licenses
 from mlviews.prefix.linkscripts import carry_over
 from mlviews.release import RELEASE_LOCK, Release
 from mlviews.site.model import IMAGE, base_for, is_pinned
@@ -163,11 +163,12 @@ def _fill(
     tree: Path, container: Container, prefix: Path, release: Release, *, lock: Lock, site: Site, progress: Progress
 ) -> None:
     """Install into a folder what an image holds of the view, as it is to lie in there."""
-    inside, platform = str(container.prefix), release.platform
-    with installed(lock, tree, platform=platform, baked=Path(inside), site=site, progress=progress):
+    source = Prefix(prefix, Path(release.prefix), release.platform)
+    target = Prefix(tree, Path(container.prefix), release.platform)
+    with installed(lock, target, site=site, progress=progress):
         # As they ran in the release: there is no container here yet that they could run in.
-        records = carry_over(release.link_scripts, prefix, release.prefix, tree, inside)
-        records = compile_modules(tree, records, platform=platform, cache=site.cache, progress=progress)
+        records = carry_over(release.link_scripts, source, target)
+        records = compile_modules(tree, records, platform=release.platform, cache=site.cache, progress=progress)
     text = (prefix / RELEASE_LOCK).read_text(encoding="utf-8")
     contents = Contents(container, lock, text, installed_licenses(records))
     for path, content in image_files(contents).items():
@@ -233,12 +234,12 @@ def _config(container: Container, base: Base, layers: Sequence[ImageLayer]) -> d
 
 def _environment(container: Container, below: Mapping[str, str]) -> dict[str, str]:
     change = container.loading
-    own = [*change.prepend, *change.append]
+    own = change.activation
     return {
         **below,
-        **{name: change.around_list(name, below.get(name, "")) for name in own},
-        **{name: below.get(name, value) for name, value in change.default.items()},
-        **{name: text.put(below.get(name, "")) for name, text in change.around.items()},
+        **{name: change.around_list(name, below.get(name, "")) for name in (*own.prepend, *own.append)},
+        **{name: below.get(name, value) for name, value in own.default.items()},
+        **{name: text.put(below.get(name, "")) for name, text in own.around.items()},
         **environment(container),
         "PATH": change.around_list("PATH", below.get("PATH") or ENVIRONMENT_PATH),
     }

@@ -69,12 +69,13 @@ def render_scripts(container: Container) -> str:
 
 def environment(container: Container) -> dict[str, str]:
     """Return the variables of the image that have one value, whatever the base image says of them."""
-    change = container.loading
-    return {**container.gpu, **dict.fromkeys(change.unset, ""), **change.set}
+    own = container.loading.activation
+    return {**container.gpu, **dict.fromkeys(own.unset, ""), **own.set}
 
 
 def _values(container: Container) -> dict[str, Any]:
     release, change = container.release, container.loading
+    own = change.activation
     return {
         "view": release.view,
         "summary": release.summary,
@@ -86,10 +87,10 @@ def _values(container: Container) -> dict[str, Any]:
         "base": container.base,
         "labels": container.labels,
         "environment": dict(sorted(environment(container).items())),
-        "first": {name: ":".join(folders) for name, folders in change.prepend.items() if name != "PATH"},
-        "last": {name: ":".join(folders) for name, folders in change.append.items() if name != "PATH"},
-        "default": change.default,
-        "around": change.around,
+        "first": {name: ":".join(folders) for name, folders in own.prepend.items() if name != "PATH"},
+        "last": {name: ":".join(folders) for name, folders in own.append.items() if name != "PATH"},
+        "default": own.default,
+        "around": own.around,
         "path": change.around_list("PATH", ENVIRONMENT_PATH),
         "prefix": str(container.prefix),
         "install": ["/bin/sh", "-c", _install(container)],

@@ -19,7 +19,7 @@ from mlviews.prefix.activation import capture
 from mlviews.prefix.bytecode import compile_modules
 from mlviews.prefix.catalogs import MARKER, catalogs_of
 from mlviews.prefix.clobbers import find_clobbers, refuse_lost
-from mlviews.prefix.install import Installed, install, installed
+from mlviews.prefix.install import Installed, Prefix, install, installed
 from mlviews.prefix.linkscripts import carry_over, run_link_scripts
 from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Activation, Clobber, LinkScripts, Release, ReleasePackage
@@ -52,63 +52,50 @@ def assemble(
     lock: Lock,
     site_spec: SiteSpec,
     site: Site,
-    prefix: Path,
+    prefix: Prefix,
     *,
-    platform: str,
     name: str,
-    baked: Path,
     lock_text: str | None = None,
     progress: Progress = silent,
 ) -> Assembled:
     """Install a lock into an empty prefix and write what loads it; only ``release.json`` is not there then.
 
     Args:
-        platform: this host's, since scripts of the packages are run.
-        baked: the prefix that is written into the files.
+        prefix: for this host's platform, since scripts of the packages are run.
         lock_text: the lock's file, which a prefix that is kept holds; None for one that is not.
 
     Raises:
         RefusedError: a package that the recipe asks for lost a module or a program to another one.
     """
     base = site_spec.base.release.prefix if site_spec.base else None
-    with installed(lock, prefix, platform=platform, baked=baked, site=site, base=base, progress=progress) as found:
-        scripts, records = _link_scripts(found, site_spec, site, prefix, platform=platform, baked=baked)
-        records = compile_modules(prefix, records, platform=platform, cache=site.cache, progress=progress)
-    clobbers = find_clobbers(prefix, records)
+    folder = prefix.folder
+    with installed(lock, prefix, site=site, base=base, progress=progress) as found:
+        scripts, records = _link_scripts(found, site_spec, site, prefix)
+        records = compile_modules(folder, records, platform=prefix.platform, cache=site.cache, progress=progress)
+    clobbers = find_clobbers(folder, records)
     refuse_lost(clobbers, site_spec.requested)
     release = _release(
-        lock,
-        site_spec,
-        site,
-        prefix,
-        packages=found.packages,
-        scripts=scripts,
-        clobbers=clobbers,
-        platform=platform,
-        name=name,
-        baked=baked,
+        lock, site_spec, site, prefix, name=name, packages=found.packages, scripts=scripts, clobbers=clobbers
     )
-    write_prefix_files(prefix, release, lock_text)
+    write_prefix_files(folder, release, lock_text)
     return Assembled(release, records, found.compared)
 
 
 def _link_scripts(
-    done: Installed, site_spec: SiteSpec, site: Site, prefix: Path, *, platform: str, baked: Path
+    done: Installed, site_spec: SiteSpec, site: Site, prefix: Prefix
 ) -> tuple[LinkScripts, tuple[CondaRecord, ...]]:
     """Run the link scripts of the recipe; where programs of the prefix do not run, in a prefix beside it."""
     packages, named = done.packages, site_spec.spec.link_scripts
-    if not named or baked == prefix:
-        found, records = run_link_scripts(prefix, packages, done.records, named)
+    if not named or prefix.baked == prefix.folder:
+        found, records = run_link_scripts(prefix.folder, packages, done.records, named)
     else:
-        with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".link-") as scratch:
-            beside, cache = Path(scratch) / "prefix", site.cache
-            there = install(
-                packages, beside, platform=platform, baked=beside, cache=cache, mirrors=site.mirrors, group=site.group
-            )
-            found, _ = run_link_scripts(beside, packages, there, named)
-            records = carry_over(found, beside, str(beside), prefix, str(baked))
+        with tempfile.TemporaryDirectory(dir=prefix.folder.parent, prefix=".link-") as scratch:
+            beside = Prefix.in_place(Path(scratch) / "prefix", prefix.platform)
+            there = install(packages, beside, cache=site.cache, mirrors=site.mirrors, group=site.group)
+            found, _ = run_link_scripts(beside.folder, packages, there, named)
+            records = carry_over(found, beside, prefix)
     if found.run:  # what a script made has the permissions that it liked
-        settle(prefix, group_id(site.group))
+        settle(prefix.folder, group_id(site.group))
     return found, records
 
 
@@ -116,14 +103,12 @@ def _release(
     lock: Lock,
     site_spec: SiteSpec,
     site: Site,
-    prefix: Path,
+    prefix: Prefix,
     *,
+    name: str,
     packages: Sequence[LockedPackage],
     scripts: LinkScripts,
     clobbers: tuple[Clobber, ...],
-    platform: str,
-    name: str,
-    baked: Path,
 ) -> Release:
     spec = site_spec.spec
     base = site_spec.base
@@ -132,9 +117,9 @@ def _release(
         mlviews=mlviews.__version__,
         view=spec.name,
         release=name,
-        platform=platform,
+        platform=prefix.platform,
         site=site.name,
-        prefix=str(baked),
+        prefix=str(prefix.baked),
         lock_digest=lock.digest,
         created=datetime.now(timezone.utc).replace(microsecond=0),
         glibc=spec.hardware.glibc,
@@ -146,16 +131,14 @@ def _release(
         broken=base.broken(held) if base else {},
         link_scripts=scripts,
         clobbers=clobbers,
-        activation=_activation(site_spec, prefix, baked, packages, site),
-        catalogs=catalogs_of(prefix, baked),
+        activation=_activation(site_spec, prefix, packages, site),
+        catalogs=catalogs_of(prefix.folder, prefix.baked),
         **site_spec.stated(),
     )
 
 
-def _activation(
-    site_spec: SiteSpec, prefix: Path, baked: Path, packages: Sequence[LockedPackage], site: Site
-) -> Activation:
-    own = capture(prefix, name=site_spec.spec.name, baked=baked)
+def _activation(site_spec: SiteSpec, prefix: Prefix, packages: Sequence[LockedPackage], site: Site) -> Activation:
+    own = capture(prefix.folder, name=site_spec.spec.name, baked=prefix.baked)
     if any(package.name == "jupyter_server" for package in packages):
         # It finds the kernels of all views of its root: Jupyter looks below each of these folders for ``kernels``, see
         # https://docs.jupyter.org/en/stable/use/jupyter-directories.html#data-files.

@@ -54,6 +54,26 @@ _REST_SECONDS = 0.5
 _SHOWN = 200  # characters of a path
 
 
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A prefix of conda's: a folder that packages are installed into.
+
+    Attributes:
+        folder: where it lies.
+        baked: where its files and programs believe that it lies; the same, except where one builds for another place.
+        platform: its packages are for.
+    """
+
+    folder: Path
+    baked: Path
+    platform: str
+
+    @classmethod
+    def in_place(cls, folder: Path, platform: str) -> Prefix:
+        """Return one that is used where it lies."""
+        return cls(folder, folder, platform)
+
+
 def check_prefix(prefix: Path) -> None:
     """Refuse a prefix that the scripts of conda packages would not survive.
 
@@ -80,10 +100,8 @@ def check_prefix(prefix: Path) -> None:
 
 def install(
     packages: Sequence[LockedPackage],
-    prefix: Path,
+    prefix: Prefix,
     *,
-    platform: str,
-    baked: Path,
     cache: Path,
     mirrors: Mapping[str, str],
     group: str | None = None,
@@ -93,7 +111,6 @@ def install(
     """Install locked packages into an empty or partly installed prefix; return the conda records of all in it.
 
     Args:
-        baked: the prefix that is written into the files; the same, except where one builds for another place.
         cache: folder of unpacked packages, shared between prefixes by hard links.
         mirrors: channel -> folder or URL to fetch from.
         group: whose members may write what is installed, too.
@@ -105,12 +122,12 @@ def install(
         BadInputError: this host does not know the group.
         KeyboardInterrupt: Ctrl-C; what is there then is no release, and the next install starts over.
     """
-    check_prefix(baked)
+    check_prefix(prefix.baked)
     located = [Located(package, local_archive(package, mirrors)) for package in packages]
     gid, unpacked = group_id(group), cache / PACKAGES
     watcher = _Watcher(packages, unpacked)  # type: ignore[abstract]  # its methods do nothing unless overridden
-    linker = _Linker(prefix, baked, platform, mirrors, unpacked, watcher)
-    _make_closed(prefix)
+    linker = _Linker(prefix, mirrors, unpacked, watcher)
+    _make_closed(prefix.folder)
     close_cache(unpacked, gid)
     with (
         # There, `gc` knows that it is debris as soon as nobody installs.
@@ -118,12 +135,12 @@ def install(
         # rattler lets one process at a time into its cache anyway.
         hold(unpacked / LOCK, waiting=announce(progress, "the cache")),
     ):
-        fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix)}
+        fresh = {package.name for package in check_unpacked(unpacked, packages, gid, linked_in=prefix.folder)}
         # Of what is unpacked already, rattler reads no archive.
         read = fresh - {*compared}
         check_archives([item for item in located if item.package.name in read], progress)
         records = _link(linker, located, fresh, Path(scratch), group=gid, progress=progress)
-    settle(prefix, gid)
+    settle(prefix.folder, gid)
     return records
 
 
@@ -149,9 +166,10 @@ def _link(
     ):
         try:
             wanted = [source_record(item, scratch if item.package.name in fresh else None) for item in located]
-            with _noted(linker.unpacked, located, fresh, group=group, prefix=linker.prefix, progress=progress):
+            folder = linker.prefix.folder
+            with _noted(linker.unpacked, located, fresh, group=group, prefix=folder, progress=progress):
                 run(linker.link_all(wanted, loaded, linked))
-            return complete_records(linker.prefix, {item.package.archive: item.package for item in located})
+            return complete_records(folder, {item.package.archive: item.package for item in located})
         except (*LINKING_FAILED, OSError) as error:
             raise linker.watcher.refusal or install_failure(str(error)) from error
 
@@ -164,9 +182,7 @@ class _Linker:
         unpacked: folder of unpacked packages.
     """
 
-    prefix: Path
-    baked: Path
-    platform: str
+    prefix: Prefix
     mirrors: Mapping[str, str]
     unpacked: Path
     watcher: _Watcher
@@ -175,27 +191,28 @@ class _Linker:
         """Link packages, and show meanwhile how far that is."""
         ticker = asyncio.ensure_future(self.watcher.tick(loaded, linked))
         try:
-            await link_all(records, self._link, self.watcher.programs, self.prefix, clear=self._clear)
+            await link_all(records, self._link, self.watcher.programs, self.prefix.folder, clear=self._clear)
         finally:
             ticker.cancel()
             self.watcher.show(loaded, linked)
 
     async def _link(self, records: Sequence[RepoDataRecord]) -> None:
+        folder, baked = self.prefix.folder, self.prefix.baked
         await rattler_install(
             [*records],
-            self.prefix,
-            platform=Subdir(self.platform),
+            folder,
+            platform=Subdir(self.prefix.platform),
             client=http_client(mirror_servers(self.mirrors)),
             package_cache=PackageCache.new_layered([self.unpacked], validation_mode=ValidationMode.full()),
-            alternative_target_prefix=None if self.baked == self.prefix else self.baked,
+            alternative_target_prefix=None if baked == folder else baked,
             execute_link_scripts=False,
             reporter=self.watcher,
         )
 
     async def _clear(self) -> None:
         await self.watcher.at_rest()
-        delete_tree(self.prefix)
-        _make_closed(self.prefix)
+        delete_tree(self.prefix.folder)
+        _make_closed(self.prefix.folder)
 
 
 @contextmanager
@@ -265,37 +282,27 @@ class Installed:
 
 @contextmanager
 def installed(
-    lock: Lock,
-    prefix: Path,
-    *,
-    platform: str,
-    baked: Path,
-    site: Site,
-    base: str | None = None,
-    progress: Progress,
+    lock: Lock, prefix: Prefix, *, site: Site, base: str | None = None, progress: Progress
 ) -> Iterator[Installed]:
-    """Install what a site's lock holds for a platform; nobody clears the site's cache until the context ends.
+    """Install what a site's lock holds for a prefix; nobody clears the site's cache until the context ends.
 
     Other arguments and errors are those of `install`.
 
     Args:
-        baked: the prefix that is written into the files.
         base: the prefix that the lock's view extends.
     """
     with hold(site.cache / LOCK, waiting=announce(progress, "the cache"), shared=True):
-        packages = realized(lock, platform, cache=site.cache, base=base, progress=progress)
+        packages = realized(lock, prefix.platform, cache=site.cache, base=base, progress=progress)
         records = install(
             packages,
             prefix,
-            platform=platform,
-            baked=baked,
             cache=site.cache,
             mirrors=site.mirrors,
             group=site.group,
             compared=restore(packages, site, noted=noted(site.cache / PACKAGES, packages), progress=progress),
             progress=progress,
         )
-        yield Installed(packages, records, _moment(prefix))
+        yield Installed(packages, records, _moment(prefix.folder))
 
 
 def _moment(prefix: Path) -> int:

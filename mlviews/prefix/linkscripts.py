@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlviews.conda.records import (
     CondaRecord,
@@ -32,6 +32,9 @@ from mlviews.files.writing import file_sha256, walk, write_failure
 from mlviews.lock.lockfile import LockedPackage, in_order
 from mlviews.prefix.scripts import HOST_PATH, one_line, started
 from mlviews.release import LinkScripts
+
+if TYPE_CHECKING:
+    from mlviews.prefix.install import Prefix
 
 _MESSAGES = ".messages.txt"  # where scripts leave what they have to say: stdout is conda's
 _SHOWN = 2000  # characters of what a script printed
@@ -89,28 +92,22 @@ def run_link_scripts(
     return done, records
 
 
-def carry_over(scripts: LinkScripts, source: Path, old: str, target: Path, new: str) -> tuple[CondaRecord, ...]:
+def carry_over(scripts: LinkScripts, source: Prefix, target: Prefix) -> tuple[CondaRecord, ...]:
     """Put what link scripts wrote in one prefix into another one of the same packages, as if they had run there.
 
     The conda records of the other one are returned.
-
-    Args:
-        source: where they ran.
-        old: the path that they knew it by.
-        target: the other prefix.
-        new: the path that its programs will find it by.
 
     Raises:
         FailedError: ``link-script-path``: they wrote the path into a file that is no text; or the disk failed.
     """
     try:
         for path in scripts.removed:
-            (target / path).unlink(missing_ok=True)
+            (target.folder / path).unlink(missing_ok=True)
         for path in scripts.written:
-            _carry(source / path, old, target / path, new)
-        return _note(target, (*scripts.written, *scripts.removed))
+            _carry(source.folder / path, str(source.baked), target.folder / path, str(target.baked))
+        return _note(target.folder, (*scripts.written, *scripts.removed))
     except OSError as error:
-        raise write_failure(f"what link scripts wrote cannot be put into {target}", error) from error
+        raise write_failure(f"what link scripts wrote cannot be put into {target.folder}", error) from error
 
 
 def _carry(source: Path, old: str, target: Path, new: str) -> None:

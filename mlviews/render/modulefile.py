@@ -131,21 +131,20 @@ def _machine(platform: str) -> str:
 
 def _platform(machine: str, release: Release) -> dict[str, Any]:
     change = loading(release)
+    own = change.activation
     return {
         "machine": machine,
         "prefix": release.needed if release.base else release.prefix,
         "missing": f"mlviews: this host has no folder {release.needed if release.base else release.prefix}",
-        "prepend": change.prepend,
-        "append": change.append,
-        "set": {**change.set, **change.trace},
-        "default": change.default,
-        "around": change.around,
-        "unset": change.unset,
+        "prepend": own.prepend,
+        "append": own.append,
+        "set": {**own.set, **change.trace},
+        "default": own.default,
+        "around": own.around,
+        "unset": own.unset,
         "conda": change.conda,
         "remembered": [
-            name
-            for name in (*change.set, *change.around, *change.unset, *change.conda)
-            if not name.startswith("MLVIEWS_")
+            name for name in (*own.set, *own.around, *own.unset, *change.conda) if not name.startswith("MLVIEWS_")
         ],
         "caches": change.caches,
         "foreign": {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()},

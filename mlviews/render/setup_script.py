@@ -60,10 +60,11 @@ def render_launch(release: Release) -> str:
     the program's; 127 where there is no such program, or no such view on this host.
     """
     change = loading(release)
-    kept = {*change.set, *change.lists, *change.around}
-    unset = {*change.unset, *change.conda, *(name for name in _FOREIGN if name not in kept)}
+    own = change.activation
+    kept = {*own.set, *change.lists, *own.around}
+    unset = {*own.unset, *change.conda, *(name for name in _FOREIGN if name not in kept)}
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
-    plain = [name for name in (*change.set, *change.around) if not name.startswith("MLVIEWS_")]
+    plain = [name for name in (*own.set, *own.around) if not name.startswith("MLVIEWS_")]
     return escape.render(
         "launch", "sh", {**_values(release, change), "unset": sorted(unset), "below": below, "kept": plain}
     )
@@ -71,35 +72,37 @@ def render_launch(release: Release) -> str:
 
 def _setup_values(release: Release, aliases: str) -> dict[str, Any]:
     change = loading(release)
-    folders = {name: [*change.prepend.get(name, ()), *change.append.get(name, ())] for name in change.lists}
-    own = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
+    own = change.activation
+    folders = {name: [*own.prepend.get(name, ()), *own.append.get(name, ())] for name in change.lists}
+    marked = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
     below = {name: [f"{folder}/" for folder in change.foreign.get(name, ())] for name in change.lists}
     told = ["MLVIEWS_CACHE"] if change.caches else []
-    plain = list(dict.fromkeys([*change.set, *change.around, *change.unset, *change.conda]))
+    plain = list(dict.fromkeys([*own.set, *own.around, *own.unset, *change.conda]))
     return {
         **_values(release, change),
-        "own": own,
+        "own": marked,
         "below": below,
         "folders": folders,
-        "heads": {name: [*own[name], *below[name]] for name in change.lists},
+        "heads": {name: [*marked[name], *below[name]] for name in change.lists},
         "changed": list(dict.fromkeys([*change.lists, *plain, *change.trace, *told])),
         "plain": [name for name in plain if not name.startswith("MLVIEWS_")],
-        "made": [*change.default, *change.caches],
+        "made": [*own.default, *change.caches],
         "aliases": f"{release.prefix}/{aliases}",
     }
 
 
 def _values(release: Release, change: Loading) -> dict[str, Any]:
+    own = change.activation
     return {
         "bin": release.needed,
         "missing": f"mlviews: this host has no folder {release.needed}",
         "lists": change.lists,
-        "first": {name: ":".join(folders) for name, folders in change.prepend.items()},
-        "last": {name: ":".join(folders) for name, folders in change.append.items()},
-        "set": {**change.set, **change.trace},
-        "default": change.default,
-        "around": change.around,
-        "unset": (*change.unset, *change.conda),
+        "first": {name: ":".join(folders) for name, folders in own.prepend.items()},
+        "last": {name: ":".join(folders) for name, folders in own.append.items()},
+        "set": {**own.set, **change.trace},
+        "default": own.default,
+        "around": own.around,
+        "unset": (*own.unset, *change.conda),
         "conda": change.conda,
         "caches": change.caches,
     }

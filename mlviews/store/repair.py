@@ -27,7 +27,7 @@ from mlviews.prefix import usage
 from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.clobbers import CLOBBERS
-from mlviews.prefix.install import install, restore
+from mlviews.prefix.install import Prefix, install, restore
 from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
 from mlviews.prefix.realize import realized
 from mlviews.prefix.tree import read_tree
@@ -168,9 +168,7 @@ def _make(fresh: Path, packages: list[LockedPackage], release: Release, site: Si
     cache = fresh.with_name("cache")
     records = install(
         packages,
-        fresh,
-        platform=release.platform,
-        baked=Path(release.prefix),
+        Prefix(fresh, Path(release.prefix), release.platform),
         cache=cache,
         mirrors=site.mirrors,
         progress=progress,

@@ -37,7 +37,7 @@ from rattler.package_cache import PackageCache, ValidationMode
 
 from mlviews.lock.lockfile import LockedPackage
 from mlviews.loop import run
-from mlviews.prefix.install import install
+from mlviews.prefix.install import Prefix, install
 from mlviews.wheels.archive import File, write_conda
 
 PLATFORM = "linux-64"
@@ -116,7 +116,7 @@ def bare(packages: Sequence[LockedPackage], prefix: Path, *, cache: Path, place:
 
 def ours(packages: Sequence[LockedPackage], prefix: Path, *, cache: Path, place: str) -> None:
     """Install as `mlviews build` does."""
-    install(packages, prefix, platform=PLATFORM, baked=prefix, cache=cache, mirrors={"conda-forge": place})
+    install(packages, Prefix.in_place(prefix, PLATFORM), cache=cache, mirrors={"conda-forge": place})
 
 
 def _timed(work: Callable[[], None], answer: SimpleQueue[tuple[float, float]]) -> None:

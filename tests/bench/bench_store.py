@@ -29,7 +29,7 @@ from bench_install import PLATFORM, Size, make_channel
 
 from mlviews.files.writing import is_folder, walk
 from mlviews.prefix import inventory, usage
-from mlviews.prefix.install import install
+from mlviews.prefix.install import Prefix, install
 from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
@@ -134,9 +134,7 @@ def bytes_(scratch: Path, size: Size, rounds: int) -> None:
     store = Store(root, root)
     prefix = store.platform_folder(VIEW, "2026.01.01", PLATFORM)
     packages = make_channel(channel, size)
-    install(
-        packages, prefix, platform=PLATFORM, baked=prefix, cache=root / "cache", mirrors={"conda-forge": str(channel)}
-    )
+    install(packages, Prefix.in_place(prefix, PLATFORM), cache=root / "cache", mirrors={"conda-forge": str(channel)})
     store.write_release(
         release(store, "2026.01.01", [], files=inventory.write(prefix, inventory.take(read_tree(prefix))))
     )

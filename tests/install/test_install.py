@@ -15,7 +15,7 @@ from rattler import PrefixRecord
 
 from mlviews.errors import FailedError
 from mlviews.lock.parse import read_lock
-from mlviews.prefix.install import PREFIX_LENGTH, check_prefix, install
+from mlviews.prefix.install import PREFIX_LENGTH, Prefix, check_prefix, install
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +40,9 @@ def put(lock: Lock, shelf: Any, tmp_path: Path) -> Callable[..., Path]:
 
     def put(name: str = "prefix", *, mirror: str | Path = shelf.folder, **options: Any) -> Path:
         prefix = tmp_path / name
-        plain: dict[str, Any] = {"baked": prefix, "cache": tmp_path / "cache", "mirrors": {"conda-forge": str(mirror)}}
+        plain: dict[str, Any] = {"cache": tmp_path / "cache", "mirrors": {"conda-forge": str(mirror)}}
         packages = options.pop("packages", lock.on("linux-64"))
-        install(packages, prefix, platform="linux-64", **{**plain, **options})
+        install(packages, Prefix(prefix, options.pop("baked", prefix), "linux-64"), **{**plain, **options})
         return prefix
 
     return put

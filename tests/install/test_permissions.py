@@ -302,7 +302,7 @@ from pathlib import Path
 import encodings.cp437, encodings.idna  # zipfile reads names by it
 from mlviews.lock.parse import read_lock
 from mlviews.files.permissions import share
-from mlviews.prefix.install import install
+from mlviews.prefix.install import Prefix, install
 
 lock, root, name, channel, group, user, gid = sys.argv[1:]
 os.setgroups([int(gid)])
@@ -316,7 +316,7 @@ with tempfile.TemporaryDirectory() as home:
     prefix = Path(root, "envs", name)
     mirrors = {"conda-forge": channel}
     options = {"cache": Path(root, "cache"), "mirrors": mirrors, "group": group}
-    install(packages, prefix, platform="linux-64", baked=prefix, **options)
+    install(packages, Prefix.in_place(prefix, "linux-64"), **options)
 """
 
 

@@ -45,7 +45,7 @@ from shelf import SITE_PACKAGES, Shelf
 from mlviews.errors import MlviewsError
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import LockedPackage
-from mlviews.prefix.install import install
+from mlviews.prefix.install import Prefix, install
 
 _OLD_PLACEHOLDER = "/opt/anaconda1anaconda2" + "anaconda3"  # what a line of has_prefix means that names none
 _SHOWN = 5
@@ -304,7 +304,7 @@ def put(archives: Mapping[str, Path], place: Path) -> Path:
         _locked(path, json.loads(information(path)["index.json"]), place / "channel") for path in archives.values()
     ]
     prefix, platform = place / "prefix", packages[0].platform
-    install(packages, prefix, platform=platform, baked=prefix, cache=place / "cache", mirrors={})
+    install(packages, Prefix.in_place(prefix, platform), cache=place / "cache", mirrors={})
     return prefix
 
 
