@@ -1,4 +1,4 @@
-"""The command line: one verb a file, in groups by who needs it."""
+"""The command line: the verbs in groups by who needs them, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "mlviews doctor": "doctor",
         "mlviews use pypi": "doctor",
         "mlviews build plotting": "build",
-        'mlviews extend plotting "seaborn >=0.13"': "extend",
+        'mlviews extend plotting "seaborn >=0.13"': "new",
         "mlviews run plotting python plot.py": "build",
         "mlviews shell plotting": "build",
         "mlviews job training-gpu --time 12h -- python train.py": "job",
@@ -52,9 +52,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "mlviews verify plotting": "store",
         "mlviews gc --dry-run": "store",
         "mlviews publish plotting --plan": "publish",
-        "mlviews catalogue -o FOLDER": "packages",
-        "mlviews attest plotting --key KEY": "store",
-        "mlviews records gather FILE": "records",
+        "mlviews catalogue -o FOLDER": "catalogue",
+        "mlviews attest plotting --key KEY": "pack",
+        "mlviews records gather FILE": "store",
     },
 }
 """By who needs them: a call of each verb, and the module here that has it."""

@@ -74,7 +74,6 @@ def bisect(
 
 
 def _write(console: Console, result: BisectResult) -> None:
-
     def line(text: str, style: str = "") -> None:
         console.say((text, style))
 

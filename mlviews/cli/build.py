@@ -152,7 +152,6 @@ def _tell_limits(console: Console, built: BuildResult) -> None:
 
 
 def _tell_link_scripts(console: Console, scripts: LinkScripts) -> None:
-
     for title, packages in (
         ("the link scripts ran of", scripts.run),
         ("the link scripts did not run, since the recipe does not name them, of", scripts.skipped),

@@ -1,18 +1,23 @@
-"""What there is: views, layers, checks."""
+"""What there is: views, layers, checks; and the same as a page."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.cli.app import App, verb
+import click
+
+from mlviews.cli.app import PATH, App, verb
 from mlviews.cli.output import Outcome, tell_variants
 from mlviews.cli.table import Column
+from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
+    from mlviews.holdings import CatalogueResult
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.view import ViewSpec
     from mlviews.results import ListResult, ViewLine
@@ -92,7 +97,6 @@ _LOCK_STYLES = {"current": "green", "stale": "yellow", "invalid": "red", "none":
 
 
 def _list(console: Console, result: ListResult) -> None:
-
     own, others = ([line for line in result.views if line.own is own] for own in (True, False))
     if own and others:
         console.say(("own recipes", "bold"), f" in {result.recipes}")
@@ -184,7 +188,6 @@ def checks(app: App) -> Outcome:
     ]
 
     def write(console: Console) -> None:
-
         columns = (
             Column("Check", style="bold"),
             Column("GPU", rank=1),
@@ -197,3 +200,22 @@ def checks(app: App) -> Outcome:
                 console.say(f"{line.name} is your own: {line.file}")
 
     return Outcome(ChecksResult(lines), write)
+
+
+@verb("catalogue")
+@click.option("-o", "--output", type=PATH, metavar="FOLDER", required=True, help="Folder to write to.")
+def catalogue(app: App, output: Path) -> Outcome:
+    """Write the catalogue as a page for a browser: views, packages, GPUs, what is proved.
+
+    The page needs no server: open FOLDER/index.html, or copy it anywhere. FOLDER/catalogue.json holds the same.
+    """
+    from mlviews.holdings import all_holdings, write_catalogue
+
+    held = all_holdings(app.catalogue, app.site, app.store)
+    result = write_catalogue(output, held)
+    return Outcome(result, lambda console: _write_page(console, result), errors=held.errors)
+
+
+def _write_page(console: Console, result: CatalogueResult) -> None:
+    console.say(f"{counted(len(result.views), 'view')}, {counted(len(result.packages), 'package')}")
+    console.say(str(result.page))

@@ -46,7 +46,6 @@ _HERE = {True: ("yes", "green"), False: ("no", "yellow")}
 
 
 def _write(console: Console, result: DoctorResult) -> None:
-
     columns = (Column(), Column(), Column(folds=20), Column(folds=20))
     findings = (((line.status, _STYLES[line.status]), line.name, line.found, line.advice) for line in result.findings)
     console.table(columns, findings, header=False)
@@ -62,7 +61,6 @@ def _write(console: Console, result: DoctorResult) -> None:
 
 
 def _write_drivers(console: Console, result: DoctorResult) -> None:
-
     columns = (Column("CUDA"), Column("Needs NVIDIA driver"), Column("Here"), Column("Views", folds=20))
     rows = (
         (line.cuda, f"{line.driver} or newer" if line.driver else "unknown", _HERE[line.here], ", ".join(line.views))

@@ -101,7 +101,6 @@ _NONE = ("-", "dim")
 
 
 def _write(console: Console, result: GpusResult) -> None:
-
     if result.view:
         console.say((result.view, "bold"), f" {result.release}")
     if result.packages:
@@ -163,7 +162,6 @@ def _targets(code: Sequence[CodeLine]) -> str:
 
 
 def _write_verdicts(console: Console, result: GpusResult) -> None:
-
     columns = (Column("GPU"), Column("Code"), Column("Driver"), Column("No code in", folds=20))
     rows = []
     for verdict in result.gpus:
@@ -174,7 +172,6 @@ def _write_verdicts(console: Console, result: GpusResult) -> None:
 
 
 def _write_all(console: Console, result: GpusAllResult) -> None:
-
     columns = (Column("View", style="bold"), Column("From"), Column("Code"), Column("Driver"), Column("GPUs", folds=20))
     if rows := [row for view in result.views for row in _rows(view)]:
         console.table(columns, rows)

@@ -193,7 +193,6 @@ def _outcome(result: JobResult) -> Outcome:
 
 
 def _write(console: Console, result: JobResult) -> None:
-
     if result.line:
         write_stdout(f"{result.line}\n")
     elif not result.path:

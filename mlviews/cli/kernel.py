@@ -118,7 +118,6 @@ def _place(*, user: bool, prefix: Path | None, swan: bool) -> Place:
 
 
 def _write_added(console: Console, result: KernelAddResult, *, given: bool) -> None:
-
     line = result.kernel
     runs = f"release {line.release}" if line.follows == "release" else f"the default release, now {line.release}"
     console.say(("added", "bold green"), f" kernel {line.name}: {runs}")
@@ -142,7 +141,6 @@ _STATE_STYLES = {"ok": "green", "removed": "yellow", "gone": "red"}
 
 
 def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
-
     if not kernels:
         console.say("there is no kernel of a view; `mlviews kernel add VIEW` makes one")
         return

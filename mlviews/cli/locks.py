@@ -77,7 +77,6 @@ def lock(
 
 
 def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], *, check: bool, details: bool) -> None:
-
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
     for line in result.locks:
@@ -162,7 +161,6 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:
-
     console.say((f"{result.before} -> {result.after}", "dim"))
     if not result.changes:
         console.say("no difference")

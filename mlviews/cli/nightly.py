@@ -216,7 +216,6 @@ def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
 
 
 def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
-
     for run in result.nights:
         what = "solved, nothing installed" if run.solve_only else "installed and checked"
         cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""

@@ -1,4 +1,4 @@
-"""Take a view along: a release as one file, what its lock names as a channel, or the lock's name in a result."""
+"""Take a view along: as one file, as a channel, as its lock's name in a result, as signed statements of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import FOLDER, PATH, App, complete_release, verb
+from mlviews.cli.app import FILE, FOLDER, PATH, App, complete_release, verb
 from mlviews.cli.output import Outcome
-from mlviews.cli.store import intact_release
 from mlviews.progress import counted, size
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from mlviews.pack.offline import OfflineChannel
     from mlviews.pack.squashfs import PackedImage
     from mlviews.provenance.stamp import StampResult
+    from mlviews.release import Release
 
 
 @verb("pack")
@@ -47,10 +47,29 @@ def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> O
     return Outcome(PackResult(channel=channel), lambda console: _write_channel(console, channel))
 
 
+def _intact_release(app: App, view: str) -> tuple[Path, Release]:
+    """Return the prefix and the release that a view's name means, to be taken elsewhere.
+
+    Raises:
+        RefusedError: there is none, or its files are not as they were built.
+    """
+    from mlviews.errors import RefusedError
+    from mlviews.prefix.verify import verify as verify_prefix
+    from mlviews.store.launcher import release_here
+
+    prefix, release = release_here(app.site.root, view)
+    name = f"{release.view}/{release.release}"
+    if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
+        raise RefusedError(
+            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
+        )
+    return prefix, release
+
+
 def _image(app: App, view: str, path: Path) -> PackedImage:
     from mlviews.pack.squashfs import pack as write_image
 
-    prefix, release = intact_release(app, view)
+    prefix, release = _intact_release(app, view)
     return write_image(prefix, release, path, progress=app.progress)
 
 
@@ -68,13 +87,11 @@ def _channel(app: App, view: str, folder: Path) -> OfflineChannel:
 
 
 def _write_image(console: Console, image: PackedImage) -> None:
-
     name = f"{image.view}/{image.release}"
     console.say(f"{name}: {size(image.bytes)} in {image.path}; `mlviews run --image` mounts it at {image.place}")
 
 
 def _write_channel(console: Console, channel: OfflineChannel) -> None:
-
     new = f"{channel.fetched} of them new" if channel.fetched else "all of them there already"
     what = f"{channel.archives} archives, {size(channel.bytes)}, {new}"
     console.say(f"{channel.view}: {what}, for {', '.join(channel.platforms)} in {channel.folder}")
@@ -117,5 +134,35 @@ def _told_by(app: App, view: str) -> Mapping[str, str]:
 
 
 def _write_stamp(console: Console, result: StampResult) -> None:
-
     console.say(f"{result.written} says {result.view}/{result.release}, lock {result.lock[:12]}")
+
+
+@verb("attest")
+@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
+@click.option("--key", type=PATH, required=True, metavar="FILE", help="Your private ed25519 key (PEM).")
+@click.option("--builder", metavar="URI", help="Name of the builder in the provenance.  [default: the site]")
+@click.option(
+    "-o", "--output", type=FILE, metavar="FILE",
+    help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
+)  # fmt: skip
+def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
+    """Sign what a release was made of and which checks it passed, as in-toto statements with SLSA provenance.
+
+    `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
+    """
+    from mlviews.files.writing import write_atomically
+    from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
+    from mlviews.smoke.records import read_records
+
+    signer = read_signer(key)  # before all files are read
+    prefix, release = _intact_release(app, view)
+    records = read_records(app.site.root, release.view, release.lock_digest)
+    found = statements(prefix, release, records, builder=builder)
+    text, keyid = sign(found, signer)
+    path = (output or Path(f"{release.view}-{release.release}-{release.platform}.intoto.jsonl")).absolute()
+    write_atomically(path, text)
+    result = AttestResult(
+        release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
+    )  # fmt: skip
+    told = f"{release.view}/{release.release}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
+    return Outcome(result, lambda console: console.say(told))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import PATH, App, complete_view_or_release, named, verb
+from mlviews.cli.app import App, complete_view_or_release, named, verb
 from mlviews.cli.output import Outcome
 from mlviews.cli.table import Column
-from mlviews.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlviews.cli.table import Part
     from mlviews.cli.terminal import Console
-    from mlviews.holdings import CatalogueResult, HeldPackage, PackagesResult, SearchResult
+    from mlviews.holdings import HeldPackage, PackagesResult, SearchResult
 
 
 @verb("packages")
@@ -63,22 +61,7 @@ def search(app: App, package: str) -> Outcome:
     return Outcome(result, lambda console: _write_found(console, result), errors=held.errors)
 
 
-@verb("catalogue")
-@click.option("-o", "--output", type=PATH, metavar="FOLDER", required=True, help="Folder to write to.")
-def catalogue(app: App, output: Path) -> Outcome:
-    """Write the catalogue as a page for a browser: views, packages, GPUs, what is proved.
-
-    The page needs no server: open FOLDER/index.html, or copy it anywhere. FOLDER/catalogue.json holds the same.
-    """
-    from mlviews.holdings import all_holdings, write_catalogue
-
-    held = all_holdings(app.catalogue, app.site, app.store)
-    result = write_catalogue(output, held)
-    return Outcome(result, lambda console: _write_page(console, result), errors=held.errors)
-
-
 def _write_packages(console: Console, result: PackagesResult) -> None:
-
     console.say((result.view, "bold"), f" {result.release or 'is not built: this is its lock'}")
     columns = (
         Column("Package"), Column("Version"), Column("Build", rank=2, folds=20), Column("CUDA", rank=1),
@@ -103,7 +86,6 @@ def _alike(packages: Sequence[HeldPackage]) -> list[tuple[Part, ...]]:
 
 
 def _write_found(console: Console, result: SearchResult) -> None:
-
     if result.packages:
         columns = (
             Column("Package", style="bold"), Column("Version"), Column("View"), Column("From", rank=3),
@@ -127,9 +109,3 @@ def _write_found(console: Console, result: SearchResult) -> None:
         console.say(f"neither built nor locked here, but their recipes ask for it: {views}")
     for gap in result.gaps:
         console.say((f"{gap.view} cannot have {gap.package} yet", "yellow"), f": {gap.why}")
-
-
-def _write_page(console: Console, result: CatalogueResult) -> None:
-
-    console.say(f"{counted(len(result.views), 'view')}, {counted(len(result.packages), 'package')}")
-    console.say(str(result.page))

@@ -88,7 +88,6 @@ def _write(console: Console, result: PublishResult, items: Sequence[Item], *, de
 
 
 def _write_contents(console: Console, result: PublishResult, items: Sequence[Item], *, details: bool) -> None:
-
     files, links = counted(result.files, "file"), counted(result.links, "link")
     console.say(f"  puts     {files}, {links}, {size(result.bytes)}")
     for item in items if details else ():

@@ -120,7 +120,6 @@ def promote(app: App, release: str, *, override: str) -> Outcome:
 
 
 def _write_promotion(console: Console, result: PromoteResult) -> None:
-
     same = result.before == result.release
     was = "it was that already" if same else f"before it was {result.before or 'none'}"
     console.say(f"{result.view}: the default is {result.release}; {was}")

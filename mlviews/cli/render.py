@@ -87,7 +87,6 @@ def _write_files(files: Mapping[str, str], programs: Container[str], output: Pat
 
 
 def _write(console: Console, result: RenderResult) -> None:
-
     if result.path:
         console.say(str(result.path))
     else:

@@ -220,7 +220,6 @@ def _locked(platform: str, packages: int, total: int) -> str:
 
 
 def _write_sections(console: Console, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-
     for title, rows in sections.items():
         if rows:
             console.say(("\n" + title, "bold"))

@@ -342,7 +342,6 @@ def _write_junit(path: Path | None, suites: Mapping[str, Sequence[CheckLine]]) -
 
 
 def _write(console: Console, result: SmokeResult, root: Path, *, empty: bool) -> None:
-
     if result.routes:
         _write_routes(console, result)
     elif result.view or result.python:
@@ -359,7 +358,6 @@ def _write(console: Console, result: SmokeResult, root: Path, *, empty: bool) ->
 
 
 def _write_remarks(console: Console, one: SmokedView, root: Path) -> None:
-
     if one.full_only:
         console.say(f"only with --level full: {', '.join(one.full_only)}")
     if not one.proved:

@@ -1,4 +1,4 @@
-"""Check releases, and free what nobody needs."""
+"""Check releases, free what nobody needs, and take in what other hosts have proved."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import FILE, PATH, App, complete_release, complete_view, named, verb
+from mlviews.cli.app import PATH, App, complete_release, complete_view, named, shared_options, verb
 from mlviews.cli.output import Outcome, tell_unreadable
-from mlviews.progress import counted, size
+from mlviews.progress import size
 from mlviews.store.retention import DAYS, KEEP
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlviews.cli.terminal import Console
     from mlviews.prefix.verify import Fault
     from mlviews.provenance.attest import Attestation
-    from mlviews.release import Release
+    from mlviews.results import RecordsGatherResult
     from mlviews.store.collect import GcResult
     from mlviews.store.disk import Store
     from mlviews.store.releases import VerifyResult
@@ -64,56 +64,6 @@ def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, A
     return release.release, check_attestation(attestation, key, prefix, release)
 
 
-@verb("attest")
-@click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("--key", type=PATH, required=True, metavar="FILE", help="Your private ed25519 key (PEM).")
-@click.option("--builder", metavar="URI", help="Name of the builder in the provenance.  [default: the site]")
-@click.option(
-    "-o", "--output", type=FILE, metavar="FILE",
-    help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
-)  # fmt: skip
-def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
-    """Sign what a release was made of and which checks it passed, as in-toto statements with SLSA provenance.
-
-    `mlviews verify VIEW --attestation FILE --key PUBLIC` checks them, without a network.
-    """
-    from mlviews.files.writing import write_atomically
-    from mlviews.provenance.attest import AttestResult, read_signer, sign, statements
-    from mlviews.smoke.records import read_records
-
-    signer = read_signer(key)  # before all files are read
-    prefix, release = intact_release(app, view)
-    records = read_records(app.site.root, release.view, release.lock_digest)
-    found = statements(prefix, release, records, builder=builder)
-    text, keyid = sign(found, signer)
-    path = (output or Path(f"{release.view}-{release.release}-{release.platform}.intoto.jsonl")).absolute()
-    write_atomically(path, text)
-    result = AttestResult(
-        release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
-    )  # fmt: skip
-    told = f"{release.view}/{release.release}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
-    return Outcome(result, lambda console: console.say(told))
-
-
-def intact_release(app: App, view: str) -> tuple[Path, Release]:
-    """Return the prefix and the release that a view's name means, to be taken elsewhere.
-
-    Raises:
-        RefusedError: there is none, or its files are not as they were built.
-    """
-    from mlviews.errors import RefusedError
-    from mlviews.prefix.verify import verify as verify_prefix
-    from mlviews.store.launcher import release_here
-
-    prefix, release = release_here(app.site.root, view)
-    name = f"{release.view}/{release.release}"
-    if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
-        raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
-        )
-    return prefix, release
-
-
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
     from mlviews.files.reading import closed_by
 
@@ -145,7 +95,6 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
 
 
 def _write_attestation(console: Console, attestation: Attestation) -> None:
-
     for statement in attestation.statements:
         console.say(("signed", "green"), f" {statement.says}")
     for fault in attestation.faults:
@@ -153,7 +102,6 @@ def _write_attestation(console: Console, attestation: Attestation) -> None:
 
 
 def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:
-
     shown = faults if details else faults[:_SHOWN]
     for fault in shown:
         whose = f"  ({fault.package})" if fault.package else ""
@@ -220,7 +168,6 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
 
 
 def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
-
     would = "would remove" if result.dry_run else "removed"
     groups = {
         would: [f"{line.view}/{line.release}" for line in result.removed],
@@ -242,3 +189,44 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
     why = "" if details or not result.kept else " (-v says why)"
     console.say(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}{why}")
+
+
+@click.group("records")
+@shared_options(environment=False)
+def records() -> None:
+    """Take in records of checks that ran on other hosts."""
+
+
+@verb("gather")
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+def gather(app: App, files: tuple[Path, ...]) -> Outcome:
+    """Take in records that `mlviews smoke` wrote on other hosts. Each counts for the lock that it names.
+
+    Exit 1 if one is refused; the others are taken.
+    """
+    from mlviews.errors import MlviewsError
+    from mlviews.files.filelock import announce
+    from mlviews.results import RecordsGatherResult
+    from mlviews.store.proofs import gather as take_in
+
+    store = app.store
+    taken, errors = [], []
+    for file in files:
+        try:
+            taken.append(take_in(store, file, waiting=announce(app.progress, "the view")))
+        except MlviewsError as error:
+            errors.append(error)
+    if errors and not taken:
+        raise errors[0]
+    result = RecordsGatherResult(taken)
+    return Outcome(result, lambda console: _write_records(console, result), 1 if errors else 0, tuple(errors))
+
+
+def _write_records(console: Console, result: RecordsGatherResult) -> None:
+    for record in result.records:
+        state = ("taken in", "green") if record.status == "new" else ("known already", "dim")
+        what = f" {record.view}, lock {record.lock[:8]}: {record.host}, {record.created:%Y-%m-%d %H:%M}"
+        console.say(state, what)
+
+
+records.add_command(gather)
