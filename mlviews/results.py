@@ -9,11 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from mlviews.adopt import Adopted
     from mlviews.doctor import DriverLine, Finding, Fit
     from mlviews.jupyter import Kernel
     from mlviews.lock.diff import PackageChange
     from mlviews.lock.status import LockState
-    from mlviews.newview import Adopted, Held
+    from mlviews.newview import Held
     from mlviews.nightly.night import NightRun
     from mlviews.pack.offline import OfflineChannel
     from mlviews.pack.squashfs import PackedImage

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from mlviews import (
+    adopt,
     build,
     doctor,
     extend,
@@ -53,6 +54,7 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VALUES = (
     *(
+        adopt,
         batch,
         build,
         built,

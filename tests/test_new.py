@@ -12,9 +12,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mlviews.adopt import adopt
 from mlviews.files.writing import folder
 from mlviews.lock.parse import read_lock
-from mlviews.newview import adopt, held_by, write_new_recipe
+from mlviews.newview import held_by, write_new_recipe
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.model import Recipe, parse
 
@@ -114,6 +115,7 @@ channels: [conda-forge, pyg]
 dependencies:
   - python=3.11
   - numpy>=2
+  - pytorch-cuda=12.4
   - pytorch=2.6=cuda126_0
   - conda-forge::uproot
   - bioconda::samtools
@@ -123,6 +125,7 @@ dependencies:
     - tqdm[notebook] ~=4.60
     - -e .
     - atlas-ftag-tools[more] >=0.3
+variables: {OMP_NUM_THREADS: 1}
 """
 PIXI = """\
 version: 6
@@ -157,22 +160,78 @@ def test_an_environment_file(tmp_path: Path) -> None:
     assert [*adopted.dependencies] == wanted
     assert [*adopted.pypi] == ["atlas-ftag-tools[more]>=0.3"], "no channel is known to have it"
     assert [text.partition(": ")[0] for text in adopted.left_out] == [
-        *("channel pyg", "bioconda::samtools", "tqdm[notebook]", "-e ."),
+        *("channel pyg", "pytorch-cuda=12.4", "bioconda::samtools", "tqdm[notebook]", "-e ."),
+        "variables OMP_NUM_THREADS",
     ]
+
+
+LOCKED = """\
+package:
+- {name: pytorch, platform: linux-64, version: "2.6", url: https://x.example/pytorch-2.6-cuda126_1.conda}
+- {name: lightning, platform: linux-64, version: "2.5", url: lightning-2.5-0.conda, dependencies: {pytorch: ""}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda"),
+    [
+        ("dependencies: [numpy, pytorch-cuda=12.4]", "pytorch-cuda=12.4"),
+        ("dependencies: [numpy, nvidia::cuda-toolkit]", "nvidia::cuda-toolkit"),
+        ('dependencies: [numpy, "pytorch=2.6=*cuda*"]', "pytorch=2.6=*cuda*"),
+        ('dependencies: [numpy, pip: ["torch == 2.6.0+cu124"]]', "torch == 2.6.0+cu124"),
+        ("dependencies: [numpy, pytorch, cpuonly]", ""),
+        (LOCKED, "pytorch=2.6=cuda126_1"),
+    ],
+)  # fmt: skip
+def test_what_asks_for_cuda_starts_a_recipe_for_gpus(cli: Cli, tmp_path: Path, text: str, cuda: str) -> None:
+    (tmp_path / "some.yml").write_text(text)
+    assert cli("new", "mine", "--from", "some.yml", "--json").data["adopted"]["cuda"] == cuda
+    recipe = parse(cli.recipes.folder / "mine.yaml", Recipe).model
+    assert bool(recipe.hardware and recipe.hardware.cuda) is bool(cuda)
+    assert not {"pytorch-cuda", "cpuonly"} & {spec.split()[0] for spec in recipe.dependencies}
+    assert not any("+cu" in spec for spec in recipe.dependencies), "no channel has such versions"
+    assert ("`--no-gpu`" in cli("new", "again", "--from", "some.yml").out) is bool(cuda)
+    cli("new", "small", "--from", "some.yml", "--no-gpu")
+    assert "  cuda:" not in (cli.recipes.folder / "small.yaml").read_text()
+
+
+def test_files_that_requirements_include_are_read(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "environment.yml").write_text("dependencies: [numpy, pip: [-r parts/all.txt]]")
+    (tmp_path / "parts/all.txt").write_text("uproot\n--requirement=more.txt  # two\n-r none.txt\n")
+    (tmp_path / "parts/more.txt").write_text("awkward >=2\n-r all.txt\n")
+    adopted = adopt(tmp_path / "environment.yml")
+    assert [*adopted.dependencies, *adopted.pypi] == ["numpy", "uproot", "awkward>=2"]
+    assert [*adopted.left_out] == ["-r all.txt: it includes itself", "-r none.txt: there is no such file"]
+
+
+def test_what_conda_exports_is_more_than_was_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "export.yml"
+    path.write_text("dependencies: [bzip2=1.0.8=h4bc722e_7, numpy=2.1.3=py311h71ddf71_0, pip: [wandb==0.18]]")
+    (said,) = adopt(path).left_out
+    assert said.startswith("builds of 2 packages: ")
+    assert "--from-history" in said
+
+
+def test_passwords_of_a_source_do_not_go_into_the_recipe(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("numpy\n--index-url https://me:S3CRET@x.example\ngit+https://S3CRET@x\n")
+    done = cli("new", "mine", "--from", "requirements.txt", "--json")
+    assert len(done.data["adopted"]["left-out"]) == 2
+    assert "S3CRET" not in str(done.json) + (cli.recipes.folder / "mine.yaml").read_text()
 
 
 def test_requirements_of_pip(tmp_path: Path) -> None:
     path = tmp_path / "requirements.txt"
     path.write_text(
         "torch>=2.6,<3  # with its compiler\n\nnumpy == 2.1.* \\\n --hash=sha256:00\n"
-        "-r more.txt\nlib @ https://x.example/lib.whl\nnot a requirement\n"
+        "./lib\nlib @ https://x.example/lib.whl\nnot a requirement\n"
         "-e .\n--index-url https://x.example\ngit+https://x.example/lib\n"
     )
     adopted = adopt(path, {"numpy"})
     assert [*adopted.dependencies] == ["pytorch <3,>=2.6", "numpy 2.1.*"]
     reasons = [text.rpartition(": ")[2] for text in adopted.left_out]
     for reason, word in zip(
-        reasons, ["join", "URL", "form NAME", "--editable FOLDER", "configuration", "URL"], strict=True
+        reasons, ["--editable FOLDER", "URL", "form NAME", "--editable FOLDER", "configuration", "URL"], strict=True
     ):
         assert word in reason
 

@@ -11,40 +11,48 @@ from mlviews.cli.app import App, complete_release, own_recipes, verb
 from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
+    from mlviews.adopt import Adopted
     from mlviews.cli.terminal import Console
     from mlviews.extend import ExtendResult
     from mlviews.lock.lockfile import Lock
-    from mlviews.newview import Adopted
     from mlviews.results import NewResult
 
 
 @verb("new")
 @click.argument("view")
-@click.option("--gpu", is_flag=True, help="Start a view for NVIDIA GPUs.")
+@click.option(
+    "--gpu/--no-gpu", default=None,
+    help="Start a view for NVIDIA GPUs, or not.  [default: as SOURCE asks for CUDA or not]",
+)  # fmt: skip
 @click.option(
     "--from", "source", metavar="SOURCE",
     help="Start from a view, environment.yml, requirements.txt, pixi.lock, conda-lock.yml, or an environment's folder.",
 )  # fmt: skip
-def new(app: App, view: str, *, gpu: bool, source: str | None) -> Outcome:
+def new(app: App, view: str, *, gpu: bool | None, source: str | None) -> Outcome:
     """Start a recipe: a file with comments, ready to be locked.
 
     With --from it also names the view that already holds most of these packages.
     """
+    from mlviews.adopt import adopt
     from mlviews.files.writing import make_folder
-    from mlviews.newview import adopt, held_by, write_new_recipe
+    from mlviews.newview import held_by, write_new_recipe
     from mlviews.results import NewResult
 
     own = own_recipes(app)
     if app.options.get("recipes"):
         make_folder(own)
     like = source if source in app.catalogue.names else ""
-    if like and gpu:
-        raise click.UsageError(f"--gpu does not go with a copy of {like}: edit `hardware` in the copy")
+    if like and gpu is not None:
+        option = "--gpu" if gpu else "--no-gpu"
+        raise click.UsageError(f"{option} does not go with a copy of {like}: edit `hardware` in the copy")
     locks = _locks(app) if source and not like else {}
     known = {package.name for lock in locks.values() for package in lock.packages}
     adopted = adopt(Path(source), known) if source and not like else None
+    if gpu is None:
+        gpu = bool(adopted and adopted.cuda)
     path = write_new_recipe(view, own, app.catalogue, gpu=gpu, like=like, adopted=adopted)
-    held = held_by([*adopted.dependencies, *adopted.pypi], locks) if adopted else None
+    fit = {name: lock for name, lock in locks.items() if gpu == bool(app.catalogue.view(name).hardware.cuda)}
+    held = held_by([*adopted.dependencies, *adopted.pypi], fit) if adopted else None
     result = NewResult(view=view, path=str(path), adopted=adopted, held=held)
     return Outcome(result, lambda console: _write(console, result))
 
@@ -72,6 +80,8 @@ def _write(console: Console, result: NewResult) -> None:
 
 
 def _tell(console: Console, result: NewResult, adopted: Adopted) -> None:
+    if adopted.cuda:
+        console.say(f"for NVIDIA GPUs, because of {adopted.cuda}: `--no-gpu` starts a recipe for CPUs")
     for text in adopted.left_out:
         console.say(("left out ", "yellow"), text)
     if adopted.pypi:

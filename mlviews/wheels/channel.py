@@ -203,7 +203,8 @@ def _resolve(asked: _Asked, folders: Sequence[Path], progress: Progress, *indexe
                 return resolve(wanted, constraints, advance, more=indexes, folders=folders)
             except RefusedError as error:
                 refusal = error
-    named = [r.spec for r in asked.requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", refusal.message)]
+    said = refusal.message.partition("\n")[2]  # the first line is ours, and names pip
+    named = [r.spec for r in asked.requests if re.search(rf"\b{re.escape(r.requirement.name)}\b", said)]
     lines = [f"\n  {spec}" + (f"  <-  {asked.askers[spec]}" if spec in asked.askers else "") for spec in named]
     told = f"\nThe view asks for:{''.join(lines)}" if lines else ""
     raise RefusedError(refusal.code, refusal.message + told, refusal.hint)

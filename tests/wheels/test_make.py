@@ -336,7 +336,9 @@ def test_pip_has_nothing_to_complain_about(prefix: Path) -> None:
 
 def test_pip_says_what_cannot_be_resolved_and_who_asked(wheels: Path, tmp_path: Path) -> None:
     with pytest.raises(RefusedError) as caught:
-        make_channel(["alpha >=9", "stable"], pins={}, cache=tmp_path, askers={"alpha >=9": "recipe x (x.yaml:8)"})
+        make_channel(
+            ["alpha >=9", "stable", "pip"], pins={}, cache=tmp_path, askers={"alpha >=9": "recipe x (x.yaml:8)"}
+        )
     assert caught.value.code == "unsolvable"
     assert "No matching distribution found for alpha>=9" in caught.value.message
     assert caught.value.message.endswith("\nThe view asks for:\n  alpha >=9  <-  recipe x (x.yaml:8)")
