@@ -21,6 +21,8 @@ RELEASE_FILE = "release.json"
 """A release exists where this file does, in each platform's folder."""
 UNPROMOTED = "unpromoted"
 """Where this file is, in a release's folder, it was never the default."""
+NOTE = "removed.json"
+"""Where this file is, in a release's folder, the release was removed, and its name is never given again."""
 
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 _NO_LINK = {*_ABSENT, errno.EINVAL}

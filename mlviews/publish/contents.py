@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import mlviews
 from mlviews import jupyter
 from mlviews.files.permissions import private
-from mlviews.files.reading import UNPROMOTED, folders_in, link_text, names_in, paths_in, status
+from mlviews.files.reading import NOTE, UNPROMOTED, folders_in, link_text, names_in, paths_in, status
 from mlviews.files.writing import forget_parts, is_folder, make_folder, replacing, walk, write_failure
 from mlviews.lock.lockfile import lock_path
 from mlviews.release import RELEASE_LOCK, module_versions
@@ -21,7 +21,6 @@ from mlviews.render.defaultfile import NOTHING_PROMOTED, default_name
 from mlviews.render.modulefile import MODULE
 from mlviews.render.sbom import SBOM
 from mlviews.render.setup_script import REMOVED_FILES
-from mlviews.store.layout import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

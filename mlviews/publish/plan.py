@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.files.reading import RELEASE_FILE, UNPROMOTED, content, status
+from mlviews.files.reading import NOTE, RELEASE_FILE, UNPROMOTED, content, status
 from mlviews.files.writing import is_folder
 from mlviews.prefix import catalogs
 from mlviews.publish.contents import (
@@ -30,7 +30,6 @@ from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
 from mlviews.store import history
 from mlviews.store.launcher import no_release_error
-from mlviews.store.layout import NOTE
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
 from mlviews.values import from_attributes

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlviews.files.reading import UNPROMOTED
+from mlviews.files.reading import NOTE, UNPROMOTED
 from mlviews.gpus.nvidia import GPUS, toolkit_driver
 from mlviews.render import escape
 
@@ -23,7 +23,7 @@ def default_name(tree: str) -> str:
     This is ``.version``, unless the path of the ``tree`` of modulefiles holds a space, a letter beyond ASCII or another
     character that Lmod 8.6 trips over: with a ``.version`` there it loads no module at all. Lmod then gets
     ``.modulerc.lua``, which environment-modules does not know: it takes the newest release. There, variants are asked
-    for by name, and releases that were never promoted are not hidden.
+    for by name, and no release is hidden.
     """
     return ".version" if re.fullmatch(r"[A-Za-z0-9/._+@%=~-]+", tree) else ".modulerc.lua"
 
@@ -31,10 +31,10 @@ def default_name(tree: str) -> str:
 def render_default(name: str, release: Release, views: Path) -> str:
     """Return the file that makes a release the default of its module, in both module systems.
 
-    It hides releases that were never promoted: they are loaded by their full name alone. That of a variant says what it
-    needs, and that of a view with CUDA looks, whenever it is read, for variants with a default of their own: it takes
-    the one for the newest CUDA that the host's driver has and whose binaries serve the host's GPUs. So it follows each
-    variant's default, and each promotion, without being written anew.
+    It hides releases that were never promoted, and removed ones: they are found by their full name alone. That of a
+    variant says what it needs, and that of a view with CUDA looks, whenever it is read, for variants with a default of
+    their own: it takes the one for the newest CUDA that the host's driver has and whose binaries serve the host's GPUs.
+    So it follows each variant's default, and each promotion, without being written anew.
 
     Args:
         name: what `default_name` says.
@@ -77,7 +77,7 @@ def render_nothing_promoted(name: str, view: str, module: str, views: Path) -> d
 
 
 def _values(view: str, module: str, views: Path, *, shared: bool) -> dict[str, Any]:
-    return {"view": view, "module": module, "views": str(views), "shared": shared, "unpromoted": UNPROMOTED}
+    return {"view": view, "module": module, "views": str(views), "shared": shared, "hidden": f"{{{UNPROMOTED},{NOTE}}}"}
 
 
 def _render(name: str, values: dict[str, Any]) -> str:

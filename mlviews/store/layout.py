@@ -9,12 +9,10 @@ import json
 from pathlib import Path
 
 from mlviews.errors import RefusedError
-from mlviews.files.reading import content, is_file, link_text
+from mlviews.files.reading import NOTE, content, is_file, link_text
 
 PINNED = "pinned"
 """In a release's folder: it must never be removed."""
-NOTE = "removed.json"
-"""In a release's folder: the release was removed, and its name is never given again."""
 UNPUBLISHED = ".unpublished"
 """The release whose loaders and default may not be written yet."""
 HISTORY = ".history.json"

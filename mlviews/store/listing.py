@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mlviews.files.reading import DamagedError, Unreadable, UnreadableError, content
+from mlviews.files.reading import NOTE, DamagedError, Unreadable, UnreadableError, content
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.prefix import usage
 from mlviews.release import GpuLine, Inside, ReleaseVariant, module_versions
 from mlviews.smoke.records import Record, last_results, proved_gpus, read_records
 from mlviews.store import history
-from mlviews.store.layout import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.filelock import announce
-from mlviews.files.reading import RELEASE_FILE, is_folder_at, names_in, status
+from mlviews.files.reading import NOTE, RELEASE_FILE, is_folder_at, names_in, status
 from mlviews.files.writing import delete_tree, remove_file, write_atomically
 from mlviews.jupyter import Place, kernels_below, remove_below
 from mlviews.prefix import usage
 from mlviews.render.setup_script import REMOVED_FILES, removed_files
 from mlviews.store.launcher import no_release_error
-from mlviews.store.layout import NOTE, is_removed
+from mlviews.store.layout import is_removed
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import remove_loaders, write_removed_loaders
 from mlviews.store.users import refuse_used, release_uses

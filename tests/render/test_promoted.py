@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from datetime import datetime, timezone
 
 import pytest
 
@@ -11,7 +12,7 @@ from mlviews.progress import silent
 from mlviews.store.disk import Store
 from mlviews.store.loaders import write_default_loaders, write_release_loaders
 from mlviews.store.releases import promote, rollback
-from mlviews.store.removal import uninstall
+from mlviews.store.removal import remove_held, uninstall
 
 SYSTEMS = ["lmod", "newest_lmod", "environment_modules", "newest_environment_modules"]
 OLD, NEW, NEWEST = "2026.11.23", "2026.11.24", "2026.11.25"
@@ -80,6 +81,21 @@ def test_what_nobody_promoted_is_loaded_by_its_full_name_alone(add, request, req
         assert "no release of plotting is promoted, so atlasml/plotting has no default." in said
         assert (system, found) == (system, {root: due[root] for root in found})
         assert _run(bash, [start, exact], none.root).strip() == NEW
+
+
+def test_what_was_removed_is_in_no_list_and_its_full_name_says_so(add, request, require):
+    store = add("root", OLD, NEW, NEWEST)
+    for release in (OLD, NEW, NEWEST):
+        promote(store, "plotting", release, progress=silent)
+    remove_held(store, "plotting", OLD, datetime.now(timezone.utc))
+    exact = f"module use {store.root}/modulefiles; module load atlasml/plotting/{OLD} 2>&1 || echo $MLVIEWS_RELEASE!"
+
+    for system in SYSTEMS:
+        bash, start = require("bash"), request.getfixturevalue(system)("bash")
+        assert (system, look(bash, start, store)) == (system, {"root": (NEWEST, "", f"{NEW} {NEWEST}")})
+        said = " ".join(_run(bash, [start, exact], store.root).split())
+        assert f"release {OLD} of plotting was removed" in said
+        assert said.endswith(" !")
 
 
 def test_a_promotion_that_was_killed_after_the_link_hides_nothing_that_was_the_default(add):
