@@ -221,6 +221,14 @@ class Release(StoreFile):
         """The folder without which nothing of it runs: that of its programs, or of its base's."""
         return f"{self.base.prefix if self.base else self.prefix}/bin"
 
+    @property
+    def missing(self) -> str:
+        """What whoever loads it is told where that folder is not."""
+        told = f"mlviews: this host has no folder {self.needed}"
+        if self.base is None:
+            return told
+        return f"{told}, which {self.view} needs; mlviews build {self.view} takes another release of {self.base.view}"
+
 
 def module_versions(module: str, release: str, variant: ReleaseVariant | None) -> tuple[tuple[str, str], ...]:
     """Return the modulefiles that load a release, by module and version.

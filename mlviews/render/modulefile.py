@@ -134,8 +134,8 @@ def _platform(machine: str, release: Release) -> dict[str, Any]:
     own = change.activation
     return {
         "machine": machine,
-        "prefix": release.needed if release.base else release.prefix,
-        "missing": f"mlviews: this host has no folder {release.needed if release.base else release.prefix}",
+        "needed": release.needed,
+        "missing": release.missing,
         "prepend": own.prepend,
         "append": own.append,
         "set": {**own.set, **change.trace},

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from mlviews.release import Loading, Release, ReleasePackage, loading
@@ -65,9 +66,16 @@ def render_launch(release: Release) -> str:
     unset = {*own.unset, *change.conda, *(name for name in _FOREIGN if name not in kept)}
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
     plain = [name for name in (*own.set, *own.around) if not name.startswith("MLVIEWS_")]
-    return escape.render(
-        "launch", "sh", {**_values(release, change), "unset": sorted(unset), "below": below, "kept": plain}
-    )
+    values = {**_values(release, change), "unset": sorted(unset), "below": below, "kept": plain}
+    return escape.render("launch", "sh", {**values, "kernel": _KERNEL, "launch": _instead(release)})
+
+
+def _instead(release: Release) -> str:
+    """Return the ``launch`` whose Python tells a notebook that the release's base is gone; empty where it has none."""
+    if release.base is None:
+        return ""
+    prefix = PurePosixPath(release.base.prefix)  # envs/<view>/<release>/<platform>
+    return str(prefix.parents[1] / "default" / prefix.name / "launch")
 
 
 def _setup_values(release: Release, aliases: str) -> dict[str, Any]:
@@ -95,7 +103,7 @@ def _values(release: Release, change: Loading) -> dict[str, Any]:
     own = change.activation
     return {
         "bin": release.needed,
-        "missing": f"mlviews: this host has no folder {release.needed}",
+        "missing": release.missing,
         "lists": change.lists,
         "first": {name: ":".join(folders) for name, folders in own.prepend.items()},
         "last": {name: ":".join(folders) for name, folders in own.append.items()},
@@ -232,7 +240,7 @@ class Gone(Kernel):
     language_info = {"name": "python", "mimetype": "text/x-python", "file_extension": ".py"}
 
     def do_execute(self, code, silent, *rest, **keys):
-        error = {"ename": "ReleaseRemoved", "evalue": said, "traceback": [said]}
+        error = {"ename": "ReleaseGone", "evalue": said, "traceback": [said]}
         if not silent:
             self.send_response(self.iopub_socket, "error", error)
         return {"status": "error", "execution_count": self.execution_count, **error}
@@ -244,8 +252,8 @@ IPKernelApp.launch_instance(kernel_class=Gone)
 def removed_files(view: str, release: str, default: str, platform: str) -> Mapping[str, PrefixFile]:
     """Return, by name, scripts that say which release is gone and what there is instead, and fail; run or sourced.
 
-    Where ``launch`` should start a kernel, it starts one that says the same, with the default's Python: it runs none of
-    the notebook's code.
+    Where ``launch`` should start a kernel, it starts one that says the same, with the default's Python or Jupyter's: it
+    runs none of the notebook's code.
 
     Args:
         default: path of the view's ``default`` link, which the scripts for sh look at when they are asked.

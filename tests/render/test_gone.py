@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlviews import jupyter
+from mlviews.release import ReleaseBase
 from mlviews.render import setup_script
 from mlviews.render.setup_script import removed_files
 
@@ -74,21 +77,48 @@ def test_without_a_default_it_tells_how_to_see_what_there_is(gone, tmp_path):
     assert "was removed; it has no default: mlviews releases plotting lists what there is" in done.stderr
 
 
-@pytest.mark.parametrize("swan", [False, True])
-def test_a_notebook_of_it_is_told_in_every_cell_and_runs_none(gone, tmp_path, swan):
+def run_cells(release, tmp_path: Path, **keys) -> str:
+    """Run two cells in a kernel of a release, as Jupyter would; return what they answer."""
     if find_spec("ipykernel") is None:
         pytest.fail("ipykernel is not installed: it is one of the tests' own packages")
-    folder = tmp_path / "share/kernels" / jupyter.kernel_name(gone)
+    folder = tmp_path / "share/kernels" / jupyter.kernel_name(release)
     folder.mkdir(parents=True)
-    (folder / "kernel.json").write_text(jupyter.render_kernel(gone, swan=swan, removed=True), encoding="utf-8")
+    (folder / "kernel.json").write_text(jupyter.render_kernel(release, **keys), encoding="utf-8")
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JUPYTER_PATH": str(tmp_path / "share")}
-
     done = subprocess.run(
-        [sys.executable, "-c", RUN_A_CELL, jupyter.kernel_name(gone)],
+        [sys.executable, "-c", RUN_A_CELL, folder.name],
         check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-
-    assert done.stdout == f"error {said(gone, tmp_path)}\n" * 2, done.stderr
+    assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
     assert list(tmp_path.glob("pwned")) == []
-    assert '"plotting 2026.11.23, removed (mlviews)"' in (folder / "kernel.json").read_text()
+    return done.stdout
+
+
+@pytest.mark.parametrize("swan", [False, True])
+def test_a_notebook_of_it_is_told_in_every_cell_and_runs_none(gone, tmp_path, swan):
+    assert run_cells(gone, tmp_path, swan=swan, removed=True) == f"error {said(gone, tmp_path)}\n" * 2
+    name = json.loads(next(tmp_path.glob("share/kernels/*/kernel.json")).read_text())["display_name"]
+    assert name == "plotting 2026.11.23, removed (mlviews)"
+
+
+def test_without_a_default_jupyters_own_python_tells_a_notebook(gone, tmp_path):
+    (tmp_path / "a b's $(touch pwned)/envs/plotting/default").unlink()
+
+    assert "was removed; it has no default: mlviews releases plotting lists" in run_cells(gone, tmp_path)
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_a_notebook_of_a_view_whose_base_is_gone_is_told(gone, make_release, tmp_path, default):
+    root = tmp_path / "a b's $(touch pwned)"
+    shutil.rmtree(Path(gone.prefix).parent)
+    if not default:
+        (root / "envs/plotting/default").unlink()
+    base = ReleaseBase(view=gone.view, release=gone.release, prefix=gone.prefix, lock_digest=gone.lock_digest)
+    release = make_release(root=root, view="mine", base=base)
+    launch = Path(release.prefix, "launch")
+    launch.write_text(setup_script.render_launch(release))
+    launch.chmod(0o755)
+
+    told = f"mlviews: this host has no folder {gone.prefix}/bin, which mine needs; mlviews build mine takes another"
+    assert run_cells(release, tmp_path) == f"error {told} release of plotting\n" * 2
