@@ -1,12 +1,14 @@
 """How long installing and a whole `mlviews build` take beside bare `rattler.install`, and what `run` adds.
 
     python tests/bench/bench_install.py [--packages 80] [--files 20000] [--megabytes 300] [--rounds 3] [--before DIR]
+                                        [--conda PATH]
     python tests/bench/bench_install.py --view plotting [--rounds 3]
 
 Makes a channel of that size, installs it from a folder and from a server of its own, with a cold and a warm cache, and
 prints the best of some rounds side by side. Both sides check the cache in full (`ValidationMode.full`). A whole build
 is a process from its start to its end, and so is the bare install beside it. In turn with them mlviews builds without
-what keeps a release safe (`UNSAFE`), which tells what that costs; and with `--before`, an earlier mlviews builds too.
+what keeps a release safe (`UNSAFE`), which tells what that costs; with `--before`, an earlier mlviews builds too; with
+`--conda`, `conda create --file` installs the same archives, and so does conda-workspaces if conda has it.
 """
 
 from __future__ import annotations
@@ -24,13 +26,14 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import Process, SimpleQueue
 from pathlib import Path
 
+from peers import Conda, write_workspace
 from rattler import BuildString, Client, PackageRecord, RepoDataRecord
 from rattler import install as rattler_install
 from rattler.package_cache import PackageCache, ValidationMode
@@ -224,13 +227,13 @@ class Side:
         command: makes what is timed.
         kept: what is deleted before a cold run.
         made: what is deleted before each.
-        checkout: of another mlviews.
+        folder: in which the command runs; None for today's.
     """
 
-    command: Sequence[str]
+    command: Sequence[str | Path]
     kept: Sequence[Path]
     made: Path
-    checkout: Path | None = None
+    folder: Path | None = None
 
 
 def bare_side(channel: Path, scratch: Path) -> Side:
@@ -238,7 +241,23 @@ def bare_side(channel: Path, scratch: Path) -> Side:
     return Side([sys.executable, "-c", BARE, str(channel), str(prefix), str(cache)], [cache], prefix)
 
 
-def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None) -> None:
+def conda_sides(conda: Conda, channel: Path, names: Iterable[str], scratch: Path) -> dict[str, Side]:
+    """Return what conda does with all archives of a channel, and conda-workspaces where conda has it.
+
+    Both read a list or a lock, so none of them solves. Neither hashes what is in its cache.
+    """
+    prefix, space = scratch / "conda-prefix", scratch / "workspace"
+    archives = sorted(path for path in channel.glob("*/*") if path.name.endswith((".conda", ".tar.bz2")))
+    sides = {"conda": Side(conda.create(archives, scratch / "explicit.txt", prefix), [conda.packages], prefix)}
+    if conda.has_workspaces():
+        write_workspace(space, channel, dict.fromkeys(names, "*"))
+        subprocess.run(conda("workspace", "lock"), cwd=space, check=True, capture_output=True)
+        install = conda("workspace", "install", "--frozen", "--yes")
+        sides["conda-workspaces"] = Side(install, [conda.packages], space / ".conda", space)
+    return sides
+
+
+def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None, conda: Path | None) -> None:
     """Time `mlviews build` of all packages of a channel beside a process that does no more than install them.
 
     Args:
@@ -246,15 +265,18 @@ def whole_builds(channel: Path, scratch: Path, rounds: int, before: Path | None)
         scratch: for all that is made.
         rounds: of which the best counts.
         before: a checkout of an earlier mlviews, whose build is timed too.
+        conda: that is timed too.
     """
     recipes = scratch / "all-recipes"
     recipes.mkdir()
     tables = [json.loads((channel / subdir / "repodata.json").read_bytes()) for subdir in ("linux-64", "noarch")]
     records = [record for table in tables for key in ("packages", "packages.conda") for record in table[key].values()]
-    names = ", ".join(sorted({record["name"] for record in records}))
+    names = sorted({record["name"] for record in records})
     head = "schema: 1\nname: all\nsummary: All of the channel\nmodule: bench/all\nplatforms: [linux-64]\n"
-    (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.36"}}\ndependencies: [{names}]\n')
+    (recipes / "all.yaml").write_text(f'{head}hardware: {{glibc: "2.36"}}\ndependencies: [{", ".join(names)}]\n')
     sides = {"bare": bare_side(channel, scratch)}
+    if conda:
+        sides |= conda_sides(Conda(conda, scratch / "conda-packages"), channel, names, scratch)
     programs = {
         "mlviews": ["-m", "mlviews"],
         "unsafe": ["-c", UNSAFE],
@@ -294,7 +316,7 @@ def race(label: str, sides: dict[str, Side], rounds: int) -> None:
                     shutil.rmtree(path, ignore_errors=True)
                 shutil.rmtree(side.made, ignore_errors=True)
                 began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-                subprocess.run(side.command, cwd=side.checkout, check=True, capture_output=True)
+                subprocess.run(side.command, cwd=side.folder, check=True, capture_output=True)
                 wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
                 spent = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
                 found.setdefault((name, state), []).append((wall, spent))
@@ -358,6 +380,7 @@ def main() -> None:
     )
     parser.add_argument("--view", help="time whole builds of this view alone, as the site pypi has it")
     parser.add_argument("--before", type=Path, help="checkout of an earlier mlviews, to be timed beside this one")
+    parser.add_argument("--conda", type=Path, help="conda, to be timed beside whole builds")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.scratch) as name:
         scratch = Path(name)
@@ -366,7 +389,7 @@ def main() -> None:
             view_of_wheels(given.view, scratch, given.rounds)
             return
         if given.channel:
-            whole_builds(given.channel, scratch, given.rounds, given.before)
+            whole_builds(given.channel, scratch, given.rounds, given.before, given.conda)
             return
         packages = make_channel(scratch / "channel", Size(given.packages, given.files, given.megabytes))
         total = sum(package.size for package in packages) / 1e6
@@ -379,7 +402,7 @@ def main() -> None:
         server.terminate()
         server.join()
         index(scratch / "channel")
-        whole_builds(scratch / "channel", scratch, given.rounds, given.before)
+        whole_builds(scratch / "channel", scratch, given.rounds, given.before, given.conda)
         whole_processes(scratch, given.rounds)
 
 

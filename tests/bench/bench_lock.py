@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Time ``mlviews lock`` as a whole process, side by side with ``conda-lock lock`` where there is a conda for it.
+"""Time ``mlviews lock`` as a whole process, beside ``conda-lock`` and conda-workspaces where there is a conda for them.
 
     python tests/bench/bench_lock.py --slice FOLDER [--conda PATH] [--repeats 7] [--growth]
 
-FOLDER holds ``linux-64/repodata.json`` and its like, as a mirror of conda-forge does. Without ``--conda`` the peer is
-not run, and no figure is written for it. Both tools get the same specs, virtual packages and channel; each time is wall
-time from the start of the process to its end, each figure the median after one run that does not count; beside it the
-CPU time, which is steadier on a busy machine, and the most memory that one took. ``--growth`` adds rows with more
+FOLDER holds ``linux-64/repodata.json`` and its like, as a mirror of conda-forge does. Without ``--conda`` the
+peers are not run, and no figure is written for them. All get the same specs, virtual packages and channel; each time is
+wall time from the start of the process to its end, each figure the median after one run that does not count; beside it
+the CPU time, which is steadier on a busy machine, and the most memory that one took. ``--growth`` adds rows with more
 views and packages, and with ten times the metadata.
 """
 
@@ -28,17 +28,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from bench_install import keep_bytecode
+from peers import Conda, conda_lock, write_workspace
 
 from mlviews.files.writing import folder
+from mlviews.lock.lockfile import LOCK_SUFFIX
 from mlviews.lock.parse import read_lock
 from mlviews.recipe.catalogue import open_catalogue
 from mlviews.recipe.compose import compose
 from mlviews.recipe.model import Recipe, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from mlviews.recipe.view import ViewSpec
 
@@ -72,14 +73,20 @@ class Bench:
     repeats: int
     conda: Path | None
 
-    def median(self, label: str, command: Sequence[str | Path], before: Callable[[], object] = lambda: None) -> float:
+    def median(
+        self,
+        label: str,
+        command: Sequence[str | Path],
+        before: Callable[[], object] = lambda: None,
+        cwd: Path | None = None,
+    ) -> float:
         """Return the median of the wall times in seconds and print it with its extremes."""
         times, spent, memory = [], [], 0
         for _ in range(self.repeats + 1):
             before()
             with tempfile.TemporaryFile("w+") as said:
                 began = time.perf_counter()
-                process = subprocess.Popen([str(part) for part in command], stdout=said, stderr=said)
+                process = subprocess.Popen([str(part) for part in command], stdout=said, stderr=said, cwd=cwd)
                 _, status, used = os.wait4(process.pid, 0)  # what it and those that it waited for have used
                 process.returncode = os.waitstatus_to_exitcode(status)
                 times.append(time.perf_counter() - began)
@@ -112,42 +119,6 @@ class Bench:
     def forget_all(self) -> None:
         self.forget()
         shutil.rmtree(self.work / "root", ignore_errors=True)
-
-
-def peer(bench: Bench, spec: ViewSpec) -> list[str | Path]:
-    """Return conda-lock's command for a view; what its source files cannot say (constraints) is left out."""
-    source = bench.work / f"{spec.name}.environment.yml"
-    virtual = bench.work / f"{spec.name}.virtual-packages.yml"
-    source.write_text(
-        yaml.safe_dump(
-            {
-                "channels": [bench.slice.as_uri()],
-                "dependencies": [request.text for request in spec.dependencies],
-                "platforms": list(spec.platforms),
-            }
-        )
-    )
-    stated = {
-        subdir: {
-            "packages": {
-                package.name: f"{package.version} {package.build}" if package.build != "0" else package.version
-                for package in spec.hardware.virtual_packages(subdir)
-            }
-        }
-        for subdir in spec.platforms
-    }
-    virtual.write_text(yaml.safe_dump({"subdirs": stated}))
-    lockfile = bench.work / f"{spec.name}.peer.yml"
-    lockfile.unlink(missing_ok=True)
-    program = "import sys; from conda_lock import main; sys.argv[0] = 'conda-lock'; main()"
-    return [
-        sys.executable, "-c", program, "lock", "--conda", str(bench.conda), "--no-mamba", "-k", "lock",
-        "-f", source, "--virtual-package-spec", virtual, "--lockfile", lockfile,
-    ]  # fmt: skip
-
-
-def all_views(bench: Bench, views: Iterable[ViewSpec]) -> float:
-    return sum(bench.median(f"conda-lock lock, {spec.name}", peer(bench, spec)) for spec in views)
 
 
 BARE = """
@@ -246,7 +217,7 @@ def growth(bench: Bench, recipes: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slice", type=Path, default=os.environ.get("MLVIEWS_SLICE"), help="folder of repodata")
-    parser.add_argument("--conda", type=Path, help="the conda that conda-lock calls; without it the peer is not run")
+    parser.add_argument("--conda", type=Path, help="for conda-lock and conda-workspaces; without it no peer runs")
     parser.add_argument("--growth", action="store_true", help="time more views, and more metadata, too")
     parser.add_argument("--repeats", type=int, default=7, help="runs that count (default: 7)")
     given = parser.parse_args()
@@ -274,17 +245,43 @@ def run(bench: Bench, *, grow: bool) -> None:
     bench.median("mlviews lock --check", bench.mlviews("lock", "one", "--check", recipes=recipes))
     print(f"  ({len(read_lock(bench.locks / 'one.conda-lock.yml').packages)} packages)")
     every = bench.mlviews("lock", "--all", recipes=folder("recipes"))
-    together = bench.median(f"mlviews lock --all, {len(views)} views", every, bench.forget)
+    bench.median(f"mlviews lock --all, {len(views)} views", every, bench.forget)
     bench.median("mlviews lock --all, again, nothing changed", every)
 
     if grow:
         growth(bench, recipes)
     if bench.conda is None:
-        print("peer not run: no --conda PATH was given")
-        return
-    theirs = bench.median("conda-lock lock, one GPU view", peer(bench, one))
-    print(f"one view: mlviews is {theirs / single:.1f} times as fast")
-    print(f"{len(views)} views: mlviews is {all_views(bench, views) / together:.1f} times as fast as one after another")
+        print("peers not run: no --conda PATH was given")
+    else:
+        peers(bench, one, single)
+
+
+def peers(bench: Bench, one: ViewSpec, single: float) -> None:
+    """Time conda-lock and conda-workspaces; of the catalogue, the views whose packages are all conda's.
+
+    Args:
+        one: the GPU view that mlviews has locked.
+        single: seconds that this took.
+    """
+    assert bench.conda is not None
+    conda = Conda(bench.conda, bench.work / "conda-packages", cuda=one.hardware.cuda or "")
+    theirs = bench.median("conda-lock lock, one GPU view", conda_lock(bench.conda, one, bench.slice, bench.work))
+    print(f"one view: mlviews takes {single / theirs:.2f} of conda-lock's time")
+    if conda.has_workspaces():
+        space = bench.work / "workspace"
+        wanted = {request.name: request.text.removeprefix(request.name).strip() or "*" for request in one.dependencies}
+        write_workspace(space, bench.slice, wanted)
+        theirs = bench.median("conda workspace lock, one GPU view", conda("workspace", "lock"), cwd=space)
+        print(f"one view: mlviews takes {single / theirs:.2f} of conda-workspaces' time")
+
+    catalogue = open_catalogue(folder("recipes"))
+    names = sorted(path.name.removesuffix(LOCK_SUFFIX) for path in folder("lockfiles").glob(f"*{LOCK_SUFFIX}"))
+    ours = bench.median(
+        f"mlviews lock, {len(names)} views", bench.mlviews("lock", *names, recipes=folder("recipes")), bench.forget
+    )
+    commands = {name: conda_lock(bench.conda, catalogue.view(name), bench.slice, bench.work) for name in names}
+    theirs = sum(bench.median(f"conda-lock lock, {name}", command) for name, command in commands.items())
+    print(f"{len(names)} views: mlviews takes {ours / theirs:.3f} of conda-lock's time for one after another")
 
 
 if __name__ == "__main__":
