@@ -53,7 +53,7 @@ class Base:
             view=release.view, release=release.release, prefix=release.prefix, lock_digest=release.lock_digest
         )
 
-    def records(self, replace: Collection[str] = ()) -> tuple[RepoDataRecord, ...]:
+    def records(self, replace: Collection[str]) -> tuple[RepoDataRecord, ...]:
         """Return its packages as repodata; what they ask of the host they were given when it was built.
 
         Args:
@@ -163,7 +163,7 @@ def find_base(on: str, root: Path, platform: str) -> Base:
     return Base(release)
 
 
-def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collection[str] = ()) -> tuple[str, ...]:
+def second_libraries(records: Iterable[CondaRecord], base: Base, replace: Collection[str]) -> tuple[str, ...]:
     """Return shared libraries in a prefix that its base has too: two copies of one in a process crash or disagree.
 
     Those that a wheel has renamed, so that only its own modules find them, are none.

@@ -57,17 +57,17 @@ def kernel_name(release: Release, *, versioned: bool = True) -> str:
     return text
 
 
-def kernelspec(release: Release, *, versioned: bool = True, swan: bool = False) -> Mapping[str, str]:
+def kernelspec(release: Release, *, versioned: bool, swan: bool = False) -> Mapping[str, str]:
     """Return the files of a kernelspec's folder, the one that makes it a kernelspec last.
 
-    Arguments and errors are `render`'s.
+    Arguments and errors are `render_kernel`'s.
     """
     logo = (writing.folder("templates") / "logo.svg").read_text(encoding="utf-8")
     return {"logo-svg.svg": logo, SPECIFICATION: render_kernel(release, versioned=versioned, swan=swan)}
 
 
 def render_kernel(release: Release, *, versioned: bool = True, swan: bool = False, removed: bool = False) -> str:
-    """Return ``kernel.json``; arguments as for `name`, and whether it is for SWAN or of a release that was removed.
+    """Return ``kernel.json``; arguments as for `kernel_name`, and whether it is for SWAN or the release is removed.
 
     The kernel starts through the release's ``launch``: a session may carry a PYTHONHOME that a bare ``python`` does not
     survive, and servers put their own interpreter where the first word is ``python``. The kernel that follows the

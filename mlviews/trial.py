@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlviews.errors import FailedError, MlviewsError, RefusedError
+from mlviews.errors import FailedError, RefusedError
 from mlviews.files.filelock import LOCK, HeldError, hold
 from mlviews.files.writing import is_folder, make_folder, walk, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import Prefix
-from mlviews.progress import Progress, silent
+from mlviews.progress import silent
 from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import choose, run_checks
 from mlviews.values import Problem
@@ -106,7 +106,7 @@ class Trial:
     bytes: int = 0
 
 
-def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
+def try_lock(job: TrialJob) -> Trial:
     """Install a lock for this host's platform, run checks, remove the prefix, and say what was found.
 
     Nothing but an interrupt is raised: whatever goes wrong is the trial's result.
@@ -125,11 +125,11 @@ def try_lock(job: TrialJob, *, progress: Progress = silent) -> Trial:
             job.site,
             Prefix.in_place(prefix, host_platform()),
             name="trial",
-            progress=progress,
+            progress=silent,
         ).release
-        return _test(job, prefix, release, time.monotonic() - start, progress)
+        return _test(job, prefix, release, time.monotonic() - start)
     except Exception as error:  # noqa: BLE001  (the result of one trial among many)
-        seconds, found = round(time.monotonic() - start, 3), problem(error)
+        seconds, found = round(time.monotonic() - start, 3), Problem.of(error)
         return Trial(
             digest=job.lock.digest,
             platform=host_platform(),
@@ -146,13 +146,6 @@ def _anywhere(text: str, prefix: Path | None) -> str:
     return text.replace(str(prefix), "$PREFIX") if prefix else text
 
 
-def problem(error: Exception) -> Problem:
-    """Return an error as a value that can be kept: an exception of mlviews, or any other."""
-    if isinstance(error, MlviewsError):
-        return Problem(code=error.code, message=str(error), hint=error.hint)
-    return Problem(code="internal-error", message=f"{type(error).__name__}: {error}", hint="")
-
-
 def _refuse_other_platforms(lock: Lock) -> None:
     if host_platform() not in lock.platforms:
         raise RefusedError(
@@ -162,14 +155,14 @@ def _refuse_other_platforms(lock: Lock) -> None:
         )
 
 
-def _test(job: TrialJob, prefix: Path, release: Release, seconds: float, progress: Progress) -> Trial:
+def _test(job: TrialJob, prefix: Path, release: Release, seconds: float) -> Trial:
     size = sum(
         status.st_size for _, status in walk(prefix) if not is_folder(status)
     )  # before the checks, which may leave files behind
     plan = choose(job.checks, job.level, named=True, own=job.site_spec.spec.own_checks)
     start = time.monotonic()
     target = release_target(prefix, release)
-    checks = run_checks(target, plan, level=job.level, limits=job.limits, progress=progress)
+    checks = run_checks(target, plan, level=job.level, limits=job.limits)
     return Trial(
         digest=job.lock.digest,
         platform=release.platform,

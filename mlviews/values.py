@@ -13,6 +13,7 @@ from os import PathLike, fspath
 from typing import Any, TypeVar
 
 from mlviews.credentials import hide
+from mlviews.errors import MlviewsError
 
 _Kind = TypeVar("_Kind")
 
@@ -33,6 +34,13 @@ class Problem:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", hide(self.message))
+
+    @classmethod
+    def of(cls, error: Exception) -> Problem:
+        """Return what an exception tells, whether it is of mlviews or any other."""
+        if isinstance(error, MlviewsError):
+            return cls(error.code, str(error), error.hint)
+        return cls("internal-error", f"{type(error).__name__}: {error}", "")
 
 
 def from_attributes(kind: type[_Kind], source: object, **more: Any) -> _Kind:

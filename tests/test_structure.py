@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,31 @@ def test_no_annotation_is_one_that_an_older_python_cannot_evaluate(repository):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             bare = isinstance(node, ast.AnnAssign) and ast.unparse(node.annotation) in {"ClassVar", "Final"}
             assert not bare, f"{path}:{node.lineno}"
+
+
+_ELSEWHERE = re.compile(r"(?:[Ss]ee|as for|[Aa]rguments?|[Ee]rrors?)(?: \w+){0,5} `(?P<name>[A-Za-z_][\w.]*)`")
+
+
+def test_a_docstring_that_sends_the_reader_elsewhere_names_what_is_there(repository):
+    """A bare name is of the same module or imported there; any other is told with its module."""
+    there: dict[str, set[str]] = {}
+    sent: list[tuple[str, str]] = []
+    for path in (repository / "mlviews").rglob("*.py"):
+        module = ".".join(path.relative_to(repository).with_suffix("").parts).removesuffix(".__init__")
+        nodes = [*ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+        told = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+        imports = (alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
+        there[module] = {*(node.name for node in told), *imports}
+        texts = (" ".join((ast.get_docstring(node) or "").split()) for node in (nodes[0], *told))
+        sent += [(module, match["name"]) for text in texts for match in _ELSEWHERE.finditer(text)]
+    assert len(sent) > 20
+
+    def is_known(module: str, name: str) -> bool:
+        places = [place for place in there if name.startswith(f"{place}.")] or [module]
+        return name in there or any(name.rpartition(".")[2] in there[place] for place in places)
+
+    lost = [f"{module}: {name}" for module, name in sent if not is_known(module, name)]
+    assert not lost, "\n".join(lost)
 
 
 def test_a_name_with_an_underscore_is_its_modules_own(repository):

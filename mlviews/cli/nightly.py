@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mlviews.errors import MlviewsError
     from mlviews.jobs.cluster import Workers
     from mlviews.nightly.cell import CellJob, Tested
-    from mlviews.nightly.matrix import Runner
     from mlviews.nightly.night import NightCell, NightRun
+    from mlviews.nightly.run import Runner
     from mlviews.results import NightlyResult
 
 _STYLES = {"ok": "green", "updated": "cyan", "not-run": "yellow"}
@@ -110,9 +110,9 @@ def nightly(
     if any(day > today for day in days):
         raise click.UsageError(f"{max(days)} is in the future")
     from mlviews.nightly.history import open_history
-    from mlviews.nightly.matrix import run_nights
     from mlviews.nightly.night import Night, named_from
     from mlviews.nightly.report import write_night
+    from mlviews.nightly.run import run_nights
     from mlviews.results import NightlyResult
 
     catalogue = app.catalogue
@@ -146,7 +146,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
             raise errors[0]
         night = Night(day=max(days, default=datetime.now(timezone.utc).date()))
         cells = list(history.cells(night).values())
-        run = replace(night, solve_only=not any(cell.tested for cell in cells)).run(cells)
+        run = replace(night, solve_only=not any(cell.tested for cell in cells)).result(cells)
         report = write_night(app.site.root, night, run, history, progress=app.progress)
     result = NightlyResult(report=str(report), nights=[run])
     return Outcome(

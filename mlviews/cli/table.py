@@ -57,7 +57,7 @@ class Layout:
 
 
 def layout(width: int, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, header: bool) -> Layout:
-    """Return where the columns of a table go in the width that there is; see `Console.table`.
+    """Return where the columns of a table go in the width that there is; see `mlviews.cli.terminal.Console.table`.
 
     Args:
         rows: a text for each column.

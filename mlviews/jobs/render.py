@@ -70,14 +70,11 @@ def job_files(job: Job, output: Path) -> dict[str, str]:
             main = escape.render("job.slurm", "sh", _values(job, names, str(output.parent / folder) if folder else ""))
             return {output.name: main, **_below(folder, beside)}
         values = _values(job, names, folder)
-        main = escape.render(f"job.{job.system}", _LANGUAGES[job.system], values)
+        main = escape.render(f"job.{job.system}", "sh", values)
         worker = escape.render("job.worker", "sh", values)
     except ValueError as error:
         raise BadInputError("job-name", f"{error}", "Choose another name for the file: -o.") from error
     return {names.main: main, names.worker: worker, **_below(folder, beside)}
-
-
-_LANGUAGES = {"htcondor": "sh", "panda": "sh"}
 
 
 def _below(folder: str, files: Mapping[str, str]) -> dict[str, str]:

@@ -97,7 +97,7 @@ class Lock:
     """A lock in memory.
 
     Attributes:
-        inputs: what it was solved from; see `mlviews.recipe.compose.ViewSpec.inputs`.
+        inputs: what it was solved from; see `mlviews.recipe.view.ViewSpec.inputs`.
         solver: name and version of the solver.
         packages: sorted by manager, name and platform, as conda-lock has them.
     """

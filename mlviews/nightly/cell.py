@@ -17,7 +17,8 @@ from mlviews.nightly.workers import WORKERS_LOST
 from mlviews.smoke.programs import unknown_checks
 from mlviews.smoke.report import failures
 from mlviews.solve.solver import solve
-from mlviews.trial import Trial, TrialJob, problem, try_lock
+from mlviews.trial import Trial, TrialJob, try_lock
+from mlviews.values import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mlviews.lock.lockfile import Lock
     from mlviews.lock.status import LockStatus
     from mlviews.site.spec import SiteSpec
-    from mlviews.values import Problem
     from mlviews.wheels.offers import Index
 
 _SECONDS_A_DAY = 86400
@@ -89,7 +89,7 @@ async def solve_all(
                 return Solved(lock=lock, figures=figures)
             except Exception as error:  # noqa: BLE001  (the result of one view among many)
                 figures = CellFigures(solve_seconds=round(time.monotonic() - start, 3))
-                return Solved(problem=problem(error), refused=isinstance(error, RefusedError), figures=figures)
+                return Solved(problem=Problem.of(error), refused=isinstance(error, RefusedError), figures=figures)
             finally:
                 done(spec.name)
 

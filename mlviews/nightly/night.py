@@ -121,7 +121,7 @@ class Night:
         """The name of its folder: ``2026-11-24``, ``2026-11-24-cuda-13.0``."""
         return f"{self.day:%Y-%m-%d}{'-' if self.cuda else ''}{self.variant}"
 
-    def run(self, cells: Sequence[NightCell], *, seconds: float = 0.0) -> NightRun:
+    def result(self, cells: Sequence[NightCell], *, seconds: float = 0.0) -> NightRun:
         """Return what was found, and in how long, with what was asked."""
         as_of = self.as_of.isoformat() if self.as_of else None
         return NightRun(self.day.isoformat(), as_of, self.cuda, self.solve_only, seconds, cells)

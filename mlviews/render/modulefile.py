@@ -161,7 +161,7 @@ _ALIASES_BACK = {
 
 
 def _aliases(prefix: str) -> list[dict[str, str]]:
-    """Return, for each kind of shell, what it is told at load and at unload; see `setup_script.prefix_files`."""
+    """Return, for each kind of shell, what it is told at load and at unload: the file is a release's own."""
     files = {shell: f"{prefix}/aliases.{shell}" for shell in _ALIASES_BACK}
     return [
         {
@@ -217,13 +217,13 @@ def render_command_lua(version: str, *, root: Path, folder: Path) -> str:
     Args:
         version: mlviews' own.
         root: the site's root as files name it; the command finds its views there.
-        folder: what goes to the front of PATH; it holds `render_program`'s text as ``mlviews``, and nothing else.
+        folder: what goes to the front of PATH; all that it holds is `render_command_program`'s text, as ``mlviews``.
     """
     return escape.render("command.lua", "lua", _command_values(version, root, folder))
 
 
 def render_command_tcl(version: str, *, root: Path, folder: Path) -> str:
-    """Return the modulefile for environment-modules 4 and later; arguments are `render_lua`'s."""
+    """Return the modulefile for environment-modules 4 and later; arguments are `render_command_lua`'s."""
     return escape.render("command.tcl", "tcl", _command_values(version, root, folder))
 
 

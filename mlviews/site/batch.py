@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
 from mlviews.recipe.model import GpuName, Text, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 System = Literal["slurm", "htcondor", "panda"]
 SYSTEMS: tuple[System, ...] = get_args(System)
@@ -66,18 +69,18 @@ def word(text: str) -> str:
     return text
 
 
-def _checked_seconds(text: str) -> str:
-    seconds(text)
-    return text
+def _readable(read: Callable[[str], object]) -> AfterValidator:
+    """Check that a text can be read, and keep it as it was written."""
+
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return AfterValidator(check)
 
 
-def _checked_memory(text: str) -> str:
-    megabytes(text)
-    return text
-
-
-_Span = Annotated[Text, AfterValidator(_checked_seconds)]
-_Memory = Annotated[Text, AfterValidator(_checked_memory)]
+_Span = Annotated[Text, _readable(seconds)]
+_Memory = Annotated[Text, _readable(megabytes)]
 _Word = Annotated[Text, AfterValidator(word)]
 
 

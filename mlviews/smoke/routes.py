@@ -99,8 +99,6 @@ def _module_system() -> str:
 def _kernel_route(prefix: Path, release: Release, root: Path) -> Interpreter:
     """Start a release's Python from its Jupyter kernel, in a session as SWAN makes them.
 
-    Arguments are `_module_route`'s.
-
     Raises:
         RefusedError: the release has no kernelspec.
     """

@@ -78,7 +78,10 @@ def tell_proofs(store: Store, release: Release, *, waiting: Waiting) -> None:
 
 
 def make_default(store: Store, view: str, entry: ReleaseEntry, *, back: bool = False, override: str = "") -> None:
-    """Make a release the default, for module systems and Jupyter too; other arguments as for `Store.promote`."""
+    """Make a release the default, for module systems and Jupyter too.
+
+    Other arguments as for `mlviews.store.disk.Store.promote`.
+    """
     leave_other_modules(store, view, entry)
     store.promote(view, entry.name, back=back, override=override)
     write_default_loaders(store, view, entry)

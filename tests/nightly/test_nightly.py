@@ -230,18 +230,18 @@ def test_resume_leaves_out_what_is_known(cli, night, channel, monkeypatch):
 def test_an_interrupted_night_keeps_what_it_found(cli, monkeypatch):
     for number in range(3):
         cli.recipes.recipe(f"view-{number}", "plain")
-    from mlviews.nightly import matrix
+    from mlviews.nightly import run
 
-    keep = matrix.cell_of
+    keep = run.cell_of
 
     def interrupted(cell: Any, *arguments: Any) -> Any:
         if cell.key[0] == "view-2":
             raise KeyboardInterrupt
         return keep(cell, *arguments)
 
-    monkeypatch.setattr(matrix, "cell_of", interrupted)
+    monkeypatch.setattr(run, "cell_of", interrupted)
     assert cli("nightly", "--solve-only").code == 130
-    monkeypatch.setattr(matrix, "cell_of", keep)
+    monkeypatch.setattr(run, "cell_of", keep)
 
     from mlviews.nightly.night import Night
 

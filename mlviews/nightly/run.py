@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -19,17 +18,17 @@ from mlviews.loop import run
 from mlviews.nightly.cell import Cell, CellJob, Solved, Tested, cell_of, solve_all, try_cell
 from mlviews.nightly.history import History, look_back
 from mlviews.nightly.night import Night, NightCell, NightRun, only_on, part_for, suppose_cuda
-from mlviews.nightly.workers import each
-from mlviews.progress import Progress, silent
 from mlviews.site.spec import SiteSpec, for_site
 from mlviews.smoke.programs import BASIC
-from mlviews.trial import Trial, TrialJob, problem, scratch
+from mlviews.trial import Trial, TrialJob, scratch
+from mlviews.values import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from mlviews.lock.lockfile import Lock
+    from mlviews.progress import Progress
     from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
 
@@ -37,9 +36,6 @@ if TYPE_CHECKING:
     """Tries cells somewhere, and gives what was found as it comes; see `mlviews.nightly.workers.each`."""
 
 _BATCH = 64  # cells whose packages are in memory at a time
-
-
-_HERE: Runner = partial(each, count=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +55,9 @@ def run_nights(
     nights: Sequence[Night],
     history: History,
     *,
-    runner: Runner = _HERE,
-    resume: bool = False,
-    progress: Progress = silent,
+    runner: Runner,
+    resume: bool,
+    progress: Progress,
 ) -> Iterator[NightRun]:
     """Run nights one after another over the same views, and give each when it is over.
 
@@ -89,7 +85,7 @@ def run_nights(
     for night in nights:
         start = time.monotonic()
         cells = _night(work, night, views, sources)
-        yield night.run(cells, seconds=round(time.monotonic() - start, 3))
+        yield night.result(cells, seconds=round(time.monotonic() - start, 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +121,7 @@ def _prepared(site_spec: SiteSpec, status: LockStatus, work: _Work) -> _View:
     try:
         return _View(prepare_view(site_spec, work.site, kept={}, as_of=None, progress=work.progress), status)
     except Exception as error:  # noqa: BLE001  (the result of one view among many)
-        return _View(site_spec, status, Solved(problem=problem(error), refused=isinstance(error, RefusedError)))
+        return _View(site_spec, status, Solved(problem=Problem.of(error), refused=isinstance(error, RefusedError)))
 
 
 def _sources(site: Site, views: Iterable[_View]) -> Sources | None:
@@ -214,7 +210,7 @@ def _not_tested(job: CellJob, error: Exception) -> Tested:
     if job.newest is None:
         return Tested()
     lock = job.newest.lock
-    return Tested(newest=Trial(digest=lock.digest, platform=job.key[1], problem=problem(error)))
+    return Tested(newest=Trial(digest=lock.digest, platform=job.key[1], problem=Problem.of(error)))
 
 
 def _keep(work: _Work, night: Night, cell: NightCell, lock: Lock | None) -> NightCell:
