@@ -42,20 +42,16 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
     Without --plan this host publishes: it needs `cvmfs_server`, and the site must name its repository. Exit 1 if a rule
     forbids it; then nothing is changed or packed.
     """
-    from mlviews.publish.contents import pack
-    from mlviews.publish.plan import plan
+    from mlviews.publish.plan import plan, plan_and_pack
     from mlviews.publish.server import publish as carry_out
 
     name, release = named(view)
     store, site, progress = app.store, app.site, app.progress
     items: Sequence[Item] = ()
-    if planned:
-        result, items = plan(
-            store, site, name, release,
-            published=published, tar=tar, progress=progress,
-        )  # fmt: skip
-        if result.tar:
-            pack(items, result.tar, total=result.bytes, progress=progress)
+    if planned and tar:
+        result, items = plan_and_pack(store, site, name, release, published=published, tar=tar, progress=progress)
+    elif planned:
+        result, items = plan(store, site, name, release, published=published, progress=progress)
     elif tar or published:
         raise click.UsageError("--tar and --published go with --plan")
     else:

@@ -20,6 +20,7 @@ from mlviews.publish.contents import (
     Item,
     command_items,
     default_items,
+    pack,
     proof_items,
     release_items,
     removal_items,
@@ -32,6 +33,7 @@ from mlviews.store import history
 from mlviews.store.launcher import no_release_error
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
+from mlviews.store.removal import locked
 from mlviews.values import from_attributes
 
 if TYPE_CHECKING:
@@ -157,6 +159,28 @@ def plan(
         draft = replace(draft, remarks=(*draft.remarks, *_judged(store, site, draft, entry, progress)))
     refuse_odd(draft.release, "the release's name")
     return _result(store, repository, draft, tar), draft.items
+
+
+def plan_and_pack(
+    store: Store,
+    site: Site,
+    view: str,
+    release: str | None = None,
+    *,
+    published: bool = False,
+    tar: Path,
+    progress: Progress,
+) -> tuple[PublishResult, tuple[Item, ...]]:
+    """Plan as `plan` does, and pack what no rule forbids.
+
+    Nobody builds, promotes or removes a release of the view meanwhile: else the tar might lead to a default that it
+    does not hold.
+    """
+    with locked(store, view, progress):
+        found, items = plan(store, site, view, release, published=published, tar=tar, progress=progress)
+        if found.tar:
+            pack(items, found.tar, total=found.bytes, progress=progress)
+    return found, items
 
 
 def _judged(

@@ -1,7 +1,8 @@
 """Carrying a plan out where ``cvmfs_server`` is: whole or not at all; after a kill, the next call ends it.
 
-A note says what is under way. `cvmfs_server` holds the same lock as the process that started it: who comes after a kill
-waits until it has ended, and aborts the transaction that it left open. What is done, the repository itself says.
+A note says what is under way, and since when. `cvmfs_server` holds the same lock as the process that started it: who
+comes after a kill waits until it has ended, and aborts the transaction that it left open, but no later one. What is
+done, the repository itself says.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ import shutil
 import subprocess
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.filelock import LOCK, announce, hold
-from mlviews.files.reading import DamagedError, content
+from mlviews.files.reading import DamagedError, content, status
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import delete_tree, write_atomically
 from mlviews.progress import Progress, silent
-from mlviews.publish.contents import pack
-from mlviews.publish.plan import PublishResult, plan
+from mlviews.publish.plan import PublishResult, plan, plan_and_pack
 from mlviews.publish.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from mlviews.site.profile import Site
     from mlviews.store.disk import Store
@@ -34,6 +35,12 @@ _FOLDER = ".publishing"
 _NOTE = "note.json"
 _TAR = "change.tar"
 _TOLD = 5  # lines of what `cvmfs_server` said last
+_SPOOL = Path("/var/spool/cvmfs")  # of each repository, `in_transaction.lock` is made when a transaction opens
+_OPENS = timedelta(minutes=10)  # by then `cvmfs_server` has opened the transaction that it was started for
+_ASKED = "Do you want to proceed anyway?"
+_AGAIN = "Then run `mlviews publish` again."
+_NOTHING_DONE = f"The repository has not changed. Correct what the message says. {_AGAIN}"
+_PARTLY_DONE = f"What came before is done. Correct what the message says. {_AGAIN} It does the rest."
 
 
 class _Note(StoreFile):
@@ -41,11 +48,13 @@ class _Note(StoreFile):
 
     Attributes:
         tag: the name that the state of the repository gets when it is done; may be empty.
+        begun: when `cvmfs_server` was started last.
     """
 
     view: str
     release: str
     tag: str
+    begun: datetime
 
 
 def publish(store: Store, site: Site, view: str, release: str | None, *, progress: Progress) -> PublishResult:
@@ -64,14 +73,10 @@ def publish(store: Store, site: Site, view: str, release: str | None, *, progres
     with hold(folder / LOCK, waiting=announce(progress, repository.name)) as lock:
         server = _Server(repository.name, lock, progress)
         _finish(store, site, server, folder)
-        found, items = plan(store, site, view, release, tar=folder / _TAR, progress=progress)
+        found, _ = plan_and_pack(store, site, view, release, tar=folder / _TAR, progress=progress)
         if found.forbidden or not found.changes:
             return found
-        write_atomically(folder / _NOTE, _Note(view=view, release=found.release, tag=found.tag).text())
-        if found.tar:
-            pack(items, found.tar, total=found.bytes, progress=progress)
-        for command in found.commands:
-            server.run(command)
+        _carry_out(server, folder, found.commands, view=view, release=found.release, tag=found.tag)
         delete_tree(folder, keep={LOCK})
     return replace(found, done=True)
 
@@ -99,6 +104,13 @@ def _own(store: Store, site: Site) -> Repository:
     return repository
 
 
+def _carry_out(server: _Server, folder: Path, commands: Sequence[str], *, view: str, release: str, tag: str) -> None:
+    for number, command in enumerate(commands):
+        note = _Note(view=view, release=release, tag=tag, begun=datetime.now(timezone.utc))
+        write_atomically(folder / _NOTE, note.text())
+        server.run(command, _PARTLY_DONE if number else _NOTHING_DONE)
+
+
 def _finish(store: Store, site: Site, server: _Server, folder: Path) -> None:
     """Clear up after a call that was killed, which held the lock that is held now: nothing of it runs any more.
 
@@ -109,7 +121,7 @@ def _finish(store: Store, site: Site, server: _Server, folder: Path) -> None:
         if text := content(folder / _NOTE):
             note = parse(_Note, text, folder / _NOTE)
     if server.in_transaction():
-        if note is None:
+        if note is None or server.opened_after(note.begun + _OPENS):
             raise RefusedError(
                 "transaction-open",
                 f"somebody has a transaction open on {server.name}",
@@ -117,7 +129,8 @@ def _finish(store: Store, site: Site, server: _Server, folder: Path) -> None:
             )
         server.abort()
     if note and note.tag and not _left(store, site, note):
-        server.run(f"cvmfs_server tag -a {note.tag} {server.name}")
+        command = f"cvmfs_server tag -a {note.tag} {server.name}"
+        _carry_out(server, folder, [command], view=note.view, release=note.release, tag=note.tag)
     delete_tree(folder, keep={LOCK})
 
 
@@ -140,30 +153,42 @@ class _Server:
         lines = self._call(["cvmfs_server", "list"]).splitlines()
         return any(line.startswith(f"{self.name} ") and " - in transaction" in line for line in lines)
 
+    def opened_after(self, moment: datetime) -> bool:
+        """Tell whether the open transaction was opened later; False where this host does not say when it was."""
+        flag = status(_SPOOL / self.name / "in_transaction.lock")
+        return flag is not None and flag.st_mtime > moment.timestamp()
+
     def abort(self) -> None:
         """End the open transaction; the repository is what it was before."""
         self._call(["cvmfs_server", "abort", "-f", self.name])
 
-    def run(self, command: str) -> None:
-        """Run one line of a plan; a transaction that it leaves open is aborted."""
+    def run(self, command: str, hint: str) -> None:
+        """Run one line of a plan; a transaction that it leaves open is aborted.
+
+        Args:
+            hint: what to do if it fails.
+        """
         with self._progress(command):
             try:
-                self._call(shlex.split(command))
+                self._call(shlex.split(command), hint)
             except FailedError:
                 if self.in_transaction():
                     self.abort()
                 raise
 
-    def _call(self, command: Sequence[str]) -> str:
+    def _call(self, command: Sequence[str], hint: str = _NOTHING_DONE) -> str:
+        # It refuses to work in a folder of the repository, where whoever types this may well be.
         done = subprocess.run(
-            command, check=False, capture_output=True, text=True, errors="replace",
+            command, check=False, capture_output=True, text=True, errors="replace", cwd="/",
             stdin=subprocess.DEVNULL, pass_fds=(self._lock,),
         )  # fmt: skip
         if done.returncode:
+            if _ASKED in done.stdout:
+                hint = f"End the programs of this host that have files of {self.name} open. {_AGAIN}"
             raise FailedError(
                 "server-failed",
                 f"{' '.join(command)} ended with status {done.returncode}",
-                "The repository has not changed. Correct what the message says, and run `mlviews publish` again.",
+                hint,
                 faults=tuple(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-_TOLD:]),
             )
         return done.stdout

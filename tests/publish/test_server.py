@@ -9,9 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mlviews.publish.contents import pack
 
 RUN = (
     "import sys; from pathlib import PurePosixPath; from mlviews.prefix import catalogs; "
@@ -24,21 +28,27 @@ def server(publisher: Any, repository: Any, tmp_path: Any, monkeypatch: pytest.M
     """The command line at a site that names its repository, on the host where the repository is changed."""
     for name in ("CVMFS_STANDIN", "PATH"):
         monkeypatch.setenv(name, repository.environment[name])
+    monkeypatch.setattr("mlviews.publish.server._SPOOL", repository.state / "spool")
     named = {"prefix": str(repository.views), "promote": "manual", "repository": repository.mount.name}
     publisher.site("publisher", root=str(tmp_path / "staging"), **named)
     return publisher
 
 
-def start(repository: Any, pause: float) -> subprocess.Popen[str]:
-    """Start `mlviews publish demo` in a process group of its own, each step of the server taking a while."""
-    command = [sys.executable, "-c", RUN, repository.mount.parent, "publish", "demo"]
+def start(repository: Any, pause: float = 0, verb: tuple[str, str] = ("publish", "demo")) -> subprocess.Popen[str]:
+    """Start `mlviews` in a process group of its own, each step of the server taking a while."""
+    command = [sys.executable, "-c", RUN, repository.mount.parent, *verb]
     environment = {**os.environ, "CVMFS_STANDIN_PAUSE": str(pause)}
     out = subprocess.DEVNULL
     return subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True, text=True)
 
 
+def flag(repository: Any) -> Path:
+    """What is there while a transaction is open."""
+    return repository.state / "spool" / repository.mount.name / "in_transaction.lock"
+
+
 def is_open(repository: Any) -> bool:
-    return (repository.state / f"{repository.mount.name}.transaction").exists()
+    return flag(repository).exists()
 
 
 def test_it_is_done_tagged_and_then_no_work(server, build, repository, tmp_path):
@@ -104,18 +114,92 @@ def test_a_fault_of_the_server_is_told_and_its_transaction_aborted(server, build
 
 def test_somebody_elses_transaction_is_left_alone(server, build, repository):
     build()
-    (repository.state / f"{repository.mount.name}.transaction").touch()
+    flag(repository).parent.mkdir(parents=True)
+    flag(repository).touch()
 
     refused = server("publish", "demo", "--json")
 
     assert (refused.code, refused.codes, is_open(repository)) == (1, ["transaction-open"], True)
 
 
+def test_somebody_elses_transaction_is_left_alone_after_a_kill_too(server, build, repository):
+    """The one that the killed call left was aborted by hand, and another one opened."""
+    build()
+    process = start(repository, 0.5)
+    while not is_open(repository):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    later = time.time() + 3600
+    os.utime(flag(repository), (later, later))
+
+    refused = server("publish", "demo", "--json")
+
+    assert (refused.code, refused.codes, is_open(repository)) == (1, ["transaction-open"], True)
+    flag(repository).unlink()
+    assert server("publish", "demo").code == 0
+
+
+def test_who_stands_in_a_folder_of_the_repository_can_publish(server, build, repository, monkeypatch):
+    build()
+    monkeypatch.chdir(repository.mount)
+
+    assert server("publish", "demo", "--json").data["done"]
+
+
+def test_programs_that_read_the_repository_on_this_host_are_named(server, build, repository):
+    build()
+    (repository.mount / "data").write_text("read for days")
+    with (repository.mount / "data").open():
+        refused = server("publish", "demo", "--json")
+
+    told = " ".join(error["message"] for error in refused.json["errors"])
+    assert (refused.codes[0], is_open(repository), repository.revisions()) == ("server-failed", False, 1)
+    assert f"{os.getpid()} " in told
+    assert refused.json["errors"][0]["hint"].startswith("End the programs of this host")
+    assert server("publish", "demo").code == 0
+
+
+def test_a_fault_after_the_first_step_says_that_the_rest_is_to_be_done(server, build, repository):
+    name = build()
+    tags = repository.state / f"{repository.mount.name}.tags.part"
+    tags.mkdir()
+
+    failed = server("publish", "demo", "--json")
+
+    assert (failed.codes[0], repository.revisions(), repository.tags()) == ("server-failed", 2, {})
+    assert failed.json["errors"][0]["hint"].startswith("What came before is done.")
+    tags.rmdir()
+    assert server("publish", "demo").code == 0
+    assert repository.tags() == {f"demo-{name}": "1"}
+
+
+def test_a_promotion_meanwhile_waits_until_all_is_packed(server, build, repository, monkeypatch):
+    """Else the tar would lead to a default that the repository does not hold."""
+    first, second = build(), build("demo", "--rebuild")
+    server("promote", f"demo/{first}")
+    others = []
+
+    def slow(*arguments: Any, **keys: Any) -> None:
+        others.append(start(repository, verb=("promote", f"demo/{second}")))
+        with suppress(subprocess.TimeoutExpired):
+            others[0].wait(timeout=3)
+        pack(*arguments, **keys)
+
+    monkeypatch.setattr("mlviews.publish.plan.pack", slow)
+    assert server("publish", f"demo/{first}").code == 0
+
+    assert (repository.views / "envs/demo/default").readlink().name == first
+    assert (repository.views / "envs/demo/default/linux-64/launch").exists()
+    assert others[0].wait(timeout=60) == 0
+
+
 def test_a_transaction_on_a_repository_of_a_longer_name_is_in_nobodys_way(server, build, repository):
     build()
     other = f"{repository.mount.name}.test"
     (repository.state / "revisions" / other).mkdir()
-    (repository.state / f"{other}.transaction").touch()
+    (flag(repository).parent.parent / other).mkdir(parents=True)
+    (flag(repository).parent.parent / other / flag(repository).name).touch()
 
     assert server("publish", "demo").code == 0
 
