@@ -239,8 +239,8 @@ def packages_of(held: Holdings, store: Store) -> tuple[HeldPackage, ...]:
         locked = read_lock(folder / RELEASE_LOCK).packages
         here = [package for package in locked if package.platform in held.entry.platforms]
         return _held(held, here, held.release.requested)
-    asked = [*held.spec.dependencies, *held.spec.pypi] if held.spec else []
-    return _held(held, held.lock.packages if held.lock else (), [request.text for request in asked])
+    asked = [request.text for request in held.spec.asked] if held.spec else []
+    return _held(held, held.lock.packages if held.lock else (), asked)
 
 
 def _held(held: Holdings, locked: Iterable[LockedPackage], asked: Iterable[str]) -> tuple[HeldPackage, ...]:
@@ -280,8 +280,7 @@ def all_holdings(catalogue: Catalogue, site: Site, store: Store) -> AllHoldings:
                 packages += found
                 gaps += held.gaps
             if held.spec and not held.lock:
-                requests = (*held.spec.dependencies, *held.spec.pypi)
-                unread[view] = [spec_name(request.text) for request in requests]
+                unread[view] = [request.name for request in held.spec.asked]
         except MlviewsError as error:
             errors.append(error)
     return AllHoldings(views, packages, gaps, tuple(errors), unread)

@@ -103,7 +103,7 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
 
 def _main_changes(changes: Sequence[PackageChange], spec: ViewSpec, width: int) -> str:
     """Say what becomes of packages that the recipe itself asks for: as many as a line holds."""
-    names = {request.name for request in (*spec.dependencies, *spec.pypi)}
+    names = {request.name for request in spec.asked}
     found = list(
         dict.fromkeys(_in_words(change) for change in changes if change.name in names and change.before != change.after)
     )
@@ -147,7 +147,7 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
     spec = app.view(view)
     old = named_lock(spec.name, app.site, before) if before else default_release_lock(spec.name, app.site)
     new = named_lock(spec.name, app.site, after) if after else lock_file(spec.name, app.site)
-    asked = {request.name for request in (*spec.dependencies, *spec.pypi)}
+    asked = {request.name for request in spec.asked}
     # What the recipe asks for comes first: hundreds of others can move with it.
     changes = tuple(sorted(compare(old.lock, new.lock), key=lambda change: change.name not in asked))
     result = DiffResult(

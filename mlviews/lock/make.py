@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from mlviews.site.profile import Site
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index
-    from mlviews.wheels.pip import Found
 
 _SIDE_BY_SIDE = 16  # views: each holds the metadata of some thousand packages while it is solved
 
@@ -191,7 +190,7 @@ async def _lock_one(
         old = None if options.upgrade else status.lock
         beside = sources if base is None else sources.only(()) if site.packages == "wheels" else sources.noarch()
         kept = await _kept(old, platform, options.packages, beside)
-        wheels = [item for item in _wheels(old, platform) if item.name not in options.packages] if spec.pypi else []
+        wheels = [one for one in old.on(platform) if one.manager == "pip"] if old and spec.pypi else []
         found = await solve(
             spec,
             platform,
@@ -200,7 +199,7 @@ async def _lock_one(
             as_of=options.as_of,
             base=base,
             index=index_of(site, progress) if spec.pypi or editable else None,
-            kept=wheels,
+            kept={wheel.url: wheel.sha256 for wheel in wheels if wheel.name not in options.packages},
             editable=editable,
         )
         solutions.append(found)
@@ -211,7 +210,7 @@ async def _lock_one(
 
         remarks = judge(_licences(solutions), site.licences)
         needs = {package.name: package.dependencies.keys() for package in lock.packages}
-        refuse_denied(spec.name, remarks, needs, {request.name for request in (*spec.dependencies, *spec.pypi)})
+        refuse_denied(spec.name, remarks, needs, {request.name for request in spec.asked})
     path = lock_path(site.lockfiles, spec.name)
     same = status.lock and status.path == path and status.lock.digest == lock.digest
     if not same:
@@ -245,19 +244,6 @@ def _editable(spec: ViewSpec, site: Site, progress: Progress) -> tuple[Offer, ..
     from mlviews.wheels.editable import editable_offer  # noqa: PLC0415  (few views need it)
 
     return tuple(editable_offer(Path(folder), site.cache, progress=progress) for folder in spec.editable)
-
-
-def _wheels(lock: Lock | None, platform: str) -> list[Found]:
-    locked = [package for package in lock.on(platform) if package.manager == "pip"] if lock else []
-    if not locked:
-        return []
-    from packaging.utils import canonicalize_name  # noqa: PLC0415  (only views with wheels need these)
-
-    from mlviews.wheels.pip import Found  # noqa: PLC0415
-
-    return [
-        Found(name=canonicalize_name(one.name), version=one.version, url=one.url, sha256=one.sha256) for one in locked
-    ]
 
 
 def _refuse_unknown_upgrades(locks: Iterable[Lock], packages: Collection[str]) -> None:

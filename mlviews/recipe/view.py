@@ -149,6 +149,11 @@ class ViewSpec:
     own_checks: tuple[OwnCheck, ...] = ()
 
     @property
+    def asked(self) -> tuple[Request, ...]:
+        """All that is in the view because somebody asked for it, of channels and of an index."""
+        return (*self.dependencies, *self.pypi)
+
+    @property
     def loosened(self) -> dict[tuple[NormalizedName, NormalizedName], SpecifierSet]:
         """The overrides: (project, project that requires it) -> the versions that serve."""
         from packaging.specifiers import SpecifierSet  # noqa: PLC0415  (few recipes have any)

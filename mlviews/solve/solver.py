@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from rattler import BuildString, GenericVirtualPackage, MatchSpec, PackageName, PackageRecord, RepoDataRecord, Version
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from mlviews.hardware import VirtualPackage
     from mlviews.wheels.convert import Offer
     from mlviews.wheels.offers import Index, Offers, Taken
-    from mlviews.wheels.pip import Found
 
 _STEPS_BACK = 6  # older wheels that are tried where the newest one is in the way
 _NOWHERE = "file:///wheels"  # the channel of wheels where no channel is: nothing is fetched from there
@@ -59,7 +59,7 @@ async def solve(
     blame: bool = True,
     base: Base | None = None,
     index: Index | None = None,
-    kept: Sequence[Found] = (),
+    kept: Mapping[str, str] = MappingProxyType({}),
     editable: Sequence[Offer] = (),
 ) -> Solution:
     """Find the packages of a view for one platform.
@@ -73,7 +73,7 @@ async def solve(
         blame: where there is no solution, look for the smallest set of requests in conflict, by many more solves.
         base: what the view extends; its packages stay as they are, and are no part of the solution.
         index: where wheels are looked up; a view with ``pypi`` needs one.
-        kept: wheels to keep wherever that is possible.
+        kept: URL -> sha256 of wheels to keep wherever that is possible.
         editable: wheels that stand for folders of projects: these are in the view, and no other of their name.
 
     Raises:
@@ -138,7 +138,7 @@ async def _with_wheels(
     sources: Sources,
     index: Index,
     *,
-    kept: Sequence[Found],
+    kept: Mapping[str, str],
     editable: Sequence[Offer],
     blame: bool,
 ) -> Task:
@@ -191,7 +191,7 @@ def offers_for(
     lacks: Callable[[str, str], Awaitable[bool]],
     *,
     channel: str = _NOWHERE,
-    kept: Sequence[Found] = (),
+    kept: Mapping[str, str] = MappingProxyType({}),
 ) -> Offers:
     """Return the wheels that may be in a view, none of which is looked up yet; see `Offers`.
 
@@ -209,7 +209,7 @@ def offers_for(
         lacks=lacks,
         channel=channel,
         overrides=spec.loosened,
-        kept=[offer for wheel in kept if (offer := index.kept(wheel.url, wheel.sha256))],
+        kept=[offer for url, sha256 in kept.items() if (offer := index.kept(url, sha256))],
         sdists=frozenset(map(canonicalize_name, spec.sdists)),
     )
 
