@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,49 +30,93 @@ if TYPE_CHECKING:
     from mlviews.recipe.view import ViewSpec
     from mlviews.release import Release
     from mlviews.render.modulefile import ModuleNotes
-    from mlviews.site.batch import BatchSystem, System
     from mlviews.site.profile import Site
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RenderInput:
-    """One view as formats see it; what is a function is read only by the formats that call it.
+    """One view as formats see it; its release, lock and image are read by the formats that ask for them.
 
     Attributes:
-        versioned: whether a release was named, or the default is meant.
-        releases: gives the release, once for each platform that it has.
-        notes: gives what else is known of that release.
-        lock: gives the release's own lock, where one was named, else the view's.
-        image: gives what an image of that lock holds.
-        prefix: gives where the release lies.
-        mirrors: the site's, channel -> folder or URL.
+        recipe: gives its recipe.
+        named: the release that was named; None where the default is meant.
+        platform: what to render for.
     """
 
     view: str
+    site: Site
+    recipe: Callable[[], ViewSpec]
+    named: str | None
     platform: str
-    versioned: bool
-    releases: Callable[[], Mapping[str, Release]]
-    notes: Callable[[], ModuleNotes]
-    lock: Callable[[], Lock]
-    image: Callable[[], Contents]
-    prefix: Callable[[], Path]
-    mirrors: Mapping[str, str]
-    batch: Mapping[System, BatchSystem]
+
+    @property
+    def versioned(self) -> bool:
+        """Whether a release was named."""
+        return self.named is not None
 
     @property
     def release(self) -> Release:
         """The release on the platform."""
-        return self.releases()[self.platform]
+        return self._entry.platforms[self.platform]
 
     @property
     def ordered(self) -> list[Release]:
         """The release, by its platforms."""
-        return [release for _, release in sorted(self.releases().items())]
+        return [release for _, release in sorted(self._entry.platforms.items())]
+
+    @property
+    def notes(self) -> ModuleNotes:
+        """What else is known of the release."""
+        return module_notes(self._store, self._entry)
 
     @property
     def prefixes(self) -> list[Path]:
         """Where the release lies, and then the one that it extends."""
-        return [self.prefix(), *([Path(self.release.base.prefix)] if self.release.base else [])]
+        own = self._store.platform_folder(self.view, self._entry.name, self.platform)
+        return [own, *([Path(self.release.base.prefix)] if self.release.base else [])]
+
+    @property
+    def lock(self) -> Lock:
+        """The release's own lock, where one was named, else the view's."""
+        return self._lock.lock
+
+    @cached_property
+    def image(self) -> Contents:
+        """What an image of that lock holds; a release of the lock knows more than the lock."""
+        lock, text, store = self.lock, self._lock.text, self._store
+        entries = store.entries(lock.view)
+        for entry in entries:
+            if self.platform in entry.platforms and entry.lock_digest == lock.digest:
+                container = of_release(entry.platforms[self.platform], lock, self.site.container)
+                prefix = store.platform_folder(lock.view, entry.name, self.platform)
+                return definitions.Contents(container, lock, text, installed_licenses(read_conda_records(prefix)))
+        for entry in entries:
+            entry.check()  # it may be the one
+        return definitions.Contents(of_recipe(self.recipe(), lock, self.platform, self.site.container), lock, text)
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.site.root, self.site.prefix)
+
+    @cached_property
+    def _entry(self) -> ReleaseEntry:
+        found = find_release(self._store, self.view, self.named)
+        self._check_platform(f"release {found.name} of {self.view}", found.platforms)
+        return found
+
+    @cached_property
+    def _lock(self) -> NamedLock:
+        found = named_lock(self.view, self.site, self.named) if self.named else lock_file(self.view, self.site)
+        self._check_platform(f"the lock {found.label}", found.lock.platforms)
+        return found
+
+    def _check_platform(self, what: str, platforms: Iterable[str]) -> None:
+        if self.platform not in platforms:
+            raise RefusedError(
+                "platform-missing",
+                f"{what} is for {', '.join(platforms)}, not for {self.platform}{nearest(self.platform, platforms)}",
+                "Name one of its platforms: --platform.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +138,14 @@ class Format:
 
 def _definition(kind: Kind, summary: str) -> Format:
     def files(render_input: RenderInput) -> Mapping[str, str]:
-        made = definitions.definition_files(kind, render_input.image(), mirrors=render_input.mirrors)
+        made = definitions.definition_files(kind, render_input.image, mirrors=render_input.site.mirrors)
         return {path: file.text for path, file in made.items()}
 
-    return Format(summary, files, _PROGRAMS, lambda render_input: render_input.image().container.remarks)
+    return Format(summary, files, _PROGRAMS, lambda render_input: render_input.image.container.remarks)
 
 
 def _placed(render_input: RenderInput) -> tuple[str, ...]:
-    if not render_input.image().container.reference.startswith(NO_REPOSITORY):
+    if not render_input.image.container.reference.startswith(NO_REPOSITORY):
         return ()
     return (f"the site names no `container: {{repository: ...}}`: {NO_REPOSITORY} stands for it",)
 
@@ -112,7 +156,7 @@ def _whole(render_input: RenderInput) -> Lock:
     Raises:
         RefusedError: the view extends another one.
     """
-    lock = render_input.lock()
+    lock = render_input.lock
     if base := lock.inputs.get("on"):
         raise RefusedError(
             "lock-extends",
@@ -126,11 +170,11 @@ _PROGRAMS = frozenset({"view/launch", "view/with-scripts"})
 
 FORMATS: Mapping[str, Format] = {
     "lmod": Format(
-        "modulefile for Lmod", lambda it: {f"{it.release.release}.lua": modulefile.render_lua(it.ordered, it.notes())}
+        "modulefile for Lmod", lambda it: {f"{it.release.release}.lua": modulefile.render_lua(it.ordered, it.notes)}
     ),
     "tcl": Format(
         "modulefile for environment-modules",
-        lambda it: {it.release.release: modulefile.render_tcl(it.ordered, it.notes())},
+        lambda it: {it.release.release: modulefile.render_tcl(it.ordered, it.notes)},
     ),
     "sh": Format("setup.sh for bash, zsh, sh", lambda it: {"setup.sh": setup_script.render_setup(it.release)}),
     "csh": Format("setup.csh for tcsh", lambda it: {"setup.csh": setup_script.render_csh(it.release)}),
@@ -141,7 +185,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "explicit": Format(
         "list of archives for conda, mamba",
-        lambda it: {"explicit.txt": exchange.render_explicit(it.lock(), it.platform)},
+        lambda it: {"explicit.txt": exchange.render_explicit(it.lock, it.platform)},
     ),
     "constraints": Format(
         "versions that pip must not change, for pip install -c",
@@ -153,18 +197,18 @@ FORMATS: Mapping[str, Format] = {
     ),
     "pixi": Format("pixi.lock", lambda it: {"pixi.lock": exchange.render_pixi(_whole(it))}),
     "pylock": Format(
-        "pylock.toml: the wheels alone", lambda it: {"pylock.toml": exchange.render_pylock(it.lock(), it.platform)}
+        "pylock.toml: the wheels alone", lambda it: {"pylock.toml": exchange.render_pylock(it.lock, it.platform)}
     ),
     "dockerfile": _definition("dockerfile", "Dockerfile for docker, podman, buildah, and what it copies"),
     "apptainer": _definition("apptainer", "definition for Apptainer, and what it copies"),
     "batch": Format(
         "how jobs use the image, in Markdown",
-        lambda it: {f"{it.view}.md": render_page(it.image().container, it.batch)},
+        lambda it: {f"{it.view}.md": render_page(it.image.container, it.site.batch)},
         remarks=_placed,
     ),
     "sbom": Format(
         "bill of materials, CycloneDX",
-        lambda it: {SBOM: render_sbom(it.image().lock, [it.platform], licenses=it.image().licenses)},
+        lambda it: {SBOM: render_sbom(it.image.lock, [it.platform], licenses=it.image.licenses)},
     ),
 }
 """Format by the name that the command line gives it."""
@@ -183,61 +227,8 @@ def render_input(
     Raises:
         RefusedError: a format reads what is not there: the release, its platform, or the lock.
     """
-    store = Store(site.root, site.prefix)
     named = release if release != "default" else None
-    wanted = platform or host_platform()
-
-    @cache
-    def entry() -> ReleaseEntry:
-        found = find_release(store, view, named)
-        check_platform(f"release {found.name} of {view}", found.platforms)
-        return found
-
-    @cache
-    def lock() -> NamedLock:
-        found = named_lock(view, site, named) if named else lock_file(view, site)
-        check_platform(f"the lock {found.label}", found.lock.platforms)
-        return found
-
-    @cache
-    def image() -> Contents:
-        return _image(lock(), site, store, wanted, recipe)
-
-    def check_platform(what: str, platforms: Iterable[str]) -> None:
-        if wanted not in platforms:
-            raise RefusedError(
-                "platform-missing",
-                f"{what} is for {', '.join(platforms)}, not for {wanted}{nearest(wanted, platforms)}",
-                "Name one of its platforms: --platform.",
-            )
-
-    return RenderInput(
-        view=view,
-        platform=wanted,
-        versioned=named is not None,
-        releases=lambda: entry().platforms,
-        notes=lambda: module_notes(store, entry()),
-        lock=lambda: lock().lock,
-        image=image,
-        prefix=lambda: store.platform_folder(view, entry().name, wanted),
-        mirrors=site.mirrors,
-        batch=site.batch,
-    )
-
-
-def _image(named: NamedLock, site: Site, store: Store, platform: str, recipe: Callable[[], ViewSpec]) -> Contents:
-    """Return what an image of a lock holds; a release of that lock knows more than the lock."""
-    lock = named.lock
-    entries = store.entries(lock.view)
-    for entry in entries:
-        if platform in entry.platforms and entry.lock_digest == lock.digest:
-            container = of_release(entry.platforms[platform], lock, site.container)
-            prefix = store.platform_folder(lock.view, entry.name, platform)
-            licenses = installed_licenses(read_conda_records(prefix))
-            return definitions.Contents(container, lock, named.text, licenses)
-    for entry in entries:
-        entry.check()  # it may be the one
-    return definitions.Contents(of_recipe(recipe(), lock, platform, site.container), lock, named.text)
+    return RenderInput(view, site, recipe, named, platform or host_platform())
 
 
 def find_release(store: Store, view: str, release: str | None) -> ReleaseEntry:

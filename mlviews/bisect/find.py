@@ -109,38 +109,61 @@ def bisect(
     """
     if site_spec.error:
         raise site_spec.error
-    spec, tries = site_spec.spec, 1 + retries
-    checks = tuple(dict.fromkeys(checks or (*BASIC, *spec.smoke)))
     share(site.root, site.group)
     mixtures = _mixtures(site_spec, site, good, bad)
-    ends = mixtures.lock(mixtures.good), mixtures.lock(mixtures.bad)
-    key = hashlib.sha256("".join([*(lock.digest for lock in ends), level]).encode()).hexdigest()[:12]
-    folder = site.root / "bisect" / f"{spec.name}-{key}"
+    folder = site.root / "bisect" / f"{site_spec.spec.name}-{_key(mixtures, level)}"
     make_folder(folder / "trials")
     with scratch(site.root) as place:
         trials = Trials(site_spec, site, mixtures.platform, folder / "trials", place, level)
         if not resume:
             trials.forget()
-        broken = what_broke(
-            (good.label, trials.run(ends[0], checks, tries, label="Trying the good lock", progress=progress)),
-            (bad.label, trials.run(ends[1], checks, tries, label="Trying the bad lock", progress=progress)),
-        )
+        names, tries = tuple(dict.fromkeys(checks or (*BASIC, *site_spec.spec.smoke))), 1 + retries
+        broken = _tried(trials, mixtures, good, bad, checks=names, tries=tries, progress=progress)
         hunt = _Hunt(mixtures, trials, broken, index_of(site, progress), tries, progress)
-        last_good, first_bad = hunt.nearest()
+        return _result(hunt, good, bad, output or folder)
+
+
+def _tried(
+    trials: Trials,
+    mixtures: Mixtures,
+    good: NamedLock,
+    bad: NamedLock,
+    *,
+    checks: tuple[str, ...],
+    tries: int,
+    progress: Progress,
+) -> Broken:
+    """Try both locks; return what works of the good one, and not of the bad one."""
+    runs = [
+        trials.run(mixtures.lock(packages), checks, tries, label=f"Trying the {which} lock", progress=progress)
+        for packages, which in ((mixtures.good, "good"), (mixtures.bad, "bad"))
+    ]
+    return what_broke((good.label, runs[0]), (bad.label, runs[1]))
+
+
+def _key(mixtures: Mixtures, level: Level) -> str:
+    """Return by what the outcomes of a bisection are kept: the two locks, and how closely they are looked at."""
+    ends = (mixtures.lock(packages).digest for packages in (mixtures.good, mixtures.bad))
+    return hashlib.sha256("".join([*ends, level]).encode()).hexdigest()[:12]
+
+
+def _result(hunt: _Hunt, good: NamedLock, bad: NamedLock, output: Path) -> BisectResult:
+    mixtures, trials = hunt.mixtures, hunt.trials
+    last_good, first_bad = hunt.nearest()
     return BisectResult(
-        view=spec.name,
+        view=mixtures.site_spec.spec.name,
         platform=mixtures.platform,
         good=good.label,
         bad=bad.label,
         differ=sum(len(unit.names) for unit in mixtures.units),
         checks=hunt.says,
-        change=compare(ends[0], first_bad),
+        change=compare(mixtures.lock(mixtures.good), first_bad),
         step=compare(last_good, first_bad),
         together=hunt.together,
         because=tuple(dict.fromkeys(hunt.because)),
         skipped=tuple(hunt.skipped),
-        last_good=_write_lock(last_good, output or folder, "last-good"),
-        first_bad=_write_lock(first_bad, output or folder, "first-bad"),
+        last_good=_write_lock(last_good, output, "last-good"),
+        first_bad=_write_lock(first_bad, output, "first-bad"),
         builds=trials.builds,
         kept=trials.kept,
         unsolvable=hunt.unsolvable,

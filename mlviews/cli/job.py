@@ -125,7 +125,7 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
     if via == "image" or system == "panda":
         name, release = named(view)
         it = render_input(name, app.site, recipe=lambda: app.view(name), release=release)
-        return by_image(it.image().container, system)
+        return by_image(it.image.container, system)
     _, found = release_here(app.root, view)
     return by_launch(found)
 

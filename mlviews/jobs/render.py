@@ -95,10 +95,19 @@ def _beside(job: Job) -> dict[str, str]:
 
 def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
     """Return what the templates name; numbers as text, which `bare` passes, and empty for none."""
-    request, release = job.request, job.entry.view
-    served, lacking = job.capabilities
-    several = job.gpus > 1 or request.nodes > 1
-    tasks = max(job.gpus, 1) if job.launcher == "lightning" else 1
+    return {
+        **_labels(job),
+        **_resources(job),
+        **_times(job),
+        **_program(job),
+        "files": files,
+        "worker": names.worker,
+        "inputs": ",".join(filter(None, [_program_file(job.request.command), names.files])),
+    }
+
+
+def _labels(job: Job) -> dict[str, Any]:
+    release = job.entry.view
     return {
         "slurm": job.system == "slurm",
         "panda": job.system == "panda",
@@ -107,15 +116,34 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         "lock": release.lock_digest,
         "release_file": f"{release.prefix}/{RELEASE_FILE}",
         "kinds": ", ".join(job.kinds),
-        "driver": job.driver,
         "to_fill_in": job.to_fill_in,
         "queue": job.queue,
         "account": job.account,
-        "nodes": str(request.nodes),
+    }
+
+
+def _resources(job: Job) -> dict[str, Any]:
+    """Return what a job asks of each node, and of its GPUs."""
+    served, lacking = job.capabilities
+    tasks = max(job.gpus, 1) if job.launcher == "lightning" else 1
+    return {
+        "nodes": str(job.request.nodes),
         "tasks": str(tasks),
         "gpus": _number(job.gpus),
         "cores": str(max(1, job.cores // tasks)),
-        "memory": _number(request.megabytes),
+        "memory": _number(job.request.megabytes),
+        "driver": job.driver,
+        "features": job.features,
+        "capability": served[0] if served else "",
+        "lacking": lacking,
+        "architecture": f"&nvidia:driver>={'.'.join(job.driver.split('.')[:2])}" if job.driver else "&nvidia",
+    }
+
+
+def _times(job: Job) -> dict[str, str]:
+    """Return how long a job may take and be repeated, and how it is told that its time is over."""
+    request = job.request
+    return {
         "seconds": str(request.seconds),
         "work": str(request.seconds - job.margin),
         "time": _slurm_time(request.seconds),
@@ -125,12 +153,16 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         "array": _number(request.array),
         "last": str(request.array - 1),
         "count": str(request.array or 1),
-        "features": job.features,
-        "capability": served[0] if served else "",
-        "lacking": lacking,
-        "architecture": f"&nvidia:driver>={'.'.join(job.driver.split('.')[:2])}" if job.driver else "&nvidia",
-        "resume": request.resume,
         "tries": str(request.tries if request.resume else 1),
+    }
+
+
+def _program(job: Job) -> dict[str, Any]:
+    """Return what runs on the node, and around it."""
+    request = job.request
+    several = job.gpus > 1 or request.nodes > 1
+    return {
+        "resume": request.resume,
         "lightning": job.launcher == "lightning",
         "torchrun": job.launcher == "torchrun",
         "several": several,
@@ -144,9 +176,6 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         "command": request.command,
         "arguments": request.command[1:],
         "image": f"docker://{job.entry.image}" if job.entry.image else "",
-        "files": files,
-        "worker": names.worker,
-        "inputs": ",".join(filter(None, [_program_file(request.command), names.files])),
         "apptainer": bool(job.entry.image) and job.system != "panda",
     }
 

@@ -178,19 +178,8 @@ def open_site(
     Raises:
         BadInputError: there is no such site, or its file is faulty.
     """
-    path = site_path(name)
-    if path is None:
-        raise BadInputError(
-            "site-unknown",
-            f"there is no site {name!r}{nearest(name, site_names())}",
-            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}, "
-            "or name a file by its path: --site FOLDER/NAME.yaml.",
-        )
-    found = _FoundSite(path, content(path) or b"")
+    found = _find_site(name)
     given = found.summary
-    if not is_path(name) and given.name != name:
-        what = f"{path}: name: is {given.name!r}, but the file is {path.name}"
-        raise BadInputError("site-invalid", what, "Give both the same name.")
     own_root = (root or expand(given.root)).expanduser().absolute()
     own_prefix = prefix or (expand(given.prefix) if given.prefix else own_root)
     # A lock of wheels holds for the channel in the root's cache: it lies there too, wherever one stands who builds.
@@ -210,6 +199,22 @@ def open_site(
         shipped_lockfiles=None if alone else _others_locks(own_root),
         found=found,
     )
+
+
+def _find_site(name: str) -> _FoundSite:
+    path = site_path(name)
+    if path is None:
+        raise BadInputError(
+            "site-unknown",
+            f"there is no site {name!r}{nearest(name, site_names())}",
+            f"Known are {', '.join(site_names())}; your own go into {user_sites() or '~/.config/mlviews/sites'}, "
+            "or name a file by its path: --site FOLDER/NAME.yaml.",
+        )
+    found = _FoundSite(path, content(path) or b"")
+    if not is_path(name) and found.summary.name != name:
+        what = f"{path}: name: is {found.summary.name!r}, but the file is {path.name}"
+        raise BadInputError("site-invalid", what, "Give both the same name.")
+    return found
 
 
 def _others_locks(root: Path) -> Path:

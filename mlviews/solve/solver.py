@@ -94,16 +94,22 @@ async def solve(
     if spec.pypi or editable:
         assert index
         task = await _with_wheels(task, spec, sources, index, kept=kept, editable=editable, blame=blame)
-    if cuda and base is None:  # which builds a base has is settled
+    if not cuda:
+        return _solution(task, await _solve_for_cpu(task, sources, blame=blame))
+    if base is None:
         return _solution(*await _solve_for_cuda(task, spec, sources, blame=blame))
+    return _solution(task, await _solve_or_refuse(task, sources, blame=blame))  # which builds a base has is settled
+
+
+async def _solve_for_cpu(task: Task, sources: Sources, *, blame: bool) -> list[RepoDataRecord]:
     records = await _solve_or_refuse(task, sources, blame=blame)
-    if not cuda and (found := sorted(record.name.normalized for record in records if is_cuda_build(record))):
+    if found := sorted(record.name.normalized for record in records if is_cuda_build(record)):
         raise RefusedError(
             "cuda-in-cpu-view",
-            f"view {spec.name} states no hardware.cuda, but would lock CUDA builds of {', '.join(found)}",
+            f"view {task.view} states no hardware.cuda, but would lock CUDA builds of {', '.join(found)}",
             "Constrain them to CPU builds, or state hardware.cuda.",
         )
-    return _solution(task, records)
+    return records
 
 
 async def _solve_for_cuda(

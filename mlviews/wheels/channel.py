@@ -94,31 +94,19 @@ def make_channel(
         FailedError: ``network``, ``hash-mismatch``, ``no-hash``, ``write-failed``, ``bad-wheel``, ``name-clash``,
             ``host-python``, ``no-pip``; or as `mlviews.wheels.sdist.build_wheel`.
     """
-    limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
-    kept = (f"{name} =={version}" for name, version in (keep or {}).items() if name not in pins and EXTRA not in name)
-    asked = _Asked(requests_of(specs), limits_of(limits), limits_of(kept), askers or {})
+    asked = _asked(specs, pins, constraints, keep or {}, askers or {})
     target = host_target()
     with open_cache(cache) as folder:
         index = Index(cache / "index", cache, progress)
         made = [*_built(sdists, asked, target, index), *_loosened(overrides or {}, asked, target, index)]
         found = _resolve(asked, made, progress) if cuda else _resolve_for_cpu(asked, made, cpu_index, progress)
         converted = obtain(found, cache, folder, target, progress)
-        plans = [
-            *(item.plan for item in converted),
-            *write_empty(folder, _further(asked.requests, converted, target)),
-            *write_empty(folder, [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]),
-            write_host_python(folder, target),
-        ]
+        plans = [*(item.plan for item in converted), *_write_others(folder, asked.requests, converted, target, cuda)]
         _refuse_clashes(plans)
         with progress("Indexing"):
             known = {item.plan.archive: item.sha256 for item in converted}
             update_index(folder, [plan.archive for plan in plans], known=known, progress=progress)
-    return WheelChannel(
-        folder=folder,
-        constraints=tuple(sorted(plan.spec for plan in plans)),
-        python=target.python,
-        glibc=max((plan.glibc for plan in plans), key=glibc_key),
-    )
+    return _channel(folder, plans, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +128,18 @@ class _Asked:
         lines = (*(request.requirement for request in self.requests), *self.limits, *self.kept)
         ranges = [line.specifier for line in lines if canonicalize_name(line.name) == project]
         return Requirement(f"{project}{functools.reduce(operator.and_, ranges, SpecifierSet())}")
+
+
+def _asked(
+    specs: Iterable[str],
+    pins: Mapping[str, str],
+    constraints: Iterable[str],
+    keep: Mapping[str, str],
+    askers: Mapping[str, str],
+) -> _Asked:
+    limits = (*(f"{name} =={version}" for name, version in pins.items()), *constraints)
+    kept = (f"{name} =={version}" for name, version in keep.items() if name not in pins and EXTRA not in name)
+    return _Asked(requests_of(specs), limits_of(limits), limits_of(kept), askers)
 
 
 @contextmanager
@@ -220,6 +220,24 @@ def _resolve_for_cpu(
     if cuda := _cuda_projects(found):
         raise _cuda_refusal(found, cuda, cpu_index)
     return found
+
+
+def _channel(folder: Path, plans: Sequence[PackagePlan], target: Target) -> WheelChannel:
+    return WheelChannel(
+        folder=folder,
+        constraints=tuple(sorted(plan.spec for plan in plans)),
+        python=target.python,
+        glibc=max((plan.glibc for plan in plans), key=glibc_key),
+    )
+
+
+def _write_others(
+    folder: Path, requests: Sequence[WheelRequest], converted: Sequence[Converted], target: Target, cuda: str | None
+) -> list[PackagePlan]:
+    """Write the packages that are no wheel: extras, other names, what ties all to a Python and a CUDA, and Python."""
+    tied = [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]
+    empty = write_empty(folder, [*_further(requests, converted, target), *tied])
+    return [*empty, write_host_python(folder, target)]
 
 
 def write_host_python(folder: Path, target: Target) -> PackagePlan:
