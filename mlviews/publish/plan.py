@@ -31,6 +31,7 @@ from mlviews.publish.repository import Repository, refuse_odd
 from mlviews.publish.rules import PublishRemark, of_catalogs, of_items, of_licences, of_platform, of_promotion
 from mlviews.store import history
 from mlviews.store.launcher import no_release_error
+from mlviews.store.layout import is_removed
 from mlviews.store.listing import RemovalNote, removal_note
 from mlviews.store.loaders import other_defaults
 from mlviews.store.removal import locked
@@ -211,7 +212,7 @@ def _addition(store: Store, repository: Repository, view: str, entry: ReleaseEnt
     there = {name for name in entry.platforms if published or repository.status(f"{top}/{name}/{RELEASE_FILE}")}
     platforms = tuple(sorted({*entry.platforms} - there))
     trees = [item for platform in platforms for item in tree_items(store, view, entry, platform)]
-    remarks = [*_published(store, repository, top, entry, trees)]
+    remarks = [*_published(store, repository, top, entry, trees), *_removed(store, repository, view)]
     around: list[Item] = []
     if not published:
         around = [*release_items(store, view, entry), *proof_items(store, view, entry)]
@@ -276,6 +277,19 @@ def _published(
             there = sum(1 for item in trees if not is_folder(item.status) and repository.status(item.path))
             why = f"{there} of its files lie there, without {RELEASE_FILE}; delete that folder there first"
             yield PublishRemark("published", path, why)
+
+
+def _removed(store: Store, repository: Repository, view: str) -> Iterator[PublishRemark]:
+    """Tell of releases that were removed here, and lie there still."""
+    for name in store.folders(view):
+        path = f"envs/{view}/{name}"
+        if (
+            is_removed(store.view_folder(view), name)
+            and repository.status(path)
+            and not repository.status(f"{path}/{NOTE}")
+        ):
+            why = f"it was removed here; `mlviews publish {view}/{name}` removes it there"
+            yield PublishRemark("removed", path, why, forbids=False)
 
 
 def _removal(store: Store, repository: Repository, view: str, note: RemovalNote) -> _Draft:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 RuleName = Literal[
     "prefix", "published", "intact", "path-length", "readable", "writable", "special", "setuid", "link", "hard-link",
-    "catalog", "file-size", "default", "command", "proved", "extension", "promotion", "licence",
+    "catalog", "file-size", "default", "command", "proved", "extension", "promotion", "licence", "removed",
 ]  # fmt: skip
 
 _LONGEST_PATH, _LONGEST_NAME = 4095, 255

@@ -79,6 +79,24 @@ def test_a_promotion_a_rollback_and_a_removal_likewise(server, build, repository
     assert f"demo-removed-{second}" in repository.tags()
 
 
+def test_what_gc_removed_and_the_repository_holds_is_told_until_it_is_published(server, build, repository):
+    first, second = build(), build("demo", "--rebuild")
+    for name in (first, second):
+        server("promote", f"demo/{name}")
+        server("publish", f"demo/{name}")
+    server("gc", "--keep", "1", "--keep-days", "0", "--force")
+
+    told = server("publish", "demo", "--json").data
+    line = f"`mlviews publish demo/{first}` removes it there"
+
+    assert ([one["path"] for one in told["remarks"] if one["rule"] == "removed"], told["changes"]) == (
+        [f"envs/demo/{first}"], [],
+    )  # fmt: skip
+    assert line in " ".join(server("publish", "demo").out.split())
+    assert server("publish", f"demo/{first}").code == 0
+    assert line not in " ".join(server("publish", "demo").out.split())
+
+
 def test_what_a_rule_forbids_is_not_begun(server, build, repository, tmp_path):
     name = build()
     (tmp_path / f"staging/envs/demo/{name}/linux-64/share/plain/data").write_text("changed")
