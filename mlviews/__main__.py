@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -31,10 +32,11 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except OSError:
         _give_up_stdout()
-    if code == INTERRUPTED:
-        os._exit(code)  # a solver or an import that goes on in another thread would hold the process
-    gc.freeze()  # to look for garbage once more, as Python does at its end, takes 0.05 s after a build
-    sys.exit(code)
+    with suppress(OSError):
+        sys.stderr.flush()
+    # Other threads may go on: an import or a solver would hold the process, and rattler, which still unpacks after a
+    # failure and tells Python of it, would crash while Python ends. To end it takes 0.05 s besides.
+    os._exit(code)
 
 
 def _keep_foreign_modules_out() -> None:

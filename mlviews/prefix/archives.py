@@ -107,7 +107,7 @@ _KINDS = tuple(
             "Check the folder's permissions and its disk, or choose another folder with --root.",
         ),
         (
-            r"failed to (link|read) '",  # a file of the package; a package has no quotes
+            r"failed to (link|read) '|failed to unpack `",  # a file of the package; a package has no quotes
             "package-broken",
             "Try once more. If the error stays, the package is broken: lock another build, and tell its maintainers.",
         ),

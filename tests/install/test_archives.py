@@ -190,3 +190,18 @@ def test_a_root_that_jupyter_would_change_is_refused_before_any_work(builder, tm
     assert (refused.code, refused.codes) == (3, ["prefix-unsafe"])
     assert "{x}" in refused.json["errors"][0]["message"]
     assert not builder.lockfiles.exists()
+
+
+def test_a_failure_ends_the_process_while_other_packages_are_still_unpacked(builder, shelf):
+    shelf.add("broken", files={"share/broken": "a file", "share/broken/data": "and a folder"})
+    names = [f"many{number}" for number in range(20)]
+    for name in names:
+        shelf.add(name, files={f"share/{name}/{number}": "data" for number in range(300)})
+    builder.recipes.recipe("tools", "native", "broken", *names)
+
+    for _ in range(3):  # of threads, one never knows
+        failed = builder.process("build", "tools")
+        assert failed.code == 3, failed.err
+        assert "broken-1.0-h0_0" in failed.err
+        assert "the package is broken" in failed.err
+        builder("gc")  # what is whole is unpacked again
