@@ -33,7 +33,7 @@ class Base:
     @property
     def name(self) -> str:
         """VIEW/RELEASE."""
-        return f"{self.release.view}/{self.release.release}"
+        return self.release.label
 
     @property
     def python(self) -> str:

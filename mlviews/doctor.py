@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mlviews.errors import MlviewsError
+from mlviews.errors import MlviewsError, last_line
 from mlviews.files.permissions import group_id
 from mlviews.files.reading import is_folder_at
 from mlviews.gpus.nvidia import GPUS, dotted, toolkit_driver, version_key
@@ -157,7 +157,7 @@ def left_out(releases: Iterable[Release], host: Host) -> list[Finding]:
             if way == "none" and name in GPUS and GPUS[name].compute in host.compute
         ]
         if gpus:
-            named = f"{release.view}/{release.release} holds no code for this host's GPU ({' or '.join(gpus)})"
+            named = f"{release.label} holds no code for this host's GPU ({' or '.join(gpus)})"
             advice = (
                 "Its first work on the GPU will fail. Take another view; `mlviews gpus` says which GPUs a view serves."
             )
@@ -171,7 +171,7 @@ def without_base(releases: Iterable[Release]) -> list[Finding]:
     for release in releases:
         if release.base and not is_folder_at(Path(release.needed), follow=True):
             base = f"{release.base.view}/{release.base.release}"
-            named = f"{release.view}/{release.release} extends {base}, which is not in {release.base.prefix}"
+            named = f"{release.label} extends {base}, which is not in {release.base.prefix}"
             advice = f"`mlviews build {release.view}` makes it again, on top of another release of {release.base.view}."
             found.append(Finding(name="base", status="problem", found=named, advice=advice))
     return found
@@ -425,7 +425,7 @@ def _quota(folder: Path) -> int:
     unlimited = 1 << 62
     if not folder.is_relative_to(_AFS) or not shutil.which("fs"):
         return unlimited
-    words = (_said("fs", "listquota", str(folder)).splitlines() or [""])[-1].split()
+    words = last_line(_said("fs", "listquota", str(folder))).split()
     if len(words) > 2 and words[1].isdecimal() and words[2].isdecimal():  # noqa: PLR2004  (volume, quota, used: in kB)
         return (int(words[1]) - int(words[2])) * 1024
     return unlimited

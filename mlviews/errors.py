@@ -105,3 +105,8 @@ def nearest(word: str, known: Any) -> str:
     found = [name for name in small if sorted(name) == sorted(word.lower())]
     found = found or get_close_matches(word.lower(), list(small), n=1, cutoff=0.6)
     return f"; did you mean {small[found[0]]!r}?" if found else ""
+
+
+def last_line(said: str, otherwise: str = "") -> str:
+    """Return the last line that a program printed, which tells most; ``otherwise`` where it printed none."""
+    return (said.strip().splitlines() or [otherwise])[-1]

@@ -202,6 +202,11 @@ class Release(StoreFile):
     seal: str = ""
 
     @property
+    def label(self) -> str:
+        """``VIEW/RELEASE``, by which people and commands name it."""
+        return f"{self.view}/{self.release}"
+
+    @property
     def has_python(self) -> bool:
         """Whether it holds Python: without it there is no kernel, and nothing that a check could run with."""
         return any(package.name == "python" for package in self.packages)

@@ -96,7 +96,7 @@ def _prove(
     from mlviews.smoke.records import can_record
     from mlviews.trial import scratch
 
-    label = f"{release.view}/{release.release}"
+    label = release.label
     here = [f"--site={app.site_name}", f"--root={app.root}", f"--recipes={app.recipes}"]
     command = [sys.executable, "-m", "mlviews", *here, "smoke", label, *options]
     shared = app.root if can_record(app.root, release) else quick_root("local") or app.root

@@ -58,10 +58,11 @@ def _intact_release(app: App, view: str) -> tuple[Path, Release]:
     from mlviews.store.launcher import release_here
 
     prefix, release = release_here(app.site.root, view)
-    name = f"{release.view}/{release.release}"
     if verify_prefix(prefix, shared=app.site.group is not None, progress=app.progress).faults:
         raise RefusedError(
-            "not-intact", f"{name} is not as it was built", f"`mlviews verify {name}` lists the changed files."
+            "not-intact",
+            f"{release.label} is not as it was built",
+            f"`mlviews verify {release.label}` lists the changed files.",
         )
     return prefix, release
 
@@ -164,5 +165,5 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
     result = AttestResult(
         release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
     )  # fmt: skip
-    told = f"{release.view}/{release.release}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
+    told = f"{release.label}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
     return Outcome(result, lambda console: console.say(told))

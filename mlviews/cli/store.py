@@ -10,6 +10,7 @@ import click
 
 from mlviews.cli.app import PATH, App, complete_release, complete_view, named, shared_options, verb
 from mlviews.cli.output import Outcome, tell_unreadable
+from mlviews.files.reading import RELEASE_FILE, closed_by
 from mlviews.progress import size
 from mlviews.store.retention import DAYS, KEEP
 
@@ -65,8 +66,6 @@ def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, A
 
 
 def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
-    from mlviews.files.reading import closed_by
-
     if not result.releases:
         console.say("no release is here: `mlviews build VIEW` makes one")
     for line in result.releases:
@@ -111,7 +110,7 @@ def _list(console: Console, faults: Sequence[Fault], label: str, *, details: boo
 
 
 def _advice(result: VerifyResult) -> str:
-    lost = {fault.kind for line in result.releases for fault in line.faults if fault.path == "release.json"} - {"mode"}
+    lost = {fault.kind for line in result.releases for fault in line.faults if fault.path == RELEASE_FILE} - {"mode"}
     if lost == {"unreadable"}:
         return "release.json itself cannot be read: the disk does not give it, or a newer mlviews wrote it"
     if lost:

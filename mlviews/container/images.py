@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from mlviews.errors import BadInputError, FailedError
+from mlviews.errors import BadInputError, FailedError, last_line
 from mlviews.files.reading import is_file
 from mlviews.files.writing import make_folder, replacing
 from mlviews.progress import Progress, silent
@@ -63,7 +63,7 @@ def _fetch(image: str, target: Path, architecture: str) -> None:
             said = error.detail
     raise FailedError(
         "base-unreachable",
-        f"{image} is not in this host's image store, and its registry does not give it: {_last(said)}",
+        f"{image} is not in this host's image store, and its registry does not give it: {last_line(said)}",
         "Name another one with --base, or a file: --base oci-archive:FILE.",
         detail=said,
     )
@@ -87,7 +87,7 @@ def copy_image(source: str, target: str, *options: str) -> None:
 def _run(command: list[str], code: str, otherwise: str, hint: str = "") -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise FailedError(code, f"{otherwise}: {_last(done.stderr)}", hint, detail=done.stderr)
+        raise FailedError(code, f"{otherwise}: {last_line(done.stderr)}", hint, detail=done.stderr)
 
 
 def need_skopeo(otherwise: str) -> None:
@@ -98,10 +98,6 @@ def need_skopeo(otherwise: str) -> None:
             f"{otherwise}: there is no skopeo on this host",
             "Install skopeo, or use files: --base oci-archive:FILE and -o FILE.",
         )
-
-
-def _last(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1]
 
 
 def check_tools(*, pushes: bool, sif: bool) -> None:

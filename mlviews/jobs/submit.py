@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
-from mlviews.errors import FailedError, RefusedError
+from mlviews.errors import FailedError, RefusedError, last_line
 from mlviews.smoke.report import printable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def submit(system: System, path: Path) -> str:
         said = (done.stderr or done.stdout).strip()
         if _AWAY.search(said):
             hint = f"Submit {path} where the batch system is, such as on the cluster's login node, or try again later."
-            last = printable(said.splitlines()[-1])
+            last = printable(last_line(said))
             raise FailedError("submitter-away", f"{program} reaches no batch system from here: {last}", hint)
         raise FailedError("submit-failed", f"{program} refuses {path}: {said}", "Change the file or the request.")
     return done.stdout.strip()

@@ -11,6 +11,7 @@ from mlviews.errors import BadInputError
 from mlviews.lock.diff import PackageChange  # noqa: TC001  (pydantic reads it)
 from mlviews.lock.lockfile import Lock
 from mlviews.lock.status import LockState  # noqa: TC001  (pydantic reads it)
+from mlviews.recipe.view import VIEW_NAME
 from mlviews.smoke.report import CheckLine  # noqa: TC001  (pydantic reads it)
 from mlviews.values import Problem  # noqa: TC001  (pydantic reads it)
 
@@ -56,7 +57,7 @@ class NightCell(_Kept):
     """One view on one platform in one night."""
 
     # Files are named after these, and a history may come from another host.
-    view: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    view: str = Field(pattern=f"^{VIEW_NAME}$")
     platform: str = Field(pattern=r"^[a-z0-9_]+(-[a-z0-9_]+)*$")
     state: CellState = Field(description="not-run is no success: there was no such platform or GPU, or no way to know.")
     reason: str = Field("", description="The state in a line.")

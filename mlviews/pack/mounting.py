@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlviews.errors import FailedError
+from mlviews.errors import FailedError, last_line
 
 _PROBE_SECONDS = 20
 
@@ -175,5 +175,4 @@ def _fault(way: tuple[str, ...]) -> str | None:
         )
     except subprocess.TimeoutExpired:
         return f"it gave no answer within {_PROBE_SECONDS} s"
-    said = tried.stderr.strip().splitlines()
-    return None if tried.returncode == 0 else (said[-1] if said else f"it ended with status {tried.returncode}")
+    return last_line(tried.stderr, f"it ended with status {tried.returncode}") if tried.returncode else None

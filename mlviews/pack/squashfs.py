@@ -65,7 +65,7 @@ def pack(prefix: Path, release: Release, path: Path, *, progress: Progress) -> P
     forget_parts(path, than=timedelta(days=1))
     moment = str(int(release.created.timestamp()))
     try:
-        with progress(f"Packing {release.view}/{release.release}"), replacing(path) as part:
+        with progress(f"Packing {release.label}"), replacing(path) as part:
             _call(["mksquashfs", str(prefix), str(part), *_FIXED, "-all-time", moment])
             part.chmod(0o644)
     except OSError as error:
@@ -82,7 +82,7 @@ def _launch_text(release: Release, size: int, sha256: str) -> str:
         "image.launch",
         "sh",
         {
-            "name": f"{release.view}/{release.release}, lock {release.lock_digest}",
+            "name": f"{release.label}, lock {release.lock_digest}",
             "place": release.prefix,
             "bytes": str(size),
             "sha256": sha256,

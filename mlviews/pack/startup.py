@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlviews import webpage
-from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.errors import BadInputError, FailedError, MlviewsError, last_line
 from mlviews.files.writing import walk
 from mlviews.pack.mounting import entering
 from mlviews.pack.squashfs import pack
@@ -152,7 +152,7 @@ class _Start:
         except subprocess.TimeoutExpired as error:
             raise _fault(self.place, f"no end after {_SECONDS} s") from error
         if done.returncode:
-            raise _fault(self.place, (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+            raise _fault(self.place, last_line(done.stderr, f"status {done.returncode}"))
         return done.stdout.strip()
 
     def filesystem(self) -> str:
@@ -233,9 +233,7 @@ def _image(sif: Path, release: Release) -> _Start:
     image = _Start("image", ("apptainer", "--silent", "run", "-e", str(sif)), sif)
     if image.run("sh", "-c", f'echo "${LOCK_VARIABLE}"') != release.lock_digest:
         hint = f"`mlviews container build {release.view} --apptainer` makes one of it."
-        raise BadInputError(
-            "startup-image", f"{sif} is not an image of the lock of {release.view}/{release.release}", hint
-        )
+        raise BadInputError("startup-image", f"{sif} is not an image of the lock of {release.label}", hint)
     return image
 
 

@@ -139,7 +139,7 @@ def statements(
 
 
 def _subject(prefix: Path, release: Release) -> list[dict[str, Any]]:
-    name = f"{release.view}/{release.release}/{release.platform}"
+    name = f"{release.label}/{release.platform}"
     return [
         {"name": f"{name}/{file}", "digest": {"sha256": hashlib.sha256(content(prefix / file) or b"").hexdigest()}}
         for file in (RELEASE_FILE, RELEASE_LOCK)

@@ -18,13 +18,13 @@ from mlviews.files.reading import DamagedError, content, is_file
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import file_sha256, write_atomically
 from mlviews.provenance.onnxfile import read_metadata, replace_metadata
+from mlviews.recipe.view import VIEW_NAME
 from mlviews.release import LOCK_VARIABLE, Text
 
 _BESIDE = ".mlviews.json"
 _ONNX = ".onnx"
 _KEYS = ("lock", "view", "release", "source")
 _PREFIX = "mlviews."
-_NAME = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class Stamp(StoreFile):
@@ -39,7 +39,7 @@ class Stamp(StoreFile):
     """
 
     lock: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    view: Annotated[str, StringConstraints(pattern=_NAME, max_length=100)]
+    view: Annotated[str, StringConstraints(pattern=f"^{VIEW_NAME}$", max_length=100)]
     release: Text = ""
     source: Text = ""
     sha256: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{64})?$")] = ""

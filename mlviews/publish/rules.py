@@ -110,7 +110,7 @@ def _unproved(store: Store, release: Release) -> str | None:
         return None  # no check can run in it
     records = read_records(store.root, release.view, release.lock_digest)
     results = last_results(record for record in records if record.platform == release.platform)
-    advice = f"`mlviews smoke {release.view}/{release.release}` runs it in its final folder: as root, or with bwrap"
+    advice = f"`mlviews smoke {release.label}` runs it in its final folder: as root, or with bwrap"
     if failed := sorted(name for name, passed in results.items() if not passed):
         return f"it failed {', '.join(failed)} in the last check; {advice}"
     if missing := [name for name in BASIC if name not in results]:

@@ -16,12 +16,12 @@ from mlviews.files.yamlfile import Document, read
 from mlviews.gpus.nvidia import GPUS
 from mlviews.hardware import ARCHSPECS, PLATFORMS
 from mlviews.recipe.faults import parse_model
-from mlviews.recipe.view import OWN, spec_name
+from mlviews.recipe.view import OWN, VIEW_NAME, spec_name
 
 _EXACT = re.compile(r"==\s*([^,|()=*\s]+)(?=[,|()=\s]|$)")
 _GAP = re.compile(r"[,|]\s+(=(?!=)|[\w*])")
 _STAR = re.compile(r"(~=|[<>]=?)\s*[^,|<>=\s]*\*(?=[,|=\s]|$)")
-_PACKAGE = re.compile(r"^[a-z0-9_][a-z0-9_.-]*$")
+_PACKAGE = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 _RELEASE = r"[0-9]{1,9}(\.[0-9]{1,9})*"
 _RANGE = rf"(>=|<=|<|>|!=){_RELEASE}"
 _BUILD = r"[*]?[a-z0-9_]+[*]?"
@@ -53,7 +53,7 @@ def _judged(text: str) -> str:
     name = spec_name(text)
     if spec.channel or "://" in text:
         raise ValueError("names a channel or a file; a recipe names packages, the site its channels")
-    if not _PACKAGE.match(name) or "[" in text or not text.isascii() or (spec.build and " " in spec.build):
+    if not _PACKAGE.fullmatch(name) or "[" in text or not text.isascii() or (spec.build and " " in spec.build):
         raise ValueError("must be one package name in lower case, then at most a version and a build, no brackets")
     if name.startswith("__"):
         raise ValueError("is a virtual package: those are stated under `hardware`")
@@ -106,7 +106,7 @@ def _specifiers(value: str) -> str:
         raise ValueError(f"is not a range of versions, such as '>=1.25,<2': {error}") from None
 
 
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_NAME = re.compile(VIEW_NAME)
 _MODULE_PART = re.compile(r"[a-z0-9]+([._+-][a-z0-9]+)*")
 _VARIANT = re.compile(r"[a-z0-9]{1,16}")
 _VERSION = re.compile(r"\d+\.\d+")
@@ -207,20 +207,22 @@ _Module = Annotated[
     ),
 ]
 _VariantName = Annotated[Text, AfterValidator(_variant_name), _schema(pattern=f"^(?!{OWN}$){_VARIANT.pattern}$")]
-_Version = Annotated[Text, _like(_VERSION, "must be MAJOR.MINOR, such as '12.9'"), _schema(pattern=r"^\d+\.\d+$")]
-_Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=r"^[a-z0-9_][a-z0-9_.-]*([ =<>!~].*)?$")]
+_Version = Annotated[
+    Text, _like(_VERSION, "must be MAJOR.MINOR, such as '12.9'"), _schema(pattern=f"^{_VERSION.pattern}$")
+]
+_Spec = Annotated[Text, AfterValidator(check_match_spec), _schema(pattern=f"^{_PACKAGE.pattern}([ =<>!~].*)?$")]
 _Requirement = Annotated[Text, AfterValidator(check_requirement), _schema(pattern=r"^[A-Za-z0-9]([^@]*)$")]
 _Project = Annotated[
     Text,
     _like(_PROJECT, "is not the name of a project: letters, digits, and inner . _ -"),
-    _schema(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"),
+    _schema(pattern=f"^{_PROJECT.pattern}$"),
 ]
 _Base = Annotated[Text, AfterValidator(_base), _schema(pattern=f"^(/.+|{_NAME.pattern}(/[^/]+)?)$")]
 _Folder = Annotated[Text, AfterValidator(_folder), _schema(pattern="^/.*$")]
 _PackageName = Annotated[
     Text,
     _like(_PACKAGE, "is not the name of a conda package: lower-case letters, digits, and inner . _ -"),
-    _schema(pattern=_PACKAGE.pattern),
+    _schema(pattern=f"^{_PACKAGE.pattern}$"),
 ]
 _Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]

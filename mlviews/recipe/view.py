@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
 
+VIEW_NAME = r"[a-z0-9]+(-[a-z0-9]+)*"
+"""What a view is called; files and modules are named after it."""
 OWN = "own"
 """What names a recipe without any of its variants, where a variant is asked for."""
 

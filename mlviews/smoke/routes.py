@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from mlviews import jupyter
-from mlviews.errors import FailedError, RefusedError
+from mlviews.errors import FailedError, RefusedError, last_line
 from mlviews.smoke.process import MARK
 from mlviews.smoke.release import release_target
 from mlviews.smoke.runner import OWN_FOLDERS, Enter, Interpreter
@@ -169,8 +169,8 @@ def _inside(container: str) -> Enter:
 def _buildah(*arguments: str) -> str:
     done = subprocess.run(["buildah", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [""]
-        raise FailedError("buildah-failed", f"buildah {arguments[0]}: {lines[-1]}", detail=done.stderr)
+        said = last_line(done.stderr)
+        raise FailedError("buildah-failed", f"buildah {arguments[0]}: {said}", detail=done.stderr)
     return done.stdout.strip()
 
 

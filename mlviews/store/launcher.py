@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews.errors import MlviewsError, NotBuiltError, RefusedError, nearest
-from mlviews.files.reading import content, folders_in, is_file, status
+from mlviews.files.reading import RELEASE_FILE, content, folders_in, is_file, status
 from mlviews.hardware import host_platform
 from mlviews.store.layout import default_of, removed_error
 
@@ -77,7 +77,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     if removed := removed_error(folder, chosen):
         raise removed
     launch = folder / chosen / host_platform() / "launch"
-    if not is_file(launch.parent / "release.json"):
+    if not is_file(launch.parent / RELEASE_FILE):
         there = [path.name for path in folders_in(folder / chosen)]
         if release in {None, "default"} and not there:
             raise no_release_error(root, view, lost=chosen)
@@ -107,4 +107,4 @@ def release_here(root: Path, label: str) -> tuple[Path, Release]:
 
     name, _, chosen = label.partition("/")
     prefix = launcher(root, name, chosen or None).parent
-    return prefix, parse(Release, content(prefix / "release.json") or b"", prefix / "release.json")
+    return prefix, parse(Release, content(prefix / RELEASE_FILE) or b"", prefix / RELEASE_FILE)

@@ -147,7 +147,7 @@ def _views(store: Store, entries: Mapping[str, Sequence[ReleaseEntry]], where: s
     releases = (release for found in entries.values() for entry in found for release in entry.platforms.values())
     for release in releases:
         if release.base and (there := _release_of(store, release.base.prefix)):
-            yield ReleaseUse(*there, "view", f"{release.view}/{release.release}{where}")
+            yield ReleaseUse(*there, "view", f"{release.label}{where}")
 
 
 def _views_elsewhere(store: Store) -> Iterator[ReleaseUse]:
