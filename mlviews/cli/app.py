@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mlviews.cli.output import write_envelope, write_error, write_stdout
 
@@ -259,6 +260,33 @@ class Verb(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+class ProgramVerb(Verb):
+    """A command that names a program, whose options are its own, with ``--`` before it and without."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put ``--`` before the program: the second word that is no option of mlviews, or the first without a view."""
+        takes_value = {
+            name: not getattr(option, "is_flag", False) and not getattr(option, "count", False)
+            for option in self.params
+            for name in option.opts
+        }
+        words = 0
+        number = 0
+        before = 1
+        while number < len(args) and args[number] != "--":
+            if not args[number].startswith("-") or args[number] == "-":
+                words += 1
+                if words > before:
+                    args = [*args[:number], "--", *args[number:]]
+                    break
+            before = 0 if args[number].partition("=")[0] in {"--image", "--like"} else before
+            number += 2 if takes_value.get(args[number], False) else 1
+        if ctx.parent and isinstance(ctx.obj, App):  # what the program is told is no wish for JSON
+            given = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
+            ctx.obj.options["json"] = given or "--json" in args[:number]
+        return super().parse_args(ctx, args)
 
 
 def shared_options(*, environment: bool) -> Callable[[_F], _F]:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
-from mlviews.cli.app import PATH, App, Verb, complete_release, complete_view, named, verb
+from mlviews.cli.app import PATH, App, ProgramVerb, complete_release, complete_view, named, verb
 from mlviews.cli.output import STATUS_STYLES, Outcome, tell_unreadable, write_changes
 from mlviews.cli.table import Column
 from mlviews.progress import counted
@@ -211,34 +210,7 @@ def _program() -> str:
     return shlex.quote(str(program))
 
 
-class _RunVerb(Verb):
-    """The program's own options are its own, with ``--`` before it and without."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put ``--`` before the program: the second word that is no option of mlviews, or the first without a view."""
-        takes_value = {
-            name: not getattr(option, "is_flag", False) and not getattr(option, "count", False)
-            for option in self.params
-            for name in option.opts
-        }
-        words = 0
-        number = 0
-        before = 1
-        while number < len(args) and args[number] != "--":
-            if not args[number].startswith("-") or args[number] == "-":
-                words += 1
-                if words > before:
-                    args = [*args[:number], "--", *args[number:]]
-                    break
-            before = 0 if args[number].partition("=")[0] in {"--image", "--like"} else before
-            number += 2 if takes_value.get(args[number], False) else 1
-        if ctx.parent and isinstance(ctx.obj, App):  # what the program is told is no wish for JSON
-            given = ctx.parent.get_parameter_source("json") is ParameterSource.COMMANDLINE
-            ctx.obj.options["json"] = given or "--json" in args[:number]
-        return super().parse_args(ctx, args)
-
-
-@verb("run", cls=_RunVerb)
+@verb("run", cls=ProgramVerb)
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option(

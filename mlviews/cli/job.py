@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import FILE, PATH, App, complete_release, named, reader, verb
+from mlviews.cli.app import FILE, PATH, App, ProgramVerb, complete_release, named, reader, verb
 from mlviews.cli.output import Outcome, write_stdout
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 _COUNT = click.IntRange(min=1)
 
 
-@verb("job")
+@verb("job", cls=ProgramVerb)
 @click.argument("view", metavar="VIEW[/RELEASE]", required=False, shell_complete=complete_release)
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option(
     "--system", type=click.Choice(["slurm", "htcondor", "panda"]), help="Batch system.  [default: the site's first one]"
 )
@@ -98,14 +98,15 @@ def job(
     if interactive:
         line = interactive_line(planned)
         return _outcome(_result(planned, line=line))
-    path = (output or Path(main_name(planned))).absolute()
-    files = job_files(planned, path)
+    path = output or Path(main_name(planned))
+    files = job_files(planned, path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    path = path.absolute()
     written = path if output or submits else None
+    absent = _absent(app, planned, path.parent if chosen == "panda" else Path(), submits=submits)
     if written:
         _write_files(files, path.parent)
     elif len(files) > 1:
         app.remark(f"-o FILE also writes {', '.join(list(files)[1:])}, without which this job cannot run")
-    absent = _absent(app, command, entry)
     if written and planned.to_fill_in and not submits:
         app.remark(f"to fill in, in {path.name}: {'; '.join(planned.to_fill_in)}")
     submitted = submit(chosen, path) if submits else None
@@ -130,18 +131,28 @@ def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] 
     return by_launch(found)
 
 
-def _absent(app: App, command: tuple[str, ...], entry: Entry) -> Path | None:
+def _absent(app: App, planned: Job, folder: Path, *, submits: bool) -> Path | None:
     """Return the script that a job is to run, if it is not there, and say so: the job would, after its time in a queue.
 
     An image may hold files that are nowhere here.
-    """
-    from mlviews.errors import nearest
 
-    script = next((Path(word) for word in command if word.endswith((".py", ".sh"))), None)
-    if script is None or script.exists() or (script.is_absolute() and entry.image):
+    Args:
+        folder: where the job is submitted.
+
+    Raises:
+        RefusedError: it is not there, and the job would be submitted now.
+    """
+    from mlviews.errors import RefusedError, nearest
+
+    script = planned.request.script
+    if script is None or (folder / script).exists() or (script.is_absolute() and planned.entry.image):
         return None
-    beside = (path.name for path in script.parent.glob(f"*{script.suffix}"))
-    app.remark(f"there is no {script} here{nearest(script.name, beside)}")
+    beside = (path.name for path in (folder / script).parent.glob(f"*{script.suffix}"))
+    place = "here" if folder == Path() else f"in {folder}, the folder of the job's file"
+    missing = f"there is no {script} {place}{nearest(script.name, beside)}"
+    if submits:
+        raise RefusedError("script-missing", missing, "If it comes later, write the job with -o FILE, and submit that.")
+    app.remark(missing)
     return script
 
 

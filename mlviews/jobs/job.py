@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.container.definitions import unpacked
@@ -13,7 +15,6 @@ from mlviews.site.batch import BatchSystem, Queue, System, megabytes, seconds, s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from mlviews.container.describe import Container
 
@@ -58,6 +59,12 @@ class JobRequest:
     tries: int = 50
     check_first: bool = False
     lightning: bool = False
+
+    @property
+    def script(self) -> Path | None:
+        """The file that the program is in, as the command names it; None where that names none."""
+        words = itertools.takewhile(lambda word: word not in {"-c", "-m"}, self.command)  # then text or a module
+        return next((Path(word) for word in words if word.endswith((".py", ".sh"))), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +264,8 @@ def _capabilities(release: Release, kinds: tuple[str, ...]) -> tuple[tuple[str, 
 
 def _to_fill_in(system: System, batch: BatchSystem, queue: str, gpus: int) -> tuple[str, ...]:
     """Say what the site's file leaves open; with a site that names queues nothing is."""
-    if batch.queues or queue or system == "panda":
+    if batch.queues or queue or system != "slurm":
         return ()
-    if system == "htcondor":
-        return ("at CERN, how long: +JobFlavour or +MaxRuntime",)
     what = "the partition with GPUs: `sinfo -o '%R %G %l'` lists them" if gpus else "the partition: `sinfo` lists them"
     return (
         what,

@@ -36,14 +36,16 @@ _PASSED = (
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What the files of a job call each other.
+    """What the files of a job are called.
 
     Attributes:
-        files: the folder beside them; empty where the job needs none.
+        submitted: the worker's path as the submit file gives it.
+        files: so the folder beside them; empty where the job needs none.
     """
 
     main: str
     worker: str
+    submitted: str
     files: str
 
 
@@ -56,7 +58,8 @@ def job_files(job: Job, output: Path) -> dict[str, str]:
     """Return the files of a job by their path beside each other, the submit file first.
 
     Args:
-        output: where the submit file is to lie; Slurm's nodes find what lies beside it by its absolute path.
+        output: where the submit file is to lie. Slurm's nodes find what lies beside it by its absolute path, HTCondor
+            by the path from the folder that it is submitted from; PanDA's goes to its own folder.
 
     Raises:
         BadInputError: the name of ``output`` cannot stand in a submit file.
@@ -64,11 +67,12 @@ def job_files(job: Job, output: Path) -> dict[str, str]:
     beside = _beside(job)
     stem = output.name.removesuffix(_ENDINGS[job.system]).removesuffix(".sh")
     folder = f"{stem}.files" if beside else ""
-    names = _Names(main=output.name, worker=f"{stem}.job.sh", files=folder)
+    place = Path() if job.system == "panda" else output.parent
+    names = _Names(output.name, f"{stem}.job.sh", str(place / f"{stem}.job.sh"), str(place / folder) if folder else "")
     try:
         if job.system == "slurm":
-            main = escape.render("job.slurm", "sh", _values(job, names, str(output.parent / folder) if folder else ""))
-            return {output.name: main, **_below(folder, beside)}
+            files = str(output.parent.absolute() / folder) if folder else ""
+            return {output.name: escape.render("job.slurm", "sh", _values(job, names, files)), **_below(folder, beside)}
         values = _values(job, names, folder)
         main = escape.render(f"job.{job.system}", "sh", values)
         worker = escape.render("job.worker", "sh", values)
@@ -101,8 +105,8 @@ def _values(job: Job, names: _Names, files: str) -> dict[str, Any]:
         **_times(job),
         **_program(job),
         "files": files,
-        "worker": names.worker,
-        "inputs": ",".join(filter(None, [_program_file(job.request.command), names.files])),
+        "worker": names.submitted,
+        "inputs": ",".join(filter(None, [_program_path(job.request), names.files])),
     }
 
 
@@ -180,10 +184,10 @@ def _program(job: Job) -> dict[str, Any]:
     }
 
 
-def _program_file(command: tuple[str, ...]) -> str:
-    """Return the file that Python is to run, which the node does not have; empty where it is found by another way."""
-    found = command[1] if command[:1] == ("python",) and len(command) > 1 else ""
-    return found if found.endswith(".py") and not found.startswith(("/", "-")) else ""
+def _program_path(request: JobRequest) -> str:
+    """Return what has the script and goes to the node: itself, or the folder that its path begins with; or nothing."""
+    script = request.script
+    return script.parts[0] if script and not script.is_absolute() and script.parts[0] != ".." else ""
 
 
 def _number(value: int | None) -> str:

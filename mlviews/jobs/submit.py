@@ -64,14 +64,14 @@ def queued(system: System) -> frozenset[str] | None:
 
 
 def submit(system: System, path: Path) -> str:
-    """Submit a file from its folder; what the system says comes back, with the job's number in it.
+    """Submit a file from the folder that one is in; what the system says comes back, with the job's number in it.
 
     Raises:
         FailedError: the system's program is not here, reaches no batch system, or refuses the job.
     """
     program = "bash" if system == "panda" else SUBMITTERS[system]
     try:
-        done = subprocess.run([program, path.name], cwd=path.parent, capture_output=True, text=True, check=False)
+        done = subprocess.run([program, path], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise FailedError(
             "submitter-missing", f"there is no {program} here", "Submit the file from a host that has it."

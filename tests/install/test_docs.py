@@ -471,6 +471,7 @@ def test_docs_jobs(typed: Any, builder: Any, view: Any, slurm: Any, tmp_path: Pa
     builder.recipes.recipe("tagging-gpu", "python", "greet", hardware={"glibc": "2.34", "cuda": "12.9"})
     assert builder("build", "tagging-gpu").code == 0
     tmp_path.chmod(0o755)
+    (tmp_path / "train.py").touch()
     said = typed(page("jobs.md"))
     slurm.cancel_all()
     assert "Submitted batch job" in said

@@ -141,6 +141,42 @@ def test_a_script_that_is_not_there_is_told_before_the_job_waits(demo, tmp_path,
     assert demo(*wrong).err == "note: there is no tarin.py here; did you mean 'train.py'?\n"
     found = demo("--json", *wrong)
     assert (found.code, found.data["absent"]) == (0, "tarin.py")
+    submitted = demo("--json", *wrong[:4], "--submit", *wrong[4:])
+    assert (submitted.code, submitted.codes) == (1, ["script-missing"])
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["train.py"], "nothing was written"
+
+
+def test_a_job_runs_where_it_is_submitted_and_not_where_its_file_lies(demo, slurm, tmp_path, monkeypatch):
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/fit.py").write_text("import os, helper; print(os.getcwd(), helper.word)")
+    (tmp_path / "src/helper.py").write_text("word = 'beside it'")
+    monkeypatch.chdir(tmp_path)
+    done = demo("job", "demo", "--site", "here", "--submit", "-o", "jobs/j.sh", "--json", "--", "python", "src/fit.py")
+    number = done.data["submitted"].split()[-1]
+    slurm.wait(number, "COMPLETED")
+    assert slurm.output(number) == f"{tmp_path} beside it\n"
+    done = demo(
+        "job", "demo", "--system", "htcondor", "--resume", "-o", "jobs/j.sub", "--", "python", "-u", "src/fit.py"
+    )
+    assert done.err == ""
+    lines = [line.replace(" ", "") for line in (tmp_path / "jobs/j.sub").read_text().splitlines()]
+    assert {"executable=jobs/j.job.sh", "transfer_input_files=src,jobs/j.files"} <= {*lines}
+    panda = demo("job", "demo", "--system", "panda", "-o", "jobs/j.panda.sh", "--", "python", "src/fit.py")
+    assert "there is no src/fit.py in " in panda.err, "PanDA takes the folder of the job's file along"
+    assert demo("job", "demo", "--", "bash", "-c", "cd /tmp; python x.py").err == ""
+
+
+def test_the_programs_options_are_its_own(demo, tmp_path):
+    options = ("--time", "3h", "-o", tmp_path / "j.sh")
+    program = ("python", "fit.py", "--time", "9", "-o", "x.sh", "--epochs=2", "--json", "-v")
+    with_line = demo("job", "demo", *options, "--", *program)
+    text = (tmp_path / "j.sh").read_text()
+    assert "    enter python fit.py --time 9 -o x.sh '--epochs=2' --json -v\n" in text
+    without = demo("job", "demo", *options, *program)
+    assert (without.code, without.out) == (0, with_line.out)
+    assert (tmp_path / "j.sh").read_text() == text
 
 
 def test_a_host_that_reaches_no_slurm_is_no_fault_of_the_job(demo, tmp_path, monkeypatch, require):
