@@ -171,7 +171,11 @@ def _scalar(text: str) -> str:
 
 
 def free_file(name: str, module: str, folder: Path, others: Mapping[Path, str]) -> Path:
-    """Return where the recipe of a new view goes: nothing is there, and no other view has its module."""
+    """Return where the recipe of a new view goes.
+
+    Raises:
+        BadInputError: no view can be called so, a recipe of that name is there, or another view has its module.
+    """
     try:
         TypeAdapter(ViewName).validate_python(name)
     except ValidationError as error:

@@ -81,6 +81,27 @@ def test_a_docstring_that_sends_the_reader_elsewhere_names_what_is_there(reposit
     assert not lost, "\n".join(lost)
 
 
+def test_a_public_function_that_refuses_says_so(repository):
+    silent = []
+    for path in (repository / "mlviews").rglob("*.py"):
+        if {"cli", "checks"} & {*path.parts}:  # verbs say it in their help, checks in their verdict
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.name.startswith("_"):
+                raised = {
+                    ast.unparse(each.exc).partition("(")[0]
+                    for each in ast.walk(node)
+                    if isinstance(each, ast.Raise) and each.exc
+                }
+                if (
+                    raised & {"BadInputError", "RefusedError"}
+                    and "rrors" not in (said := ast.get_docstring(node) or "")
+                    and "Raises:" not in said
+                ):
+                    silent.append(f"{path}:{node.lineno} {node.name}")
+    assert not silent, "\n".join(silent)
+
+
 def test_a_name_with_an_underscore_is_its_modules_own(repository):
     for path in (repository / "mlviews").rglob("*.py"):
         text = path.read_text(encoding="utf-8")

@@ -62,7 +62,11 @@ def mirror_servers(mirrors: Mapping[str, str]) -> dict[str, Server]:
 
 
 def http_client(servers: Mapping[str, Server]) -> Client:
-    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror)."""
+    """Return a client that retries, knows the user's credentials, and goes to mirrors (channel URL -> mirror).
+
+    Raises:
+        BadInputError: RATTLER_AUTH_FILE names credentials, and the user has no home folder.
+    """
 
     def headers(host: str, path: str) -> dict[str, str] | None:
         for server in servers.values():

@@ -172,7 +172,11 @@ def prepare_view(
 
 
 def refuse_looking_back(site: Site) -> None:
-    """Refuse to look back to an earlier day at a site that cannot."""
+    """Refuse to look back to an earlier day.
+
+    Raises:
+        RefusedError: the site is one of wheels.
+    """
     if site.packages == "wheels":
         raise RefusedError(
             "as-of-wheels", f"site {site.name} has no --as-of: wheels carry no date", "Leave --as-of out."

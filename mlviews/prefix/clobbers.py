@@ -187,7 +187,11 @@ def _start_the_same(one: Path, other: Path) -> bool:
 
 
 def refuse_lost(clobbers: Iterable[Clobber], requested: Iterable[str]) -> None:
-    """Refuse a prefix in which a package that the recipe asks for lost a module or a program."""
+    """Refuse a prefix in which packages lost files that are needed.
+
+    Raises:
+        RefusedError: one that the recipe asks for lost a module or a program.
+    """
     asked = {*requested}
     faults = [
         f"{clobber.path} of {clobber.lost}: the file of {clobber.kept} would replace it"

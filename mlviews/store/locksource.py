@@ -50,7 +50,11 @@ def _named(label: str, path: Path) -> NamedLock:
 
 
 def lock_file(view: str, site: Site) -> NamedLock:
-    """Return the view's lock file."""
+    """Return the view's lock file.
+
+    Raises:
+        RefusedError: there is none.
+    """
     path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
     if path is None:
         raise RefusedError(

@@ -64,6 +64,9 @@ def refuse_used(uses: Sequence[ReleaseUse], what: str) -> None:
 
     Args:
         what: its name, for the message.
+
+    Raises:
+        RefusedError: it is used; its faults say by whom.
     """
     if uses:
         raise RefusedError(
