@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files.filelock import announce
-from mlviews.files.permissions import share
+from mlviews.files.permissions import check_file_system, share
 from mlviews.hardware import host_platform
 from mlviews.lock.status import LockStatus, lock_status
 from mlviews.progress import Progress, silent
@@ -160,7 +160,7 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
     view = site_spec.spec.name
     job = _Job(site_spec, site, Store(site.root, site.prefix), _host_platform(site_spec), progress)
 
-    _refuse_bad_prefix(job)
+    _refuse_bad_place(job)
     share(site.root, site.group)
     with job.store.view_lock(view, waiting=announce(progress, view)):
         _finish_publishing(job)
@@ -178,12 +178,13 @@ def build(site_spec: SiteSpec, site: Site, *, rebuild: bool = False, progress: P
         return replace(built, unreadable=unread, base_changes=changes)
 
 
-def _refuse_bad_prefix(job: _Job) -> None:
-    """Refuse a prefix that packages cannot bear before any work: by the time of the install a lock would be there."""
+def _refuse_bad_place(job: _Job) -> None:
+    """Refuse a place that packages cannot bear before any work: by the time of the install a lock would be there."""
     if not job.store.folders(job.view):
         from mlviews.prefix.install import check_prefix  # noqa: PLC0415
 
         check_prefix(job.store.baked(job.store.platform_folder(job.view, _new_name(job), job.platform)))
+        check_file_system(job.store.root)
 
 
 def _build(job: _Job, lock: FoundLock, name: str) -> BuildResult:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mlviews.errors import MlviewsError, last_line
-from mlviews.files.permissions import group_id
+from mlviews.files.permissions import group_id, runs_programs
 from mlviews.files.reading import is_folder_at
 from mlviews.gpus.nvidia import GPUS, dotted, toolkit_driver, version_key
 from mlviews.hardware import ARCHSPECS, host_glibc, host_platform
@@ -360,6 +360,10 @@ def _space(root: Path) -> Finding:
             " On AFS, `kinit` and `aklog` renew your token."
         )
         return Finding(name="space", status="problem", found=f"{there} does not answer: {error}", advice=advice)
+    if not runs_programs(there):
+        advice = "No view can be built there. Choose another folder with --root DIR."
+        found = f"{there} is mounted with noexec: no program there can run"
+        return Finding(name="space", status="problem", found=found, advice=advice)
     status = f"{free / 1e9:.1f} GB free for {root}"
     if free < _VIEW_BYTES:
         advice = f"A build of a GPU view needs up to {_VIEW_BYTES / 1e9:.0f} GB. Choose another folder with --root DIR."

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.filelock import LOCK, HeldError, hold
-from mlviews.files.writing import is_folder, make_folder, walk, write_failure
+from mlviews.files.permissions import check_file_system
+from mlviews.files.writing import is_folder, walk, write_failure
 from mlviews.hardware import host_platform
 from mlviews.prefix.assemble import assemble
 from mlviews.prefix.install import Prefix
@@ -44,10 +45,10 @@ def scratch(root: Path) -> Iterator[Path]:
     process.
 
     Raises:
-        FailedError: it cannot be made, or the file system has no locks.
+        FailedError: it cannot be made, or the file system has no locks or cannot hold packages.
     """
     base = root / "nightly" / ".scratch"
-    make_folder(base)
+    check_file_system(base)
     for left in base.iterdir():
         with suppress(HeldError, FailedError), hold(left / LOCK, waiting=None):
             shutil.rmtree(left, ignore_errors=True)

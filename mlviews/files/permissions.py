@@ -6,9 +6,11 @@ conda masks the permissions of an archive with the umask, rattler keeps them: mo
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import stat
+import tempfile
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ CLOSED = 0o700
 """Permissions of a folder in which archives are unpacked: until they are settled, files have what the archive says."""
 EXECUTABLE = 0o111
 """That anybody may execute a file."""
+_NOT_HERE = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}  # as exFAT, CIFS and VFAT refuse a link or a mode
 
 
 @cache  # few modes, thousands of files
@@ -75,6 +78,46 @@ def share(root: Path, group: str | None) -> None:
         settle_one(str(root), root.stat(), number)
     except OSError as error:
         raise write_failure(f"{root} cannot be shared with the group {group}", error) from error
+
+
+def runs_programs(folder: Path) -> bool:
+    """Tell whether a program that lies in a folder may be run, as far as the mount decides that."""
+    return not os.statvfs(folder).f_flag & os.ST_NOEXEC
+
+
+def check_file_system(folder: Path) -> None:
+    """Refuse a folder, before any work, whose file system cannot hold packages; the folder is made.
+
+    Raises:
+        FailedError: ``disk-unfit``: it runs no programs, or keeps no permissions or no symbolic links.
+    """
+    make_folder(folder)
+    try:
+        lacking = _lacking(folder)
+    except OSError as error:
+        raise write_failure(f"{folder} cannot be written", error) from error
+    if lacking:
+        hint = "Choose a folder on another file system with --root."
+        raise FailedError("disk-unfit", f"the file system of {folder} {lacking}", hint)
+
+
+def _lacking(folder: Path) -> str:
+    if not runs_programs(folder):
+        return "runs no programs: it is mounted with noexec"
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".probe-") as scratch:
+        file = Path(scratch, "file")
+        file.touch()
+        try:
+            for mode in (0o644, 0o755):
+                file.chmod(mode)
+                if stat.S_IMODE(file.stat().st_mode) != mode:
+                    return "keeps no permissions of files, as disks of Windows"
+            Path(scratch, "link").symlink_to(file.name)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            return f"keeps no permissions or no symbolic links: {error.strerror}"
+    return ""
 
 
 def own_part(folder: Path) -> Path:

@@ -229,3 +229,50 @@ def test_a_root_that_packages_cannot_bear_is_refused_before_any_work(builder, tm
     assert "--root" in refused.json["errors"][0]["hint"]
     assert not root.exists()
     assert not builder.lock("demo").exists()
+
+
+@pytest.fixture
+def windows_disk(tmp_path: Path, require: Callable[[str], str]) -> Path:
+    image = tmp_path / "ntfs.img"
+    with image.open("wb") as file:
+        file.truncate(1 << 23)
+    subprocess.run([require("mkntfs"), "-Q", "-q", "-F", image], check=True, capture_output=True)
+    return image
+
+
+def test_a_root_that_runs_no_programs_is_refused_before_any_work(builder, shelf, mounted):
+    builder.recipes.recipe("tools", "native")
+
+    with mounted(builder.root, "-t", "tmpfs", "-o", "size=1m,noexec", "tmpfs"):
+        refused, looked = builder("build", "tools", "--json"), builder("doctor", "--json")
+        assert [*builder.root.iterdir()] == []
+
+    assert (refused.code, refused.codes) == (3, ["disk-unfit"])
+    assert "noexec" in refused.json["errors"][0]["message"]
+    (space,) = (finding for finding in looked.data["findings"] if finding["name"] == "space")
+    assert (space["status"], "noexec" in space["found"]) == ("problem", True)
+
+
+def test_a_disk_of_windows_is_refused_before_any_work(builder, shelf, mounted, windows_disk):
+    builder.recipes.recipe("tools", "native")
+
+    with mounted(builder.root, "-t", "ntfs-3g", "-o", "loop", str(windows_disk)):
+        refused = builder("build", "tools", "--json")
+        assert [*builder.root.iterdir()] == []
+
+    assert (refused.code, refused.codes) == (3, ["disk-unfit"])
+    assert "permissions" in refused.json["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM])
+def test_a_root_without_symbolic_links_is_refused_before_any_work(builder, shelf, monkeypatch, number):
+    def refuses(path: Path, target: str) -> None:
+        raise OSError(number, os.strerror(number))
+
+    builder.recipes.recipe("tools", "native")
+    monkeypatch.setattr(Path, "symlink_to", refuses)
+
+    refused = builder("build", "tools", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["disk-unfit"])
+    assert os.strerror(number) in refused.json["errors"][0]["message"]
