@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -107,6 +108,21 @@ def test_help_shows_each_verb_once_with_an_example_and_shared_options_last(cli: 
     assert max(map(len, shown.splitlines())) <= 100
     new = cli("new", "--help").out
     assert new.index("--gpu") < new.index("Options of every verb") < new.index("--root")
+
+
+def test_each_option_says_what_it_does_in_a_sentence() -> None:
+    waiting: list[click.Command] = [command_group]
+    for command in waiting:
+        if isinstance(command, click.Group):
+            waiting += [
+                command.get_command(click.Context(command), name)
+                for name in command.list_commands(click.Context(command))
+            ]
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.hidden:
+                told = (option.help or "").partition("  [default")[0]
+                assert re.fullmatch(r"[A-Z-].*[.)]", told), f"{command.name} {option.opts}: {told!r}"
+    assert {command.name for command in waiting} >= {*VERBS}
 
 
 def test_version(cli: Cli) -> None:

@@ -227,6 +227,10 @@ class _Place(click.Path):
 PATH, FILE, FOLDER = _Place(), _Place(dir_okay=False), _Place(file_okay=False)
 THERE = _Place(exists=True, dir_okay=False)
 """A file that is there."""
+LEVEL = click.option(
+    "--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True,
+    help="With `full`, all checks run, and they do more.",
+)  # fmt: skip
 
 
 _F = TypeVar("_F", bound="Callable[..., Any]")

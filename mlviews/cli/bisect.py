@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import FOLDER, App, complete_check, complete_view, verb
+from mlviews.cli.app import FOLDER, LEVEL, App, complete_check, complete_view, verb
 from mlviews.cli.output import Outcome, write_changes
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ _LOCK = "LOCK|RELEASE|GITREF"
     "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
     help="Look only at this check.  [default: the recipe's]",
 )  # fmt: skip
-@click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@LEVEL
 @click.option(
     "--retries",
     type=click.IntRange(min=0),
     metavar="N",
     default=2,
     show_default=True,
-    help="Repeat each test that decides N times.",
+    help="How often a test that decides is repeated.",
 )
 @click.option("--resume", is_flag=True, help="Continue an earlier call with these two locks.")
 @click.option(

@@ -34,9 +34,7 @@ def _complete_release_alone(context: click.Context, parameter: click.Parameter, 
 
 def _places(function: Callable[..., Any]) -> Callable[..., Any]:
     for add in (
-        click.option(
-            "--swan", is_flag=True, help="For SWAN; also write the environment script that SWAN's form asks for."
-        ),
+        click.option("--swan", is_flag=True, help="For SWAN."),
         click.option("--prefix", type=PATH, metavar="DIR", help="Where Jupyter is installed."),
         click.option("--user", is_flag=True, help="For you alone.  [default]"),
     ):
@@ -52,7 +50,10 @@ def _places(function: Callable[..., Any]) -> Callable[..., Any]:
     help="Always run this release.  [default: follow the view's default]",
 )  # fmt: skip
 def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bool, release: str | None) -> Outcome:
-    """Make a view a kernel of Jupyter."""
+    """Make a view a kernel of Jupyter.
+
+    With --swan, it also writes the environment script that SWAN's form asks for.
+    """
     from mlviews import jupyter
     from mlviews.formats import render_input
     from mlviews.results import KernelAddResult

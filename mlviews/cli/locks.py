@@ -136,8 +136,10 @@ def _write_remarks(console: Console, line: LockedView, spec: ViewSpec) -> None:
 
 @verb("diff")
 @click.argument("view", shell_complete=complete_view)
-@click.option("--from", "before", metavar="LOCK|RELEASE|GITREF", help="[default: the default release's lock]")
-@click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="[default: the lock file]")
+@click.option(
+    "--from", "before", metavar="LOCK|RELEASE|GITREF", help="The lock before.  [default: the default release's]"
+)
+@click.option("--to", "after", metavar="LOCK|RELEASE|GITREF", help="The lock after.  [default: the lock file]")
 def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outcome:
     """Compare two locks of a view: added, removed, up, down, rebuilt, and the size."""
     from mlviews.lock.diff import compare

@@ -71,7 +71,7 @@ def _months(context: click.Context, parameter: click.Parameter, value: str | Non
     metavar="FROM..TO",
     help="Solve as of the end of each month, such as 2026-01..2026-10.",
 )
-@click.option("--cuda", callback=_cuda, metavar="VERSION", help="What if GPU views were locked for this CUDA?")
+@click.option("--cuda", callback=_cuda, metavar="VERSION", help="Solve GPU views as if they were for this CUDA.")
 @click.option("--resume", is_flag=True, help="Leave out what this night has tested already.")
 @click.option(
     "--gather",

@@ -144,7 +144,7 @@ def _write_stamp(console: Console, result: StampResult) -> None:
 @click.option("--builder", metavar="URI", help="Name of the builder in the provenance.  [default: the site]")
 @click.option(
     "-o", "--output", type=FILE, metavar="FILE",
-    help="[default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
+    help="The file to write.  [default: VIEW-RELEASE-PLATFORM.intoto.jsonl here]",
 )  # fmt: skip
 def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path | None) -> Outcome:
     """Sign what a release was made of and which checks it passed, as in-toto statements with SLSA provenance.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from mlviews.cli.app import FILE, THERE, App, complete_check, complete_view_or_release, reader, verb
+from mlviews.cli.app import FILE, LEVEL, THERE, App, complete_check, complete_view_or_release, reader, verb
 from mlviews.cli.cluster import prove_on_cluster
 from mlviews.cli.output import STATUS_STYLES, Outcome
 from mlviews.cli.table import Column
@@ -36,11 +36,13 @@ if TYPE_CHECKING:
     "--check", "names", metavar="NAME", multiple=True, shell_complete=complete_check,
     help="Run only this check; may be given several times.",
 )  # fmt: skip
-@click.option("--level", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@LEVEL
 @click.option(
     "--require-gpu", is_flag=True, help="If no GPU did the work of a GPU check, it is an error and not skipped."
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="For each check.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Time that each check may take."
+)
 @click.option(
     "--via",
     "routes",

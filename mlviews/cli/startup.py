@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @verb("startup")
 @click.argument("view", metavar="VIEW[/RELEASE]", shell_complete=complete_release)
-@click.option("--module", metavar="NAME", help="Module to import.  [default: torch, or what the view has like it]")
+@click.option("--module", metavar="NAME", help="Module to import.  [default: torch, or another framework of the view]")
 @click.option(
     "--sif",
     type=THERE,

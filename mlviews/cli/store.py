@@ -135,7 +135,7 @@ _SHOWN_LISTED = 10
     "--keep-days", default=DAYS, show_default=True, type=click.IntRange(0, 36500), metavar="N",
     help="Keep what was built, or was the default, in the last N days.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Remove it even if it is in use.")
+@click.option("--force", is_flag=True, help="Remove releases that are in use, too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; change nothing.")
 def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bool, dry_run: bool) -> Outcome:
     """Remove old releases, leftovers of dead processes, and packages in the cache that no release uses.
