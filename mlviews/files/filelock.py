@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from mlviews.errors import FailedError, RefusedError
+from mlviews.files.reading import at_once
 from mlviews.files.writing import make_folder, take_after, write_failure
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def held_by(path: Path) -> str | None:
     To know it, this shares the lock for an instant, which nobody notices: who cannot have a lock tries again.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=at_once) as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -83,13 +83,25 @@ def is_folder_at(path: Path, *, follow: bool = False) -> bool:
 
 
 def content(path: Path, *, most: int = -1) -> bytes | None:
-    """Return a file's bytes, at most so many; None where there is no file."""
+    """Return a file's bytes, at most so many; None where there is no file.
+
+    A pipe is read only where this process was given it (``/dev/fd/63``, ``/dev/stdin``): another one would keep all who
+    read it waiting.
+    """
+    given = path.is_relative_to("/dev")
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=None if given else at_once) as file:
+            if not given and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError(path, "it is no file")
             return file.read(most)
     except OSError as error:
         _refuse_unless(_ABSENT, path, error)
         return None
+
+
+def at_once(path: str, flags: int) -> int:
+    """Open a path as ``open`` does that is given this, and wait for nobody: a pipe would wait until somebody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def names_in(folder: Path) -> list[str]:

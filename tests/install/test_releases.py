@@ -566,3 +566,19 @@ def test_uninstall_leaves_nothing_that_leads_to_a_view(builder, shelf, monkeypat
     (new,) = builder("releases", "demo", "--json").data["releases"]
     assert new["release"] not in names
     assert new["default"]
+
+
+@pytest.mark.parametrize("place", [".history.json", ".lock", "RELEASE/linux-64/release.json", "RELEASE/removed.json"])
+def test_nobody_waits_for_a_pipe_that_somebody_put_into_the_store(three, place):
+    """Members of a group that shares a root can, and so all others would wait for good."""
+    pipe = three.root / "envs/demo" / place.replace("RELEASE", three.made[0])
+    pipe.unlink(missing_ok=True)
+    os.mkfifo(pipe)
+
+    for verb in (["list"], ["releases", "demo"], ["gc", "--dry-run"], ["promote", f"demo/{three.made[1]}"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "mlviews", *verb], check=False, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode in {0, 3}, done.stderr
+        assert "Traceback" not in done.stderr
+    assert pipe.is_fifo()
