@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from packaging.utils import canonicalize_name
 
-from mlviews import webpage
 from mlviews.errors import MlviewsError, RefusedError, nearest
 from mlviews.files.writing import write_atomically
 from mlviews.lock.parse import read_lock
@@ -17,6 +16,7 @@ from mlviews.lock.status import lock_status
 from mlviews.progress import counted
 from mlviews.recipe.view import ViewSpec, spec_name
 from mlviews.release import RELEASE_LOCK, GpuLine, Release
+from mlviews.render import webpage
 from mlviews.site.spec import for_site
 from mlviews.smoke.records import last_results, proved_gpus, read_records
 from mlviews.upstream import TABLED, ViewGpus, cuda_of, view_of_lock, view_of_release

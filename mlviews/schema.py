@@ -27,7 +27,6 @@ from mlviews import (
     newview,
     release,
     results,
-    shown,
     upstream,
     variants,
 )
@@ -71,7 +70,7 @@ _VALUES = (
         lockfile,
     ),
     *(newview, night, plan, programs, proofs, reading, records, release, releases, removal, report, results),
-    *(attest, licences, offline, rules, shown, squashfs, stamp, startup, status, upstream, variants, verify, view),
+    *(attest, licences, offline, rules, squashfs, stamp, startup, status, upstream, variants, verify, view),
 )
 _ATTRIBUTE = re.compile(r"^(\w+): (.*(?:\n +.*)*)", re.MULTILINE)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.view import Reason, Request, ViewSpec
     from mlviews.release import Clobber
-    from mlviews.shown import AskedPackage, ShownLock, ShownRecipe, ShownRelease, ShownSite
+    from mlviews.results import AskedPackage, ShownLock, ShownRecipe, ShownRelease, ShownSite
     from mlviews.site.profile import Site
     from mlviews.site.spec import SiteSpec
 
@@ -38,7 +38,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
     if "/" in view:
         return _show_release(app, view)
     from mlviews.lock.status import lock_status
-    from mlviews.shown import ShownRecipe, ShowResult
+    from mlviews.results import ShownRecipe, ShowResult
     from mlviews.site.spec import for_site
     from mlviews.smoke.programs import unknown_checks
     from mlviews.smoke.records import proved_gpus, read_records
@@ -67,7 +67,7 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
 
 
 def _show_release(app: App, label: str) -> Outcome:
-    from mlviews.shown import ShownRelease, ShowResult
+    from mlviews.results import ShownRelease, ShowResult
     from mlviews.store.listing import releases_of
 
     store = app.store
@@ -81,7 +81,7 @@ def _show_release(app: App, label: str) -> Outcome:
 
 
 def _lock(found: LockStatus) -> ShownLock:
-    from mlviews.shown import ShownLock
+    from mlviews.results import ShownLock
 
     lock = found.summary
     return ShownLock(
@@ -95,7 +95,7 @@ def _lock(found: LockStatus) -> ShownLock:
 
 
 def _at_site(site_spec: SiteSpec, site: Site) -> ShownSite | None:
-    from mlviews.shown import ShownSite
+    from mlviews.results import ShownSite
     from mlviews.store.disk import Store
 
     if site_spec.error:
@@ -129,7 +129,7 @@ def _skipped_scripts(spec: ViewSpec, lock: LockStatus, site: Site) -> list[str]:
 
 
 def _asked(requests: Iterable[Request]) -> list[AskedPackage]:
-    from mlviews.shown import AskedPackage
+    from mlviews.results import AskedPackage
 
     return [AskedPackage(spec=request.text, by=[origin.source for origin in request.origins]) for request in requests]
 

@@ -23,12 +23,12 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlviews import webpage
 from mlviews.errors import BadInputError, FailedError, MlviewsError, last_line
 from mlviews.files.writing import walk
 from mlviews.pack.mounting import entering
 from mlviews.pack.squashfs import pack
 from mlviews.release import LOCK_VARIABLE, Release
+from mlviews.render import webpage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

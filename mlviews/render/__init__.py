@@ -1,1 +1,1 @@
-"""Files that are written from a release: a value goes in, text comes out."""
+"""Files for programs, and pages for people: a value goes in, text comes out."""
