@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlviews import jupyter
-from mlviews.conda.records import read_conda_records
+from mlviews.conda.records import installed_licenses, read_conda_records
 from mlviews.container import definitions
 from mlviews.container.describe import NO_REPOSITORY, of_recipe, of_release
 from mlviews.errors import RefusedError, nearest
 from mlviews.hardware import host_platform
 from mlviews.jobs.render import render_page
-from mlviews.prefix.install import installed_licenses
 from mlviews.render import exchange, modulefile, setup_script
 from mlviews.render.sbom import SBOM, render_sbom
 from mlviews.store.disk import ReleaseEntry, Store

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mlviews.base import second_libraries
+from mlviews.conda.records import installed_licenses
 from mlviews.errors import RefusedError
 from mlviews.files.writing import write_atomically
 from mlviews.gpus.nvidia import GPUS
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.assemble import assemble
-from mlviews.prefix.install import Prefix, installed_licenses
-from mlviews.prefix.tree import Tree, read_tree
+from mlviews.prefix.install import Prefix
 from mlviews.prefix.verify import verify_new
 from mlviews.progress import Progress, silent
 from mlviews.render.sbom import SBOM, render_sbom
@@ -95,13 +95,15 @@ def make_release(
     return NewRelease(release, prefix, checks)
 
 
-def _listed(release: Release, prefix: Path, compared: int, site: Site, progress: Progress) -> tuple[Release, Tree]:
+def _listed(
+    release: Release, prefix: Path, compared: int, site: Site, progress: Progress
+) -> tuple[Release, inventory.Tree]:
     """List what is in the prefix: the last look, after which nothing but the list and ``release.json`` is written.
 
     Args:
         compared: as `Assembled` has it.
     """
-    tree = read_tree(prefix)
+    tree = inventory.read_tree(prefix)
     held = inventory.take(tree)
     release = release.model_copy(update={"files": inventory.write(prefix, held)})
     tree = replace(tree, found={**tree.found, inventory.FILES: (prefix / inventory.FILES).lstat()})

@@ -71,16 +71,20 @@ class Activation(StorePart):
 
     def moved(self, old: str, new: str) -> Activation:
         """Return what loading changes where the prefix ``old`` lies at ``new``."""
-        place = re.compile(re.escape(old) + r"(?![\w.+-])")
 
         def move(value: Any) -> Any:
             if isinstance(value, str):
-                return place.sub(lambda _: new, value)
+                return with_paths_in(value, old, new)
             if isinstance(value, dict):
                 return {key: move(inner) for key, inner in value.items()}
             return [move(inner) for inner in value]
 
         return Activation.model_validate(move(self.model_dump()))
+
+
+def with_paths_in(text: str, old: str, new: str) -> str:
+    """Return a text in which each path of the folder ``old``, or below it, is one of the folder ``new``."""
+    return re.sub(re.escape(old) + r"(?![\w.+-])", lambda _: new, text)
 
 
 class LinkScripts(StorePart):

@@ -7,7 +7,7 @@ the paths and 72 until it has their names; this module takes 57 and 18. And it w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -142,6 +142,11 @@ def read_conda_record(file: Path) -> CondaRecord:
         CondaRecordError: it is none.
     """
     return conda_record(file, load_conda_record(file))
+
+
+def installed_licenses(records: Iterable[CondaRecord]) -> dict[str, str]:
+    """Return the licences of installed packages, by the names of their archives."""
+    return {record.archive: record.license for record in records if record.license}
 
 
 def conda_record(file: Path, content: Mapping[str, Any]) -> CondaRecord:

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlviews.conda.records import installed_licenses
 from mlviews.container.definitions import ENVIRONMENT_PATH, Contents, environment, image_files
 from mlviews.container.describe import Container, of_release
 from mlviews.container.images import base_file
@@ -22,7 +23,7 @@ from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder, replacing, write_atomically, write_failure
 from mlviews.lock.parse import read_lock
 from mlviews.prefix.bytecode import compile_modules
-from mlviews.prefix.install import Prefix, installed, installed_licenses
+from mlviews.prefix.install import Prefix, installed
 from mlviews.prefix.linkscripts import carry_over
 from mlviews.release import RELEASE_LOCK, Release
 from mlviews.site.model import IMAGE, base_for, is_pinned

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from mlviews.errors import FailedError
 from mlviews.files.reading import is_file, paths_in
 from mlviews.prefix.scripts import HOST_PATH, USERS_PATH, Run, Sourced, one_line, scripts_of, sourcing
-from mlviews.release import NEVER_INHERITED, Activation, Around
+from mlviews.release import NEVER_INHERITED, Activation, Around, with_paths_in
 
 # Variables that hold a list of folders: what is added is taken out again, whatever else came to the list meanwhile.
 _LISTS = frozenset(
@@ -255,8 +255,7 @@ def _notes(run: Sourced, places: Mapping[str, str]) -> list[str]:
 
 def _moved(value: str, places: Mapping[str, str]) -> str:
     for old, new in places.items():
-        if old != new:
-            value = new.join(re.split(re.escape(old) + r"(?![\w.+-])", value))
+        value = with_paths_in(value, old, new)
     return value
 
 

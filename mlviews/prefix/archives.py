@@ -7,6 +7,7 @@ import re
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.lock.packages import repodata_record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rattler import RepoDataRecord
 
@@ -30,8 +31,9 @@ _CHUNK = 1 << 20
 
 _LENGTH_BEHIND = 0x08  # general purpose bit 3 (APPNOTE.TXT, 4.4.4): the length follows the content
 _DEEPEST = 200  # folders; genuine packages have some 30, and a thousand are too many for Python's own rmtree and walk
-_ABSOLUTE = re.compile(rb'"_path"\s*:\s*"((?:/|\.\.(?:/|"))[^"]*)|"_path"\s*:\s*"([^"]*/\.\.(?:/|")[^"]*)')
-_DEEP = re.compile(rb'"_path"\s*:\s*"((?:[^"/]*/){%d}[^"]*)' % _DEEPEST)
+_REFUSED = re.compile(
+    rb'"_path"\s*:\s*"(?:((?:/|\.\.(?:/|"))[^"]*)|([^"]*/\.\.(?:/|")[^"]*)|((?:[^"/]*/){%d}[^"]*))' % _DEEPEST
+)
 _LISTED = re.compile(rb"(?m)^(/.*|(?:.*/)?\.\.(?:/.*)?|(?:[^/\n]*/){%d}.*)$" % _DEEPEST)
 
 
@@ -40,15 +42,22 @@ def refused_path(unpacked: Path) -> str | None:
 
     At an absolute one, rattler ends the whole process.
     """
-    try:
-        paths = (unpacked / "info/paths.json").read_bytes()
-        found = _ABSOLUTE.search(paths) or _DEEP.search(paths)
-    except FileNotFoundError:  # packages of before 2017
-        try:
-            found = _LISTED.search((unpacked / "info/files").read_bytes())
-        except FileNotFoundError:
-            return None
-    return next(group for group in found.groups() if group).decode(errors="replace") if found else None
+    found = next(listed_paths(unpacked, _REFUSED, _LISTED), None)
+    return None if found is None else found.decode(errors="replace")
+
+
+def listed_paths(unpacked: Path, keys: re.Pattern[bytes], lines: re.Pattern[bytes]) -> Iterator[bytes]:
+    """Yield what a pattern's groups find in the list of files of an unpacked package.
+
+    Args:
+        keys: for ``paths.json``.
+        lines: for the list that packages of before 2017 have in its place.
+    """
+    for name, pattern in (("paths.json", keys), ("files", lines)):
+        with suppress(FileNotFoundError):
+            text = (unpacked / "info" / name).read_bytes()
+            yield from (match[match.lastindex or 0] for match in pattern.finditer(text))
+            return
 
 
 def with_lengths(archive: Path, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from rattler.exceptions import InstallerError, LinkError, TransactionError
 from mlviews.conda.records import CondaRecord, conda_record_path, load_conda_record, write_conda_record
 from mlviews.errors import RefusedError
 from mlviews.files.writing import make_folder
+from mlviews.prefix.archives import listed_paths
 from mlviews.release import Clobber
 
 if TYPE_CHECKING:
@@ -136,14 +137,8 @@ def _put_aside(prefix: Path, name: str, stem: str, makes: Iterable[str]) -> Iter
 
 
 def _brought(unpacked: Path) -> Iterator[str]:
-    try:
-        found = _FILE.findall((unpacked / "info/paths.json").read_bytes())
-    except FileNotFoundError:  # packages of before 2017
-        try:
-            found = _LISTED.findall((unpacked / "info/files").read_bytes())
-        except FileNotFoundError:
-            return
-    yield from (f"bin/{os.fsdecode(path).rpartition('/')[2]}" for path in found)
+    found = listed_paths(unpacked, _FILE, _LISTED)
+    return (f"bin/{os.fsdecode(path).rpartition('/')[2]}" for path in found)
 
 
 def _entry_points(unpacked: Path) -> Iterator[str]:

@@ -17,7 +17,7 @@ from rattler import install as rattler_install
 from rattler.install import InstallerReporter
 from rattler.package_cache import PackageCache, ValidationMode
 
-from mlviews.conda.records import CondaRecord, is_installed, read_conda_records
+from mlviews.conda.records import CondaRecord, is_installed
 from mlviews.conda.servers import http_client, mirror_servers
 from mlviews.errors import FailedError
 from mlviews.files.filelock import LOCK, announce, hold
@@ -411,13 +411,3 @@ class _Watcher(InstallerReporter):
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             self.show(loaded, linked)
-
-
-def installed_licenses(records: Iterable[CondaRecord]) -> dict[str, str]:
-    """Return the licences of installed packages, by the names of their archives."""
-    return {record.archive: record.license for record in records if record.license}
-
-
-def stated_licences(prefix: Path) -> list[tuple[str, str]]:
-    """Return each package in a prefix and the licence that it states; empty where it states none."""
-    return [(record.name, record.license) for record in read_conda_records(prefix)]

@@ -14,7 +14,7 @@ from mlviews.conda.records import CondaRecord
 from mlviews.files.reading import DamagedError, content, status
 from mlviews.files.storefile import StoreFile, StorePart, parse
 from mlviews.files.writing import is_folder, write_atomically
-from mlviews.prefix.tree import Tree, read_tree
+from mlviews.prefix.inventory import Tree, read_tree
 
 
 class Linked(StorePart):

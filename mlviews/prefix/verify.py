@@ -21,8 +21,7 @@ from mlviews.files.reading import RELEASE_FILE, DamagedError, UnreadableError, c
 from mlviews.files.storefile import parse
 from mlviews.files.writing import file_sha256, is_folder
 from mlviews.prefix.bytecode import module_of
-from mlviews.prefix.inventory import FILES, Inventory, expected_mode, own_files
-from mlviews.prefix.tree import Tree, read_tree
+from mlviews.prefix.inventory import FILES, Inventory, Tree, expected_mode, own_files, read_tree
 from mlviews.progress import Advance, Progress, silent
 from mlviews.release import Release, is_intact
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
+from mlviews.conda.records import read_conda_records
 from mlviews.licences import Licences, judge
 from mlviews.prefix.catalogs import LARGEST
-from mlviews.prefix.install import PREFIX_LENGTH, stated_licences
+from mlviews.prefix.install import PREFIX_LENGTH
 from mlviews.prefix.verify import verify
 from mlviews.smoke.programs import BASIC
 from mlviews.smoke.records import last_results, read_records
@@ -90,7 +91,8 @@ def of_licences(
 ) -> Iterator[PublishRemark]:
     """Judge the licences that one platform's packages state; what cannot be judged is told."""
     folder = store.platform_folder(view, entry.name, platform)
-    for remark in judge(stated_licences(folder), licences):
+    stated = ((record.name, record.license) for record in read_conda_records(folder))
+    for remark in judge(stated, licences):
         why = f"{remark.licence}: {remark.why}"
         yield PublishRemark("licence", remark.package, why, forbids=remark.verdict == "denied")
 

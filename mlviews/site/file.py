@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlviews.errors import BadInputError, FailedError
+from mlviews.errors import BadInputError, FailedError, MlviewsError
 from mlviews.files.reading import content, is_file
 from mlviews.files.writing import write_atomically
 
@@ -132,6 +134,21 @@ def quick_root(name: str) -> Path | None:
         return None
     root = said.get("root") if isinstance(said, dict) else None
     return expand(root).absolute() if isinstance(root, str) and root else None
+
+
+def other_roots(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the name and the root of every other site that is known here; each root once.
+
+    Args:
+        root: the one that is none of them, by whatever path.
+    """
+    seen = {os.path.realpath(root)}
+    for name in dict.fromkeys(path.stem for path in site_files()):
+        with suppress(MlviewsError):  # of a site that is not for this user
+            there = quick_root(name)
+            if there and (real := os.path.realpath(there)) not in seen:
+                seen.add(real)
+                yield name, there
 
 
 def _plain(text: bytes) -> Any:

@@ -38,24 +38,22 @@ def no_release_error(root: Path, view: str, *, lost: str = "") -> RefusedError:
             hint = f"`mlviews promote {view}/{built[-1].name}` makes the newest one the default."
         return RefusedError("release-missing", message, hint)
     message = f"there is no release of {view} under {root}"
-    if sites := _sites_with(view, root):
-        hint = f"Site {sites[0]} has one: add `--site {sites[0]}`, or type `mlviews use {sites[0]}` once."
+    if site := _site_with(view, root):
+        hint = f"Site {site} has one: add `--site {site}`, or type `mlviews use {site}` once."
         return RefusedError("release-missing", message, hint)
     hint = f"`mlviews build {view}` makes one."
     return NotBuiltError("release-missing", message, hint, view=view, built=store.views())
 
 
-def _sites_with(view: str, root: Path) -> list[str]:
-    """Return the sites that have a default release of a view, besides the one of that root."""
-    from mlviews.site.file import quick_root, site_files  # noqa: PLC0415
+def _site_with(view: str, root: Path) -> str | None:
+    """Return a site that has a default release of a view, besides the one of that root."""
+    from mlviews.site.file import other_roots  # noqa: PLC0415
 
-    found = []
-    for name in dict.fromkeys(path.stem for path in site_files()):
+    for name, there in other_roots(root):
         with suppress(MlviewsError):  # a root that cannot be read helps nobody
-            there = quick_root(name)
-            if there and there != root and default_of(there / "envs" / view):
-                found.append(name)
-    return found
+            if default_of(there / "envs" / view):
+                return name
+    return None
 
 
 def launcher(root: Path, view: str, release: str | None) -> Path:

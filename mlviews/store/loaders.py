@@ -82,19 +82,12 @@ def make_default(store: Store, view: str, entry: ReleaseEntry, *, back: bool = F
 
     Other arguments as for `mlviews.store.disk.Store.promote`.
     """
-    leave_other_modules(store, view, entry)
+    for path, _ in other_defaults(
+        store, view, entry
+    ):  # without a default of its own, a module gives its newest release
+        _remove_default(store, view, store.root / path)
     store.promote(view, entry.name, back=back, override=override)
     write_default_loaders(store, view, entry)
-
-
-def leave_other_modules(store: Store, view: str, entry: ReleaseEntry) -> None:
-    """See to it that modules which do not hold a release do not name it when it becomes the default.
-
-    They are those that the view's releases had before its recipe named another module. What is left is a module without
-    a default of its own: module systems give its newest release.
-    """
-    for path, _ in other_defaults(store, view, entry):
-        _remove_default(store, view, store.root / path)
 
 
 def _remove_default(store: Store, view: str, path: Path) -> None:
@@ -107,7 +100,10 @@ def _remove_default(store: Store, view: str, path: Path) -> None:
 
 
 def other_defaults(store: Store, view: str, entry: ReleaseEntry) -> tuple[tuple[str, str], ...]:
-    """Return the links of those modules, by their path below the root, and the text that makes each the view's."""
+    """Return the links that name a view's default in modules that do not hold it: path below the root, and text.
+
+    They are those that the view's releases had before its recipe named another module.
+    """
     own = entry.release.module
     name = default_name(_tree(store))
     modules = {item.module for other in store.releases(view) for item in other.platforms.values()} - {own}

@@ -18,7 +18,7 @@ from mlviews.lock.lockfile import Lock, lock_bytes, lock_path
 from mlviews.lock.parse import parse_lock, read_lock
 from mlviews.lock.status import find_lock
 from mlviews.release import RELEASE_LOCK
-from mlviews.site.file import quick_root, site_files
+from mlviews.site.file import other_roots
 from mlviews.store.disk import Store
 from mlviews.store.launcher import no_release_error
 from mlviews.store.layout import default_of, removed_error
@@ -181,10 +181,9 @@ def whence(stamp: Stamp, site: Site, recipes: Path) -> RefusedError:
 
 def _way(stamp: Stamp, site: Site, recipes: Path) -> str:
     view = stamp.view
-    for name in dict.fromkeys(path.stem for path in site_files()):
+    for name, root in other_roots(site.root):
         with suppress(MlviewsError):  # a root that cannot be read helps nobody
-            root = quick_root(name)
-            if root and root != site.root and release_of_lock(root, view, stamp.lock):
+            if release_of_lock(root, view, stamp.lock):
                 return f"Site {name} has one: add `--site {name}`."
     with suppress(MlviewsError):
         path = find_lock(view, site.lockfiles, site.shipped_lockfiles)

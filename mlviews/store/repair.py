@@ -28,9 +28,8 @@ from mlviews.prefix.assemble import write_prefix_files
 from mlviews.prefix.bytecode import compile_modules, module_of
 from mlviews.prefix.clobbers import CLOBBERS
 from mlviews.prefix.install import Prefix, install, restore
-from mlviews.prefix.inventory import FILES, Inventory, expected_mode, take
+from mlviews.prefix.inventory import FILES, Inventory, expected_mode, read_tree, take
 from mlviews.prefix.realize import realized
-from mlviews.prefix.tree import read_tree
 from mlviews.prefix.verify import Fault, VerifiedRelease, verify
 from mlviews.progress import Progress, silent
 from mlviews.release import RELEASE_LOCK, Release

@@ -17,7 +17,7 @@ from typing import Literal
 from mlviews import jupyter
 from mlviews.errors import MlviewsError, RefusedError
 from mlviews.files.reading import content, owner
-from mlviews.site.file import quick_root, site_files
+from mlviews.site.file import other_roots
 from mlviews.store.disk import ReleaseEntry, Store
 
 
@@ -154,11 +154,6 @@ def _views(store: Store, entries: Mapping[str, Sequence[ReleaseEntry]], where: s
 
 
 def _views_elsewhere(store: Store) -> Iterator[ReleaseUse]:
-    """Yield those in the roots of the other sites that are known here."""
-    seen = {os.path.realpath(store.root)}
-    for name in dict.fromkeys(path.stem for path in site_files()):
+    for _, root in other_roots(store.root):
         with suppress(MlviewsError):  # what cannot be read there is told to those who use that site
-            root = quick_root(name)
-            if root and os.path.realpath(root) not in seen:
-                seen.add(os.path.realpath(root))
-                yield from _views(store, Store(root, root).all_entries(), f" in {root}")
+            yield from _views(store, Store(root, root).all_entries(), f" in {root}")

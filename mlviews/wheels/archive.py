@@ -13,12 +13,11 @@ import json
 import os
 import sys
 import tarfile
-import tempfile
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -27,7 +26,7 @@ else:
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from mlviews.files.writing import HashingReader, make_folder
+from mlviews.files.writing import HashingReader, make_folder, replacing
 
 _EPOCH = 315_532_800  # 1980-01-01, the first date that a zip can state
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -106,7 +105,9 @@ def write_conda(
     folder = channel / str(index["subdir"])
     make_folder(folder)
     path = folder / f"{stem}.conda"
-    with _replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+    # A writer that is killed leaves a name with a leading dot, which no index and no later writer looks at.
+    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
+        part.chmod(0o644)
         archive.writestr(_zip_entry("metadata.json"), b'{"conda_pkg_format_version": 2}')
         with _tar_in(archive, f"pkg-{stem}.tar.zst", size) as tar:
             paths = [_add(tar, member) for member in ordered]
@@ -147,20 +148,6 @@ def _check_paths(members: Sequence[Member]) -> None:
         if path in seen:
             raise ValueError(f"a package must not hold {path!r} twice")
         seen.add(path)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    # A writer that is killed leaves a name with a leading dot, which no index and no later writer looks at.
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
 
 
 def _file_size(file: File) -> int:

@@ -32,7 +32,7 @@ from mlviews.wheels.archive import read_index, write_conda
 from mlviews.wheels.convert import PackagePlan, plan_alias, plan_cuda, plan_extra, plan_python_abi, requirements_for
 from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.elf import glibc_key
-from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.loosen import Overrides, loosened_wheel
 from mlviews.wheels.obtain import Converted, obtain
 from mlviews.wheels.offers import Index
@@ -238,14 +238,6 @@ def _write_others(
     tied = [plan_python_abi(target), *([plan_cuda(cuda, target)] if cuda else [])]
     empty = write_empty(folder, [*_further(requests, converted, target), *tied])
     return [*empty, write_host_python(folder, target)]
-
-
-def write_host_python(folder: Path, target: Target) -> PackagePlan:
-    """Write the host's Python into the channel unless it is there."""
-    with open_host_python(target) as python:
-        if not (folder / python.plan.archive).exists():
-            python.write(folder)
-        return python.plan
 
 
 def write_empty(folder: Path, plans: Iterable[PackagePlan]) -> list[PackagePlan]:

@@ -27,8 +27,9 @@ from packaging.utils import canonicalize_name
 from mlviews.files.writing import make_folder
 from mlviews.wheels.archive import File, write_conda
 from mlviews.wheels.cuda import add_runpath, cuda_depends, cuda_of, finds_cuda_itself
-from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
+from mlviews.wheels.elf import glibc_key, glibc_needed
 from mlviews.wheels.requirements import conda_depends, conda_name, conda_python, conda_version, extra_name
+from mlviews.wheels.target import tag_glibc
 from mlviews.wheels.wheel import (
     BadWheelError,
     Stated,

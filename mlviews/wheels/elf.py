@@ -15,21 +15,10 @@ from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
 
-LEGACY = {"2.5": "manylinux1", "2.12": "manylinux2010", "2.17": "manylinux2014"}
-"""glibc -> what wheels for it are tagged with besides (PEP 513, 571 and 599)."""
-
 
 def glibc_key(version: str) -> tuple[int, ...]:
     """Return what glibc versions such as ``2.36`` are ordered by; ``""`` comes first."""
     return tuple(int(part) for part in version.split(".")) if version else ()
-
-
-def tag_glibc(platform: str) -> str:
-    """Return the glibc that a wheel's platform tag promises to do with (PEP 600), or ``""``."""
-    if match := re.match(r"manylinux_(\d+)_(\d+)_", platform):
-        return f"{match[1]}.{match[2]}"
-    name = platform.partition("_")[0]
-    return next((glibc for glibc, legacy in LEGACY.items() if legacy == name), "")
 
 
 def glibc_needed(files: Iterable[BinaryIO]) -> str:

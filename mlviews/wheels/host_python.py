@@ -16,8 +16,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -61,21 +59,8 @@ _INSTALL_SCHEMES.update(
 """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HostPython:
-    """The package ``python``, ready to be written while its scratch folder lasts."""
-
-    plan: PackagePlan
-    members: Sequence[Member]
-
-    def write(self, channel: Path) -> Path:
-        """Write the archive into the channel; return its path."""
-        return write_conda(channel, index=self.plan.index, members=self.members, about={"license": "Python-2.0"})
-
-
-@contextmanager
-def open_host_python(target: Target) -> Iterator[HostPython]:
-    """Collect the running CPython's files and libraries.
+def write_host_python(channel: Path, target: Target) -> PackagePlan:
+    """Write the running CPython into a channel, with the libraries that it needs, unless it is there.
 
     Raises:
         FailedError: ``host-python``, where something that every CPython has is not found.
@@ -91,7 +76,10 @@ def open_host_python(target: Target) -> Iterator[HostPython]:
             f"bin/{name}": Link(path=f"bin/{name}", target=f"python{target.minor}") for name in ("python", "python3")
         }
         members |= {member.path: member for member in _vendor_undone(base, target, files, program)}
-        yield HostPython(plan=_plan(target, members, glibc), members=tuple(members.values()))
+        plan = _plan(target, members, glibc)
+        if not (channel / plan.archive).exists():
+            write_conda(channel, index=plan.index, members=members.values(), about={"license": "Python-2.0"})
+        return plan
 
 
 def _plan(target: Target, members: Mapping[str, Member], glibc: str) -> PackagePlan:

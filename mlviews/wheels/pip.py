@@ -29,7 +29,7 @@ from mlviews.wheels.cuda import asks_for_cuda
 from mlviews.wheels.made import file_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mlviews.progress import Advance
     from mlviews.wheels.target import Target
@@ -226,8 +226,7 @@ def fetch(
     Raises:
         FailedError: ``network``, ``hash-mismatch``, ``disk-full`` or ``write-failed``.
     """
-    lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
-    _write_lines(folder / "requirements.txt", lines)
+    _write_lines(folder / "requirements.txt", _pinned(wheels))
     options = ["--no-deps", "--require-hashes", *_kind(sources=sources), "--dest", ".", "--progress-bar=raw"]
     _run(["download", *options, "--requirement", "requirements.txt"], folder, advance, loaded, sources=sources)
     (folder / "requirements.txt").unlink()
@@ -242,9 +241,8 @@ def install(wheels: Sequence[Found], folder: Path, advance: Advance) -> None:
     folder.mkdir()
     if not wheels:
         return
-    lines = [f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels]
     with tempfile.TemporaryDirectory(prefix="mlviews-pip-") as scratch:
-        _write_lines(Path(scratch) / "requirements.txt", lines)
+        _write_lines(Path(scratch) / "requirements.txt", _pinned(wheels))
         options = ["--no-deps", "--require-hashes", *_kind(sources=False), "--no-compile", f"--target={folder}"]
         _run(["install", *options, "--requirement", "requirements.txt"], Path(scratch), advance)
 
@@ -268,6 +266,10 @@ def _requirements(metadata: dict[str, Any]) -> list[Requirement]:
         return [Requirement(line) for line in metadata.get("requires_dist", ())]
     except InvalidRequirement:
         return []  # opening the wheel tells
+
+
+def _pinned(wheels: Iterable[Found]) -> Iterator[str]:
+    return (f"{wheel.name} @ {wheel.url} --hash=sha256:{wheel.sha256}" for wheel in wheels)
 
 
 def _write_lines(file: Path, lines: Iterable[object]) -> None:

@@ -17,8 +17,9 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import aged, is_intact, make_folder
 from mlviews.progress import Progress, silent
 from mlviews.wheels.archive import is_safe_path
-from mlviews.wheels.channel import open_cache, update_index, write_empty, write_host_python
+from mlviews.wheels.channel import open_cache, update_index, write_empty
 from mlviews.wheels.convert import PackagePlan, plan_alias, plan_cuda, plan_extra, plan_python_abi
+from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.obtain import Converted, known, obtain
 from mlviews.wheels.pip import Found, resolve
 from mlviews.wheels.requirements import EXTRA, conda_name, conda_version, project_of

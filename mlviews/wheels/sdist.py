@@ -250,7 +250,7 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
         raise FailedError(
             "sdist-failed",
             f"the sources {sdist.file_name} do not build; they ran without network, in a folder of their own:\n"
-            + "\n".join(line for line in words.splitlines()[-_LINES:]),
+            + "\n".join(words.splitlines()[-_LINES:]),
             _LATER,
         )
     return found[0].read_bytes(), found[0].name

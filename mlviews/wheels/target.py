@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from packaging.tags import Tag, compatible_tags, cpython_tags, sys_tags
 
 from mlviews.errors import FailedError
 from mlviews.hardware import PLATFORMS
-from mlviews.wheels.elf import LEGACY
 
 _SUBDIRS = {machine: subdir for subdir, machine in PLATFORMS.items()}
+# glibc -> what wheels for it are tagged with besides (PEP 513, 571 and 599).
+_LEGACY = {"2.5": "manylinux1", "2.12": "manylinux2010", "2.17": "manylinux2014"}
 # PEP 600 begins with glibc 2.5 on x86_64 and 2.17 elsewhere.
 _OLDEST = {"x86_64": 5, "aarch64": 17}
 
@@ -96,7 +98,7 @@ def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
     platforms = tuple(
         f"{name}_{machine}"
         for figure in range(int(glibc.split(".")[1]), _OLDEST[machine] - 1, -1)
-        for name in (f"manylinux_2_{figure}", LEGACY.get(f"2.{figure}"))
+        for name in (f"manylinux_2_{figure}", _LEGACY.get(f"2.{figure}"))
         if name
     )
     version = (major, minor)
@@ -115,3 +117,11 @@ def target_of(subdir: str, python: str, build: str, *, glibc: str) -> Target:
         "sys_platform": "linux",
     }
     return Target(subdir=subdir, python=python, abi=abi, markers=markers, tags=frozenset(tags), platforms=platforms)
+
+
+def tag_glibc(platform: str) -> str:
+    """Return the glibc that a wheel's platform tag promises to do with (PEP 600), or ``""``."""
+    if match := re.match(r"manylinux_(\d+)_(\d+)_", platform):
+        return f"{match[1]}.{match[2]}"
+    name = platform.partition("_")[0]
+    return next((glibc for glibc, legacy in _LEGACY.items() if legacy == name), "")

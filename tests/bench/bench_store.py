@@ -30,7 +30,7 @@ from bench_install import PLATFORM, Size, make_channel
 from mlviews.files.writing import is_folder, walk
 from mlviews.prefix import inventory, usage
 from mlviews.prefix.install import Prefix, install
-from mlviews.prefix.tree import read_tree
+from mlviews.prefix.inventory import read_tree
 from mlviews.prefix.verify import verify
 from mlviews.release import Activation, Release, ReleasePackage
 from mlviews.store.disk import Store

@@ -18,7 +18,7 @@ import pytest
 from rattler.package_streaming import extract
 
 from mlviews.hardware import host_glibc
-from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.target import host_target
 
 EXTEND = 'mlviews extend {} "PACKAGE"'
@@ -47,8 +47,7 @@ def demo(builder: Any, shelf: Any, tmp_path: Path) -> Any:
 
     Both find the tests' own packages, with ipykernel and pip: as another environment's, last on the path of modules.
     """
-    with open_host_python(host_target()) as python:
-        archive = python.write(tmp_path / "python")
+    archive = tmp_path / "python" / write_host_python(tmp_path / "python", host_target()).archive
     extract(str(archive), tmp_path / "extracted")
     index = json.loads((tmp_path / "extracted/info/index.json").read_text())
     shelf.put(archive, index)

@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from mlviews.hardware import host_platform
-from mlviews.prefix.inventory import expected_mode, take
-from mlviews.prefix.tree import read_tree
+from mlviews.prefix.inventory import expected_mode, read_tree, take
 from mlviews.prefix.verify import Fault, _is_compared, verify, verify_new
 
 SEED = int(os.environ.get("MLVIEWS_SEED") or time.time_ns() % 1_000_000)

@@ -95,9 +95,8 @@ def publisher(builder: Any, repository: Repository, tmp_path: Path, monkeypatch:
 def build(publisher: Any, tmp_path: Path) -> Callable[..., str]:
     """A function that builds a release and gives its name; of the tests' own python a script is left."""
     from mlviews.files.storefile import parse
-    from mlviews.prefix.inventory import take
+    from mlviews.prefix.inventory import read_tree, take
     from mlviews.prefix.inventory import write as write_inventory
-    from mlviews.prefix.tree import read_tree
     from mlviews.release import Release, sealed
 
     def build(view: str = "demo", *options: str) -> str:

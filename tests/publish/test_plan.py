@@ -17,9 +17,8 @@ from typing import Any
 import pytest
 
 from mlviews.files.permissions import settle
-from mlviews.prefix.inventory import take
+from mlviews.prefix.inventory import read_tree, take
 from mlviews.prefix.inventory import write as write_inventory
-from mlviews.prefix.tree import read_tree
 from mlviews.release import sealed
 from mlviews.store.disk import Store
 

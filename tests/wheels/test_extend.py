@@ -20,7 +20,7 @@ from mlviews.hardware import host_glibc
 from mlviews.release import Release
 from mlviews.wheels.archive import read_index
 from mlviews.wheels.editable import editable_offer
-from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.target import host_target
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def test_hostile_wheels_write_nothing_and_run_nothing(
 @pytest.fixture(scope="module")
 def whole_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tests' own CPython as a package: a virtual environment goes on top of a whole one only."""
-    with open_host_python(host_target()) as python:
-        return python.write(tmp_path_factory.mktemp("python"))
+    channel = tmp_path_factory.mktemp("python")
+    return channel / write_host_python(channel, host_target()).archive
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,10 @@ MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACK = """
 import sys
 from pathlib import Path
-from mlviews.wheels.host_python import open_host_python
+from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.target import host_target
-with open_host_python(host_target()) as python:
-    print(python.write(Path(sys.argv[1])))
+channel = Path(sys.argv[1])
+print(channel / write_host_python(channel, host_target()).archive)
 """
 
 

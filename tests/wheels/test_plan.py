@@ -11,8 +11,8 @@ import pytest
 from packaging.tags import Tag
 
 from mlviews.wheels.convert import PackagePlan, plan_wheel
-from mlviews.wheels.elf import glibc_key, glibc_needed, tag_glibc
-from mlviews.wheels.target import Target, host_target
+from mlviews.wheels.elf import glibc_key, glibc_needed
+from mlviews.wheels.target import Target, host_target, tag_glibc
 from mlviews.wheels.wheel import open_wheel
 
 if TYPE_CHECKING:
