@@ -133,6 +133,11 @@ class ReleasePackage(StorePart):
     version: str
     build: str
 
+    @property
+    def stem(self) -> str:
+        """Name, version and build: what its record's file is called."""
+        return f"{self.name}-{self.version}-{self.build}"
+
 
 class ReleaseBase(StorePart):
     """The release that another one extends; ``prefix`` is where it must lie."""

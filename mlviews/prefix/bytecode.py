@@ -61,8 +61,8 @@ def compile_modules(
     if platform != host_platform() or not any(record.name == "python" for record in records):
         return records
     found = find_modules(records)
-    python = next(modules for modules in found if modules.name == "python")
-    shelf = cache / BYTECODE / python.package
+    python = next(modules for modules in found if modules.record.name == "python")
+    shelf = cache / BYTECODE / python.record.stem
     # The standard library first: what compiles the others imports it.
     groups = [[python], [modules for modules in found if modules is not python]]
     changed: dict[Path, CondaRecord] = {}
@@ -90,7 +90,7 @@ def _compile(group: Sequence[Modules], prefix: Path, shelf: Path, advance: Advan
     for modules, kept in there.items():
         assert kept
         _link(kept, prefix)
-        noted[modules.record] = _note(modules, kept.files, kept.folder)
+        noted[modules.record.file] = _note(modules, kept.files, kept.folder)
     return noted
 
 
@@ -114,22 +114,18 @@ _CACHED = re.compile(r"(?P<folder>(?:.*/)?)__pycache__/(?P<name>[^/]+?)\.[a-z]+-
 _LEFT_OUT = frozenset({"..", "test", "tests"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Modules:
     """What of one installed package is compiled.
 
     Attributes:
-        name: the package's.
-        package: its name, version and build, as its record is named.
-        record: the file of its conda record.
+        record: the package's.
         sources: modules by their path in the prefix, sorted.
         made_of: sha256 of all that their byte code depends on: the archives of Python and of the package, and which
             of its modules they are.
     """
 
-    name: str
-    package: str
-    record: Path
+    record: CondaRecord
     sources: tuple[str, ...]
     made_of: str
 
@@ -152,7 +148,7 @@ def find_modules(records: Sequence[CondaRecord]) -> tuple[Modules, ...]:
         # A package may bring a link where the folder of byte code would lie, which leads anywhere.
         sources = tuple(sorted(name for name in own if name not in compiled and _folder_of_code(name) not in there))
         made_of = hashlib.sha256("\0".join([python, record.sha256, *sources]).encode(errors="surrogateescape"))
-        found.append(Modules(record.name, record.stem, record.file, sources, made_of.hexdigest()))
+        found.append(Modules(record, sources, made_of.hexdigest()))
     return tuple(found)
 
 
@@ -164,7 +160,7 @@ def module_of(path: str) -> str | None:
 
 def _note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaRecord:
     """Add byte code to the conda record of the package that it was made of; return what the record says then."""
-    record = load_conda_record(modules.record)
+    record = load_conda_record(modules.record.file)
     record["files"] += files
     record["paths_data"]["paths"] += [
         {
@@ -176,8 +172,8 @@ def _note(modules: Modules, files: Mapping[str, str], folder: Path) -> CondaReco
         }
         for path, sha256 in files.items()
     ]
-    write_conda_record(modules.record, record)
-    return conda_record(modules.record, record)
+    write_conda_record(modules.record.file, record)
+    return conda_record(modules.record.file, record)
 
 
 def _folder_of_code(module: str) -> str:
@@ -217,7 +213,7 @@ class _List(BaseModel):
 
 def _read_kept(shelf: Path, modules: Modules) -> Kept | None:
     """Return a package's byte code; None where there is none, or not of these modules, or a byte of it is damaged."""
-    folder = shelf / modules.package
+    folder = shelf / modules.record.stem
     if (text := content(folder / _LIST)) is None:
         return None
     try:
@@ -235,7 +231,7 @@ def _read_kept(shelf: Path, modules: Modules) -> Kept | None:
 
 def _keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
     """Move what was compiled to where it is kept, in one step."""
-    made, folder = scratch / modules.package, shelf / modules.package
+    made, folder = scratch / modules.record.stem, shelf / modules.record.stem
     made.mkdir(exist_ok=True)
     files = {path.relative_to(made).as_posix(): path for path in sorted(made.rglob("*.pyc"))}
     known = _List(made_of=modules.made_of, files={name: file_sha256(path) for name, path in files.items()})
@@ -248,7 +244,7 @@ def _keep(scratch: Path, shelf: Path, modules: Modules) -> Kept:
             raise
         if (kept := _read_kept(shelf, modules)) is not None:
             return kept  # another process was faster
-        folder.rename(scratch / f"damaged-{modules.package}")  # releases that share its files keep them
+        folder.rename(scratch / f"damaged-{modules.record.stem}")  # releases that share its files keep them
         made.rename(folder)
     return Kept(folder, known.files)
 
@@ -263,7 +259,7 @@ async def _compile_chunks(wanted: Iterable[Modules], prefix: Path, scratch: Path
     """Compile modules into folders named as their packages."""
     free = asyncio.Semaphore(len(os.sched_getaffinity(0)))
     chunks = [
-        (modules.package, modules.sources[start : start + _CHUNK])
+        (modules.record.stem, modules.sources[start : start + _CHUNK])
         for modules in wanted
         for start in range(0, len(modules.sources), _CHUNK)
     ]

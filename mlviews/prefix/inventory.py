@@ -95,6 +95,11 @@ class Inventory(StoreFile):
     links: dict[str, str]
     modes: dict[str, tuple[str, ...]]
 
+    @property
+    def mode_of(self) -> dict[str, str]:
+        """The permissions of each path that has others than are usual."""
+        return {path: mode for mode, paths in self.modes.items() for path in paths}
+
 
 def take(tree: Tree) -> Inventory:
     """Return what ``files.json`` holds for a prefix as it is; the same prefix always gives the same."""

@@ -182,7 +182,10 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
             "PYTHONDONTWRITEBYTECODE": "1",  # its own compiler makes byte code, once for all releases
         }
         output = Path(home) / ".output"
-        status = _status([bash, str(script)], environment, script.parent, output, timeout=timeout)
+        status = None
+        command, expired = [bash, str(script)], suppress(subprocess.TimeoutExpired)
+        with expired, started(command, environment, script.parent, output, umask=_UMASK) as process:
+            status = process.wait(timeout)
         printed = one_line(output.read_text(encoding="utf-8", errors="replace")[-_SHOWN:])
     messages = prefix / _MESSAGES
     told = one_line(messages.read_text(encoding="utf-8", errors="replace")[:_SHOWN]) if messages.is_file() else ""
@@ -196,16 +199,6 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
             "Take the package out of link-scripts in the recipe, or report it there.",
         )
     return [f"{name}: {said}" for said in (told, printed) if said]
-
-
-def _status(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path, *, timeout: float
-) -> int | None:
-    with started(command, environment, folder, output, umask=_UMASK) as process:
-        try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
 
 
 def _note(prefix: Path, changed: Iterable[str]) -> tuple[CondaRecord, ...]:

@@ -209,7 +209,7 @@ def _compare(
 def _modes(
     inventory: Inventory, tree: Tree, known: set[str], packages: Mapping[str, RecordedPath], *, shared: bool
 ) -> Iterator[Fault]:
-    modes = {path: mode for mode, paths in inventory.modes.items() for path in paths}
+    modes = inventory.mode_of
     for path, status in {".": tree.prefix.lstat(), **tree.found}.items():
         if stat.S_ISLNK(status.st_mode) or path in known:
             continue

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from mlviews.release import Release, ReleasePackage
+    from mlviews.release import Release
     from mlviews.store.disk import ReleaseEntry, Store
 
 # In a view's folder these hidden names are no debris.
@@ -114,7 +114,7 @@ def unused(cache: Path, entries: Iterable[ReleaseEntry], *, within: timedelta) -
 
 
 def _packages(cache: Path, releases: Iterable[Release]) -> Iterator[Path]:
-    used = {_stem(package) for release in releases for package in release.packages}
+    used = {package.stem for release in releases for package in release.packages}
     return (cache / PACKAGES / name for name in _names(cache / PACKAGES) - used)
 
 
@@ -122,7 +122,7 @@ def _byte_code(cache: Path, releases: Iterable[Release]) -> Iterator[Path]:
     """Byte code is of a package and of the Python that compiled it: both must be in one release."""
     used: dict[str, set[str]] = {}
     for release in releases:
-        stems = {package.name: _stem(package) for package in release.packages}
+        stems = {package.name: package.stem for package in release.packages}
         used.setdefault(stems.get("python", ""), set()).update(stems.values())
     for python in _names(cache / BYTECODE):
         if python in used:
@@ -137,12 +137,8 @@ def _of_wheels(cache: Path, releases: Iterable[Release]) -> Iterator[Path]:
     from mlviews.wheels.restore import unused_archives, unused_wheels  # noqa: PLC0415  (only such sites need it)
 
     packages = {package for release in releases for package in release.packages}
-    yield from unused_archives(cache, {_stem(package) for package in packages})
+    yield from unused_archives(cache, {package.stem for package in packages})
     yield from unused_wheels(cache, {(package.name, package.version) for package in packages})
-
-
-def _stem(package: ReleasePackage) -> str:
-    return f"{package.name}-{package.version}-{package.build}"
 
 
 def _names(folder: Path) -> set[str]:

@@ -107,13 +107,17 @@ class Store:
         """Return the prefix of one release on one platform."""
         return self.view_folder(view) / release / platform
 
+    def folder_of(self, release: Release) -> Path:
+        """Return the prefix of a release."""
+        return self.platform_folder(release.view, release.release, release.platform)
+
     def baked(self, path: Path) -> Path:
         """Return a path under the root as files name it."""
         return self.prefix / path.relative_to(self.root)
 
     def in_place(self, release: Release) -> bool:
         """Tell whether a release lies where its files say; in a root that was moved or copied it does not."""
-        folder = self.platform_folder(release.view, release.release, release.platform)
+        folder = self.folder_of(release)
         said = Path(release.prefix)
         return said == self.baked(folder) or (is_folder_at(said, follow=True) and said.samefile(folder))
 
@@ -218,7 +222,7 @@ class Store:
         taken = [name for name in self.folders(view) if _DATED.fullmatch(name) and self._is_taken(view, name)]
         if not taken or _order(today) > _order(taken[-1]):
             return today
-        day, number = (taken[-1] + ".1").split(".")[:3], (taken[-1] + ".1").split(".")[3]
+        *day, number = f"{taken[-1]}.1".split(".")[:4]
         return f"{'.'.join(day)}.{int(number) + 1}"
 
     def _is_taken(self, view: str, name: str) -> bool:
@@ -244,8 +248,7 @@ class Store:
         """Write ``release.json``: from here on the release exists."""
         from mlviews.release import sealed  # noqa: PLC0415
 
-        folder = self.platform_folder(release.view, release.release, release.platform)
-        write_atomically(folder / RELEASE_FILE, sealed(release))
+        write_atomically(self.folder_of(release) / RELEASE_FILE, sealed(release))
 
     def unpublished(self, view: str) -> str | None:
         """Return the release that is there, or about to be, and whose loaders and default may not be written yet."""

@@ -55,7 +55,7 @@ def repair(
         RefusedError: neither the release nor the site has the lock that it was built from.
         FailedError: an archive cannot be had, or the disk failed; what was repaired until then stays.
     """
-    prefix = store.platform_folder(release.view, release.release, release.platform)
+    prefix = store.folder_of(release)
     seen = set(found.faults)
     for _ in range(_ROUNDS):
         if not found.faults:
@@ -214,8 +214,7 @@ def _mode(prefix: Path, path: str, like: Path) -> int:
     known, status = _inventory(prefix), like.lstat()
     if known is None:
         return decided(status.st_mode)
-    modes = {item: mode for mode, paths in known.modes.items() for item in paths}
-    return expected_mode(modes, path, status)
+    return expected_mode(known.mode_of, path, status)
 
 
 def _inventory(prefix: Path) -> Inventory | None:

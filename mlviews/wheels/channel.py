@@ -34,6 +34,7 @@ from mlviews.wheels.cuda import is_cuda_project
 from mlviews.wheels.elf import glibc_key
 from mlviews.wheels.host_python import write_host_python
 from mlviews.wheels.loosen import Overrides, loosened_wheel
+from mlviews.wheels.made import place_of
 from mlviews.wheels.obtain import Converted, obtain
 from mlviews.wheels.offers import Index
 from mlviews.wheels.pip import Found, resolve
@@ -176,7 +177,7 @@ def _built(sdists: Iterable[str], asked: _Asked, target: Target, index: Index) -
     for wanted in map(asked.on, map(canonicalize_name, sdists)):
         offer = None if index.newest([wanted], target) else index.built(wanted, target)
         if offer and offer.made:
-            yield index.cache / "made" / offer.made.sha256
+            yield place_of(index.cache, offer.made.sha256, offer.made.wheel).parent
 
 
 def _loosened(overrides: Overrides, asked: _Asked, target: Target, index: Index) -> Iterator[Path]:
@@ -351,13 +352,8 @@ def _update(folder: Path, names: Collection[str], changed: Collection[str], sums
     if not new and file.exists():
         return
     with ThreadPoolExecutor() as pool:
-        added = dict(
-            zip(
-                new,
-                pool.map(lambda name: _record(folder / name, sums.get(f"{folder.name}/{name}", "")), new),
-                strict=True,
-            )
-        )
+        records = pool.map(lambda name: _record(folder / name, sums.get(f"{folder.name}/{name}", "")), new)
+        added = dict(zip(new, records, strict=True))
     kept = {name: record for name, record in known.items() if (folder / name).exists()}
     data = {
         "info": {"subdir": folder.name},

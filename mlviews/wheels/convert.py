@@ -18,6 +18,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -42,7 +43,7 @@ from mlviews.wheels.wheel import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from packaging.requirements import Requirement
     from packaging.tags import Tag
@@ -421,8 +422,5 @@ class _Layout:
 
 def _file(wheel: Wheel, entry: WheelFile, path: str) -> File:
     sha256 = entry.digest if entry.algorithm == "sha256" else None
-    return File(path=path, source=_opener(wheel, entry), size=entry.size, sha256=sha256, executable=entry.executable)
-
-
-def _opener(wheel: Wheel, entry: WheelFile) -> Callable[[], io.BufferedIOBase]:
-    return lambda: wheel.open(entry)
+    opener = partial(wheel.open, entry)
+    return File(path=path, source=opener, size=entry.size, sha256=sha256, executable=entry.executable)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,16 +17,13 @@ from packaging.utils import parse_wheel_filename
 from pyproject_hooks import BackendUnavailable, BuildBackendHookCaller, HookMissing
 
 from mlviews.errors import BadInputError, FailedError
-from mlviews.files.permissions import keep
-from mlviews.files.writing import file_sha256, make_folder
+from mlviews.files.writing import file_sha256
 from mlviews.progress import Progress, silent
 from mlviews.wheels.convert import Offer
-from mlviews.wheels.made import pure_wheel
+from mlviews.wheels.made import keep_made, making, pure_wheel
 from mlviews.wheels.pip import install, resolve
-from mlviews.wheels.sdist import DATE, read_sources
+from mlviews.wheels.sdist import DATE, last_lines, read_sources
 from mlviews.wheels.wheel import open_wheel
-
-_LINES = 15
 
 
 def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) -> Offer:
@@ -45,10 +41,7 @@ def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) ->
         raise BadInputError(
             "not-a-project", f"{folder} holds neither pyproject.toml nor setup.py", "Name the folder of a project."
         )
-    home = cache / "made"
-    make_folder(home)
-    with progress(f"Preparing {folder.name}") as advance, tempfile.TemporaryDirectory(dir=home, prefix=".new-") as name:
-        scratch = Path(name)
+    with progress(f"Preparing {folder.name}") as advance, making(cache) as scratch:
         try:
             sources = read_sources(folder)
         except (ValueError, TypeError, AttributeError) as error:
@@ -64,7 +57,7 @@ def editable_offer(folder: Path, cache: Path, *, progress: Progress = silent) ->
             raise _failed(folder, f"{sources.backend} cannot build editable wheels (PEP 660)") from error
         except BackendUnavailable as error:
             raise _failed(folder, error.traceback) from error
-        return _kept(scratch / "wheel" / wheel, home, folder)
+        return _kept(scratch / "wheel" / wheel, cache, folder)
 
 
 def _run(
@@ -91,12 +84,12 @@ def _run(
 def _failed(folder: Path | str | None, words: str) -> FailedError:
     return FailedError(
         "editable-failed",
-        f"{folder} cannot be prepared:\n" + "\n".join(words.splitlines()[-_LINES:]),
+        f"{folder} cannot be prepared:\n{last_lines(words)}",
         f"`pip install --editable {folder}`, in an environment of its own, says more.",
     )
 
 
-def _kept(wheel: Path, home: Path, folder: Path) -> Offer:
+def _kept(wheel: Path, cache: Path, folder: Path) -> Offer:
     try:
         pure_wheel(wheel.name)
     except ValueError as error:
@@ -108,6 +101,5 @@ def _kept(wheel: Path, home: Path, folder: Path) -> Offer:
     sha256 = file_sha256(wheel)
     with open_wheel(wheel, sha256) as opened:
         said = opened.said
-    path = home / sha256 / wheel.name
-    keep(wheel, path)
+    path = keep_made(wheel, sha256, cache)
     return Offer(url=path.as_uri(), sha256=sha256, said=said, tags=parse_wheel_filename(path.name)[3])

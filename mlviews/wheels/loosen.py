@@ -7,23 +7,23 @@ takes it before the index's own. So what is installed says of itself what holds,
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from email import message_from_bytes, policy
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import NormalizedName, canonicalize_name, parse_wheel_filename
 
-from mlviews.files.permissions import keep
-from mlviews.files.writing import file_sha256, make_folder
+from mlviews.files.writing import file_sha256
+from mlviews.wheels.made import keep_made, making
 from mlviews.wheels.pip import Found, fetch
 from mlviews.wheels.wheel import Stated, Wheel, open_wheel, record_hash, record_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mlviews.progress import Advance
 
 Overrides = Mapping[tuple[NormalizedName, NormalizedName], SpecifierSet]
@@ -52,19 +52,14 @@ def loosened_wheel(found: Found, overrides: Overrides, cache: Path, advance: Adv
     Raises:
         FailedError: as `fetch`; or ``bad-wheel``.
     """
-    home = cache / "made"
-    make_folder(home)
-    with tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch:
-        folder = Path(scratch)
+    with making(cache) as folder:
         (folder / "from").mkdir()
         fetch([found], folder / "from", advance)
         given = folder / "from" / found.file_name
         path = folder / _numbered(given.name)
         with open_wheel(given, found.sha256) as wheel:
             _write(wheel, path, overrides)
-        kept = home / file_sha256(path) / path.name
-        keep(path, kept)
-        return kept
+        return keep_made(path, file_sha256(path), cache)
 
 
 def _numbered(name: str) -> str:

@@ -1,9 +1,12 @@
-"""Wheels that are built here of source distributions: what a lock says of each, so that it can be built again."""
+"""Wheels that are made here: where they are kept, and what a lock says of those that are built of sources."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -13,6 +16,8 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 from pydantic_core import to_json
 
 from mlviews.credentials import refuse
+from mlviews.files.permissions import keep
+from mlviews.files.writing import make_folder
 
 
 def pure_wheel(file: str) -> str:
@@ -33,6 +38,26 @@ def pure_wheel(file: str) -> str:
 def file_of(url: str) -> str:
     """Return the name of the file that a URL leads to."""
     return unquote(urlsplit(url).path).rpartition("/")[2]
+
+
+@contextmanager
+def making(cache: Path) -> Iterator[Path]:
+    """Give a folder for a wheel that is being made, on the disk where it will be kept."""
+    make_folder(cache / "made")
+    with tempfile.TemporaryDirectory(dir=cache / "made", prefix=".new-") as folder:
+        yield Path(folder)
+
+
+def place_of(cache: Path, sha256: str, file: str) -> Path:
+    """Return where a wheel that was made here is kept."""
+    return cache / "made" / sha256 / file
+
+
+def keep_made(wheel: Path, sha256: str, cache: Path) -> Path:
+    """Keep a wheel; return where."""
+    place = place_of(cache, sha256, wheel.name)
+    keep(wheel, place)
+    return place
 
 
 def check_names(name: str, version: str, url: str, made: Made | None) -> None:

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +25,9 @@ from packaging.requirements import Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from mlviews.errors import FailedError
-from mlviews.files.permissions import keep
-from mlviews.files.writing import is_intact, make_folder
+from mlviews.files.writing import is_intact
 from mlviews.progress import Advance, Progress, silent
-from mlviews.wheels.made import Made, Tool, pure_wheel
+from mlviews.wheels.made import Made, Tool, keep_made, making, place_of, pure_wheel
 from mlviews.wheels.pip import Found, fetch, install, resolve
 from mlviews.wheels.wheel import Stated, open_wheel
 
@@ -52,7 +50,7 @@ _LATER = "Take the project out of `sdists`, or another version of it. Tell its m
 
 def built_before(cache: Path, made: Made) -> Path | None:
     """Return the wheel that was built here before; None where it is not there as it was."""
-    path = cache / "made" / made.sha256 / made.wheel
+    path = place_of(cache, made.sha256, made.wheel)
     return path if is_intact(path, made.sha256) else None
 
 
@@ -96,13 +94,7 @@ def build_wheel(
         FailedError: ``network``, ``hash-mismatch``, ``sdist-invalid``, ``sdist-failed``, ``sdist-not-pure``,
             ``bad-wheel``, ``write-failed``.
     """
-    home = cache / "made"
-    make_folder(home)
-    with (
-        progress(f"Building {sdist.name} from its sources") as advance,
-        tempfile.TemporaryDirectory(dir=home, prefix=".new-") as scratch,
-    ):
-        folder = Path(scratch)
+    with progress(f"Building {sdist.name} from its sources") as advance, making(cache) as folder:
         sources = _unpacked(sdist, folder, advance)
         used = resolve(sources.requires, (), advance) if tools is None else tuple(tools)
         install(used, folder / "tools", advance)
@@ -115,9 +107,7 @@ def build_wheel(
         kept = folder / name
         kept.write_bytes(content)
         said = _checked(kept, made, sdist)
-        path = home / made.sha256 / name
-        keep(kept, path)
-    return path, made, said
+        return keep_made(kept, made.sha256, cache), made, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,10 +240,15 @@ def _built(sources: Sources, scratch: Path, sdist: Found, advance: Advance) -> t
         raise FailedError(
             "sdist-failed",
             f"the sources {sdist.file_name} do not build; they ran without network, in a folder of their own:\n"
-            + "\n".join(words.splitlines()[-_LINES:]),
+            + last_lines(words),
             _LATER,
         )
     return found[0].read_bytes(), found[0].name
+
+
+def last_lines(words: str) -> str:
+    """Return the end of what a build says, which tells why it failed."""
+    return "\n".join(words.splitlines()[-_LINES:])
 
 
 def _checked(path: Path, made: Made, sdist: Found) -> Stated:
