@@ -255,11 +255,11 @@ def test_the_first_folder_that_has_it(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
-    assert find_lock("x", one, None, two) is None
+    assert find_lock("x", (one, two)) is None
     lock_path(two, "x").touch()
-    assert find_lock("x", one, None, two) == two / "x.conda-lock.yml"
+    assert find_lock("x", (one, two)) == two / "x.conda-lock.yml"
     lock_path(one, "x").touch()
-    assert find_lock("x", one, two) == one / "x.conda-lock.yml"
+    assert find_lock("x", (one, two)) == one / "x.conda-lock.yml"
 
 
 def test_what_a_recipe_changed_is_said(path: Path) -> None:

@@ -55,9 +55,7 @@ def lock(
     named = tuple(app.view(name) for name in dict.fromkeys(views))
     # What a channel has for one CUDA it may not have for another: a variant's first lock is asked for by name.
     specs = named or tuple(
-        spec
-        for spec in catalogue.views()
-        if not spec.variant or find_lock(spec.name, app.site.lockfiles, app.site.shipped_lockfiles)
+        spec for spec in catalogue.views() if not spec.variant or find_lock(spec.name, app.site.lock_folders)
     )
     site_specs = [for_site(spec, app.site) for spec in specs]
     if check:

@@ -12,7 +12,7 @@ from mlviews.lock.summary import FoundLock, LockSummary
 from mlviews.recipe.view import inputs_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.licences import LicenceRemark
@@ -81,9 +81,15 @@ class LockStatus:
         return (self.error,) if isinstance(self.error, FailedError) else ()
 
 
-def find_lock(view: str, *folders: Path | None) -> Path | None:
+def find_lock(view: str, folders: Iterable[Path]) -> Path | None:
     """Return the view's lock in the first folder that has one."""
-    return next((path for folder in folders if folder and is_file(path := lock_path(folder, view))), None)
+    return next(filter(is_file, (lock_path(folder, view) for folder in folders)), None)
+
+
+def no_lock_error(view: str, site: Site) -> RefusedError:
+    """Return the error for a view that has no lock at a site."""
+    wanted = lock_path(site.lockfiles, view)
+    return RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
 
 
 def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
@@ -93,11 +99,9 @@ def lock_status(site_spec: SiteSpec, site: Site) -> LockStatus:
     view = site_spec.spec.name
     path = None
     try:
-        path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
+        path = find_lock(view, site.lock_folders)
         if path is None:
-            wanted = lock_path(site.lockfiles, view)
-            missing = RefusedError("lock-missing", f"there is no {wanted}", f"`mlviews lock {view}` makes it.")
-            return LockStatus("none", error=missing)
+            return LockStatus("none", error=no_lock_error(view, site))
         found = FoundLock(path, view, lock_bytes(path))
         lock = found.summary
     except MlviewsError as error:

@@ -183,8 +183,10 @@ def _run(prefix: Path, name: str, record: Mapping[str, Any], *, timeout: float) 
         }
         output = Path(home) / ".output"
         status = None
-        command, expired = [bash, str(script)], suppress(subprocess.TimeoutExpired)
-        with expired, started(command, environment, script.parent, output, umask=_UMASK) as process:
+        with (
+            suppress(subprocess.TimeoutExpired),
+            started([bash, str(script)], environment, script.parent, output, umask=_UMASK) as process,
+        ):
             status = process.wait(timeout)
         printed = one_line(output.read_text(encoding="utf-8", errors="replace")[-_SHOWN:])
     messages = prefix / _MESSAGES

@@ -148,6 +148,11 @@ class Site:
         return key in self.found.summary.given
 
     @property
+    def lock_folders(self) -> tuple[Path, ...]:
+        """Where a view's lock may lie: the first one counts that has it."""
+        return tuple(filter(None, (self.lockfiles, self.shipped_lockfiles)))
+
+    @property
     def cache(self) -> Path:
         """The folder of everything that may be deleted and comes back."""
         return self.root / "cache"

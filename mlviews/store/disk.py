@@ -25,7 +25,7 @@ from mlviews.files.reading import (
     status,
 )
 from mlviews.files.writing import delete_tree, remove_file, swap_link, write_atomically
-from mlviews.store.layout import PINNED, UNPUBLISHED, default_of, is_removed, removed_error
+from mlviews.store.layout import PINNED, UNPUBLISHED, default_of, is_removed, refuse_removed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,8 +178,7 @@ class Store:
         """
         folder = self.view_folder(view)
         if release not in {"", ".", ".."} and "/" not in release:
-            if removed := removed_error(folder, release):
-                raise removed
+            refuse_removed(folder, release)
             entry = self.entry(view, release) if is_folder_at(folder / release) else ReleaseEntry(release, {})
             entry.check()
             if entry.platforms:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mlviews.errors import MlviewsError, NotBuiltError, RefusedError, nearest
 from mlviews.files.reading import RELEASE_FILE, content, folders_in, is_file, status
 from mlviews.hardware import host_platform
-from mlviews.store.layout import default_of, removed_error
+from mlviews.store.layout import default_of, refuse_removed
 
 if TYPE_CHECKING:
     from mlviews.release import Release
@@ -72,8 +72,7 @@ def launcher(root: Path, view: str, release: str | None) -> Path:
     chosen = default_of(folder) if release in {None, "default"} else release
     if not chosen:
         raise no_release_error(root, view)
-    if removed := removed_error(folder, chosen):
-        raise removed
+    refuse_removed(folder, chosen)
     launch = folder / chosen / host_platform() / "launch"
     if not is_file(launch.parent / RELEASE_FILE):
         there = [path.name for path in folders_in(folder / chosen)]

@@ -30,18 +30,22 @@ def is_removed(view_folder: Path, release: str) -> bool:
     return is_file(view_folder / release / NOTE)
 
 
-def removed_error(view_folder: Path, release: str) -> RefusedError | None:
-    """Return the error for a release that was removed: when, and what there is instead; None where it was not."""
+def refuse_removed(view_folder: Path, release: str) -> None:
+    """Refuse a release that was removed.
+
+    Raises:
+        RefusedError: it was; the message says when, and what there is instead.
+    """
     text = content(view_folder / release / NOTE)
     if text is None:
-        return None
+        return
     try:
         day = str(json.loads(text)["removed"])[:10]
     except (ValueError, LookupError, TypeError):
         day = "an unknown day"
     view, default = view_folder.name, default_of(view_folder)
     instead = f"The default is {default}: leave out /{release} to use it; " if default else ""
-    return RefusedError(
+    raise RefusedError(
         "release-removed",
         f"release {release} of {view} was removed on {day}",
         f"{instead}`mlviews releases {view}` lists what there is.",

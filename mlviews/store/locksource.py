@@ -16,12 +16,12 @@ from mlviews.files.reading import folders_in, is_file
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import Lock, lock_bytes, lock_path
 from mlviews.lock.parse import parse_lock, read_lock
-from mlviews.lock.status import find_lock
+from mlviews.lock.status import find_lock, no_lock_error
 from mlviews.release import RELEASE_LOCK
 from mlviews.site.file import other_roots
 from mlviews.store.disk import Store
 from mlviews.store.launcher import no_release_error
-from mlviews.store.layout import default_of, removed_error
+from mlviews.store.layout import default_of, refuse_removed
 
 if TYPE_CHECKING:
     from mlviews.provenance.stamp import Stamp
@@ -55,11 +55,9 @@ def lock_file(view: str, site: Site) -> NamedLock:
     Raises:
         RefusedError: there is none.
     """
-    path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
+    path = find_lock(view, site.lock_folders)
     if path is None:
-        raise RefusedError(
-            "lock-missing", f"there is no {lock_path(site.lockfiles, view)}", f"`mlviews lock {view}` makes it."
-        )
+        raise no_lock_error(view, site)
     return _named(str(path), path)
 
 
@@ -100,8 +98,7 @@ def named_lock(view: str, site: Site, name: str) -> NamedLock:
 
 def _release_lock(view: str, site: Site, release: str) -> NamedLock:
     folder = site.root / "envs" / view / release
-    if removed := removed_error(folder.parent, release):
-        raise removed
+    refuse_removed(folder.parent, release)
     found = [path / RELEASE_LOCK for path in folders_in(folder) if is_file(path / RELEASE_LOCK)]
     if not found:
         meant = nearest(release, (path.name for path in folders_in(folder.parent)))
@@ -186,7 +183,7 @@ def _way(stamp: Stamp, site: Site, recipes: Path) -> str:
             if release_of_lock(root, view, stamp.lock):
                 return f"Site {name} has one: add `--site {name}`."
     with suppress(MlviewsError):
-        path = find_lock(view, site.lockfiles, site.shipped_lockfiles)
+        path = find_lock(view, site.lock_folders)
         if path and read_lock(path).digest == stamp.lock:
             return f"{path} is that lock: `mlviews build {view}` makes the release."
     if (found := revision_of(lock_path(site.lockfiles, view), stamp.lock)) is not None:

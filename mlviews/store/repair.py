@@ -81,7 +81,7 @@ def repair(
 def _lock(site: Site, release: Release, prefix: Path) -> tuple[list[str], Lock]:
     """Return the lock, and the texts of it that the release may have had, likeliest first."""
     found = []
-    for path in (prefix / RELEASE_LOCK, find_lock(release.view, site.lockfiles, site.shipped_lockfiles)):
+    for path in (prefix / RELEASE_LOCK, find_lock(release.view, site.lock_folders)):
         with suppress(OSError, ValueError, MlviewsError):
             if path:
                 text = path.read_text(encoding="utf-8")

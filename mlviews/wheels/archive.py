@@ -41,9 +41,11 @@ _ZIP64_FROM = 1 << 30  # bytes; with room for what tar and zstd add before zip's
 class File:
     """A regular file of a package.
 
-    ``source`` is the content itself, a file on disk, or a function that opens it; the last needs ``size``, in bytes.
-    ``sha256`` is the content's, where whoever opens it compares it with that; else it is taken while it is packed.
-    ``placeholder`` is the string that the installer replaces by the prefix; the file is then text.
+    Attributes:
+        source: the content itself, a file on disk, or a function that opens it.
+        size: in bytes, where a function opens it.
+        sha256: the content's, where whoever opens it compares it with that; else it is taken while it is packed.
+        placeholder: the string that the installer replaces by the prefix; the file is then text.
     """
 
     path: str

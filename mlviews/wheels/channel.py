@@ -326,10 +326,12 @@ def update_index(
     known: Mapping[str, str] = MappingProxyType({}),
     progress: Progress = silent,
 ) -> None:
-    """Make the index hold ``archives`` (paths in the channel), which lie there.
+    """Make the index hold archives that lie in the channel. What it holds already is not read again.
 
-    What it holds already is not read again, except ``changed``. ``known`` are sha256 that were taken before: what is
-    no longer as it was then is found out when it is installed.
+    Args:
+        archives: paths in the channel.
+        changed: those that are read again.
+        known: sha256 that were taken before: what is no longer as it was then is found out when it is installed.
 
     Raises:
         FailedError: ``write-failed``: the disk is full or read-only; or it has no locks.

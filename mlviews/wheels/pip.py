@@ -56,7 +56,11 @@ _SILENT = 512 * 1024  # bytes of the largest file whose coming pip does not tell
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A wheel, or sources, that pip chose, and where it lies; ``large`` where it has to do with CUDA."""
+    """A wheel, or sources, that pip chose, and where it lies.
+
+    Attributes:
+        large: whether it has to do with CUDA.
+    """
 
     name: NormalizedName
     version: str

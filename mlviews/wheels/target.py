@@ -26,9 +26,13 @@ _OLDEST = {"x86_64": 5, "aarch64": 17}
 class Target:
     """Where the packages will run.
 
-    ``subdir`` is a conda platform, ``python`` a full version (``3.11.7``), ``abi`` the interpreter's own wheel ABI
-    (``cp311``; ``cp313t`` without the GIL), ``markers`` the environment that PEP 508 markers are evaluated in, ``tags``
-    the wheel tags that it accepts, ``platforms`` their platforms, best first, where it is not the running interpreter.
+    Attributes:
+        subdir: the conda platform.
+        python: the full version of its Python, such as ``3.11.7``.
+        abi: that Python's own wheel ABI: ``cp311``, or ``cp313t`` without the GIL.
+        markers: the environment that PEP 508 markers are evaluated in.
+        tags: the wheel tags that it accepts.
+        platforms: their platforms, best first, where it is not the running interpreter.
     """
 
     subdir: str

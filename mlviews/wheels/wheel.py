@@ -191,8 +191,9 @@ class StatedWheel:
 class Wheel(StatedWheel):
     """A checked wheel, open for reading.
 
-    ``scripts`` maps the names of console and GUI scripts to ``module:attribute``. ``watch`` is called before each read
-    of a file.
+    Attributes:
+        scripts: console and GUI scripts -> ``module:attribute``.
+        watch: called before each read of a file.
     """
 
     path: Path
@@ -211,9 +212,11 @@ class Wheel(StatedWheel):
 
 @contextmanager
 def open_wheel(path: Path, sha256: str, watch: Callable[[], None] = lambda: None) -> Iterator[Wheel]:
-    """Open and check the wheel at ``path``, whose bytes have the hash ``sha256``.
+    """Open a wheel and check it.
 
-    ``watch`` is called before each read of a file in it; what it raises ends the work.
+    Args:
+        sha256: of its bytes, which are not read for it.
+        watch: called before each read of a file in it; what it raises ends the work.
 
     Raises:
         FailedError: ``bad-wheel``; also for every `BadWheelError` that is raised while the wheel is open.
