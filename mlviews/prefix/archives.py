@@ -79,7 +79,7 @@ def with_lengths(archive: Path, folder: Path) -> Path:
                     stated = zipfile.ZipInfo(member.filename)
                     stated.file_size = member.file_size
                     with packed.open(member) as source, written.open(stated, "w") as target:
-                        shutil.copyfileobj(source, target, 1 << 20)
+                        shutil.copyfileobj(source, target, _CHUNK)
     except zipfile.BadZipFile as error:
         raise FailedError("archive-invalid", f"{archive} is not a conda package: {error}", _TELL) from error
     return folder / archive.name

@@ -76,16 +76,11 @@ def write_host_python(channel: Path, target: Target) -> PackagePlan:
             f"bin/{name}": Link(path=f"bin/{name}", target=f"python{target.minor}") for name in ("python", "python3")
         }
         members |= {member.path: member for member in _vendor_undone(base, target, files, program)}
-        plan = _plan(target, members, glibc)
+        depends, constrains = [f"__glibc >={glibc}"], [f"python_abi {target.minor}.* *_{target.abi}"]
+        plan = plan_python(target, _digest(members), glibc=glibc, depends=depends, constrains=constrains)
         if not (channel / plan.archive).exists():
             write_conda(channel, index=plan.index, members=members.values(), about={"license": "Python-2.0"})
         return plan
-
-
-def _plan(target: Target, members: Mapping[str, Member], glibc: str) -> PackagePlan:
-    constrains = [f"python_abi {target.minor}.* *_{target.abi}"]
-    depends = [f"__glibc >={glibc}"]
-    return plan_python(target, _digest(members), glibc=glibc, depends=depends, constrains=constrains)
 
 
 def _digest(members: Mapping[str, Member]) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -90,24 +91,19 @@ def _remake(lost: Collection[str], scratch: Path, cache: Path, progress: Progres
     cuda = [plan_cuda(version, target) for name, version in names.values() if name == "cuda-version"]
     tied = [plan_python_abi(target), *cuda]
     write_empty(scratch, [plan for plan in tied if plan.archive in lost])
-    for source in (_from_known, _from_index):
+    for source in (partial(known, cache), partial(_from_index, progress)):
         missing = [names[archive] for archive in sorted(lost) if not (scratch / archive).exists()]
         projects = {
             project_of(name.partition(EXTRA)[0])[0]: version for name, version in missing if name not in _NO_WHEELS
         }
         if not projects:
             return
-        found = source(projects, cache, progress)
-        converted = obtain(found, cache, scratch, target, progress, wanted=lost)
+        converted = obtain(source(projects), cache, scratch, target, progress, wanted=lost)
         plans = [plan for name, _ in missing for plan in _empty(name, converted, target)]
         write_empty(scratch, [plan for plan in plans if plan.archive in lost])
 
 
-def _from_known(projects: Mapping[NormalizedName, str], cache: Path, _: Progress) -> Sequence[Found]:
-    return known(cache, projects)
-
-
-def _from_index(projects: Mapping[NormalizedName, str], _: Path, progress: Progress) -> Sequence[Found]:
+def _from_index(progress: Progress, projects: Mapping[NormalizedName, str]) -> Sequence[Found]:
     requirements = [Requirement(f"{name}=={version}") for name, version in projects.items()]
     with progress("Resolving") as advance, suppress(RefusedError):
         return resolve(requirements, (), advance, dependencies=False)
