@@ -61,7 +61,7 @@ class Prefix:
     Attributes:
         folder: where it lies.
         baked: where its files and programs believe that it lies; the same, except where one builds for another place.
-        platform: its packages are for.
+        platform: the conda subdir that its packages are for.
     """
 
     folder: Path

@@ -180,7 +180,7 @@ def check(store: Store, site: Site, view: str, release: str | None, *, mend: boo
 def _moved(store: Store, found: Sequence[VerifiedRelease]) -> dict[str, str]:
     """Return where releases were built for that do not lie there, by VIEW/RELEASE."""
     releases = (store.entry(one.view, one.release).platforms.get(one.platform) for one in found)
-    return {f"{it.view}/{it.release}": it.prefix for it in releases if it and not store.in_place(it)}
+    return {it.label: it.prefix for it in releases if it and not store.in_place(it)}
 
 
 def check_all(store: Store, site: Site, *, mend: bool, progress: Progress) -> VerifyResult:
