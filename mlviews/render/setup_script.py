@@ -82,16 +82,16 @@ def _setup_values(release: Release, aliases: str) -> dict[str, Any]:
     change = loading(release)
     own = change.activation
     folders = {name: [*own.prepend.get(name, ()), *own.append.get(name, ())] for name in change.lists}
-    marked = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
+    entries = {name: [f"{folder}:" for folder in folders[name]] for name in change.lists}
     below = {name: [f"{folder}/" for folder in change.foreign.get(name, ())] for name in change.lists}
     told = ["MLVIEWS_CACHE"] if change.caches else []
     plain = list(dict.fromkeys([*own.set, *own.around, *own.unset, *change.conda]))
     return {
         **_values(release, change),
-        "own": marked,
+        "own": entries,
         "below": below,
         "folders": folders,
-        "heads": {name: [*marked[name], *below[name]] for name in change.lists},
+        "heads": {name: [*entries[name], *below[name]] for name in change.lists},
         "changed": list(dict.fromkeys([*change.lists, *plain, *change.trace, *told])),
         "plain": [name for name in plain if not name.startswith("MLVIEWS_")],
         "made": [*own.default, *change.caches],
