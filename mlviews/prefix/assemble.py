@@ -1,6 +1,6 @@
 """Lock -> a prefix that can be loaded: installed, its activation captured, ``setup.sh`` and ``launch`` written.
 
-`mlviews.build` makes releases of it; a trial (`mlviews.trial`) throws it away again.
+`mlviews.newrelease` makes releases of it; a trial (`mlviews.trial`) throws it away again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What people do with releases: list them, make one the default, go back, keep one for good, take one away."""
+"""What people do with releases: make one the default, go back, keep one for good, take one away, verify, repair."""
 
 from __future__ import annotations
 
