@@ -150,7 +150,7 @@ class App:
         """Return a console on stdout, for results, or on stderr, for everything else."""
         from mlviews.cli.terminal import Console
 
-        console = Console(stderr=stderr, no_color=self.options.get("no_color") or None)
+        console = Console(stderr=stderr, no_color=self.options.get("no_color") or None, details=self.verbosity > 0)
         if not console.has_edge:
             console.width = _PIPED_WIDTH
         return console

@@ -70,7 +70,7 @@ def bisect(
         output=output,
         progress=app.progress,
     )
-    return Outcome(result, lambda console: _write(console, result))
+    return Outcome(result, _write)
 
 
 def _write(console: Console, result: BisectResult) -> None:

@@ -57,7 +57,7 @@ def build(app: App, view: str, *, rebuild: bool, variant: str | None, every: boo
     others = {other.view: other.release for other in built[1:]}
     result = replace(built[0], chosen=chosen, others=others)
 
-    def show(console: Console) -> None:
+    def show(console: Console, result: BuildResult) -> None:
         for one in (result, *built[1:]):
             write_built(console, one, app)
 

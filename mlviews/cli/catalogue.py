@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlviews.holdings import CatalogueResult
     from mlviews.lock.status import LockStatus
     from mlviews.recipe.view import ViewSpec
-    from mlviews.results import ListResult, ViewLine
+    from mlviews.results import ChecksResult, LayersResult, ListResult, ViewLine
     from mlviews.store.built import BuiltView
     from mlviews.store.disk import Store
 
@@ -52,7 +52,7 @@ def list_views(app: App) -> Outcome:
         elsewhere=_elsewhere(app, errors),
         variants=choices(app.catalogue, read_driver()),
     )
-    return Outcome(result, lambda console: _list(console, result), errors=errors)
+    return Outcome(result, _list, errors=errors)
 
 
 def _elsewhere(app: App, errors: list[MlviewsError]) -> list[str]:
@@ -155,25 +155,24 @@ def layers(app: App) -> Outcome:
         layer = parse(path, Layer).model
         asked = [*layer.dependencies, *layer.pypi]
         lines.append(LayerLine(name, layer.summary or "", asked, layer.layers, layer.smoke, path))
-    result = LayersResult(lines)
+    return Outcome(LayersResult(lines), _write_layers)
 
-    def write(console: Console) -> None:
-        columns = (
-            Column("Layer", style="bold"), Column("Summary", folds=24), Column("Asks for", folds=30),
-            Column("Checks", rank=1, folds=30),
-        )  # fmt: skip
-        rows = (
-            (
-                line.name,
-                line.summary or "-",
-                ", ".join([*(f"layer {name}" for name in line.layers), *line.dependencies]) or "-",
-                ", ".join(line.smoke) or "-",
-            )
-            for line in lines
+
+def _write_layers(console: Console, result: LayersResult) -> None:
+    columns = (
+        Column("Layer", style="bold"), Column("Summary", folds=24), Column("Asks for", folds=30),
+        Column("Checks", rank=1, folds=30),
+    )  # fmt: skip
+    rows = (
+        (
+            line.name,
+            line.summary or "-",
+            ", ".join([*(f"layer {name}" for name in line.layers), *line.dependencies]) or "-",
+            ", ".join(line.smoke) or "-",
         )
-        console.table(columns, rows)
-
-    return Outcome(result, write)
+        for line in result.layers
+    )
+    console.table(columns, rows)
 
 
 @verb("checks")
@@ -186,20 +185,20 @@ def checks(app: App) -> Outcome:
         KnownCheck(item.name, about(item), item.gpu, item.level, item.path if item.own else None)
         for item in programs(app.catalogue.own_checks).values()
     ]
+    return Outcome(ChecksResult(lines), _write_checks)
 
-    def write(console: Console) -> None:
-        columns = (
-            Column("Check", style="bold"),
-            Column("GPU", rank=1),
-            Column("Level", rank=2),
-            Column("Proves", folds=30),
-        )
-        console.table(columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in lines))
-        for line in lines:
-            if line.file:
-                console.say(f"{line.name} is your own: {line.file}")
 
-    return Outcome(ChecksResult(lines), write)
+def _write_checks(console: Console, result: ChecksResult) -> None:
+    columns = (
+        Column("Check", style="bold"),
+        Column("GPU", rank=1),
+        Column("Level", rank=2),
+        Column("Proves", folds=30),
+    )
+    console.table(columns, ((line.name, "yes" if line.gpu else "-", line.level, line.proves) for line in result.checks))
+    for line in result.checks:
+        if line.file:
+            console.say(f"{line.name} is your own: {line.file}")
 
 
 @verb("catalogue")
@@ -212,8 +211,7 @@ def catalogue(app: App, output: Path) -> Outcome:
     from mlviews.holdings import all_holdings, write_catalogue
 
     held = all_holdings(app.catalogue, app.site, app.store)
-    result = write_catalogue(output, held)
-    return Outcome(result, lambda console: _write_page(console, result), errors=held.errors)
+    return Outcome(write_catalogue(output, held), _write_page, errors=held.errors)
 
 
 def _write_page(console: Console, result: CatalogueResult) -> None:

@@ -121,7 +121,7 @@ def _outcome(result: Any, text: str, output: Path | None) -> Outcome:
     if output:
         write_atomically(output.absolute(), text)
 
-    def write(console: Console) -> None:
+    def write(console: Console, _: Any) -> None:
         if output:
             console.say(f"wrote {output}")
         else:

@@ -60,7 +60,7 @@ def prove_on_cluster(
     )
     failed = any(check.is_bad for line in lines for check in line.checks)
     code = FailedError.exit_code if errors else int(failed)
-    return Outcome(result, lambda console: _write_gpus(console, result), code, errors)
+    return Outcome(result, _write_gpus, code, errors)
 
 
 def _kinds(app: App, release: Release, batch: BatchSystem, queue: str | None) -> list[GpuNodes]:

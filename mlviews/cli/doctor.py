@@ -36,7 +36,7 @@ def doctor(app: App) -> Outcome:
         variants=choices(catalogue, read_driver()),
     )
     problems = any(finding.status == "problem" for finding in result.findings)
-    return Outcome(result, lambda console: _write(console, result), 1 if problems else 0)
+    return Outcome(result, _write, 1 if problems else 0)
 
 
 _STYLES = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -88,4 +88,4 @@ def use(app: App, chosen: str | None) -> Outcome:
     file = use_site(absolute(chosen)) if chosen else None
     result = UseResult(site=site.name, root=str(site.root), file=str(file) if file else None)
     told = f"this is saved in {file}" if file else "`mlviews use SITE` chooses another one"
-    return Outcome(result, lambda console: console.say(f"site {result.site}: views lie in {result.root}; {told}"))
+    return Outcome(result, lambda console, _: console.say(f"site {result.site}: views lie in {result.root}; {told}"))

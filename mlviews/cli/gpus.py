@@ -49,7 +49,7 @@ def gpus(app: App, target: str | None, *, names: tuple[str, ...], everything: bo
     result = survey(scan(folder, progress=app.progress), release, names)
     if release and (choice := choice_of(release.view, app.catalogue, read_driver())):
         result = replace(result, chosen=f"{choice.takes}; {choice.why}")
-    return Outcome(result, lambda console: _write(console, result), 1 if result.failures else 0)
+    return Outcome(result, _write, 1 if result.failures else 0)
 
 
 def _all(app: App) -> Outcome:
@@ -74,7 +74,7 @@ def _all(app: App) -> Outcome:
     shown = {view.view for view in views}
     variants = [choice for choice in choices(app.catalogue, read_driver()) if choice.view in shown]
     result = GpusAllResult(views=views, cpu=cpu, endings=ENDINGS, variants=variants)
-    return Outcome(result, lambda console: _write_all(console, result), errors=errors)
+    return Outcome(result, _write_all, errors=errors)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

@@ -97,7 +97,7 @@ def job(
     planned = plan_job(request, entry, chosen, app.site.batch.get(chosen))
     if interactive:
         line = interactive_line(planned)
-        return _outcome(_result(planned, line=line))
+        return Outcome(_result(planned, line=line), _write)
     path = output or Path(main_name(planned))
     files = job_files(planned, path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     path = path.absolute()
@@ -110,7 +110,7 @@ def job(
     if written and planned.to_fill_in and not submits:
         app.remark(f"to fill in, in {path.name}: {'; '.join(planned.to_fill_in)}")
     submitted = submit(chosen, path) if submits else None
-    return _outcome(_result(planned, path=written, files=files, submitted=submitted, absent=absent))
+    return Outcome(_result(planned, path=written, files=files, submitted=submitted, absent=absent), _write)
 
 
 def _entry(app: App, view: str, system: System, via: Literal["launch", "image"] | None) -> Entry:
@@ -197,10 +197,6 @@ def _write_files(files: Mapping[str, str], folder: Path) -> None:
 
     for name, text in files.items():
         write_atomically(folder / name, text, executable=text.startswith("#!"))
-
-
-def _outcome(result: JobResult) -> Outcome:
-    return Outcome(result, lambda console: _write(console, result))
 
 
 def _write(console: Console, result: JobResult) -> None:

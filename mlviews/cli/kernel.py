@@ -11,11 +11,11 @@ from mlviews.cli.output import Outcome
 from mlviews.cli.table import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from mlviews.cli.terminal import Console
-    from mlviews.jupyter import Kernel, Place
-    from mlviews.results import KernelAddResult
+    from mlviews.jupyter import Place
+    from mlviews.results import KernelAddResult, KernelListResult, KernelRemoveResult
 
 
 @click.group("kernel")
@@ -63,7 +63,7 @@ def add_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan: bo
     folder = jupyter.add(place, it.release, versioned=it.versioned)
     (added,) = (found for found in jupyter.kernels_in(place) if found.folder == folder)
     result = KernelAddResult(kernel=added, script=place.script)
-    return Outcome(result, lambda console: _write_added(console, result, given=prefix is not None))
+    return Outcome(result, lambda console, _: _write_added(console, result, given=prefix is not None))
 
 
 @verb("list")
@@ -77,8 +77,7 @@ def list_kernels(app: App, *, prefix: Path | None) -> Outcome:
     places = [*([jupyter.prefix_place(prefix)] if prefix else []), *jupyter.places(), own]
     folders = dict.fromkeys(place.folder for place in places)
     found = [item for folder in folders for item in jupyter.kernels_in(jupyter.Place("path", folder))]
-    result = KernelListResult(kernels=found)
-    return Outcome(result, lambda console: _write_list(console, result.kernels))
+    return Outcome(KernelListResult(kernels=found), _write_list)
 
 
 @verb("remove")
@@ -95,13 +94,7 @@ def remove_kernel(app: App, view: str, *, user: bool, prefix: Path | None, swan:
     from mlviews.results import KernelRemoveResult
 
     removed = jupyter.remove(_place(user=user, prefix=prefix, swan=swan), view, release)
-    result = KernelRemoveResult(removed=removed)
-
-    def write(console: Console) -> None:
-        for line in result.removed:
-            console.say(f"removed {line.folder}")
-
-    return Outcome(result, write)
+    return Outcome(KernelRemoveResult(removed=removed), _write_removed)
 
 
 for command in (add_kernel, list_kernels, remove_kernel):
@@ -138,11 +131,16 @@ def _in_swan(script: Path) -> str:
     return "/".join(["$CERNBOX_HOME", *parts[5:]]) if cernbox else str(script)
 
 
+def _write_removed(console: Console, result: KernelRemoveResult) -> None:
+    for line in result.removed:
+        console.say(f"removed {line.folder}")
+
+
 _STATE_STYLES = {"ok": "green", "removed": "yellow", "gone": "red"}
 
 
-def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
-    if not kernels:
+def _write_list(console: Console, result: KernelListResult) -> None:
+    if not result.kernels:
         console.say("there is no kernel of a view; `mlviews kernel add VIEW` makes one")
         return
     columns = (
@@ -154,6 +152,6 @@ def _write_list(console: Console, kernels: Sequence[Kernel]) -> None:
             line.name, f"{line.view}/{line.release}" if line.follows == "release" else f"{line.view}, its default",
             line.lock[:8], (line.state, _STATE_STYLES[line.state]), str(line.folder),
         )
-        for line in kernels
+        for line in result.kernels
     )  # fmt: skip
     console.table(columns, rows)

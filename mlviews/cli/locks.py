@@ -69,12 +69,12 @@ def lock(
     asked = {spec.name: spec for spec in specs}
     return Outcome(
         result,
-        lambda console: _write(console, result, asked, check=check, details=app.verbosity > 0),
+        lambda console, _: _write(console, result, asked, check=check),
         errors=errors,
     )
 
 
-def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], *, check: bool, details: bool) -> None:
+def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], *, check: bool) -> None:
     # No channel was asked: one may have withdrawn a package.
     words = {"unchanged": "answers its recipe"} if check else {}
     for line in result.locks:
@@ -88,7 +88,7 @@ def _write(console: Console, result: LockResult, asked: Mapping[str, ViewSpec], 
         status = words.get(line.status, line.status)
         packages = counted(line.packages, "package")
         console.say(f"{line.view}: {status}, {packages}{f' ({summary})' if summary else ''}")
-        if line.changes and details:
+        if line.changes and console.details:
             write_changes(console, line.changes)
         elif main := _main_changes(line.changes, asked[line.view], console.width - 2):
             console.say(f"  {main}")
@@ -157,7 +157,7 @@ def diff(app: App, view: str, *, before: str | None, after: str | None) -> Outco
         bytes=sum(change.bytes for change in changes),
         changes=changes,
     )
-    return Outcome(result, lambda console: _write_diff(console, result))
+    return Outcome(result, _write_diff)
 
 
 def _write_diff(console: Console, result: DiffResult) -> None:

@@ -53,8 +53,7 @@ def new(app: App, view: str, *, gpu: bool | None, source: str | None) -> Outcome
     path = write_new_recipe(view, own, app.catalogue, gpu=gpu, like=like, adopted=adopted)
     fit = {name: lock for name, lock in locks.items() if gpu == bool(app.catalogue.view(name).hardware.cuda)}
     held = held_by([*adopted.dependencies, *adopted.pypi], fit) if adopted else None
-    result = NewResult(view=view, path=str(path), adopted=adopted, held=held)
-    return Outcome(result, lambda console: _write(console, result))
+    return Outcome(NewResult(view=view, path=str(path), adopted=adopted, held=held), _write)
 
 
 def _locks(app: App) -> dict[str, Lock]:
@@ -140,7 +139,7 @@ def extend(
         editable=editable,
         progress=app.progress,
     )
-    return Outcome(done, lambda console: _write_extended(console, done, app))
+    return Outcome(done, lambda console, _: _write_extended(console, done, app))
 
 
 def _write_extended(console: Console, done: ExtendResult, app: App) -> None:

@@ -126,10 +126,7 @@ def nightly(
         runner = _in_jobs(app, stack, jobs, gpu=gpu) if cluster else _runner(jobs, scheduler)
         runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
-    result = NightlyResult(report=str(report), nights=list(runs))
-    return Outcome(
-        result, lambda console: _write(console, result, details=app.verbosity > 0), _exit_code(runs), _errors(runs)
-    )
+    return Outcome(NightlyResult(report=str(report), nights=list(runs)), _write, _exit_code(runs), _errors(runs))
 
 
 def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
@@ -151,7 +148,7 @@ def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:
     result = NightlyResult(report=str(report), nights=[run])
     return Outcome(
         result,
-        lambda console: _write(console, result, details=app.verbosity > 0),
+        _write,
         _COULD_NOT if errors else _exit_code([run]) if cells else 0,
         (*errors, *_errors([run])),
     )
@@ -215,13 +212,13 @@ def _errors(runs: Sequence[NightRun]) -> tuple[MlviewsError, ...]:
     return distinct(FailedError(problem.code, problem.message, problem.hint) for problem in problems)
 
 
-def _write(console: Console, result: NightlyResult, *, details: bool) -> None:
+def _write(console: Console, result: NightlyResult) -> None:
     for run in result.nights:
         what = "solved, nothing installed" if run.solve_only else "installed and checked"
         cuda = f", as if for CUDA {run.cuda}" if run.cuda else ""
         told = f"  ({what}{cuda}, {run.seconds:.1f} s)"
         console.say((run.night, "bold"), f"  {_counts(run.cells)}", (told, "dim"))
-    _cells(console, result.nights[-1].cells, details=details)
+    _cells(console, result.nights[-1].cells)
     console.say(f"report: {result.report}")
 
 
@@ -230,7 +227,7 @@ def _counts(cells: Sequence[NightCell]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
 
 
-def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> None:
+def _cells(console: Console, cells: Sequence[NightCell]) -> None:
     from mlviews.nightly.cell import FAILURES
 
     columns = (
@@ -248,7 +245,7 @@ def _cells(console: Console, cells: Sequence[NightCell], *, details: bool) -> No
     for cell in cells:
         if cell.problem and cell.state in FAILURES:
             console.say((f"\n{cell.view} {cell.platform}", "bold"), f": {cell.problem.message}")
-        if changes := (cell.suspects or cell.changes if details else cell.suspects):
+        if changes := (cell.suspects or cell.changes if console.details else cell.suspects):
             since = f"since {cell.earlier.good}, the last good night" if cell.suspects else "against the committed lock"
             console.say((f"\n{cell.view} {cell.platform}", "bold"), f": {counted(len(changes), 'change')} {since}")
             write_changes(console, changes)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlviews.cli.table import Column
 from mlviews.progress import size
 from mlviews.values import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mlviews.cli.terminal import Console
     from mlviews.errors import MlviewsError
@@ -22,37 +21,39 @@ if TYPE_CHECKING:
     from mlviews.variants import VariantChoice
 
 ENVELOPE_VERSION = 1
+_T = TypeVar("_T")
 STATUS_STYLES = {"pass": "green", "fail": "red", "error": "red", "skip": "yellow"}
 _CHANGE_STYLES = {"added": "green", "removed": "red", "up": "cyan", "down": "yellow", "rebuilt": "dim"}
 
 
-class Show(Protocol):
-    """Writes a result for people."""
-
-    def __call__(self, console: Console, /) -> None:
-        """Write it."""
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a verb gives back.
 
     Attributes:
-        data: the result, a value; with ``--json`` it is the envelope's ``data``.
+        data: the result; with ``--json`` it is the envelope's ``data``.
         show: writes the same for people.
-        stated: the exit code, 1 where the answer is no; None for that of the worst error.
         errors: what went wrong with parts of the work that did not stop the rest.
+        exit_code: the process's.
     """
 
-    data: Any
-    show: Show
-    stated: int | None = None
-    errors: Sequence[MlviewsError] = ()
+    def __init__(
+        self,
+        data: _T,
+        show: Callable[[Console, _T], None],
+        stated: int | None = None,
+        errors: Sequence[MlviewsError] = (),
+    ) -> None:
+        """Give a result back.
 
-    @property
-    def exit_code(self) -> int:
-        """The process's."""
-        return max((error.exit_code for error in self.errors), default=0) if self.stated is None else self.stated
+        Args:
+            show: writes it for people.
+            stated: the exit code, 1 where the answer is no; None for that of the worst error.
+        """
+        self.data: Any = data
+        self.show: Callable[[Console], None] = lambda console: show(console, data)
+        self.errors = errors
+        worst = max((error.exit_code for error in errors), default=0)
+        self.exit_code = worst if stated is None else stated
 
 
 def distinct(errors: Iterable[MlviewsError]) -> tuple[MlviewsError, ...]:

@@ -41,10 +41,10 @@ def pack(app: App, view: str, *, output: Path | None, offline: Path | None) -> O
         raise click.UsageError("name one of -o FILE and --offline FOLDER")
     if output:
         image = _image(app, view, output)
-        return Outcome(PackResult(image=image), lambda console: _write_image(console, image))
+        return Outcome(PackResult(image=image), lambda console, _: _write_image(console, image))
     assert offline
     channel = _channel(app, view, offline)
-    return Outcome(PackResult(channel=channel), lambda console: _write_channel(console, channel))
+    return Outcome(PackResult(channel=channel), lambda console, _: _write_channel(console, channel))
 
 
 def _intact_release(app: App, view: str) -> tuple[Path, Release]:
@@ -122,8 +122,7 @@ def stamp(app: App, file: Path, view: str | None) -> Outcome:
     environment = _told_by(app, view) if view else os.environ
     made = stamp_of(environment, source=app.site.container.source or "")
     written = write_stamp(file, made)
-    result = StampResult(file, written, made.view, made.release, made.lock, made.source)
-    return Outcome(result, lambda console: _write_stamp(console, result))
+    return Outcome(StampResult(file, written, made.view, made.release, made.lock, made.source), _write_stamp)
 
 
 def _told_by(app: App, view: str) -> Mapping[str, str]:
@@ -166,4 +165,4 @@ def attest(app: App, view: str, *, key: Path, builder: str | None, output: Path 
         release.view, release.release, release.platform, release.lock_digest, path, len(found), keyid
     )  # fmt: skip
     told = f"{release.label}: {counted(len(found), 'statement')} in {path}, signed by {keyid[:12]}"
-    return Outcome(result, lambda console: console.say(told))
+    return Outcome(result, lambda console, _: console.say(told))

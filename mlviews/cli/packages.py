@@ -45,8 +45,7 @@ def list_packages(app: App, view: str) -> Outcome:
         )
     found = packages_of(held, store)
     source = held.entry.name if held.entry else None
-    result = PackagesResult(name, "release" if source else "lock", source, found)
-    return Outcome(result, lambda console: _write_packages(console, result))
+    return Outcome(PackagesResult(name, "release" if source else "lock", source, found), _write_packages)
 
 
 @verb("search")
@@ -57,8 +56,7 @@ def search(app: App, package: str) -> Outcome:
     from mlviews.holdings import search as find
 
     held = all_holdings(app.catalogue, app.site, app.store)
-    result = find(package, held)
-    return Outcome(result, lambda console: _write_found(console, result), errors=held.errors)
+    return Outcome(find(package, held), _write_found, errors=held.errors)
 
 
 def _write_packages(console: Console, result: PackagesResult) -> None:

@@ -58,12 +58,12 @@ def publish(app: App, view: str, *, planned: bool, tar: Path | None, published: 
         result = carry_out(store, site, name, release, progress=progress)
     return Outcome(
         result,
-        lambda console: _write(console, result, items, details=app.verbosity > 0),
+        lambda console, _: _write(console, result, items),
         1 if result.forbidden else 0,
     )
 
 
-def _write(console: Console, result: PublishResult, items: Sequence[Item], *, details: bool) -> None:
+def _write(console: Console, result: PublishResult, items: Sequence[Item]) -> None:
     """Write what changes in a screenful; each name where details are wanted."""
     place = result.repository if result.base == "/" else f"{result.repository}/{result.base}"
     if not result.changes and result.replaced is None:
@@ -73,8 +73,8 @@ def _write(console: Console, result: PublishResult, items: Sequence[Item], *, de
     else:
         what = " and ".join(_WAYS[change] for change in result.changes)
         console.say((f"{result.view}/{result.release}", "bold"), f" for {place}: {what}")
-        _write_contents(console, result, items, details=details)
-    _write_remarks(console, result, details=details)
+        _write_contents(console, result, items)
+    _write_remarks(console, result)
     if result.done:
         console.say(("published", "bold green"), f", {result.tag or 'without a tag'}")
     elif result.commands and not result.forbidden:
@@ -83,10 +83,10 @@ def _write(console: Console, result: PublishResult, items: Sequence[Item], *, de
             console.say(f"  {command}", folds=False)
 
 
-def _write_contents(console: Console, result: PublishResult, items: Sequence[Item], *, details: bool) -> None:
+def _write_contents(console: Console, result: PublishResult, items: Sequence[Item]) -> None:
     files, links = counted(result.files, "file"), counted(result.links, "link")
     console.say(f"  puts     {files}, {links}, {size(result.bytes)}")
-    for item in items if details else ():
+    for item in items if console.details else ():
         console.say(f"    {item.path}")
     if result.default:
         console.say(f"  default  {result.default}")
@@ -100,18 +100,18 @@ def _write_contents(console: Console, result: PublishResult, items: Sequence[Ite
             console.say("  If it holds the release, give --published: then the plan only makes it the default.")
     elif result.replaced:
         console.say(f"  replaces {len(result.replaced)} of these")
-        for path in result.replaced if details else ():
+        for path in result.replaced if console.details else ():
             console.say(f"    {path}")
 
 
-def _write_remarks(console: Console, result: PublishResult, *, details: bool) -> None:
+def _write_remarks(console: Console, result: PublishResult) -> None:
     """Write what rules say; of one rule the first few, unless details are wanted."""
     seen: Counter[str] = Counter()
     for remark in sorted(result.remarks, key=lambda remark: not remark.forbids):
         seen[remark.rule] += 1
-        if details or seen[remark.rule] <= _SHOWN:
+        if console.details or seen[remark.rule] <= _SHOWN:
             label = ("forbidden", "red") if remark.forbids else ("note", "yellow")
             console.say("  ", label, f" {remark.rule}: {remark.path}: {remark.why}")
     for rule, count in seen.items():
-        if count > _SHOWN and not details:
+        if count > _SHOWN and not console.details:
             console.say(f"  {rule}: {count - _SHOWN} more (-v lists them)")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlviews.store.disk import Store
     from mlviews.store.listing import ReleasesResult, ReleaseSummary
     from mlviews.store.releases import PromoteResult
+    from mlviews.store.removal import UninstallResult
 
 _NAMED = 5
 
@@ -30,10 +31,10 @@ def releases(app: App, view: str | None) -> Outcome:
 
     store = app.store
     result = releases_of(store, view) if view else all_releases(store)
-    return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0))
+    return Outcome(result, lambda console, _: _write(console, result, store))
 
 
-def _write(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
+def _write(console: Console, result: ReleasesResult, store: Store) -> None:
     from mlviews.release import gpus_in_words
 
     tell_unreadable(console, result.unreadable)
@@ -45,16 +46,16 @@ def _write(console: Console, result: ReleasesResult, store: Store, *, details: b
         what = f"of {result.view}; `mlviews build {result.view}`" if result.view else "is here; `mlviews build VIEW`"
         console.say(f"no release {what} makes one")
         return
-    _write_releases(console, result, store, details=details)
+    _write_releases(console, result, store)
     for line in result.releases:
         name = line.release if result.view else f"{line.view}/{line.release}"
-        if details and line.failed:
+        if console.details and line.failed:
             console.say(f"{name} failed: {', '.join(line.failed)}")
         if line.override:
             console.say(f"{name} was promoted without proof: {line.override}")
         if line.gpus:
             console.say(f"{name} on GPUs: {gpus_in_words(line.gpus)}")
-    if details:
+    if console.details:
         for gone in result.removed:
             console.say((f"removed {gone.view}/{gone.release} on {gone.removed:%Y-%m-%d}", "dim"))
     elif result.view and result.removed:
@@ -63,7 +64,7 @@ def _write(console: Console, result: ReleasesResult, store: Store, *, details: b
         console.say((f"removed: {names}{f' and {more} before' if more > 0 else ''}", "dim"))
 
 
-def _write_releases(console: Console, result: ReleasesResult, store: Store, *, details: bool) -> None:
+def _write_releases(console: Console, result: ReleasesResult, store: Store) -> None:
     from mlviews.progress import size
 
     columns = (
@@ -75,9 +76,9 @@ def _write_releases(console: Console, result: ReleasesResult, store: Store, *, d
     rows: list[tuple[str | tuple[str, str], ...]] = []
     for line in result.releases:
         marks = " ".join(["default"] * line.default + ["pinned"] * line.pinned)
-        built = f"{line.created:%Y-%m-%d %H:%M} UTC" if details else ""
+        built = f"{line.created:%Y-%m-%d %H:%M} UTC" if console.details else ""
         figures = (line.lock[:8], str(line.packages), size(line.bytes), size(line.shared), _checks(line))
-        folder = str(store.view_folder(line.view) / line.release) if details else ""
+        folder = str(store.view_folder(line.view) / line.release) if console.details else ""
         rows.append((line.view, line.release, marks, built, " ".join(line.platforms), *figures, folder))
     of_one = result.view is not None  # who named it knows it
     console.table(columns[of_one:], [row[of_one:] for row in rows])
@@ -116,7 +117,7 @@ def promote(app: App, release: str, *, override: str) -> Outcome:
         app.store, view, name,
         demands=app.site.promotion, override=printable(override).strip(), progress=app.progress,
     )  # fmt: skip
-    return Outcome(result, lambda console: _write_promotion(console, result))
+    return Outcome(result, _write_promotion)
 
 
 def _write_promotion(console: Console, result: PromoteResult) -> None:
@@ -136,7 +137,7 @@ def rollback(app: App, view: str) -> Outcome:
     result = roll_back(app.store, view, progress=app.progress)
     until = f"{result.before} stays until `mlviews gc` or `mlviews remove` takes it"
     text = f"{view}: the default is {result.release} again; {until}"
-    return Outcome(result, lambda console: console.say(text))
+    return Outcome(result, lambda console, _: console.say(text))
 
 
 @verb("pin")
@@ -149,7 +150,7 @@ def pin(app: App, release: str, *, undo: bool) -> Outcome:
     view, name = _split(release)
     result = pin_release(app.store, view, name, pinned=not undo, progress=app.progress)
     text = f"{view}/{name} is {'no longer pinned' if undo else 'pinned: nothing removes it'}"
-    return Outcome(result, lambda console: console.say(text))
+    return Outcome(result, lambda console, _: console.say(text))
 
 
 _force = click.option("--force", is_flag=True, help="Remove it even if it is in use.")
@@ -174,7 +175,7 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
     result = remove_release(app.store, view, name, force=force, progress=app.progress)
     stays = "what other releases or the cache share stays (`mlviews gc`)"
     text = f"removed {view}/{name}: {size(result.bytes)} free; {stays}"
-    return Outcome(result, lambda console: console.say(text))
+    return Outcome(result, lambda console, _: console.say(text))
 
 
 @verb("uninstall")
@@ -191,7 +192,7 @@ def uninstall(app: App, view: str, *, force: bool) -> Outcome:
 
     recipe = app.recipes / f"{view}.yaml"
 
-    def write(console: Console) -> None:
+    def write(console: Console, result: UninstallResult) -> None:
         names = ", ".join(result.releases)
         what = f"removed {view} ({names})" if names else f"there was no release of {view}; removed what was left"
         stays = "packages stay in the cache (`mlviews gc`)"

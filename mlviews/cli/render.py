@@ -73,7 +73,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
         files=files,
         remarks=remarks,
     )
-    return Outcome(result, lambda console: _write(console, result))
+    return Outcome(result, _write)
 
 
 def _write_files(files: Mapping[str, str], programs: Container[str], output: Path) -> None:
@@ -134,7 +134,7 @@ def build(
     image = replace(image, archive=archive if kept else None, pushed=reference, sif=sif)
     for remark in image.remarks:
         app.remark(remark)
-    return Outcome(image, lambda console: _write_image(console, image))
+    return Outcome(image, _write_image)
 
 
 container.add_command(build)

@@ -63,7 +63,9 @@ def show(app: App, view: str, *, versions: bool) -> Outcome:
         gpus=list(proved_gpus(spec.hardware.gpus, records)),
     )
     errors = found.unreadable
-    return Outcome(ShowResult(view, recipe, None), lambda console: _write(console, recipe), 3 if errors else 0, errors)
+    return Outcome(
+        ShowResult(view, recipe, None), lambda console, _: _write(console, recipe), 3 if errors else 0, errors
+    )
 
 
 def _show_release(app: App, label: str) -> Outcome:
@@ -77,7 +79,7 @@ def _show_release(app: App, label: str) -> Outcome:
     (facts,) = (line for line in releases_of(store, view).releases if line.release == entry.name)
     base = f"{one.base.view}/{one.base.release}" if one.base else None
     release = from_attributes(ShownRelease, one, facts=facts, base=base)
-    return Outcome(ShowResult(view, None, release), lambda console: _write_release(console, release))
+    return Outcome(ShowResult(view, None, release), lambda console, _: _write_release(console, release))
 
 
 def _lock(found: LockStatus) -> ShownLock:

@@ -137,7 +137,7 @@ def _outcome(
     failed = any(line.is_bad for line in lines) or result.differences
     return Outcome(
         result,
-        lambda console: _write(console, result, run.app.root, empty=not untested),
+        lambda console, _: _write(console, result, run.app.root, empty=not untested),
         max([1 if failed else 0, *(error.exit_code for error in untested)]),
         (*errors, *untested),
     )

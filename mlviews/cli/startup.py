@@ -47,7 +47,7 @@ def startup(app: App, view: str, *, module: str | None, sif: Path | None, runs: 
     result = measure(prefix, release, module or module_of(release), sif=sif, runs=runs, progress=app.progress)
     if output:
         write_atomically(output, render_page(result))
-    return Outcome(result, lambda console: _write(console, result))
+    return Outcome(result, _write)
 
 
 def _write(console: Console, result: StartupResult) -> None:

@@ -53,7 +53,7 @@ def verify(app: App, view: str | None, *, repair: bool, attestation: Path | None
         result = replace(result, attestation=signed[1]) if signed else result
     refuted = result.attestation is not None and bool(result.attestation.faults)
     code = 1 if refuted or any(line.faults for line in result.releases) else 0
-    return Outcome(result, lambda console: _write(console, result, store, details=app.verbosity > 0), code)
+    return Outcome(result, lambda console, _: _write(console, result, store), code)
 
 
 def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, Attestation]:
@@ -65,7 +65,7 @@ def _attested(app: App, view: str, attestation: Path, key: Path) -> tuple[str, A
     return release.release, check_attestation(attestation, key, prefix, release)
 
 
-def _write(console: Console, result: VerifyResult, store: Store, *, details: bool) -> None:
+def _write(console: Console, result: VerifyResult, store: Store) -> None:
     if not result.releases:
         console.say("no release is here: `mlviews build VIEW` makes one")
     for line in result.releases:
@@ -74,8 +74,8 @@ def _write(console: Console, result: VerifyResult, store: Store, *, details: boo
         judged = written if line.whole else "; some could not be checked, because another file is damaged or missing"
         state = (f"{len(line.faults)} not as built", "red") if line.faults else ("intact", "green")
         console.say(f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)
-        _list(console, line.repaired, "repaired ", details=details)
-        _list(console, line.faults, "", details=details)
+        _list(console, line.repaired, "repaired ")
+        _list(console, line.faults, "")
     for name, place in result.moved.items():
         console.say(("moved", "yellow"), f" {name} runs only in {place}, for which it was built")
     if result.moved:
@@ -100,8 +100,8 @@ def _write_attestation(console: Console, attestation: Attestation) -> None:
         console.say(("refuted", "red"), f" {fault}")
 
 
-def _list(console: Console, faults: Sequence[Fault], label: str, *, details: bool) -> None:
-    shown = faults if details else faults[:_SHOWN]
+def _list(console: Console, faults: Sequence[Fault], label: str) -> None:
+    shown = faults if console.details else faults[:_SHOWN]
     for fault in shown:
         whose = f"  ({fault.package})" if fault.package else ""
         console.say("  ", (label, "green"), f"{fault.kind:11}{fault.path}{whose}")
@@ -163,10 +163,10 @@ def gc(app: App, views: tuple[str, ...], *, keep: int, keep_days: int, force: bo
         result = foresee(store, app.site.cache, chosen, rule)
     else:
         result = collect(store, app.site.cache, chosen, rule, progress=app.progress)
-    return Outcome(result, lambda console: _write_gc(console, result, details=app.verbosity > 0))
+    return Outcome(result, _write_gc)
 
 
-def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
+def _write_gc(console: Console, result: GcResult) -> None:
     would = "would remove" if result.dry_run else "removed"
     groups = {
         would: [f"{line.view}/{line.release}" for line in result.removed],
@@ -174,19 +174,19 @@ def _write_gc(console: Console, result: GcResult, *, details: bool) -> None:
         f"{would} from the cache": result.cache,
     }
     for label, names in groups.items():
-        shown = names if details else names[:_SHOWN_LISTED]
+        shown = names if console.details else names[:_SHOWN_LISTED]
         for name in shown:
             console.say((label, "yellow"), f" {name}")
         if len(shown) < len(names):
             console.say((label, "yellow"), f" {len(names) - len(shown)} more (-v lists them)")
     for kept in result.kept:
-        if details or kept.why.startswith("in use"):
+        if console.details or kept.why.startswith("in use"):
             console.say(("kept", "green"), f" {kept.view}/{kept.release}: {kept.why}")
     for busy in result.busy:
         console.say(f"did not touch {busy.view}: {busy.holder} works on it")
     tell_unreadable(console, result.unreadable)
     stays = "1 release stays" if len(result.kept) == 1 else f"{len(result.kept)} releases stay"
-    why = "" if details or not result.kept else " (-v says why)"
+    why = "" if console.details or not result.kept else " (-v says why)"
     console.say(f"{size(result.bytes)} {'would be' if result.dry_run else 'are'} free; {stays}{why}")
 
 
@@ -217,8 +217,7 @@ def gather(app: App, files: tuple[Path, ...]) -> Outcome:
             errors.append(error)
     if errors and not taken:
         raise errors[0]
-    result = RecordsGatherResult(taken)
-    return Outcome(result, lambda console: _write_records(console, result), 1 if errors else 0, tuple(errors))
+    return Outcome(RecordsGatherResult(taken), _write_records, 1 if errors else 0, tuple(errors))
 
 
 def _write_records(console: Console, result: RecordsGatherResult) -> None:

@@ -47,9 +47,13 @@ class Console(rich.console.Console):
 
     It hides the passwords and tokens of URLs. Markup is interpreted where the caller allows it; that is for the
     caller's own words.
+
+    Attributes:
+        details: whether people want more than a screenful (``-v``).
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, details: bool = False, **settings: Any) -> None:
+        self.details = details
         super().__init__(emoji=False, highlight=False, theme=_THEME, **settings)
 
     @property
