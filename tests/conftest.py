@@ -42,7 +42,7 @@ settings.load_profile("mlviews")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["browser", "pythons", "shelf", "slurm"]
+pytest_plugins = ["browser", "pythons", "shelf", "slurm", "pool"]
 
 HERE = Path(__file__).resolve().parent
 SUBDIRS = ("linux-64", "linux-aarch64", "noarch")

@@ -114,6 +114,7 @@ def _labels(job: Job) -> dict[str, Any]:
     release = job.entry.view
     return {
         "slurm": job.system == "slurm",
+        "htcondor": job.system == "htcondor",
         "panda": job.system == "panda",
         "view": job.name,
         "release": release.release,

@@ -233,7 +233,7 @@ print(json.dumps([{name: str(ad.get(name)) for name in names} for ad in ads]))
         "RequireGPUs": "Capability >= 7.000000000000000E+00 && Capability != 7.500000000000000E+00",
         "JobFlavour": "testmatch",
         "SuccessCheckpointExitCode": "85",
-        "TransferCheckpoint": "checkpoints",
+        "TransferCheckpoint": "checkpoints.tar",
         "OnExitRemove": "ExitBySignal == false || NumJobStarts >= 50",
     }
 

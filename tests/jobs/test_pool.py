@@ -1,0 +1,97 @@
+"""What mlviews writes for HTCondor, run by a real pool."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from desk import make_view, write_job
+from slurm import wait_for
+
+from mlviews.jobs.job import JobRequest, by_launch, plan_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pool import Pool
+
+TELL = "import json, os, sys; print(json.dumps([os.environ['MLVIEWS_TASK'], *sys.argv[1:]]))"
+
+# What the first start alone writes must come back, too.
+TRAIN = """
+import json, pathlib, sys, time
+from mlviews_resume import Checkpoints
+
+checkpoints = Checkpoints(every=0.2)
+newest = checkpoints.newest()
+step = json.loads(newest.read_text()) if newest else 0
+print(f"from {step}", flush=True)
+print("start", checkpoints.start, file=sys.stderr, flush=True)
+if checkpoints.start == 1:
+    pathlib.Path("of the first start").write_text("kept")
+while step < int(sys.argv[1]):
+    step += 1
+    time.sleep(0.05)
+    if checkpoints.due():
+        checkpoints.save(lambda file: file.write(json.dumps(step).encode()))
+pathlib.Path("result").write_text(str(step))
+"""
+
+
+@pytest.fixture
+def submit(pool: Pool, tmp_path_factory: pytest.TempPathFactory):
+    """Return a function that submits a job of a view, and returns its number and folder."""
+
+    def submit(*command: str, **keys: Any) -> tuple[str, Path]:
+        folder = tmp_path_factory.mktemp("job")
+        request = JobRequest(command=command, **{"gpus": 0, "cores": 1, "seconds": 600, **keys})
+        job = plan_job(request, by_launch(make_view(folder)), "htcondor", None)
+        return pool.submit(write_job(folder, job, "x.sub")), folder
+
+    return submit
+
+
+def test_each_task_gets_the_arguments_as_they_are(pool, submit):
+    words = ["a b", "$(Process)", 'quo"te', "it's", "$HOME", "line\nline", "\\", "", "é"]
+    number, folder = submit("python", "-c", TELL, *words, array=2)
+    pool.wait(number)
+    told = [json.loads((folder / f"tagging.{number}.{task}.out").read_text()) for task in (0, 1)]
+    assert told == [["0", *words], ["1", *words]]
+
+
+def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(pool, submit):
+    """The time of a start ends, somebody sends the job away, and its shell is killed."""
+    steps = 500
+    number, folder = submit("python", "-c", TRAIN, str(steps), resume=True, seconds=40)  # the last 30 s are for saving
+
+    def started(start: int) -> bool:
+        """Tell whether this start has saved."""
+        assert pool.ask(number, "HoldReason") == [["undefined"]]
+        return bool(list(pool.folder.glob(f"execute/**/checkpoints/checkpoint-{start:06}-*")))
+
+    wait_for(lambda: started(2), "the second start")
+    pool.client("condor_vacate_job", number)
+    wait_for(lambda: started(3), "the third start")
+    subprocess.run(["pkill", "-KILL", "-o", "-f", f"{pool.folder}/execute/.*/x.job.sh"], check=True)
+    pool.wait(number)
+
+    said = (folder / f"tagging.{number}.0.out").read_text()
+    begun = [int(line.split()[1]) for line in said.splitlines() if line.startswith("from")]
+    assert begun[0] == 0
+    assert all(0 < step < steps for step in begun[1:])
+    assert begun[1] < begun[2]
+    assert (folder / "result").read_text() == str(steps)
+    assert (folder / "of the first start").read_text() == "kept"
+    assert (folder / f"tagging.{number}.0.err").read_text().split()[:6] == ["start", "1", "start", "2", "start", "3"]
+    with tarfile.open(folder / f"tagging.{number}.0.checkpoints.tar") as archive:
+        assert any(name.startswith("checkpoints/checkpoint-") for name in archive.getnames())
+
+
+def test_a_program_that_fails_before_it_saves_is_not_started_again(pool, submit):
+    number, folder = submit("python", "-c", "import sys; sys.exit(3)", resume=True)
+    pool.wait(number)
+    assert "ended with status 3: it is not started again" in (folder / f"tagging.{number}.0.out").read_text()
+    assert "return value 3" in (folder / f"tagging.{number}.log").read_text()
