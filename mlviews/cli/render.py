@@ -113,9 +113,9 @@ def build(
     The same lock on the same base gives the same image.
     """
     from mlviews.container.build import build_image
-    from mlviews.container.describe import lock_tag
     from mlviews.container.images import check_tools, push, write_sif
     from mlviews.files.writing import make_folder
+    from mlviews.lock.lockfile import lock_tag
     from mlviews.store.launcher import release_here
 
     check_tools(pushes=reference is not None, sif=apptainer)

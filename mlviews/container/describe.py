@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import mlviews
+from mlviews.lock.lockfile import lock_tag
 from mlviews.release import NEVER_INHERITED, Activation, Loading, Release, ReleasePackage, loading
 from mlviews.site.model import Images, base_for, is_pinned
 
@@ -22,7 +23,6 @@ NO_REPOSITORY = "registry.example/views"
 
 _FOLDER = PurePosixPath("/opt/mlviews")
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
-_TAG = 12  # digits of the lock's digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +96,6 @@ class Container:
             f"point starts a program, but not for `exec`; `mlviews build {self.release.view}` captures them"
         )
         return (*floating, *([uncaptured] if self.scripts else []))
-
-
-def lock_tag(digest: str) -> str:
-    """Return the tag of the image that is made from a lock."""
-    return f"lock-{digest[:_TAG]}"
 
 
 def of_release(release: Release, lock: Lock, images: Images, *, base: str | None = None) -> Container:

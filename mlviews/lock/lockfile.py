@@ -160,6 +160,11 @@ def lock_path(folder: Path, view: str) -> Path:
     return folder / f"{view}{LOCK_SUFFIX}"
 
 
+def lock_tag(digest: str) -> str:
+    """Return what images and bills of materials that are made from a lock have for a version, by its digest."""
+    return f"lock-{digest[:12]}"
+
+
 def lock_bytes(path: Path) -> bytes:
     """Return the bytes of a lock's file."""
     try:

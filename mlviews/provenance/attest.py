@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasPath, BaseModel, Field, ValidationError
@@ -89,7 +89,7 @@ class Attestation:
     path: Path
     key: str
     statements: Sequence[AttestedStatement]
-    faults: Sequence[str] = field(default=())
+    faults: Sequence[str] = ()
 
 
 class _Resource(BaseModel):

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 import mlviews
+from mlviews.lock.lockfile import lock_tag
 from mlviews.wheels.requirements import conda_name
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def render_sbom(lock: Lock, platforms: Iterable[str], *, licenses: Mapping[str, 
     # A noarch package stands in the lock once for each platform, and is one archive.
     archives = {package.url: package for package in packages}
     properties = {"mlviews:lock": [lock.digest], "mlviews:platform": wanted, "mlviews:recipe": [lock.recipe_digest]}
-    view, version = f"view:{lock.view}", f"lock-{lock.digest[:12]}"
+    view, version = f"view:{lock.view}", lock_tag(lock.digest)
     content = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",

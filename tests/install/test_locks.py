@@ -83,20 +83,26 @@ def test_those_who_share_it_let_each_other_in_and_are_all_named(tmp_path):
     path = tmp_path / ".lock"
     others = [other(path, "shared"), other(path, "shared")]
     told: list[str] = []
-    alone = threading.Event()
+    waits, alone = threading.Event(), threading.Event()
+
+    def tell(holder: str) -> nullcontext[None]:
+        told.append(holder)
+        waits.set()
+        return nullcontext()
 
     def wait() -> None:
-        with hold(path, waiting=lambda holder: nullcontext(told.append(holder))):
+        with hold(path, waiting=tell):
             alone.set()
 
     with hold(path, waiting=pytest.fail, shared=True):
         waiter = threading.Thread(target=wait)
         waiter.start()
-        assert not alone.wait(0.2)
+        assert waits.wait(60)
+        assert not alone.is_set()
     for process in others:
         assert not alone.is_set()
         process.communicate()
-    waiter.join(5)
+    waiter.join(60)
 
     assert alone.is_set()
     assert [line.split()[1] for line in told[0].split(" and ")] == [*(str(p.pid) for p in others), str(os.getpid())]
