@@ -138,7 +138,11 @@ def owner(path: Path) -> str:
     Raises:
         OSError: nobody can tell.
     """
-    number = path.stat().st_uid
+    return user_name(path.stat().st_uid)
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user; the number where nobody knows the name."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, RefusedError, nearest
 from mlviews.files.filelock import LOCK, hold
-from mlviews.files.permissions import open_to_readers, shared_group
+from mlviews.files.permissions import open_to_readers, refuse_foreign, shared_group
 from mlviews.files.reading import (
     RELEASE_FILE,
     UNPROMOTED,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from mlviews.files.filelock import Waiting
     from mlviews.release import Release
 
+_LOADED = ("cache", "commands", "envs", "kernels", "lockfiles", "modulefiles", "views")
+"""What programs are loaded from, or made of; below the root."""
 _DATED = re.compile(r"\d{4}\.\d{2}\.\d{2}(\.\d+)?")
 
 
@@ -311,7 +313,12 @@ class Store:
         remove_file(folder / release / UNPROMOTED)
 
     def view_lock(self, view: str, *, waiting: Waiting | None) -> AbstractContextManager[int]:
-        """Hold the view's lock; see `mlviews.files.filelock.hold`."""
+        """Hold the view's lock; see `mlviews.files.filelock.hold`.
+
+        Raises:
+            FailedError: somebody else could change what is about to be written.
+        """
+        refuse_foreign(self.root, [*(self.root / name for name in _LOADED), self.view_folder(view)])
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
 
 

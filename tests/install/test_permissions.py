@@ -295,6 +295,30 @@ def test_a_second_user_changes_nothing(builder, odd, place, umask):
     assert builder("verify", "demo").code == 0
 
 
+@pytest.mark.parametrize("way", ["folder", "link", "view", "open"])
+def test_nothing_is_built_where_somebody_else_could_change_it(builder, place, way):
+    """In a root where everybody may make folders, somebody was there first; or a folder was opened by hand."""
+    place_recipe(builder, place, "demo", "python", "greet")
+    root = place / "root"
+    (root / "envs/demo").mkdir(parents=True)
+    (root / "envs").chmod(0o777 if way == "open" else 0o755)
+    (root / "cache").symlink_to(place / "home")
+    foreign = {"folder": root / "envs", "view": root / "envs/demo", "link": root / "cache"}.get(way)
+    if foreign:
+        os.chown(foreign, NOBODY, NOBODY, follow_symlinks=False)
+
+    refused = builder("build", "demo", "--json")
+
+    assert (refused.code, refused.codes) == (3, ["folder-foreign"])
+    assert list((root / "envs").glob("*/*")) == list((place / "home").iterdir()) == []
+    told = refused.json["errors"][0]
+    assert ("everybody" if way == "open" else "nobody") in told["message"]
+    if foreign:
+        os.chown(foreign, 0, 0, follow_symlinks=False)
+    (root / "envs").chmod(0o755)
+    assert builder("build", "demo").code == 0
+
+
 # A process of its own: what rattler's threads hold would be held for ever in a fork.
 MEMBER = """
 import os, sys, tempfile
