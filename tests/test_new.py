@@ -295,10 +295,11 @@ def test_what_is_none_of_these(cli: Cli, tmp_path: Path, text: str) -> None:
 
 @given(lines=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=4))
 @example(lines=["0", "null", "1e3"])
+@example(lines=["0\\"])
 @example(lines=["numpy>=2\\", "# x", "é==1", "a: b", "x@{{y}}", "- x", "torch[a,b]!=2.*,~=1", "a===1", "a==1+local"])
 def test_no_text_of_a_source_becomes_yaml(tmp_path: Path, lines: list[str]) -> None:
     path = tmp_path / "requirements.txt"
-    path.write_bytes("\n".join([*lines, "numpy"]).encode())
+    path.write_bytes("\n".join(["numpy", *lines]).encode())  # last, a backslash before it would make it part of a line
     adopted = adopt(path)
     (tmp_path / "own").mkdir(exist_ok=True)
     (tmp_path / "own/mine.yaml").unlink(missing_ok=True)

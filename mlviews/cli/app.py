@@ -109,7 +109,15 @@ class App:
     @property
     def recipes(self) -> Path:
         """The folder of recipes: ``--recipes``, else ``./recipes``, else those that travel with mlviews."""
-        return self._path("recipes") or recipes_folder()
+        from mlviews.files.writing import folder
+
+        own = self.own_recipes
+        return own if self.options.get("recipes") or own.is_dir() else folder("recipes")
+
+    @property
+    def own_recipes(self) -> Path:
+        """The folder that new recipes go to: those that travel with mlviews are not the user's to add to."""
+        return self._path("recipes") or Path("recipes").absolute()
 
     def view(self, name: str) -> ViewSpec:
         """Return a view of the recipes; of one that is built here from others, the error says so."""
@@ -187,23 +195,6 @@ class App:
         from mlviews.cli.terminal import Bars
 
         return Bars(self.console(stderr=True))
-
-
-def recipes_folder() -> Path:
-    """Return the folder of recipes where no option names one: the one here, else the one that travels with mlviews."""
-    from mlviews.files.writing import folder
-
-    own = Path("recipes").absolute()
-    return own if own.is_dir() else folder("recipes")
-
-
-def own_recipes(app: App) -> Path:
-    """Return the folder that new recipes go to: those that travel with mlviews are not the user's to add to."""
-    from mlviews.files.writing import folder
-
-    if app.recipes != folder("recipes") or app.options.get("recipes"):
-        return app.recipes
-    return Path("recipes").absolute()
 
 
 def _mirrors(pairs: tuple[str, ...]) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlviews.cli.app import App, complete_release, own_recipes, verb
+from mlviews.cli.app import App, complete_release, verb
 from mlviews.cli.output import Outcome
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def new(app: App, view: str, *, gpu: bool | None, source: str | None) -> Outcome
     from mlviews.newview import held_by, write_new_recipe
     from mlviews.results import NewResult
 
-    own = own_recipes(app)
+    own = app.own_recipes
     if app.options.get("recipes"):
         make_folder(own)
     like = source if source in app.catalogue.names else ""
@@ -133,7 +133,7 @@ def extend(
         place_of(view, app.site.root),
         requirements,
         app.site,
-        recipes=own_recipes(app),
+        recipes=app.own_recipes,
         name=name,
         replace=replace,
         editable=editable,
