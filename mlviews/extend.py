@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mlviews.base import find_base
 from mlviews.build import BuildResult, build
 from mlviews.errors import BadInputError
+from mlviews.files.writing import folder as shipped
 from mlviews.files.writing import make_folder, write_atomically
 from mlviews.hardware import host_platform
 from mlviews.lock.lockfile import lock_path
@@ -27,6 +28,7 @@ from mlviews.site.spec import for_site
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from mlviews.recipe.catalogue import Catalogue
     from mlviews.recipe.view import ViewSpec
     from mlviews.site.profile import Site
 
@@ -84,9 +86,12 @@ def extend(
     path = recipes / f"{name}.yaml"
     with _undone_on_error(path, lock_path(site.lockfiles, name)):
         there = _own_extension(name, recipes)
-        if there and there.on == on and not replace and not editable:
-            known = {request.text for request in there.pypi}
-            _add(path, [text for text in dict.fromkeys(requirements) if text not in known])
+        folders = [str(folder.absolute()) for folder in editable]
+        _check(requirements)
+        if there and there.on == on:
+            _add(path, "pypi", [text for text in requirements if text not in {one.text for one in there.pypi}])
+            _add(path, "replace", [package for package in replace if package not in there.replace])
+            _add(path, "editable", [folder for folder in folders if folder not in there.editable])
         else:
             _write_recipe(
                 name,
@@ -95,7 +100,7 @@ def extend(
                 platform=base.release.platform,
                 requirements=list(dict.fromkeys(requirements)),
                 replace=list(dict.fromkeys(replace)),
-                editable=list(dict.fromkeys(folder.absolute() for folder in editable)),
+                editable=list(dict.fromkeys(folders)),
             )
         built = _lock_and_build(name, recipes, site, progress)
     taken = usage.read(built.folder).bytes
@@ -123,7 +128,7 @@ def _text(file: Path) -> str | None:
 
 
 def _lock_and_build(name: str, recipes: Path, site: Site, progress: Progress) -> BuildResult:
-    site_spec = for_site(open_catalogue(recipes).view(name), site)
+    site_spec = for_site(_catalogue(recipes).view(name), site)
     # `build` would call the lock stale: it is the one of the recipe before, or of one that is gone.
     _, errors = lock_views([site_spec], site, LockOptions(), progress=progress)
     if errors:
@@ -151,11 +156,10 @@ def _write_recipe(
     platform: str,
     requirements: Sequence[str],
     replace: Sequence[str],
-    editable: Sequence[Path],
+    editable: Sequence[str],
 ) -> None:
     """Write ``<folder>/<name>.yaml``, a recipe that extends a view."""
-    path = free_file(name, name, folder, open_catalogue(folder).modules_by_file if folder.is_dir() else {})
-    _check(requirements)
+    path = free_file(name, name, folder, _catalogue(folder).modules_by_file if folder.is_dir() else {})
     text = _EXTENSION.format(
         name=name,
         summary=json.dumps(f"What I put on top of {PurePath(on).name if on.startswith('/') else on}"),
@@ -163,36 +167,44 @@ def _write_recipe(
         platform=platform,
         pypi=_entries(requirements) or "  []\n",
         more="".join(
-            f"{key}:\n{_entries(texts)}"
-            for key, texts in (("replace", replace), ("editable", [str(path) for path in editable]))
-            if texts
+            f"{key}:\n{_entries(texts)}" for key, texts in (("replace", replace), ("editable", editable)) if texts
         ),
     )
     make_folder(folder)
     write_atomically(path, text)
 
 
+def _catalogue(recipes: Path) -> Catalogue:
+    """Return one's own recipes, which may take the layers that travel with mlviews."""
+    return open_catalogue(recipes, behind=shipped("recipes"))
+
+
 def _own_extension(name: str, recipes: Path) -> ViewSpec | None:
     """Return the view that the recipe of this name in one's own folder makes, where it extends another one."""
     if "/" in name or not (recipes / f"{name}.yaml").is_file():
         return None
-    spec = open_catalogue(recipes).view(name)
+    spec = _catalogue(recipes).view(name)
     return spec if spec.on else None
 
 
-_PYPI = re.compile(r"^pypi:[ \t]*(?:#.*)?\n(?:[ \t]*\[\][ \t]*\n|(?=(?P<indent>[ \t]*)- ))", re.MULTILINE)
+_LIST = r"(?m)^{}:[ \t]*(?:#.*)?\n(?:[ \t]*\[\][ \t]*\n|(?=(?P<indent>[ \t]*)- ))"
 
 
-def _add(path: Path, requirements: Sequence[str]) -> None:
-    """Add requirements to those of a recipe; all else in it stays, comments too."""
-    _check(requirements)
+def _add(path: Path, key: str, texts: Iterable[str]) -> None:
+    """Add texts to a list of a recipe; all else in it stays, comments too."""
+    texts = list(dict.fromkeys(texts))
+    if not texts:
+        return
     text = path.read_text(encoding="utf-8")
-    found = _PYPI.search(text)
+    if not re.search(rf"(?m)^{key}:", text):
+        write_atomically(path, text + ("" if text.endswith("\n") else "\n") + f"{key}:\n{_entries(texts)}")
+        return
+    found = re.search(_LIST.format(key), text)
     if not found:
         hint = f"Add them there and type `mlviews lock {path.stem}`, or take another name with --name."
-        raise BadInputError("recipe-exists", f"{path} is there, and has no list below `pypi:` to add to", hint)
+        raise BadInputError("recipe-exists", f"{path} is there, and has no list below `{key}:` to add to", hint)
     begin = found[0].removesuffix("\n").partition("\n")[0]
-    added = _entries(requirements, found["indent"] if found["indent"] is not None else "  ")
+    added = _entries(texts, found["indent"] if found["indent"] is not None else "  ")
     write_atomically(path, f"{text[: found.start()]}{begin}\n{added}{text[found.end() :]}")
 
 
@@ -201,7 +213,12 @@ def _check(requirements: Iterable[str]) -> None:
         try:
             check_requirement(text)
         except ValueError as error:
-            raise BadInputError("bad-requirement", f"{text!r} {error}", "Write it as `seaborn >=0.13`.") from None
+            hint = "Write it as `seaborn >=0.13`."
+            if "://" in text:
+                hint = "Clone it, and take the folder with --editable FOLDER."
+            elif text.startswith((".", "/", "~")):
+                hint = "--editable FOLDER takes a project as it lies."
+            raise BadInputError("bad-requirement", f"{text!r} {error}", hint) from None
 
 
 def _entries(texts: Iterable[str], indent: str = "  ") -> str:

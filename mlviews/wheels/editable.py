@@ -96,7 +96,7 @@ def _kept(wheel: Path, cache: Path, folder: Path) -> Offer:
         raise FailedError(
             "editable-not-pure",
             f"{folder} cannot be added as it lies: {error}",
-            "Make a wheel of compiled code: `pypi:` takes it from an index or PIP_FIND_LINKS.",
+            "Compiled code goes on top as a wheel, which auditwheel has named: docs/extend.md tells how.",
         ) from error
     sha256 = file_sha256(wheel)
     with open_wheel(wheel, sha256) as opened:

@@ -251,13 +251,18 @@ def test_the_same_again_adds_packages_and_what_failed_or_went_leaves_nothing(bas
         assert based("extend", "demo", wrong, "--json").codes == [code]
     assert (path.read_text(), lock.read_text()) == before
     assert based("uninstall", "my-demo").code == 0
+    base = based.recipes.folder / "demo.yaml"
+    base.write_text(base.read_text().replace("schema: 1", "schema: 1\nlayers: [plot]"))  # one that travels with mlviews
     path.unlink()  # as the tutorial says; the lock of what it asked for is still there
-    assert based("extend", "demo", "emcee >=1", "--json").data["added"] == {"emcee": "1.0"}
+    done = based("extend", "demo", "emcee >=1", "--json")
+    assert done.code == 0, done.out
+    assert done.data["added"] == {"emcee": "1.0"}
 
 
 @pytest.mark.parametrize(
     ("before", "after"),
     [
+        ("x: 1", 'x: 1\npypi:\n  - "b"\n'),
         ("pypi:   # mine\n  - a\nmore: 1\n", 'pypi:   # mine\n  - "b"\n  - a\nmore: 1\n'),
         ("pypi:\n- a\n", 'pypi:\n- "b"\n- a\n'),
         ("x: 1\npypi:\n    - a\n", 'x: 1\npypi:\n    - "b"\n    - a\n'),
@@ -268,7 +273,7 @@ def test_a_requirement_is_added_to_a_list_however_it_is_indented(before: str, af
     path = tmp_path / "my-demo.yaml"
     path.write_text(before)
 
-    _add(path, ["b"])
+    _add(path, "pypi", ["b"])
 
     assert path.read_text() == after
 
@@ -397,7 +402,7 @@ def test_what_cannot_be_extended_or_published(based: Any, index: Any, tmp_path: 
     assert based("extend", "/nothing", "tagger", "--json").codes == ["base-missing"]
     assert based("extend", "demo", "tagger @ file:///x.whl", "--json").codes == ["bad-requirement"]
     assert based("extend", "demo", "tagger").code == 0
-    assert based("extend", "demo", "tagger", "--replace", "numbers", "--json").codes == ["recipe-exists"]
+    assert based("extend", "demo", "tagger", "--name", "demo", "--json").codes == ["recipe-exists"]
     assert based("extend", "my-demo", "tagger", "--name", "more", "--json").codes == ["base-extends"]
     published = based("publish", "my-demo", "--plan", "--prefix", "/cvmfs/x.org", "--json")
     assert "extension" in {remark["rule"] for remark in published.data["remarks"] if remark["forbids"]}
@@ -468,6 +473,17 @@ def test_a_project_as_it_lies(based: Any, index: Any, closed: Any, tmp_path: Pat
     assert f"editable {project}: read where it lies" in done.out.replace("\n", "")
     release = release_of(based.root, "my-demo")[1]
     assert release.editable == (str(project),)
+    more = tmp_path / "more"
+    shutil.copytree(project, more)
+    index("backing-more", files={"backing_more.py": BACKING.replace("mine", "more")})
+    (more / "pyproject.toml").write_text(system.replace('"backing"', '"backing-more"'))
+    (more / "backend.py").write_text(EDITABLE.replace("mine", "more").replace("backing", "backing_more"))
+    (more / "src/mine.py").rename(more / "src/more.py")
+    assert based("extend", "my-demo", "helper", "--editable", more, "--editable", project).code == 0
+    (_, release) = release_of_all(based.root, "my-demo")[-1]
+    assert release.editable == (str(more), str(project))
+    for wrong, word in (("./mycode", "--editable FOLDER takes"), ("a @ git+https://x.example/a", "Clone it")):
+        assert word in based("extend", "my-demo", wrong).err
     assert {"mine", "tagger"} <= {one.name for one in release.packages}
     run = ("run", "my-demo", "--", "python", "-c", "import mine; print(mine.value)")
     assert says(based.process(*run)) == "1"
