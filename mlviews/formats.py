@@ -182,6 +182,10 @@ FORMATS: Mapping[str, Format] = {
         "kernel.json for Jupyter",
         lambda it: {jupyter.SPECIFICATION: jupyter.render_kernel(it.release, versioned=it.versioned)},
     ),
+    "vscode": Format(
+        "settings.json for a folder in VS Code",
+        lambda it: {"settings.json": setup_script.render_vscode(it.release, versioned=it.versioned)},
+    ),
     "explicit": Format(
         "list of archives for conda, mamba",
         lambda it: {"explicit.txt": exchange.render_explicit(it.lock, it.platform)},

@@ -18,6 +18,7 @@ from mlviews.errors import FailedError, RefusedError
 from mlviews.files import writing
 from mlviews.files.reading import RELEASE_FILE, UnreadableError, content, is_file, is_folder_at, names_in, status
 from mlviews.files.writing import write_atomically, write_failure
+from mlviews.release import default_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -83,8 +84,7 @@ def render_kernel(release: Release, *, versioned: bool = True, swan: bool = Fals
             f"release {release.release} of {release.view} holds no Python, and a kernel needs it",
             "Ask for python and ipykernel in the recipe, or use the layer notebook.",
         )
-    prefix = PurePosixPath(release.prefix)  # envs/<view>/<release>/<platform>
-    folder = prefix if versioned else prefix.parents[1] / "default" / prefix.name
+    folder = PurePosixPath(release.prefix) if versioned else default_prefix(release.prefix)
     launch = str(folder / "launch")
     if re.search(r"\{\w+\}", launch):
         raise FailedError("kernel-path", f"Jupyter would replace the braces in {launch}.", "Use a root without braces.")

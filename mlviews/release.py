@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -242,6 +243,12 @@ class Release(StoreFile):
         if self.base is None:
             return told
         return f"{told}, which {self.view} needs; mlviews build {self.view} takes another release of {self.base.view}"
+
+
+def default_prefix(prefix: str) -> PurePosixPath:
+    """Return the path by which whoever follows the default reaches the view that has a release in ``prefix``."""
+    release = PurePosixPath(prefix)  # envs/<view>/<release>/<platform>
+    return release.parents[1] / "default" / release.name
 
 
 def module_versions(module: str, release: str, variant: ReleaseVariant | None) -> tuple[tuple[str, str], ...]:

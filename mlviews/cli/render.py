@@ -40,6 +40,7 @@ def render(app: App, view: str, form: str, *, output: Path | None, platform: str
     lmod tcl        modulefile for Lmod, for environment-modules
     sh csh fish     setup script for bash, zsh and sh; for tcsh; for fish
     kernel          kernel.json for Jupyter
+    vscode          settings.json for a folder in VS Code: its Python, its terminals
     explicit        list of archives for conda and mamba, from the lock
     environment     environment.yml, from the lock: versions and builds, no hashes
     pixi            pixi.lock, from the lock

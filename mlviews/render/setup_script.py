@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from mlviews.release import Loading, Release, ReleasePackage, loading
+from mlviews.release import Loading, Release, ReleasePackage, default_prefix, loading
 from mlviews.render import escape
 
 # What an LCG view, a virtual environment or a conda environment around `launch` would have its program believe, and
@@ -67,15 +67,27 @@ def render_launch(release: Release) -> str:
     below = {name: [f"{folder}/" for folder in folders] for name, folders in change.foreign.items()}
     plain = [name for name in (*own.set, *own.around) if not name.startswith("MLVIEWS_")]
     values = {**_values(release, change), "unset": sorted(unset), "below": below, "kept": plain}
-    return escape.render("launch", "sh", {**values, "kernel": _KERNEL, "launch": _instead(release)})
+    instead = str(default_prefix(release.base.prefix) / "launch") if release.base else ""
+    return escape.render("launch", "sh", {**values, "kernel": _KERNEL, "launch": instead})
 
 
-def _instead(release: Release) -> str:
-    """Return the ``launch`` whose Python tells a notebook that the release's base is gone; empty where it has none."""
-    if release.base is None:
-        return ""
-    prefix = PurePosixPath(release.base.prefix)  # envs/<view>/<release>/<platform>
-    return str(prefix.parents[1] / "default" / prefix.name / "launch")
+def render_vscode(release: Release, *, versioned: bool = True) -> str:
+    """Return ``settings.json`` for a folder in VS Code: its Python and its terminals are the view's.
+
+    VS Code takes a folder with ``conda-meta`` for conda's, and types ``conda activate`` into each terminal: not here.
+
+    Args:
+        versioned: whether the folder keeps to this release, or follows the view's default.
+    """
+    folder = PurePosixPath(release.prefix) if versioned else default_prefix(release.prefix)
+    terminal = {"path": str(folder / "launch"), "args": ["sh", "-c", 'exec "${SHELL:-bash}"']}
+    settings = {
+        "python.defaultInterpreterPath": str(folder / "bin/python"),
+        "python.terminal.activateEnvironment": False,
+        "terminal.integrated.profiles.linux": {release.view: terminal},
+        "terminal.integrated.defaultProfile.linux": release.view,
+    }
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 def _setup_values(release: Release, aliases: str) -> dict[str, Any]:

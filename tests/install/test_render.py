@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,26 @@ def test_a_kernel_of_a_named_release_keeps_to_it(demo):
     kernel = json.loads(demo("render", f"demo/{name}", "kernel").out)
     assert kernel["argv"][0] == f"{demo.root}/envs/demo/{name}/linux-64/launch"
     assert "/default/" in json.loads(demo("render", "demo", "kernel").out)["argv"][0]
+
+
+@pytest.mark.parametrize("named", ["demo", "demo/{}"])
+def test_terminals_of_vs_code_are_in_the_view_and_follow_its_default(demo, tmp_path, named):
+    settings = json.loads(demo("render", named.format(release(demo)), "vscode").out)
+    profile = settings["terminal.integrated.profiles.linux"][settings["terminal.integrated.defaultProfile.linux"]]
+    python = settings["python.defaultInterpreterPath"]
+    assert [("/default/" in path) for path in (profile["path"], python)] == [named == "demo"] * 2
+    assert settings["python.terminal.activateEnvironment"] is False
+
+    told = "echo $MLVIEWS_VIEW; command -v python; echo $PYTHONPATH\n"
+    for shell in ("/bin/bash", None):
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": "/lcg"}
+        done = subprocess.run(
+            [profile["path"], *profile["args"]], input=told, env=environment | ({"SHELL": shell} if shell else {}),
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        view, found, path = done.stdout.splitlines()
+        assert (view, path) == ("demo", "")
+        assert Path(found).samefile(python)
 
 
 def test_explicit_is_the_lock_in_an_order_that_installs(demo):
