@@ -47,7 +47,7 @@ ALLOW_NEGOTIATOR = *
 SEC_DEFAULT_AUTHENTICATION = OPTIONAL
 SEC_DEFAULT_AUTHENTICATION_METHODS = FS
 NUM_CPUS = 8
-MEMORY = 8000
+MEMORY = 32000
 SLOT_TYPE_1 = 100%
 SLOT_TYPE_1_PARTITIONABLE = true
 NUM_SLOTS_TYPE_1 = 1
@@ -83,19 +83,24 @@ class Pool:
 
     @property
     def environment(self) -> dict[str, str]:
+        """What HTCondor's programs need, and where they are: they run as somebody who may submit."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("_CONDOR", "MLVIEWS"))}
-        path = f"{HTCONDOR}/usr/bin:{HTCONDOR}/usr/sbin:{own['PATH']}"
+        path = f"{self.folder}/bin:{own['PATH']}"
         return {**own, "PATH": path, "CONDOR_CONFIG": str(self.folder / "condor_config")}
 
     def start(self) -> None:
         """Start all daemons, and wait until there is a slot."""
-        for name in ("log", "spool", "execute", "lock", "run"):
+        for name in ("bin", "log", "spool", "execute", "lock", "run"):
             (self.folder / name).mkdir()
+        for program in HTCONDOR.glob("usr/*bin/condor_*"):
+            shim = self.folder / "bin" / program.name
+            shim.write_text(f'#!/bin/sh\nexec {_AS_SOMEBODY}{program} "$@"\n')
+            shim.chmod(0o755)
         (self.folder / "condor_config").write_text(_CONFIG.format(release=HTCONDOR, folder=self.folder))
         with (self.folder / "master.out").open("ab") as out:
             # Whoever kills the tests kills this, too.
             self.master = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *_AS_SOMEBODY, "condor_master", "-f"],
+                ["setpriv", "--pdeathsig", "KILL", self.folder / "bin/condor_master", "-f"],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
                 env=self.environment, cwd=self.folder,
             )  # fmt: skip
@@ -119,8 +124,9 @@ class Pool:
 
     def client(self, *command: str | Path, check: bool = True, **options: Any) -> str:
         """Run one of HTCondor's programs; what it prints comes back."""
+        program, *arguments = map(str, command)
         done = subprocess.run(
-            [*_AS_SOMEBODY, *map(str, command)],
+            [str(self.folder / "bin" / program), *arguments],
             check=False, capture_output=True, text=True, timeout=60, env=self.environment, **options,
         )  # fmt: skip
         assert self.master, "the pool has not been started"
@@ -154,7 +160,7 @@ class Pool:
 
 
 # HTCondor takes no jobs of root. To somebody else, by the name of nobody, root's own files belong here.
-_AS_SOMEBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534") if os.geteuid() == 0 else ()
+_AS_SOMEBODY = "unshare --user --map-user=65534 --map-group=65534 " if os.geteuid() == 0 else ""
 
 
 @pytest.fixture(scope="session")

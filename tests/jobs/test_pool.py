@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tarfile
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from desk import make_view, write_job
 from slurm import wait_for
 
+from mlviews.jobs import cluster
 from mlviews.jobs.job import JobRequest, by_launch, plan_job
+from mlviews.nightly.workers import each_of
+from mlviews.site.batch import BatchSystem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +39,7 @@ if checkpoints.start == 1:
     pathlib.Path("of the first start").write_text("kept")
 while step < int(sys.argv[1]):
     step += 1
-    time.sleep(0.05)
+    time.sleep(0.04)
     if checkpoints.due():
         checkpoints.save(lambda file: file.write(json.dumps(step).encode()))
 pathlib.Path("result").write_text(str(step))
@@ -64,7 +69,7 @@ def test_each_task_gets_the_arguments_as_they_are(pool, submit):
 
 def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(pool, submit):
     """The time of a start ends, somebody sends the job away, and its shell is killed."""
-    steps = 500
+    steps = 450
     number, folder = submit("python", "-c", TRAIN, str(steps), resume=True, seconds=40)  # the last 30 s are for saving
 
     def started(start: int) -> bool:
@@ -95,3 +100,24 @@ def test_a_program_that_fails_before_it_saves_is_not_started_again(pool, submit)
     pool.wait(number)
     assert "ended with status 3: it is not started again" in (folder / f"tagging.{number}.0.out").read_text()
     assert "return value 3" in (folder / f"tagging.{number}.log").read_text()
+
+
+def test_workers_that_are_removed_are_replaced_and_none_is_left(pool, tmp_path, monkeypatch):
+    for name, value in pool.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cluster, "_AGAIN_SECONDS", 0.3)
+    commands = [f"echo x >> {tmp_path}/cell-{number}; sleep 1" for number in range(8)]
+
+    def disturb() -> None:
+        wait_for(lambda: bool([*tmp_path.glob("cell-*")]), "the first cell")
+        pool.client("condor_rm", "-all")
+
+    thread = Thread(target=disturb)
+    thread.start()
+    planned = cluster.plan_workers({"htcondor": BatchSystem()}, 2, tmp_path, gpu=False)
+    with cluster.workers_on(planned, tmp_path) as workers:
+        found = list(each_of(workers.client, os.system, commands, trouble=workers.trouble))
+    thread.join()
+    assert sorted(found) == sorted((command, 0) for command in commands)
+    assert len([*tmp_path.glob("worker-*.log")]) > 2
+    wait_for(lambda: pool.client("condor_q", "-af", "ClusterId") == "", "an empty queue", 30)
