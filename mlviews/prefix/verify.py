@@ -87,9 +87,9 @@ def verify(prefix: Path, *, shared: bool = False, progress: Progress = silent) -
         shared: whether the site says that a group may write too; for others it is a fault.
     """
     tree = read_tree(prefix)
-    faults: list[Fault] = []
-    release = _release(prefix, tree.found, faults)
-    inventory = _inventory(prefix, release, tree.found, faults)
+    release, broken = _release(tree)
+    inventory, lost = _inventory(tree, release, vouched=broken is None)
+    faults = [Fault(path, kind) for path, kind in ((RELEASE_FILE, broken), (FILES, lost)) if kind]
     own = own_files(inventory) if inventory else {}
     total = sum(status.st_size for status in tree.found.values() if stat.S_ISREG(status.st_mode))
     with progress("Verifying", total=total, unit="bytes") as advance:
@@ -143,41 +143,41 @@ def verify_new(
     return tuple(sorted(faults))
 
 
-def _release(prefix: Path, found: Mapping[str, os.stat_result], faults: list[Fault]) -> Release | None:
-    if RELEASE_FILE not in found:
-        faults.append(Fault(RELEASE_FILE, "missing"))
-        return None
+def _release(tree: Tree) -> tuple[Release | None, FaultKind | None]:
+    """Return what ``release.json`` says, and what is wrong with it."""
+    if RELEASE_FILE not in tree.found:
+        return None, "missing"
+    path = tree.prefix / RELEASE_FILE
     try:
-        text = content(prefix / RELEASE_FILE) or b""
-        release = parse(Release, text, prefix / RELEASE_FILE)
-    except UnreadableError as error:
-        faults.append(Fault(RELEASE_FILE, "changed" if isinstance(error, DamagedError) else "unreadable"))
-        return None
-    if not is_intact(text, release):
-        faults.append(Fault(RELEASE_FILE, "changed"))
-    return release
-
-
-def _inventory(
-    prefix: Path, release: Release | None, found: Mapping[str, os.stat_result], faults: list[Fault]
-) -> Inventory | None:
-    if release is None:
-        return None
-    if FILES not in found:
-        faults.append(Fault(FILES, "missing"))
-        return None
-    # A damaged file vouches for nothing: what it says of the inventory may be the damage.
-    vouched = not any(fault.path == RELEASE_FILE for fault in faults)
-    try:
-        text = content(prefix / FILES) or b""
-        if not vouched or hashlib.sha256(text).hexdigest() == release.files:
-            return parse(Inventory, text, prefix / FILES)
-        faults.append(Fault(FILES, "changed"))
+        text = content(path) or b""
+        release = parse(Release, text, path)
     except DamagedError:
-        pass  # so is release.json, or it would not vouch for this
+        return None, "changed"
     except UnreadableError:
-        faults.append(Fault(FILES, "unreadable"))
-    return None
+        return None, "unreadable"
+    return release, None if is_intact(text, release) else "changed"
+
+
+def _inventory(tree: Tree, release: Release | None, *, vouched: bool) -> tuple[Inventory | None, FaultKind | None]:
+    """Return what ``files.json`` says, and what is wrong with it.
+
+    Args:
+        vouched: whether the release's file is whole: what a damaged one says of the inventory may be the damage.
+    """
+    if release is None:
+        return None, None
+    if FILES not in tree.found:
+        return None, "missing"
+    path = tree.prefix / FILES
+    try:
+        text = content(path) or b""
+        if vouched and hashlib.sha256(text).hexdigest() != release.files:
+            return None, "changed"
+        return parse(Inventory, text, path), None
+    except DamagedError:
+        return None, None  # so is release.json, or it would not vouch for this
+    except UnreadableError:
+        return None, "unreadable"
 
 
 def _packages(tree: Tree, known: Iterable[str], damaged: set[str]) -> tuple[dict[str, RecordedPath], bool]:
