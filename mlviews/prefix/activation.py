@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -82,7 +82,8 @@ def capture(prefix: Path, *, name: str | None = None, baked: Path | None = None,
         marks = {key: f"/mlviews/{key}-of-the-user" for key in _users(prefix, here) if key not in declared}
         (marked,) = source([Run({**marks, **declared})])
     states = [_state(run, {run.prefix: final, str(prefix): final}) for run in (here, elsewhere, marked)]
-    meanings = _compared(states[0], states[1], states[2], marks, _base(here, declared, {here.prefix: final}))
+    base = _base(here, declared, {here.prefix: final})
+    meanings = [*_compared(states[0], states[1], states[2], marks, base)]
     # Where there is no layer, what both runs wrote is told of the first.
     places = dict.fromkeys([here.prefix, elsewhere.prefix, str(prefix)], final)
     return _activation(meanings, final, _notes(here, places))
@@ -121,7 +122,7 @@ def _compared(
     marked: Mapping[str, str],
     marks: Mapping[str, str],
     base: Mapping[str, str],
-) -> list[_Meaning]:
+) -> Iterator[_Meaning]:
     """Tell the meaning of every variable from its values in the three runs.
 
     Args:
@@ -131,20 +132,17 @@ def _compared(
         marks: the values that stood for the user's.
         base: what was set before the scripts came.
     """
-    meanings: list[_Meaning] = []
     for name in dict.fromkeys([*here, *marks]):
         bare = here.get(name)
         if name != "PATH" and bare is not None and base.get(name) == bare:
             continue
         if bare != elsewhere.get(name):
             why = "a script gives it another value on another host or to another user"
-            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: {why}."))
+            yield _Meaning("nothing", name, note=f"{name} is left out: {why}.")
         elif name == "HOST" and bare:
-            meanings.append(
-                _Meaning("nothing", name, note=f"{name} is left out: zsh and tcsh keep values of the host in it.")
-            )
+            yield _Meaning("nothing", name, note=f"{name} is left out: zsh and tcsh keep values of the host in it.")
         elif name != "PATH" and USERS_PATH in (bare or ""):
-            meanings.append(_Meaning("nothing", name, note=f"{name} is left out: it repeats the user's PATH."))
+            yield _Meaning("nothing", name, note=f"{name} is left out: it repeats the user's PATH.")
         else:
             mark, given = marks.get(name), marked.get(name)
             # Where it repeats another variable of the user's, it is what it is where that is not set.
@@ -155,8 +153,7 @@ def _compared(
                     f"{name} depends on what the user has set; the release has the value of a user who set nothing."
                 )
                 found[0] = found[0]._replace(note=depends)
-            meanings += found
-    return meanings
+            yield from found
 
 
 def _meanings(name: str, bare: str | None, marked: str | None, mark: str | None) -> list[_Meaning]:
