@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from mlviews.files.filelock import LOCK
-from mlviews.files.reading import RELEASE_FILE, content, folders_in, is_file, is_folder_at, names_in, status
+from mlviews.files.reading import RELEASE_FILE, folders_in, is_folder_at, names_in, status
 from mlviews.files.writing import aged
 from mlviews.jupyter import SPECIFICATION
 from mlviews.prefix.bytecode import BYTECODE
@@ -15,6 +15,7 @@ from mlviews.prefix.unpacked import NOTES, PACKAGES
 from mlviews.render.defaultfile import NOTHING_PROMOTED
 from mlviews.render.modulefile import MODULE
 from mlviews.store.layout import HISTORY, UNPUBLISHED, is_removed
+from mlviews.store.loaders import modulefiles_of, release_named_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,17 +60,16 @@ def view_debris(store: Store, view: str, entries: Sequence[ReleaseEntry]) -> tup
 
 
 def _of_deleted(store: Store, view: str, modules: Iterable[str]) -> Iterator[Path]:
-    """Yield modulefiles and kernels of releases whose folder somebody deleted: those that name the folder."""
-    folders = [store.root / "modulefiles" / module for module in sorted(modules)]
-    files = [(folder / name, name.removesuffix(".lua")) for folder in folders for name in names_in(folder)]
-    kernels = store.root / "kernels"
-    versioned = [name for name in names_in(kernels) if name.startswith(f"{view}-")]
-    files += [(kernels / name / SPECIFICATION, name.removeprefix(f"{view}-")) for name in versioned]
+    """Yield modulefiles and kernels of releases whose folder somebody deleted."""
     there = {*store.folders(view), "default"}
-    for path, release in files:
-        named = f"{store.baked(store.view_folder(view) / release)}/".encode()
-        if release not in there and is_file(path) and named in (content(path) or b""):
-            yield path if path.name != SPECIFICATION else path.parent
+    for module in sorted(modules):
+        for path, release in modulefiles_of(store, view, store.root / "modulefiles" / module):
+            if release not in there:
+                yield path
+    for name in names_in(store.root / "kernels"):
+        folder, release = store.root / "kernels" / name, name.removeprefix(f"{view}-")
+        if release not in {name, *there} and release_named_in(folder / SPECIFICATION, store, view) == release:
+            yield folder
 
 
 def common_debris(root: Path) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from mlviews.render.modulefile import ModuleNotes, render_lua, render_tcl
 from mlviews.smoke.records import proved_gpus, read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlviews.files.filelock import Waiting
@@ -198,30 +198,51 @@ def remove_loaders(store: Store, view: str, modules: Mapping[str, Sequence[tuple
     Args:
         modules: of each release that was removed, the modules and versions that tell of it.
     """
-    below = store.baked(store.view_folder(view))
     for module in {module for found in modules.values() for module, _ in found}:
-        folder = store.root / "modulefiles" / module
-        for name in names_in(folder):
-            if not is_file(folder / name):
-                continue
-            named = re.search(re.escape(f"{below}/").encode() + rb"([^/]+)/", content(folder / name) or b"")
-            if named and name.startswith(os.fsdecode(named[1])):
-                remove_file(folder / name)
-    jupyter.remove_below(jupyter.Place("path", store.root / "kernels"), below)
+        for path, _ in modulefiles_of(store, view, store.root / "modulefiles" / module):
+            remove_file(path)
+    jupyter.remove_below(jupyter.Place("path", store.root / "kernels"), store.baked(store.view_folder(view)))
     for release, found in modules.items():
         delete_tree(store.root / "kernels" / f"{view}-{release}")
         for module, version in found:
-            folder = store.root / "modulefiles" / module
-            for name in (version, f"{version}.lua"):
-                remove_file(folder / name)
-            _remove_default(store, view, folder / default_name(_tree(store)))
-            if all(name.startswith(".") for name in names_in(folder)):  # a variant's shared module: no other is left
-                for name in names_in(folder):
-                    remove_file(folder / name)
-            with suppress(OSError):
-                folder.rmdir()  # unless it holds another view's
+            _leave_module(store, view, store.root / "modulefiles" / module, version)
     delete_tree(store.root / "kernels" / view)
     remove_file(store.root / "views" / view)
+
+
+def _leave_module(store: Store, view: str, folder: Path, version: str) -> None:
+    """Delete what a module has of a view: the version, and what names the default; all of it, if nothing else is left.
+
+    Args:
+        folder: of the module, which another view may share.
+    """
+    for name in (version, f"{version}.lua"):
+        remove_file(folder / name)
+    _remove_default(store, view, folder / default_name(_tree(store)))
+    if all(name.startswith(".") for name in names_in(folder)):  # a variant's shared module: no other is left
+        for name in names_in(folder):
+            remove_file(folder / name)
+    with suppress(OSError):
+        folder.rmdir()  # unless it holds another view's
+
+
+def modulefiles_of(store: Store, view: str, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the modulefiles in a module's folder that load releases of a view, be these there or not: file, release.
+
+    A variant's shared module has them under the release's name and the variant's.
+    """
+    for path in (folder / name for name in names_in(folder)):
+        release = release_named_in(path, store, view)
+        if release and path.name.startswith(release):
+            yield path, release
+
+
+def release_named_in(file: Path, store: Store, view: str) -> str | None:
+    """Return the release of a view whose folder a modulefile or a kernel names first; None where it names none."""
+    text = content(file) if is_file(file) else None
+    below = f"{store.baked(store.view_folder(view))}/"
+    named = re.search(re.escape(below).encode() + rb"([^/]+)/", text or b"")
+    return os.fsdecode(named[1]) if named else None
 
 
 def _views(store: Store) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,20 @@ def test_variants_are_built_locked_and_told_as_views_of_their_own(builder: Any, 
 
     assert gpu("build", "demo-gpu", "--variant", "cuda14", "--json").codes == ["variant-unknown"]
     assert gpu("build", "demo-gpu", "--variant", "own", "--all-variants").code == 2
+
+
+def test_a_variants_release_that_somebody_deleted_by_hand_goes_from_the_shared_module_too(
+    builder: Any, gpu: Any
+) -> None:
+    first = gpu("build", "demo-gpu", "--variant", "cuda13", "--json").data["release"]
+    second = gpu("build", "demo-gpu", "--variant", "cuda13", "--rebuild", "--json").data["release"]
+    shutil.rmtree(builder.root / "envs/demo-gpu-cuda13" / first)
+    shared = builder.root / "modulefiles/atlasml/demo"
+    assert {f"{first}-cuda13", f"{first}-cuda13.lua"} <= {path.name for path in shared.iterdir()}
+
+    foretold = builder("gc", "--dry-run", "--json").data["debris"]
+
+    assert builder("gc", "--json").data["debris"] == foretold
+    assert {Path(path).name for path in foretold} == {first, f"{first}.lua", f"{first}-cuda13", f"{first}-cuda13.lua"}
+    visible = {path.name for path in shared.iterdir() if not path.name.startswith(".")}
+    assert visible == {f"{second}-cuda13", f"{second}-cuda13.lua"}
