@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, channel_folder, channel_url
+from mlviews.conda.servers import PORTAL_HINT, certificate_hint, channel_folder, channel_url
 from mlviews.credentials import Server, hide, open_server
 from mlviews.doctor import Finding, may_build
 
@@ -143,7 +143,7 @@ def _ask(server: Server, seconds: float) -> int:
         why = error.reason if isinstance(error, URLError) else error
         if isinstance(why, TimeoutError):
             raise _NoAnswerError(_silent(seconds)) from None
-        advice = CERTIFICATE_HINT if isinstance(why, ssl.SSLCertVerificationError) else _OFFLINE
+        advice = certificate_hint(str(why)) if isinstance(why, ssl.SSLCertVerificationError) else _OFFLINE
         raise _NoAnswerError(str(getattr(why, "strerror", None) or why), advice) from None
     if page:
         raise _NoAnswerError("a page came, and no file of a channel", PORTAL_HINT)

@@ -8,6 +8,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler
@@ -20,6 +21,7 @@ from mlviews.conda.channels import open_sources
 from mlviews.conda.servers import channel_folder, channel_url
 from mlviews.errors import BadInputError, FailedError
 from mlviews.lock.parse import read_lock
+from mlviews.prefix.archives import install_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,7 +255,31 @@ def test_a_sites_own_certificate_authority_is_named_by_ssl_cert_file(
     assert done.code == 0, done.out
 
 
-def _certificate(folder: Path) -> Path:
+def test_a_certificate_that_is_out_of_date_may_be_the_clocks_fault(
+    cli: Cli, channel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = _certificate(tmp_path, days=0)
+    cli.recipes.recipe("x", "python")
+    cli.recipes.recipe("y", "python", pypi=["tagger"])
+    mirror = f"conda-forge={channel}"
+    for name in ("SSL_CERT_FILE", "PIP_CERT"):
+        monkeypatch.setenv(name, str(authority))
+    time.sleep(1)  # it is valid for the second in which it was made
+    with _secure(channel, tmp_path) as url:
+        refused = cli.process("lock", "x", "--mirror", f"conda-forge={url}", "--json")
+        asked = cli.process("doctor", "--mirror", f"conda-forge={url}", "--json")
+        monkeypatch.setenv("PIP_INDEX_URL", url)
+        by_pip = cli.process("lock", "y", "--mirror", mirror, "--json")
+
+    (line,) = [one for one in asked.data["findings"] if one["name"] == "channel"]
+    (from_pip,) = by_pip.json["errors"]
+    for hint in (refused.json["errors"][0]["hint"], line["advice"], from_pip["hint"]):
+        assert "`date`" in hint
+    assert from_pip["message"].count("Retrying") == 1
+    assert "`date`" in install_failure(f"failed to fetch {refused.json['errors'][0]['message']}").hint
+
+
+def _certificate(folder: Path, days: int = 2) -> Path:
     """Make an authority, and a server's key and certificate of it; return the authority's certificate."""
     new = ["openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj"]
     signed = "basicConstraints=critical,CA:FALSE\nsubjectAltName=DNS:localhost\n"
@@ -262,7 +288,7 @@ def _certificate(folder: Path) -> Path:
     for command in (
         [*new, "/CN=a site", "-x509", "-days", "2", "-keyout", "cakey.pem", "-out", "ca.pem"],
         [*new, "/CN=localhost", "-keyout", "key.pem", "-out", "r.pem"],
-        [*sign, "-days", "2", "-extfile", "signed", "-out", "c.pem"],
+        [*sign, "-days", str(days), "-extfile", "signed", "-out", "c.pem"],
     ):
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "ca.pem"

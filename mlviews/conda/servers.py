@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -26,8 +27,20 @@ from mlviews.errors import BadInputError
 UNKNOWN_CERTIFICATE = "invalid peer certificate"
 """What rattler says of a server whose certificate nobody here vouches for."""
 CERTIFICATE_HINT = "Where a site has its own certificate authority, SSL_CERT_FILE must name its certificate's file."
+CLOCK_HINT = "Look at this computer's clock: type `date`. If it is right, tell the people who run the server."
+OUT_OF_DATE = r"(?i)certificate.*(expired|not yet valid|not valid yet|NotValidYet)"
+"""What rattler, pip and Python say of a certificate that was valid once, or will be: mostly, a clock is wrong."""
 PORTAL_HINT = "A proxy or the login page of a network may have answered: open the URL in a browser."
 """What to do where something came that is none of a channel's files."""
+
+
+def certificate_hint(said: str) -> str:
+    """Return what people should do where a server's certificate is refused.
+
+    Args:
+        said: why it is, in rattler's or Python's words.
+    """
+    return CLOCK_HINT if re.search(OUT_OF_DATE, said) else CERTIFICATE_HINT
 
 
 def channel_url(channel: str) -> str:

@@ -14,7 +14,15 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, UNKNOWN_CERTIFICATE, channel_folder, channel_url
+from mlviews.conda.servers import (
+    CERTIFICATE_HINT,
+    CLOCK_HINT,
+    OUT_OF_DATE,
+    PORTAL_HINT,
+    UNKNOWN_CERTIFICATE,
+    channel_folder,
+    channel_url,
+)
 from mlviews.errors import FailedError
 from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.lock.packages import repodata_record
@@ -93,6 +101,12 @@ _KINDS = tuple(
     for pattern, code, hint in (
         ("hash mismatch", "hash-mismatch", _MISMATCH),
         ("No space left|Disk quota", "disk-full", DISK_FULL_HINT),
+        (
+            "Too many open files",
+            "files-limited",
+            "Type `ulimit -n 4096`, then the same command again. If it is refused, ask the people who run this host.",
+        ),
+        (OUT_OF_DATE, "certificate-unknown", CLOCK_HINT),
         (UNKNOWN_CERTIFICATE, "certificate-unknown", CERTIFICATE_HINT),
         (
             r"HTTP status client error \((404|410)",

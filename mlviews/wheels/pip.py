@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from mlviews.conda.servers import CLOCK_HINT, OUT_OF_DATE
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.wheels.cuda import asks_for_cuda
@@ -372,6 +373,13 @@ def _has_room(folder: Path, size: int) -> bool:
     return True
 
 
+def _last_tries(words: str) -> str:
+    """Return what pip says, of its tries in a row only the last."""
+    lines = words.splitlines()
+    tried = [line.startswith("WARNING: Retrying ") for line in [*lines, ""]]
+    return "\n".join(line for number, line in enumerate(lines) if not (tried[number] and tried[number + 1]))
+
+
 def _fail(words: str, verb: str, folder: Path) -> NoReturn:
     if "No module named pip" in words:
         raise FailedError(
@@ -391,11 +399,10 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
             "Tell the people who run the index.",
         )
     if _NETWORK.search(words):
-        raise FailedError(
-            "network",
-            f"pip could not reach a package index:\n{words}",
-            "Check the network; `pip config debug` shows which indexes and proxies it uses.",
-        )
+        hint = "Check the network; `pip config debug` shows which indexes and proxies it uses."
+        if re.search(OUT_OF_DATE, words):
+            hint = CLOCK_HINT
+        raise FailedError("network", f"pip could not reach a package index:\n{_last_tries(words)}", hint)
     if verb == "download":
         raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
     hint = "Loosen one of these requests. If `pins` of the site's file hold the version, change it there."

@@ -175,6 +175,12 @@ def test_what_a_second_try_does_not_mend_is_not_tried_again(said):
     assert "again" not in failure.hint
 
 
+def test_a_shell_that_opens_too_few_files_is_told_how_to_open_more():
+    failure = install_failure("failed to fetch x-1.0-0.conda: failed to unpack `x`: Too many open files (os error 24)")
+
+    assert (failure.code, "`ulimit -n 4096`" in failure.hint) == ("files-limited", True)
+
+
 def test_of_a_chain_of_causes_the_first_and_the_last_are_told():
     chain = ("failed to fetch x-1.0-0.conda", "an io error", "No space left on device")
     failure = install_failure("\nCaused by: ".join(chain))
