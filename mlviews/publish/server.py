@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mlviews.errors import BadInputError, FailedError, RefusedError
 from mlviews.files.filelock import LOCK, announce, hold
+from mlviews.files.permissions import refuse_foreign
 from mlviews.files.reading import DamagedError, content, status
 from mlviews.files.storefile import StoreFile, parse
 from mlviews.files.writing import delete_tree, write_atomically
@@ -70,6 +71,7 @@ def publish(store: Store, site: Site, view: str, release: str | None, *, progres
     """
     repository = _own(store, site)
     folder = store.root / _FOLDER
+    refuse_foreign(store.root, [folder])  # else somebody could change the tar before it is ingested
     with hold(folder / LOCK, waiting=announce(progress, repository.name)) as lock:
         server = _Server(repository.name, lock, progress)
         _finish(store, site, server, folder)

@@ -178,6 +178,19 @@ def test_programs_that_read_the_repository_on_this_host_are_named(server, build,
     assert server("publish", "demo").code == 0
 
 
+def test_nothing_is_packed_where_somebody_else_could_change_the_tar(server, build, repository, tmp_path):
+    build()
+    folder = tmp_path / "staging/.publishing"
+    folder.mkdir()
+    folder.chmod(0o777)
+
+    refused = server("publish", "demo", "--json")
+
+    assert (refused.code, refused.codes, repository.revisions()) == (3, ["folder-foreign"], 1)
+    folder.chmod(0o755)
+    assert server("publish", "demo").code == 0
+
+
 def test_a_fault_after_the_first_step_says_that_the_rest_is_to_be_done(server, build, repository):
     name = build()
     tags = repository.state / f"{repository.mount.name}.tags.part"
