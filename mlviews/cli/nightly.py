@@ -96,7 +96,10 @@ def nightly(
     backfill: tuple[date, ...], cuda: str | None, resume: bool, others: tuple[Path, ...], jobs: int,
     scheduler: str | None, cluster: bool,
 ) -> Outcome:  # fmt: skip
-    """Test every view, or the named ones, with the newest packages. Lock files do not change."""
+    """Test every view, or the named ones, with the newest packages. Lock files do not change.
+
+    A recipe with faults stops no other; the exit code is 3 then, as for a view that could not be tested.
+    """
     if backfill and as_of:
         raise click.UsageError("--backfill and --as-of cannot be used together")
     if cluster and scheduler:
@@ -116,7 +119,8 @@ def nightly(
     from mlviews.results import NightlyResult
 
     catalogue = app.catalogue
-    chosen = tuple(app.view(name) for name in dict.fromkeys(views)) if views else catalogue.views()
+    chosen = tuple(app.view(name) for name in dict.fromkeys(views)) if views else catalogue.sound()
+    faulty = () if views else distinct(catalogue.faulty.values())
     specs = tuple(named_from(spec, *(layers.parents[1] for layers in app.catalogue.layers)) for spec in chosen)
     only = solve_only or bool(backfill)
     nights = [Night(day=day, as_of=end_of_day(day), cuda=cuda, solve_only=only) for day in days]
@@ -126,7 +130,8 @@ def nightly(
         runner = _in_jobs(app, stack, jobs, gpu=gpu) if cluster else _runner(jobs, scheduler)
         runs = tuple(run_nights(specs, app.site, nights, history, runner=runner, resume=resume, progress=app.progress))
         report = write_night(app.site.root, nights[-1], runs[-1], history, progress=app.progress)
-    return Outcome(NightlyResult(report=str(report), nights=list(runs)), _write, _exit_code(runs), _errors(runs))
+    result = NightlyResult(report=str(report), nights=list(runs))
+    return Outcome(result, _write, _COULD_NOT if faulty else _exit_code(runs), (*faulty, *_errors(runs)))
 
 
 def _gathered(app: App, others: tuple[Path, ...]) -> Outcome:

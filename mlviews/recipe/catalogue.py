@@ -155,6 +155,14 @@ class Catalogue:
             )
         return tuple(views)
 
+    def sound(self) -> tuple[ViewSpec, ...]:
+        """Return those of the folder's own views that have no fault.
+
+        Raises:
+            BadInputError: all have one, as for `views`.
+        """
+        return tuple(self.composed[name] for name in self.own if name not in self.faulty) or self.views()
+
 
 def open_catalogue(folder: Path, *, behind: Path | None = None) -> Catalogue:
     """Return every view of ``folder``, as its recipes say it now.

@@ -79,6 +79,21 @@ def test_a_view_that_cannot_be_solved_is_blamed_and_stops_no_other(cli, night):
     assert broken["earlier"]["since"] == today()
 
 
+def test_a_recipe_with_a_fault_stops_no_other_and_is_told(cli, night):
+    cli.recipes.recipe("good", "bystander")
+    (cli.recipes.folder / "half-written.yaml").write_text("schema: 1\nname: half-written\n")
+
+    result = cli("nightly", "--solve-only", "--json")
+
+    assert (result.code, [cell["view"] for cell in result.data["nights"][-1]["cells"]]) == (3, ["good"])
+    assert "half-written.yaml:1: the key 'summary' is missing" in " ".join(map(str, result.json["errors"]))
+    assert "the key 'summary' is missing" in cli("nightly", "--solve-only").err
+    assert cli("nightly", "--solve-only", "good").code == 0
+    assert cli("nightly", "--solve-only", "half-written").code == 2
+    (cli.recipes.folder / "good.yaml").unlink()
+    assert cli("nightly", "--solve-only").code == 2
+
+
 def test_people_are_shown_what_is_known(cli):
     cli.recipes.recipe("broken", "outer", "right")
     cli.recipes.recipe("new", "plain")
