@@ -133,5 +133,5 @@ def test_a_desert_of_zeros_is_crossed_in_strides() -> None:
         strides += 1
         return bytes(size)
 
-    assert list(modules(desert, 0, 1 << 30)) == []
-    assert strides < 2000
+    assert list(modules(desert, 0, 1 << 26)) == []
+    assert strides < 100
