@@ -95,6 +95,7 @@ def render_kernel(release: Release, *, versioned: bool = True, swan: bool = Fals
         "language": "python",
         "metadata": {
             "debugger": True,
+            **_encryption(release),
             "mlviews": {
                 "view": release.view,
                 "release": release.release,
@@ -105,6 +106,12 @@ def render_kernel(release: Release, *, versioned: bool = True, swan: bool = Fals
         },
     }
     return json.dumps(specification, indent=1, ensure_ascii=False) + "\n"
+
+
+def _encryption(release: Release) -> Mapping[str, Any]:
+    """Return what ipykernel says of itself since 7.3: a server may be told to start no kernel that does not say it."""
+    found = re.match(r"(\d+)\.(\d+)", _ipykernel(release) or "")
+    return {"supported_encryption": ["curve"]} if found and (int(found[1]), int(found[2])) >= (7, 3) else {}
 
 
 _SWAN_FOLDER = "mlviews-swan"
@@ -219,10 +226,16 @@ def add(place: Place, release: Release, *, versioned: bool) -> Path:
 
 
 def holds_ipykernel(release: Release) -> bool:
-    """Tell whether a release can start a kernel: one on top of another has what that holds."""
-    own = any(package.name == "ipykernel" for package in release.packages)
-    base = Path(release.base.prefix) / "conda-meta" if release.base else None
-    return own or (base is not None and any(name.startswith("ipykernel-") for name in names_in(base)))
+    """Tell whether a release can start a kernel."""
+    return _ipykernel(release) is not None
+
+
+def _ipykernel(release: Release) -> str | None:
+    """Return the version of a release's ipykernel: one on top of another has what that holds."""
+    versions = [package.version for package in release.packages if package.name == "ipykernel"]
+    records = names_in(Path(release.base.prefix) / "conda-meta") if release.base else ()
+    versions += [name.split("-")[1] for name in records if name.startswith("ipykernel-")]
+    return versions[0] if versions else None
 
 
 def kernels_in(place: Place) -> tuple[Kernel, ...]:

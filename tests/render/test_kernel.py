@@ -11,6 +11,7 @@ import pytest
 
 from mlviews import jupyter
 from mlviews.errors import FailedError
+from mlviews.release import ReleasePackage
 from mlviews.render import setup_script
 
 RUN_A_CELL = """
@@ -95,6 +96,29 @@ def test_a_cell_runs_where_pythonhome_would_stop_a_bare_python(make_release, req
     )
     assert done.stdout == f"plotting {release.prefix}/bin False\n", done.stderr
     assert list(tmp_path.glob("pwned")) == []
+
+
+@pytest.mark.parametrize(("version", "starts"), [("7.2.0", False), ("7.3.0", True), ("10.0", True)])
+def test_a_server_that_wants_encryption_starts_a_kernel_that_can(make_release, tmp_path, version, starts):
+    """jupyter_client starts none, if it is told so, of which the kernelspec does not say that it can."""
+    require_module("ipykernel")
+    own = tuple(ReleasePackage(name=name, version=version, build="0") for name in ("python", "ipykernel"))
+    release = make_release(packages=own)
+    Path(release.prefix, "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    launch = Path(release.prefix, "launch")
+    launch.write_text(setup_script.render_launch(release))
+    launch.chmod(0o755)
+    folder = tmp_path / "share/kernels/plotting"
+    folder.mkdir(parents=True)
+    (folder / "kernel.json").write_text(jupyter.render_kernel(release), encoding="utf-8")
+    program = RUN_A_CELL.replace("startup_timeout=30", "startup_timeout=30, transport_encryption='required'")
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JUPYTER_PATH": str(tmp_path / "share")}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "plotting"],
+        check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.stdout == f"plotting {release.prefix}/bin False\n") == starts, done.stderr
+    assert starts or "does not declare 'curve'" in done.stderr
 
 
 def require_module(name):
