@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from slurm import processes, wait_for
 
+GPUS = {"V100": "GPU-a0223334", "A100": "GPU-b1223334"}
+"""What the pool's slot seems to have: HTCondor simulates them."""
 HTCONDOR = Path("/usr/local/lib/htcondor")
 """Where .ci/system-packages puts it."""
 
@@ -38,6 +40,8 @@ COLLECTOR_HOST = 127.0.0.1:0
 COLLECTOR_ADDRESS_FILE = $(LOG)/collector
 SHARED_PORT_PORT = 0
 DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR SCHEDD STARTD
+use FEATURE:GPUs
+GPU_DISCOVERY_EXTRA = -extra -simulate:2,1,4,1
 use SECURITY:HOST_BASED
 ALLOW_READ = *
 ALLOW_WRITE = *

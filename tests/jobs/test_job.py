@@ -207,7 +207,7 @@ def test_torchrun_starts_the_processes_of_many_gpus(planned):
 
 
 def test_htcondor_makes_job_ads_of_it(planned):
-    """By its own bindings: no pool can be had."""
+    """By its own bindings; tests/jobs/test_pool.py runs them."""
     program = """
 import htcondor, json, sys
 names = sys.argv[1].split()

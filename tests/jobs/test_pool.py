@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from desk import make_view, write_job
+from pool import GPUS
 from slurm import wait_for
 
 from mlviews.jobs import cluster
@@ -50,10 +51,10 @@ pathlib.Path("result").write_text(str(step))
 def submit(pool: Pool, tmp_path_factory: pytest.TempPathFactory):
     """Return a function that submits a job of a view, and returns its number and folder."""
 
-    def submit(*command: str, **keys: Any) -> tuple[str, Path]:
+    def submit(*command: str, view: dict[str, Any] | None = None, **keys: Any) -> tuple[str, Path]:
         folder = tmp_path_factory.mktemp("job")
         request = JobRequest(command=command, **{"gpus": 0, "cores": 1, "seconds": 600, **keys})
-        job = plan_job(request, by_launch(make_view(folder)), "htcondor", None)
+        job = plan_job(request, by_launch(make_view(folder, **view or {})), "htcondor", None)
         return pool.submit(write_job(folder, job, "x.sub")), folder
 
     return submit
@@ -65,6 +66,15 @@ def test_each_task_gets_the_arguments_as_they_are(pool, submit):
     pool.wait(number)
     told = [json.loads((folder / f"tagging.{number}.{task}.out").read_text()) for task in (0, 1)]
     assert told == [["0", *words], ["1", *words]]
+
+
+@pytest.mark.parametrize(("served", "other"), [("A100", "V100"), ("V100", "A100")])
+def test_a_job_gets_a_gpu_that_its_view_serves(pool, submit, served, other):
+    view = {"cuda": "12.9", "gpus": ("V100", "A100"), "served": {served: "native", other: "none"}}
+    tell = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+    number, folder = submit("python", "-c", tell, view=view, gpus=1)
+    pool.wait(number)
+    assert (folder / f"tagging.{number}.0.out").read_text().startswith(GPUS[served])
 
 
 def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(pool, submit):
