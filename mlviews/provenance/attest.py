@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -236,6 +237,21 @@ def check_attestation(path: Path, key: Path, prefix: Path, release: Release) -> 
     return Attestation(path, public.keyid, told, tuple(dict.fromkeys(faults)))
 
 
+def _unsigned(path: Path, named: Iterable[str], key: Key) -> RefusedError:
+    """Return the error for a signature that is not by a key: another key made it, or somebody changed the statement.
+
+    Args:
+        named: keys that made signatures, as the file says, which anybody may have written.
+    """
+    others = sorted(name[:12] for name in {*named} - {key.keyid} if re.fullmatch(r"[0-9a-f]{64}", name))
+    if key.keyid in named or not others:
+        message, hint = f"a statement of {path} was not signed by this key", "Do not trust that file."
+    else:
+        message = f"a statement of {path} names the key {' and '.join(others)}, and yours is {key.keyid[:12]}"
+        hint = "Give that key, if you trust it. If the site has a new key, ask for statements that are signed with it."
+    return RefusedError("attestation-unsigned", message, hint)
+
+
 def _opened(line: str, path: Path, key: Key) -> _Statement:
     from securesystemslib.dsse import Envelope  # noqa: PLC0415
     from securesystemslib.exceptions import VerificationError  # noqa: PLC0415
@@ -245,9 +261,7 @@ def _opened(line: str, path: Path, key: Key) -> _Statement:
         envelope.verify([key], 1)
         statement = _Statement.model_validate_json(envelope.payload)
     except VerificationError as error:
-        raise RefusedError(
-            "attestation-unsigned", f"a statement of {path} was not signed by this key", "Do not trust that file."
-        ) from error
+        raise _unsigned(path, envelope.signatures, key) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(path) from error
     if envelope.payload_type != _PAYLOAD or statement.kind != _STATEMENT:

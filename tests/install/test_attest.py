@@ -119,14 +119,19 @@ def test_what_the_key_signed_as_something_else_is_no_statement(builder, attested
 
 def test_what_is_not_signed_by_the_key_is_refused(builder, attested, key, tmp_path):
     other = make_key(tmp_path / "other", "openssl")
-    assert verify(builder, attested, other).codes == ["attestation-unsigned"]
+    rotated = verify(builder, attested, other)
+    assert rotated.codes == ["attestation-unsigned"]
+    assert (
+        f"names the key {read_signer(key).public_key.keyid[:12]}, and yours is " in rotated.json["errors"][0]["message"]
+    )
 
     envelopes = lines(attested["path"])
     said = statement(envelopes[1])
     said["predicate"]["result"] = "FAILED"
     envelopes[1]["payload"] = base64.b64encode(json.dumps(said).encode()).decode()
     attested["path"].write_text("".join(json.dumps(one) + "\n" for one in envelopes))
-    assert verify(builder, attested, key).codes == ["attestation-unsigned"]
+    changed = verify(builder, attested, key)
+    assert (changed.codes, changed.json["errors"][0]["hint"]) == (["attestation-unsigned"], "Do not trust that file.")
 
     without = [{**lines(attested["path"])[0], "signatures": []}]
     attested["path"].write_text("".join(json.dumps(one) + "\n" for one in without))
