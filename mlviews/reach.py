@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from mlviews.conda.servers import PORTAL_HINT, certificate_hint, channel_folder, channel_url
+from mlviews.conda.servers import CERTIFICATE_HINT, CLOCK_HINT, OUT_OF_DATE, PORTAL_HINT, channel_folder, channel_url
 from mlviews.credentials import Server, hide, open_server
 from mlviews.doctor import Finding, may_build
 
@@ -87,7 +87,9 @@ class _NoAnswerError(Exception):
 
 
 def _problem(what: str, place: str, why: str, advice: str = _OFFLINE) -> Finding:
-    if what == "pip":
+    if re.search(OUT_OF_DATE, why):
+        advice = CLOCK_HINT
+    elif what == "pip":
         advice = "pip's own settings name the index (`pip config list`); PIP_FIND_LINKS names a folder of wheels."
     return Finding("index" if what == "pip" else "channel", "problem", f"{_named(what, place)}: {why}", advice)
 
@@ -143,7 +145,7 @@ def _ask(server: Server, seconds: float) -> int:
         why = error.reason if isinstance(error, URLError) else error
         if isinstance(why, TimeoutError):
             raise _NoAnswerError(_silent(seconds)) from None
-        advice = certificate_hint(str(why)) if isinstance(why, ssl.SSLCertVerificationError) else _OFFLINE
+        advice = CERTIFICATE_HINT if isinstance(why, ssl.SSLCertVerificationError) else _OFFLINE
         raise _NoAnswerError(str(getattr(why, "strerror", None) or why), advice) from None
     if page:
         raise _NoAnswerError("a page came, and no file of a channel", PORTAL_HINT)

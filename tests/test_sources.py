@@ -270,10 +270,12 @@ def test_a_certificate_that_is_out_of_date_may_be_the_clocks_fault(
         asked = cli.process("doctor", "--mirror", f"conda-forge={url}", "--json")
         monkeypatch.setenv("PIP_INDEX_URL", url)
         by_pip = cli.process("lock", "y", "--mirror", mirror, "--json")
+        of_pip = cli.process("doctor", "--site", "pypi", "--json")
 
     (line,) = [one for one in asked.data["findings"] if one["name"] == "channel"]
+    (index,) = [one for one in of_pip.data["findings"] if one["name"] == "index"]
     (from_pip,) = by_pip.json["errors"]
-    for hint in (refused.json["errors"][0]["hint"], line["advice"], from_pip["hint"]):
+    for hint in (refused.json["errors"][0]["hint"], line["advice"], index["advice"], from_pip["hint"]):
         assert "`date`" in hint
     assert from_pip["message"].count("Retrying") == 1
     assert "`date`" in install_failure(f"failed to fetch {refused.json['errors'][0]['message']}").hint

@@ -22,9 +22,11 @@ from rattler.repo_data.gateway import SourceConfig
 from mlviews.conda.cuda import Builds, SeenBuilds, cuda_builds
 from mlviews.conda.records import site_packages_fault
 from mlviews.conda.servers import (
+    CERTIFICATE_HINT,
+    CLOCK_HINT,
+    OUT_OF_DATE,
     PORTAL_HINT,
     UNKNOWN_CERTIFICATE,
-    certificate_hint,
     channel_folder,
     channel_url,
     http_client,
@@ -339,7 +341,8 @@ def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool =
     which = ", ".join(named)
     if UNKNOWN_CERTIFICATE in text:
         why = text.rpartition("Caused by: ")[2]
-        return FailedError("certificate-unknown", f"channel {which} cannot be trusted: {why}", certificate_hint(text))
+        hint = CLOCK_HINT if re.search(OUT_OF_DATE, why) else CERTIFICATE_HINT
+        return FailedError("certificate-unknown", f"channel {which} cannot be trusted: {why}", hint)
     if re.search(_NO_REPODATA, text):
         return FailedError(
             "repodata-invalid", f"channel {which} does not answer with repodata", PORTAL_HINT, detail=text

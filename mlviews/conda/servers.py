@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -32,15 +31,6 @@ OUT_OF_DATE = r"(?i)certificate.*(expired|not yet valid|not valid yet|NotValidYe
 """What rattler, pip and Python say of a certificate that was valid once, or will be: mostly, a clock is wrong."""
 PORTAL_HINT = "A proxy or the login page of a network may have answered: open the URL in a browser."
 """What to do where something came that is none of a channel's files."""
-
-
-def certificate_hint(said: str) -> str:
-    """Return what people should do where a server's certificate is refused.
-
-    Args:
-        said: why it is, in rattler's or Python's words.
-    """
-    return CLOCK_HINT if re.search(OUT_OF_DATE, said) else CERTIFICATE_HINT
 
 
 def channel_url(channel: str) -> str:
