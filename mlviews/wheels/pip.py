@@ -373,11 +373,12 @@ def _has_room(folder: Path, size: int) -> bool:
     return True
 
 
-def _last_tries(words: str) -> str:
-    """Return what pip says, of its tries in a row only the last."""
-    lines = words.splitlines()
-    tried = [line.startswith("WARNING: Retrying ") for line in [*lines, ""]]
-    return "\n".join(line for number, line in enumerate(lines) if not (tried[number] and tried[number + 1]))
+def _given_up(words: str) -> str:
+    """Return what a connection failed by that pip gave up, once: of each try it says so, and then of each project."""
+    found = re.findall(r"Retrying \(Retry\(total=0,.* broken by '(.*)': ", words)
+    if not found:
+        return f"\n{words}"
+    return " " + re.sub(r"^.*(Connection\([^)]*\)|object at \w+>): |[\"']\)$", "", found[-1])
 
 
 def _fail(words: str, verb: str, folder: Path) -> NoReturn:
@@ -402,7 +403,7 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
         hint = "Check the network; `pip config debug` shows which indexes and proxies it uses."
         if re.search(OUT_OF_DATE, words):
             hint = CLOCK_HINT
-        raise FailedError("network", f"pip could not reach a package index:\n{_last_tries(words)}", hint)
+        raise FailedError("network", f"pip could not reach a package index:{_given_up(words)}", hint)
     if verb == "download":
         raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
     hint = "Loosen one of these requests. If `pins` of the site's file hold the version, change it there."

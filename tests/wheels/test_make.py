@@ -440,6 +440,8 @@ def test_no_network_is_said_as_such(wheelhouse: Path, tmp_path: Path, monkeypatc
     with pytest.raises(FailedError) as caught:
         make_channel(["alpha"], pins={}, cache=tmp_path)
     assert caught.value.code == "network"
+    assert caught.value.message.startswith("pip could not reach a package index: Failed to establish a new connection")
+    assert "\n" not in caught.value.message
 
 
 class EveryOtherCut(Quiet):
