@@ -96,7 +96,7 @@ schema: 1
 name: x
 summary: [not, text]
 module: a/../b
-platforms: [linux-64, osx-arm64]
+platforms: [linux-32, osx-arm64]
 hardware:
   glibc: 2.34
   cuda: 13
@@ -113,7 +113,8 @@ gaps:
     for line, *words in (
         (3, "summary", "string"),
         (4, "module", "'a/../b'"),
-        (5, "platforms[1]", "none of linux-64, linux-aarch64"),
+        (5, "platforms[0]", "none of linux-64, linux-aarch64"),
+        (5, "platforms[1]", "is no Linux", "take a Linux container"),
         (7, "hardware.glibc", "2.34", "write it in quotes"),
         (8, "hardware.cuda", "13", "write it in quotes"),
         (9, "hardware.gpu", "unknown key", "did you mean 'gpus'?"),
@@ -129,7 +130,7 @@ gaps:
             words,
             found,
         )
-    assert len(found) == 12
+    assert len(found) == 13
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)

@@ -176,6 +176,12 @@ def _one_of(known: tuple[str, ...]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _on_linux(value: str) -> str:
+    if value.startswith(("osx-", "win-")):
+        raise ValueError(f"is no Linux: views are for {' and '.join(PLATFORMS)}; elsewhere take a Linux container")
+    return value
+
+
 def _like(pattern: re.Pattern[str], fault: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -224,7 +230,7 @@ _PackageName = Annotated[
     _like(_PACKAGE, "is not the name of a conda package: lower-case letters, digits, and inner . _ -"),
     _schema(pattern=f"^{_PACKAGE.pattern}$"),
 ]
-_Platform = Annotated[Text, _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
+_Platform = Annotated[Text, AfterValidator(_on_linux), _one_of(tuple(PLATFORMS)), _schema(enum=list(PLATFORMS))]
 _Archspec = Annotated[Text, _one_of(_LEVELS), _schema(enum=list(_LEVELS))]
 GpuName = Annotated[Text, _one_of(tuple(GPUS)), _schema(enum=list(GPUS))]
 
