@@ -120,11 +120,11 @@ def _lacking(folder: Path) -> str:
     return ""
 
 
-def refuse_foreign(root: Path, folders: Iterable[Path]) -> None:
-    """Refuse folders of a root where somebody else could change what all others load.
+def refuse_foreign(root: Path, paths: Iterable[Path]) -> None:
+    """Refuse files and folders of a root, or itself, by which somebody else could change what all others load.
 
     Trusted are this user, root, and the owner of the root; where a group shares the root, also those whom it let in.
-    What everybody may write to will do where it is sticky: there nobody can touch what is not his own.
+    A folder that everybody may write to will do where it is sticky: there nobody can touch what is not his own.
 
     Raises:
         FailedError: ``folder-foreign``: one is another user's, or open to everybody.
@@ -133,12 +133,12 @@ def refuse_foreign(root: Path, folders: Iterable[Path]) -> None:
     if top is None:
         return
     trusted, shared = {0, os.geteuid(), top.st_uid}, top.st_mode & SHARED == SHARED
-    for path in (root, *folders):
+    for path in paths:
         for found in filter(None, (status(path), status(path, follow=True))):
             if path != root and not shared and found.st_uid not in trusted:
                 why = f"belongs to {user_name(found.st_uid)}"
                 hint = f"Move {path} away, or share the root with a group: `group` in the site's file."
-            elif stat.S_ISDIR(found.st_mode) and found.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            elif not stat.S_ISLNK(found.st_mode) and found.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
                 why, hint = "is open to everybody", f"Close it: `chmod o-w {path}`."
             else:
                 continue

@@ -71,7 +71,7 @@ def publish(store: Store, site: Site, view: str, release: str | None, *, progres
     """
     repository = _own(store, site)
     folder = store.root / _FOLDER
-    refuse_foreign(store.root, [folder])  # else somebody could change the tar before it is ingested
+    refuse_foreign(store.root, [store.root, folder])  # else somebody could change the tar before it is ingested
     with hold(folder / LOCK, waiting=announce(progress, repository.name)) as lock:
         server = _Server(repository.name, lock, progress)
         _finish(store, site, server, folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlviews.errors import BadInputError, FailedError, MlviewsError
+from mlviews.files.permissions import refuse_foreign
 from mlviews.files.reading import content, is_file
 from mlviews.files.writing import write_atomically
 
@@ -104,8 +105,16 @@ def site_path(name: str) -> Path | None:
 
 
 def root_site(root: Path) -> str | None:
-    """Return the path of the site's file that lies in a root, which stands for the site's name; None without one."""
-    return str(root / ROOT_SITE) if is_file(root / ROOT_SITE) else None
+    """Return the path of the site's file that lies in a root, which stands for the site's name; None without one.
+
+    Raises:
+        FailedError: somebody wrote it, or could, who may not decide for all.
+    """
+    path = root / ROOT_SITE
+    if not is_file(path):
+        return None
+    refuse_foreign(root, [path])
+    return str(path)
 
 
 def expand(text: str) -> Path:

@@ -318,7 +318,7 @@ class Store:
         Raises:
             FailedError: somebody else could change what is about to be written.
         """
-        refuse_foreign(self.root, [*(self.root / name for name in _LOADED), self.view_folder(view)])
+        refuse_foreign(self.root, [self.root, *(self.root / name for name in _LOADED), self.view_folder(view)])
         return hold(self.view_folder(view) / LOCK, waiting=waiting)
 
 

@@ -319,6 +319,25 @@ def test_nothing_is_built_where_somebody_else_could_change_it(builder, place, wa
     assert builder("build", "demo").code == 0
 
 
+@pytest.mark.parametrize("way", ["foreign", "open"])
+def test_a_site_that_somebody_else_wrote_into_the_root_decides_nothing(builder, place, monkeypatch, way):
+    monkeypatch.delenv("MLVIEWS_SITE", raising=False)
+    site = place / "root/site.yaml"
+    site.write_text(f"schema: 1\nname: theirs\nsummary: Theirs\nroot: {place}/root\ngroup: {grp.getgrgid(1).gr_name}\n")
+    site.chmod(0o666 if way == "open" else 0o644)
+    os.chown(site, NOBODY if way == "foreign" else -1, -1)
+    place_recipe(builder, place, "demo", "python", "greet")
+
+    for verb in ("build", "lock"):
+        assert builder(verb, "demo", "--json").codes == ["folder-foreign"]
+    assert (place / "root").stat().st_gid != 1
+
+    site.chmod(0o644)
+    os.chown(site, 0, -1)
+    assert builder("lock", "demo").code == 0
+    assert (place / "root").stat().st_gid == 1
+
+
 # A process of its own: what rattler's threads hold would be held for ever in a fork.
 MEMBER = """
 import os, sys, tempfile
