@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from mlviews import credentials
-from mlviews.errors import BadInputError
+from mlviews.errors import BadInputError, nearest
 from mlviews.files.reading import content, is_folder_at
 from mlviews.files.yamlfile import texts
 from mlviews.recipe.model import check_match_spec, check_requirement
@@ -49,6 +49,8 @@ class _Package(NamedTuple):
     archive: str = ""
 
 
+_LISTS = frozenset({".txt", ".in"})
+_SUFFIXES = _LISTS | {".yml", ".yaml", ".lock"}
 _MOST_BYTES = 64 << 20
 _PLATFORM = "linux-64"
 
@@ -71,9 +73,10 @@ def adopt(path: Path, known: Collection[str] = ()) -> Adopted:
         return _adopted(path, _from_folder(path), known)
     raw = content(path, most=_MOST_BYTES)
     if raw is None:
-        raise BadInputError("source-missing", f"there is no {path}", _KNOWN)
+        beside = (entry.name for entry in path.parent.glob("*") if entry.suffix in _SUFFIXES)
+        raise BadInputError("source-missing", f"there is no {path}{nearest(path.name, beside)}", _KNOWN)
     try:
-        if path.suffix in {".txt", ".in"}:
+        if path.suffix in _LISTS:
             return _adopted(path, _requirements(raw.decode(), path), known)
         return _adopted(path, _from_yaml(texts(raw), path), known)
     except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError) as error:

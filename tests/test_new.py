@@ -291,6 +291,7 @@ def test_what_is_none_of_these(cli: Cli, tmp_path: Path, text: str) -> None:
     (tmp_path / "requirements.txt").write_text("-e .\n")
     assert cli("new", "mine", "--from", "requirements.txt", "--json").codes == ["source-empty"]
     assert cli("new", "mine", "--from", "ploting", "--json").codes == ["source-missing"]
+    assert "did you mean 'some.yml'?" in cli("new", "mine", "--from", "some.yaml").err
 
 
 @given(lines=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=4))

@@ -11,7 +11,7 @@ import click
 from mlviews.cli.app import PATH, App, complete_release, complete_view, named, shared_options, verb
 from mlviews.cli.output import Outcome, tell_unreadable
 from mlviews.files.reading import RELEASE_FILE, closed_by
-from mlviews.progress import size
+from mlviews.progress import counted, size
 from mlviews.store.retention import DAYS, KEEP
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _write(console: Console, result: VerifyResult, store: Store) -> None:
         console.say("no release is here: `mlviews build VIEW` makes one")
     for line in result.releases:
         looked = f"{line.files} files, {size(line.bytes)}"
-        written = f"; byte code that Python wrote since: {line.bytecode} files" if line.bytecode else ""
+        written = f"; byte code that Python wrote since: {counted(line.bytecode, 'file')}" if line.bytecode else ""
         judged = written if line.whole else "; some could not be checked, because another file is damaged or missing"
         state = (f"{len(line.faults)} not as built", "red") if line.faults else ("intact", "green")
         console.say(f"{line.view}/{line.release} {line.platform}: {looked}: ", state, judged)

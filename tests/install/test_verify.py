@@ -86,7 +86,7 @@ def test_byte_code_that_python_writes_is_counted_and_no_fault(demo, prefix, site
 
     (release,) = verified.data["releases"]
     assert (verified.code, release["faults"], release["bytecode"]) == (0, [], 1)
-    assert "intact; byte code that Python wrote since: 1 files" in demo("verify", "demo").out
+    assert "intact; byte code that Python wrote since: 1 file\n" in demo("verify", "demo").out
     written.rename(written.with_name("other.cpython-311.pyc"))  # of no module that is there
     assert demo("verify", "demo").code == 1
 
