@@ -165,12 +165,15 @@ def _index(seconds: float) -> Finding:
     """Have pip ask its index for pip itself: it alone knows its indexes, proxies and passwords."""
     if os.environ.get("PIP_NO_INDEX", "0").lower() not in {"", "0", "false", "no", "off"}:
         return Finding("index", "note", "not asked: PIP_NO_INDEX is set")
+    from mlviews.wheels.pip import environment  # noqa: PLC0415  (only sites of wheels need it)
+
     command = [sys.executable, "-E", "-m", "pip", "index", "versions", "pip", "-vv", "--no-input", "--retries=0"]
     command += ["--disable-pip-version-check", f"--timeout={seconds:g}"]
     try:
         asked = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds, cwd=Path("/")
-        )
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=seconds,
+            cwd=Path("/"), env=environment(),
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return _problem("pip", "index", _silent(seconds))
     if failed := _FAILED.search(asked.stdout + asked.stderr):

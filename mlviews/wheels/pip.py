@@ -303,8 +303,7 @@ def _run(
     with subprocess.Popen(
         command,
         cwd=folder,
-        # A user's default for installing makes no sense here; and a disk that holds the cache has room for a wheel.
-        env={**os.environ, "PIP_USER": "0", "TMPDIR": str(folder)},
+        env={**environment(), "TMPDIR": str(folder)},  # the disk that holds the cache has room for a wheel
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -329,6 +328,16 @@ def _run(
             raise FailedError("disk-full", message, DISK_FULL_HINT)
         _fail(words, arguments[0], folder.parent)
     return lines
+
+
+def environment() -> dict[str, str]:
+    """Return what pip runs in: a user's default for installing makes no sense here.
+
+    pip crashes where a user has no home folder, as in some batch jobs and containers: there it gets one, and no cache.
+    """
+    here = {**os.environ, "PIP_USER": "0"}
+    homeless = os.path.expanduser("~") == "~"  # noqa: PTH111  (never raises)
+    return {**here, "HOME": "/nonexistent", "PIP_NO_CACHE_DIR": "1"} if homeless else here
 
 
 # pip prepares sources with what `sys.executable` says; code of theirs would run, and with the network.
@@ -404,6 +413,10 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
         if re.search(OUT_OF_DATE, words):
             hint = CLOCK_HINT
         raise FailedError("network", f"pip could not reach a package index:{_given_up(words)}", hint)
+    if re.search(r"^Traceback \(most recent call last\):$", words, re.MULTILINE):
+        why = words.rpartition("\n")[2]
+        hint = "Install mlviews again, with its dependencies; -v shows all that pip said."
+        raise FailedError("pip-crashed", f"pip crashed: {why}", hint, detail=words)
     if verb == "download":
         raise FailedError("network", f"pip could not download:\n{words}", "Run the command again.")
     hint = "Loosen one of these requests. If `pins` of the site's file hold the version, change it there."

@@ -15,7 +15,7 @@ import sysconfig
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pytest
@@ -32,6 +32,9 @@ from mlviews.wheels.channel import WheelChannel, make_channel
 from mlviews.wheels.convert import PackagePlan, plan_package
 from mlviews.wheels.pip import Found
 from mlviews.wheels.target import host_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ABI = f"cp{sysconfig.get_config_var('py_version_nodot')}"
 PLATFORM = next(tag.platform for tag in sys_tags() if tag.platform.startswith("manylinux_2_17"))
@@ -442,6 +445,40 @@ def test_no_network_is_said_as_such(wheelhouse: Path, tmp_path: Path, monkeypatc
     assert caught.value.code == "network"
     assert caught.value.message.startswith("pip could not reach a package index: Failed to establish a new connection")
     assert "\n" not in caught.value.message
+
+
+def test_a_user_without_a_home_folder_has_wheels_too(
+    make_wheel: Any, wheelhouse: Path, tmp_path: Path, require: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some batch systems and containers start programs: without HOME, by a number that has no name."""
+    if os.geteuid():
+        pytest.skip("only root becomes another user")
+    make_wheel(wheelhouse, "alpha", files={"alpha/__init__.py": ""})
+    monkeypatch.delenv("HOME")
+    user = [require("setpriv"), "--reuid", "4242", "--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
+    code = (
+        "import sys; from pathlib import Path; from mlviews.wheels.channel import make_channel\n"
+        "made = make_channel(['alpha'], pins={}, cache=Path(sys.argv[1])); print(*made.constraints)"
+    )
+
+    done = subprocess.run(
+        [*user, sys.executable, "-c", code, tmp_path / "cache"], capture_output=True, text=True, check=False
+    )
+
+    assert "alpha ==" in done.stdout, done.stderr
+
+
+def test_a_pip_that_crashes_blames_no_wheel(wheelhouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").write_text(
+        "#!/bin/sh\necho 'Traceback (most recent call last):\n  File \"pip\"\nRuntimeError: it broke'; exit 1\n"
+    )
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    with pytest.raises(FailedError, match="pip crashed: RuntimeError: it broke") as caught:
+        make_channel(["alpha"], pins={}, cache=tmp_path / "cache")
+
+    assert (caught.value.code, "Traceback" in caught.value.detail) == ("pip-crashed", True)
 
 
 class EveryOtherCut(Quiet):
