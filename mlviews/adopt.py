@@ -283,6 +283,8 @@ def _spaced(said: str) -> _Asked:
 
 _CONFIGURED = "an option of pip's: its own configuration says where packages are looked up"
 _EDITABLE = "a project as it lies: `mlviews extend VIEW --editable FOLDER` puts it on top of a view"
+_FROM_URL = "comes from a URL, and a recipe names packages"
+_CLONED = f"{_FROM_URL}; `mlviews extend VIEW --editable FOLDER` puts your clone on top of a view"
 _OPTIONS = {
     "-e": _EDITABLE,
     "--editable": _EDITABLE,
@@ -328,7 +330,7 @@ def _required(said: str) -> Iterable[_Asked]:
         yield _left_out(said, _EDITABLE if is_path else "no requirement of the form NAME VERSIONS")
         return
     if wanted is None or wanted.url:
-        yield _left_out(said, "comes from a URL, and a recipe names packages")
+        yield _left_out(said, _CLONED if re.search(r"(^|@\s*)git\+", said) else _FROM_URL)
     elif wanted.marker is None or wanted.marker.evaluate():
         wanted.marker = None
         wanted.specifier = SpecifierSet(re.sub(r"\+[^,]*", "", str(wanted.specifier)))  # +cu124: a build of one index

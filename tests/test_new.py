@@ -217,6 +217,7 @@ def test_passwords_of_a_source_do_not_go_into_the_recipe(cli: Cli, tmp_path: Pat
     (tmp_path / "requirements.txt").write_text("numpy\n--index-url https://me:S3CRET@x.example\ngit+https://S3CRET@x\n")
     done = cli("new", "mine", "--from", "requirements.txt", "--json")
     assert len(done.data["adopted"]["left-out"]) == 2
+    assert "--editable FOLDER" in done.data["adopted"]["left-out"][1]
     assert "S3CRET" not in str(done.json) + (cli.recipes.folder / "mine.yaml").read_text()
 
 
