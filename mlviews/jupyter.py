@@ -186,8 +186,19 @@ def places() -> tuple[Place, ...]:
     """Return where Jupyter looks here, in its order, and the place for SWAN."""
     given = [Path(folder) / "kernels" for folder in os.environ.get("JUPYTER_PATH", "").split(os.pathsep) if folder]
     system = [folder / "kernels" for folder in _SYSTEM]
-    found = [*(Place("path", folder) for folder in given), user_place(), *(Place("path", folder) for folder in system)]
-    return (*found, swan_place())
+    own = own_places()
+    before, after = ([place for place in own if (place.kind == "swan") == swan] for swan in (False, True))
+    found = [*(Place("path", folder) for folder in given), *before, *(Place("path", folder) for folder in system)]
+    return (*found, *after)
+
+
+def own_places() -> tuple[Place, ...]:
+    """Return the user's own place and the one for SWAN, as far as a home folder is known."""
+    found = []
+    for place in (user_place, swan_place):
+        with suppress(FailedError):
+            found.append(place())
+    return tuple(found)
 
 
 def add(place: Place, release: Release, *, versioned: bool) -> Path:

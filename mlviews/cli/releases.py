@@ -183,12 +183,12 @@ def remove(app: App, release: str, *, force: bool) -> Outcome:
 @_force
 def uninstall(app: App, view: str, *, force: bool) -> Outcome:
     """Remove all releases, modules and kernels of a view. Its recipe, lock and records stay; `build` makes it again."""
-    from mlviews.jupyter import swan_place, user_place
+    from mlviews.jupyter import own_places
     from mlviews.progress import size
     from mlviews.store.removal import uninstall as uninstall_view
 
     store = app.store
-    result = uninstall_view(store, view, (user_place(), swan_place()), force=force, progress=app.progress)
+    result = uninstall_view(store, view, own_places(), force=force, progress=app.progress)
 
     recipe = app.recipes / f"{view}.yaml"
 

@@ -106,10 +106,7 @@ def _processes(store: Store) -> Iterator[ReleaseUse]:
 
 
 def _kernels(store: Store) -> Iterator[ReleaseUse]:
-    places: Sequence[jupyter.Place] = ()
-    with suppress(MlviewsError):  # a user without a home folder has none there
-        places = jupyter.places()
-    for folder in dict.fromkeys(place.folder for place in places):
+    for folder in dict.fromkeys(place.folder for place in jupyter.places()):
         if Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(store.root)):
             continue  # the store's own, which follow what becomes of the release
         for kernel, program in jupyter.programs_in(folder):

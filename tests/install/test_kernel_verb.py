@@ -215,3 +215,14 @@ def test_the_place_for_swan_is_in_the_cernbox(demo, tmp_path, monkeypatch):
     assert str(script.parent) in demo("kernel", "list").out
     assert demo("kernel", "remove", "demo", "--swan").code == 0
     assert script.is_file()  # a form that names it must still find it
+
+
+def test_a_user_without_a_home_folder_sees_the_roots_kernels_and_uninstalls(demo, monkeypatch):
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    listed = demo("kernel", "list", "--json")
+
+    assert "demo" in {kernel["name"] for kernel in listed.data["kernels"]}
+    assert demo("uninstall", "demo").code == 0
