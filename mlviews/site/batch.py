@@ -17,21 +17,21 @@ SYSTEMS: tuple[System, ...] = get_args(System)
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60}
 _SPAN = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?")
+_CLOCK = re.compile(r"(?:(\d{1,4})-)?(\d{1,5}):([0-5]\d):([0-5]\d)")  # as Slurm writes it
 _MEMORY = re.compile(r"(\d{1,7})\s?(MB|GB|TB)")
 _MEGABYTES = {"MB": 1, "GB": 1000, "TB": 1_000_000}
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@/-]*")
 
 
 def seconds(text: str) -> int:
-    """Return the seconds of a time such as ``3d``, ``12h``, ``1d12h`` or ``90m``.
+    """Return the seconds of a time such as ``3d``, ``12h``, ``1d12h`` or ``90m``, or of Slurm's ``1-12:00:00``.
 
     Raises:
         ValueError: it is none, or no time at all.
     """
-    found = _SPAN.fullmatch(text)
-    total = (
-        sum(int(part or 0) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True)) if found else 0
-    )
+    found = _SPAN.fullmatch(text) or _CLOCK.fullmatch(text)
+    units = (*_UNITS.values(), 1)
+    total = sum(int(part or 0) * unit for part, unit in zip(found.groups(), units, strict=False)) if found else 0
     if not total:
         raise ValueError("is not a time such as 3d, 12h, 1d12h or 90m")
     return total

@@ -283,10 +283,15 @@ def test_the_line_for_a_shell_asks_for_what_a_job_would(planned):
         interactive_line(planned("panda", view=GPU))
 
 
-@pytest.mark.parametrize("wrong", ["", "3", "3 d", "0h", "1h1d", "-1h", "1.5h"])
+@pytest.mark.parametrize("wrong", ["", "3", "3 d", "0h", "1h1d", "-1h", "1.5h", "0:00:00", "10:00", "1:60:00"])
 def test_what_is_no_time_is_refused(wrong):
     with pytest.raises(ValueError, match="is not a time"):
         units.seconds(wrong)
+
+
+@pytest.mark.parametrize(("text", "read"), [("24:00:00", 86400), ("1-12:00:00", 129600), ("00:10:30", 630)])
+def test_times_are_read_as_slurm_writes_them(text, read):
+    assert units.seconds(text) == read
 
 
 @given(st.integers(1, 60 * 24 * 365))
