@@ -160,7 +160,8 @@ def whole(site: Any, shelf: Shelf, whole_python: Path, bytecode: Path) -> Any:
         shutil.copytree(bytecode, kept, copy_function=os.link)
 
     def recipe(*dependencies: str) -> None:
-        python = f"python =={host_target().python}"
+        # The build, too: a Python X.Y.0 has the version of the channel's other one.
+        python = f"python =={host_target().python} {read_index(whole_python)['build']}"
         site.recipes.recipe("demo", python, *dependencies, hardware={"glibc": host_glibc()})
         assert site("lock", "demo").code == 0
         assert site("build", "demo").code == 0
