@@ -79,8 +79,8 @@ def test_a_job_gets_a_gpu_that_its_view_serves(pool, submit, served, other):
 
 def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(pool, submit):
     """The time of a start ends, somebody sends the job away, and its shell is killed."""
-    steps = 450
-    number, folder = submit("python", "-c", TRAIN, str(steps), resume=True, seconds=40)  # the last 30 s are for saving
+    steps = 300
+    number, folder = submit("python", "-c", TRAIN, str(steps), resume=True, seconds=36)  # the last 30 s are for saving
 
     def started(start: int) -> bool:
         """Tell whether this start has saved."""
