@@ -20,6 +20,7 @@ from webserver import Quiet, listening
 
 from mlviews.cli import GROUPS
 from mlviews.cli import cli as command_group
+from mlviews.cli.app import App
 from mlviews.files.writing import folder
 
 if TYPE_CHECKING:
@@ -718,6 +719,21 @@ def test_words_of_other_tools_lead_to_the_verb(cli, word, here):
 def test_a_mistyped_verb_is_recognised(cli):
     done = cli("buidl", "plotting")
     assert (done.code, "Did you mean 'build'?" in done.err) == (2, True)
+
+
+def test_what_a_hint_says_to_type_leads_to_the_same_site_and_root(cli, tmp_path):
+    cli.recipes.recipe("demo", "plain")
+    root = tmp_path / "my root"
+    there = ("--site", "pypi", "--root", root)
+    missing = cli("lock", "demo", "--check", *there)
+    assert f"`mlviews lock demo --site pypi --root '{root}'` makes it." in " ".join(missing.err.split())
+    assert cli("lock", "demo", "--check", *there, "--json").json["errors"][0]["hint"] in " ".join(missing.err.split())
+    assert "`mlviews lock demo` makes it." in cli("lock", "demo", "--check").err
+
+    app = App(options={"site": "pypi"}, typed={"site"})
+    assert app._placed("`mlviews run x -- y --site z`, or `mlviews use pypi`, or `mlviews list --site there`") == (
+        "`mlviews run x --site pypi -- y --site z`, or `mlviews use pypi`, or `mlviews list --site there`"
+    )
 
 
 @pytest.mark.parametrize(

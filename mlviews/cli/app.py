@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
@@ -37,10 +39,12 @@ _T = TypeVar("_T")
 class App:
     """The options of one call, before or after the verb; the later one wins.
 
-    ``bare`` says that nothing was typed but ``mlviews``: its help then has what everybody needs, on one screen.
+    ``typed`` names the options that come from no environment variable. ``bare`` says that nothing was typed but
+    ``mlviews``: its help then has what everybody needs, on one screen.
     """
 
     options: dict[str, Any] = field(default_factory=dict)
+    typed: set[str] = field(default_factory=set)
     command: str = ""
     bare: bool = False
 
@@ -163,13 +167,35 @@ class App:
             console.width = _PIPED_WIDTH
         return console
 
+    def place(self, *, anew: bool) -> str:
+        """Return the options that lead to this call's site and root, as a shell reads them.
+
+        Args:
+            anew: for a new shell, which may not have what environment variables said here.
+        """
+        known = self.options if anew else self.typed
+        given = [(name, self.options[name]) for name in ("site", "root") if name in known]
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
+
+    def _placed(self, text: str) -> str:
+        """Let each command that a text names in backticks lead to this call's site and root."""
+
+        def place(found: re.Match[str]) -> str:
+            command, dashes, program = found[1].partition(" -- ")
+            named = re.search(r" --(site|root)\b", command)
+            return found[0] if named else f"`{command}{self.place(anew=False)}{dashes}{program}`"
+
+        return re.sub(r"`(mlviews (?!use\b)[a-z][^`]*)`", place, text)
+
     def remark(self, text: str) -> None:
         """Tell people, on stderr, what is no error; with ``--json`` the result is to hold it."""
         if not self.json:
-            self.console(stderr=True).say(("note: ", "bold yellow"), text)
+            self.console(stderr=True).say(("note: ", "bold yellow"), self._placed(text))
 
     def give(self, outcome: Outcome) -> None:
         """Print a verb's result to stdout; errors of parts of the work go to stderr, or into the envelope."""
+        for error in outcome.errors:
+            error.hint = self._placed(error.hint)
         if self.json:
             write_envelope(self.command, outcome.data, outcome.errors, ok=outcome.exit_code == 0)
             return
@@ -180,6 +206,7 @@ class App:
 
     def fail(self, error: MlviewsError) -> None:
         """Print the error that ended a verb."""
+        error.hint = self._placed(error.hint)
         if self.json:
             write_envelope(self.command, None, [error], ok=False)
         else:
@@ -230,9 +257,10 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Keep an option that was given; one that was not must not undo the same option before the verb."""
     if value not in (None, False, (), 0):
-        options = context.ensure_object(App).options
-        name = parameter.name or ""
-        options[name] = (*options.get(name, ()), *value) if isinstance(value, tuple) else value
+        app, name = context.ensure_object(App), parameter.name or ""
+        app.options[name] = (*app.options.get(name, ()), *value) if isinstance(value, tuple) else value
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            app.typed.add(name)
     return value
 
 

@@ -166,9 +166,7 @@ def _next(console: Console, built: BuildResult, app: App) -> None:
     from mlviews.jupyter import holds_ipykernel
 
     version = "" if built.default else f"/{built.release}"
-    # What brought the user here brings them there again.
-    given = [(name, app.options[name]) for name in ("site", "root") if app.options.get(name)]
-    options = "".join(f" --{name} {shlex.quote(value)}" for name, value in given)
+    options = app.place(anew=True)
     baked = app.site.prefix / built.folder.relative_to(app.site.root)
     undone = ""
     if baked != built.folder and not baked.exists():
