@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -317,6 +318,28 @@ def test_nothing_of_a_job_outlives_its_killed_shell_but_the_program(planned, tmp
     shell.kill()
     shell.wait()
     wait_for(lambda: not processes(str(tmp_path / "x.job.sh")), "the end of the shell's own helpers", 15)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_is_told_before_it_can_tell_its_program_is_not_lost(planned, tmp_path, number):
+    """A busy node may take a second to get there."""
+    (tmp_path / "programs").mkdir()
+    slow = tmp_path / "programs/mkdir"
+    slow.write_text(f'#!/bin/sh\ntouch {tmp_path}/on; sleep 1\nexec /bin/mkdir "$@"\n')
+    slow.chmod(0o755)
+    program = (
+        "import mlviews_resume, time\n"
+        "checkpoints = mlviews_resume.Checkpoints()\n"
+        "while not checkpoints.due():\n    time.sleep(0.05)\n"
+        "checkpoints.save(lambda file: file.write(b'x'))"
+    )
+    command = _worker(planned, tmp_path, program)
+    path = {**os.environ, "PATH": f"{slow.parent}:{os.environ['PATH']}"}
+    shell = subprocess.Popen(command, cwd=tmp_path, env=path, stdout=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "on").exists, "the shell")
+    shell.send_signal(number)
+    said, _ = shell.communicate(timeout=60)
+    assert (shell.returncode, "is told to save" in said) == (85, True), said
 
 
 @pytest.mark.parametrize(("torchrun", "starts"), [(True, 3), (False, 1)])

@@ -79,7 +79,7 @@ def test_a_job_gets_a_gpu_that_its_view_serves(pool, submit, served, other):
 
 def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(pool, submit):
     """The time of a start ends, somebody sends the job away, and its shell is killed."""
-    steps = 300
+    steps = 260
     number, folder = submit("python", "-c", TRAIN, str(steps), resume=True, seconds=36)  # the last 30 s are for saving
 
     def started(start: int) -> bool:
@@ -96,7 +96,7 @@ def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(
     said = (folder / f"tagging.{number}.0.out").read_text()
     begun = [int(line.split()[1]) for line in said.splitlines() if line.startswith("from")]
     assert begun[0] == 0
-    assert all(0 < step < steps for step in begun[1:])
+    assert all(0 < step <= steps for step in begun[1:])  # one that is done may be sent away before it has ended
     assert begun[1] < begun[2]
     assert (folder / "result").read_text() == str(steps)
     assert (folder / "of the first start").read_text() == "kept"
