@@ -35,7 +35,7 @@ def main() -> NoReturn:
     with suppress(OSError):
         sys.stderr.flush()
     # Other threads may go on: an import or a solver would hold the process, and rattler, which still unpacks after a
-    # failure and tells Python of it, would crash while Python ends. To end it takes 0.05 s besides.
+    # failure and tells Python of it, would crash while Python ends, which takes 0.05 s besides.
     os._exit(code)
 
 

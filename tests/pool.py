@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm import processes, wait_for
+from slurm import kill_all, wait_for
 
 GPUS = {"V100": "GPU-a0223334", "A100": "GPU-b1223334"}
 """What the pool's slot seems to have: HTCondor simulates them."""
@@ -117,14 +116,7 @@ class Pool:
             with contextlib.suppress(subprocess.SubprocessError):
                 self.client("condor_off", "-fast", "-master", check=False)
                 self.master.wait(20)
-        wait_for(self._end_processes, "the end of what the pool left")
-
-    def _end_processes(self) -> bool:
-        found = processes(str(self.folder))
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not found
+        wait_for(lambda: kill_all(self.folder), "the end of what the pool left")
 
     def client(self, *command: str | Path, check: bool = True, **options: Any) -> str:
         """Run one of HTCondor's programs; what it prints comes back."""

@@ -153,15 +153,7 @@ class Slurm:
             if name in self.daemons:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self.kill(name, signal.SIGTERM if name == "munged" else signal.SIGKILL)
-        wait_for(self._end_processes, "the end of what the cluster's jobs left")
-
-    def _end_processes(self) -> bool:
-        """Kill what names the cluster's folder in its command line or its environment; tell whether there was none."""
-        found = processes(str(self.folder))
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return not found
+        wait_for(lambda: kill_all(self.folder), "the end of what the cluster's jobs left")
 
     def client(self, *command: str | Path, check: bool = True, **options: Any) -> str:
         """Run one of Slurm's programs; what it prints comes back."""
@@ -244,6 +236,15 @@ def processes(text: str) -> list[int]:
             if any(text.encode() in (folder / name).read_bytes() for name in ("cmdline", "environ")):
                 found.append(int(folder.name))
     return found
+
+
+def kill_all(folder: Path) -> bool:
+    """Kill what names a folder in its command line or its environment; tell whether there was nothing."""
+    found = processes(str(folder))
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not found
 
 
 def _free_ports(count: int) -> int:

@@ -82,9 +82,8 @@ def make_default(store: Store, view: str, entry: ReleaseEntry, *, back: bool = F
 
     Other arguments as for `mlviews.store.disk.Store.promote`.
     """
-    for path, _ in other_defaults(
-        store, view, entry
-    ):  # without a default of its own, a module gives its newest release
+    # Without a default of its own, a module gives its newest release.
+    for path, _ in other_defaults(store, view, entry):
         _remove_default(store, view, store.root / path)
     store.promote(view, entry.name, back=back, override=override)
     write_default_loaders(store, view, entry)

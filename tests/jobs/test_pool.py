@@ -88,6 +88,8 @@ def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(
         return bool(list(pool.folder.glob(f"execute/**/checkpoints/checkpoint-{start:06}-*")))
 
     wait_for(lambda: started(2), "the second start")
+    errors = folder / f"tagging.{number}.0.err"
+    wait_for(lambda: "start 2" in errors.read_text(), "errors, while the job runs", 10)
     pool.client("condor_vacate_job", number)
     wait_for(lambda: started(3), "the third start")
     subprocess.run(["pkill", "-KILL", "-o", "-f", f"{pool.folder}/execute/.*/x.job.sh"], check=True)
@@ -100,7 +102,7 @@ def test_a_training_continues_in_the_next_slot_and_all_that_it_wrote_comes_back(
     assert begun[1] < begun[2]
     assert (folder / "result").read_text() == str(steps)
     assert (folder / "of the first start").read_text() == "kept"
-    assert (folder / f"tagging.{number}.0.err").read_text().split()[:6] == ["start", "1", "start", "2", "start", "3"]
+    assert errors.read_text().split()[:6] == ["start", "1", "start", "2", "start", "3"]
     with tarfile.open(folder / f"tagging.{number}.0.checkpoints.tar") as archive:
         assert any(name.startswith("checkpoints/checkpoint-") for name in archive.getnames())
 
