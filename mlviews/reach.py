@@ -22,7 +22,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from mlviews.conda.servers import CERTIFICATE_HINT, CLOCK_HINT, OUT_OF_DATE, PORTAL_HINT, channel_folder, channel_url
+from mlviews.conda.servers import CERTIFICATE_HINT, PORTAL_HINT, channel_folder, channel_url, hint_of_clock
 from mlviews.credentials import Server, hide, open_server
 from mlviews.doctor import Finding, may_build
 
@@ -87,11 +87,10 @@ class _NoAnswerError(Exception):
 
 
 def _problem(what: str, place: str, why: str, advice: str = _OFFLINE) -> Finding:
-    if re.search(OUT_OF_DATE, why):
-        advice = CLOCK_HINT
-    elif what == "pip":
+    if what == "pip":
         advice = "pip's own settings name the index (`pip config list`); PIP_FIND_LINKS names a folder of wheels."
-    return Finding("index" if what == "pip" else "channel", "problem", f"{_named(what, place)}: {why}", advice)
+    found = f"{_named(what, place)}: {why}"
+    return Finding("index" if what == "pip" else "channel", "problem", found, hint_of_clock(why, advice))
 
 
 def _silent(seconds: float) -> str:

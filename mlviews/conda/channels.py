@@ -23,12 +23,11 @@ from mlviews.conda.cuda import Builds, SeenBuilds, cuda_builds
 from mlviews.conda.records import site_packages_fault
 from mlviews.conda.servers import (
     CERTIFICATE_HINT,
-    CLOCK_HINT,
-    OUT_OF_DATE,
     PORTAL_HINT,
     UNKNOWN_CERTIFICATE,
     channel_folder,
     channel_url,
+    hint_of_clock,
     http_client,
     mirror_servers,
 )
@@ -341,7 +340,7 @@ def _unreadable(places: Mapping[str, str], error: BaseException, *, came: bool =
     which = ", ".join(named)
     if UNKNOWN_CERTIFICATE in text:
         why = text.rpartition("Caused by: ")[2]
-        hint = CLOCK_HINT if re.search(OUT_OF_DATE, why) else CERTIFICATE_HINT
+        hint = hint_of_clock(why, CERTIFICATE_HINT)
         return FailedError("certificate-unknown", f"channel {which} cannot be trusted: {why}", hint)
     if re.search(_NO_REPODATA, text):
         return FailedError(

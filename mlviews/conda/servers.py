@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -31,6 +32,11 @@ OUT_OF_DATE = r"(?i)certificate.*(expired|not yet valid|not valid yet|NotValidYe
 """What rattler, pip and Python say of a certificate that was valid once, or will be: mostly, a clock is wrong."""
 PORTAL_HINT = "A proxy or the login page of a network may have answered: open the URL in a browser."
 """What to do where something came that is none of a channel's files."""
+
+
+def hint_of_clock(why: str, otherwise: str) -> str:
+    """Return the hint for a server that cannot be asked: another one, unless a certificate is out of date."""
+    return CLOCK_HINT if re.search(OUT_OF_DATE, why) else otherwise
 
 
 def channel_url(channel: str) -> str:

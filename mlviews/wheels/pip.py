@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-from mlviews.conda.servers import CLOCK_HINT, OUT_OF_DATE
+from mlviews.conda.servers import hint_of_clock
 from mlviews.errors import FailedError, RefusedError
 from mlviews.files.writing import DISK_FULL_HINT
 from mlviews.wheels.cuda import asks_for_cuda
@@ -410,9 +410,8 @@ def _fail(words: str, verb: str, folder: Path) -> NoReturn:
         )
     if _NETWORK.search(words):
         hint = "Check the network; `pip config debug` shows which indexes and proxies it uses."
-        if re.search(OUT_OF_DATE, words):
-            hint = CLOCK_HINT
-        raise FailedError("network", f"pip could not reach a package index:{_given_up(words)}", hint)
+        why = f"pip could not reach a package index:{_given_up(words)}"
+        raise FailedError("network", why, hint_of_clock(words, hint))
     if re.search(r"^Traceback \(most recent call last\):$", words, re.MULTILINE):
         why = words.rpartition("\n")[2]
         hint = "Install mlviews again, with its dependencies; -v shows all that pip said."
